@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What State.Apply refuses, as the kernel does.
+var (
+	ErrExist    = errors.New("it exists already")
+	ErrNotExist = errors.New("it does not exist")
+	ErrInUse    = errors.New("it is in use")
+)
+
+func (s *State) apply(op Op) error {
+	t := s.Tables[op.Family]
+	switch op.Kind {
+	case ResetTable:
+		s.Tables[op.Family] = NewTable()
+		return nil
+	case AddTable:
+		if t == nil {
+			t = NewTable()
+			s.Tables[op.Family] = t
+		}
+		t.Dormant = false
+		return nil
+	}
+	if t == nil {
+		return fmt.Errorf("table: %w", ErrNotExist)
+	}
+	switch op.Kind {
+	case AddSet, DeleteSet:
+		return t.applySet(op)
+	case AddChain, ReplaceChain, DeleteChain:
+		return t.applyChain(op)
+	default:
+		return t.applyElements(op)
+	}
+}
+
+func (t *Table) applySet(op Op) error {
+	_, ok := t.Sets[op.Set]
+	switch {
+	case op.Foreign != "":
+		for i, name := range t.Foreign {
+			if name == op.Foreign {
+				t.Foreign = append(t.Foreign[:i], t.Foreign[i+1:]...)
+				return nil
+			}
+		}
+		return ErrNotExist
+	case op.Kind == AddSet && ok:
+		return ErrExist
+	case op.Kind == AddSet:
+		t.Sets[op.Set] = map[Key]Value{}
+	case !ok:
+		return ErrNotExist
+	default:
+		delete(t.Sets, op.Set)
+	}
+	return nil
+}
+
+func (t *Table) applyChain(op Op) error {
+	_, ok := t.Chains[op.Chain.Name]
+	switch {
+	case op.Kind == AddChain && ok:
+		return ErrExist
+	case op.Kind != AddChain && !ok:
+		return ErrNotExist
+	case op.Kind == DeleteChain:
+		delete(t.Chains, op.Chain.Name)
+	default:
+		t.Chains[op.Chain.Name] = op.Chain
+	}
+	return nil
+}
+
+func (t *Table) applyElements(op Op) error {
+	set, ok := t.Sets[op.Set]
+	if !ok {
+		return fmt.Errorf("set: %w", ErrNotExist)
+	}
+	for _, e := range op.Elements {
+		_, ok := set[e.Key]
+		switch {
+		case op.Kind == AddElements && ok:
+			return ErrExist
+		case op.Kind != AddElements && !ok:
+			return ErrNotExist
+		case op.Kind == DeleteElements:
+			delete(set, e.Key)
+			continue
+		}
+		if e.Goto != "" {
+			if _, ok := t.Chains[e.Goto]; !ok {
+				return fmt.Errorf("chain %s: %w", e.Goto, ErrNotExist)
+			}
+		}
+		set[e.Key] = e.Value
+	}
+	return nil
+}
+
+// check verifies that what rules and elements refer to exists.
+func (s *State) check() error {
+	for f, t := range s.Tables {
+		if t == nil {
+			continue
+		}
+		missing := func(kind OpKind, chain string, set SetID) error {
+			o := Object{Family: Family(f), Table: s.Name, Kind: kind, Chain: chain}
+			if chain == "" {
+				o.Set = set.Name()
+			}
+			return &OpError{Object: o, Err: ErrInUse}
+		}
+		for _, c := range t.Chains {
+			for _, r := range c.Rules {
+				chain, sets := r.refersTo()
+				if _, ok := t.Chains[chain]; chain != "" && !ok {
+					return missing(DeleteChain, chain, SetID{})
+				}
+				for _, id := range sets {
+					if _, ok := t.Sets[id]; !ok {
+						return missing(DeleteSet, "", id)
+					}
+				}
+			}
+		}
+		for _, v := range t.Sets[SetID{Kind: ServiceIPs}] {
+			if _, ok := t.Chains[v.Goto]; !ok {
+				return missing(DeleteChain, v.Goto, SetID{})
+			}
+		}
+	}
+	return nil
+}
+
+func (r Rule) refersTo() (chain string, sets []SetID) {
+	for _, s := range r {
+		switch s := s.(type) {
+		case Jump:
+			chain = s.Chain
+		case MatchSet:
+			sets = append(sets, s.Set)
+		case Dispatch:
+			sets = append(sets, s.Map)
+		case DNAT:
+			sets = append(sets, s.Map)
+		}
+	}
+	return chain, sets
+}

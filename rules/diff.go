@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Diff returns the transaction that turns have into want. It is empty when they
+// are the same.
+func Diff(have, want State) Tx {
+	tx := Tx{Name: want.Name}
+	for _, f := range Families {
+		if want.Tables[f] != nil {
+			diffTable(f, have.Tables[f], want.Tables[f], &tx)
+		}
+	}
+	return tx
+}
+
+func diffTable(f Family, have, want *Table, tx *Tx) {
+	switch {
+	case have == nil:
+		tx.Add(Op{Kind: AddTable, Family: f})
+		have = NewTable()
+	case incompatible(have, want):
+		tx.Add(Op{Kind: ResetTable, Family: f})
+		have = NewTable()
+	case have.Dormant:
+		tx.Add(Op{Kind: AddTable, Family: f})
+	}
+	diffChains(f, have.Chains, want.Chains, tx)
+	for _, id := range slices.SortedFunc(maps.Keys(want.Sets), SetID.compare) {
+		old, ok := have.Sets[id]
+		if !ok {
+			tx.Add(Op{Kind: AddSet, Family: f, Set: id})
+		}
+		diffElements(f, id, old, want.Sets[id], tx)
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(have.Sets), SetID.compare) {
+		if _, ok := want.Sets[id]; !ok {
+			diffElements(f, id, have.Sets[id], nil, tx)
+			tx.Add(Op{Kind: DeleteSet, Family: f, Set: id})
+		}
+	}
+	for _, name := range have.Foreign {
+		tx.Add(Op{Kind: DeleteSet, Family: f, Foreign: name})
+	}
+}
+
+// incompatible says that have cannot be changed into want step by step: a set
+// has our name but other types, or a base chain another hook.
+func incompatible(have, want *Table) bool {
+	for _, name := range have.Foreign {
+		if _, ours := ParseSetID(name); ours {
+			return true
+		}
+	}
+	for name, w := range want.Chains {
+		h, ok := have.Chains[name]
+		if !ok {
+			continue
+		}
+		if (h.Hook == nil) != (w.Hook == nil) || h.Hook != nil && *h.Hook != *w.Hook {
+			return true
+		}
+	}
+	return false
+}
+
+func diffChains(f Family, have, want map[string]Chain, tx *Tx) {
+	for _, c := range sortedChains(want) {
+		switch h, ok := have[c.Name]; {
+		case !ok:
+			tx.Add(Op{Kind: AddChain, Family: f, Chain: c})
+		case !h.Equal(c):
+			tx.Add(Op{Kind: ReplaceChain, Family: f, Chain: c})
+		}
+	}
+	for _, c := range sortedChains(have) {
+		if _, ok := want[c.Name]; !ok {
+			tx.Add(Op{Kind: DeleteChain, Family: f, Chain: c})
+		}
+	}
+}
+
+func sortedChains(m map[string]Chain) []Chain {
+	return slices.SortedFunc(maps.Values(m), func(a, b Chain) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func diffElements(f Family, id SetID, have, want map[Key]Value, tx *Tx) {
+	var added, changed, gone []Element
+	for k, v := range want {
+		switch old, ok := have[k]; {
+		case !ok:
+			added = append(added, Element{k, v})
+		case old != v:
+			changed = append(changed, Element{k, v})
+		}
+	}
+	for k, v := range have {
+		if _, ok := want[k]; !ok {
+			gone = append(gone, Element{k, v})
+		}
+	}
+	addElementOps(f, id, added, changed, gone, tx)
+}
+
+func addElementOps(f Family, id SetID, added, changed, gone []Element, tx *Tx) {
+	for _, op := range []Op{
+		{Kind: AddElements, Elements: added},
+		{Kind: ReplaceElements, Elements: changed},
+		{Kind: DeleteElements, Elements: gone},
+	} {
+		if len(op.Elements) > 0 {
+			op.Family, op.Set = f, id
+			slices.SortFunc(op.Elements, func(a, b Element) int { return a.Key.compare(b.Key) })
+			tx.Add(op)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rules says what the kernel should hold for a set of Services, as plain
+// data: chains, rules, maps and elements of one nftables table in each of the
+// families ip and ip6. It is pure: no I/O, no clock, no log, no netlink. Package
+// rules/kernel turns its values into netlink messages and back.
+//
+// The table of the family ip, with a service of two endpoints, one of a single
+// endpoint and one without any:
+//
+//	table ip nftproxy {
+//		map endpoints-2f { typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport
+//			elements = { 914 . 196608 : 10.244.1.2 . 8080, 914 . 196609 : 10.244.2.7 . 8080 } }
+//		map single { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+//			elements = { 10.96.0.1 . tcp . 443 : 172.18.0.2 . 6443 } }
+//		map service-ips { type ipv4_addr . inet_proto . inet_service : verdict
+//			elements = { 10.96.0.20 . tcp . 80 : goto service/default/web/http,
+//			             10.96.0.30 . tcp . 80 : goto no-endpoints } }
+//		set cluster-ips { type ipv4_addr; elements = { 10.96.0.1, 10.96.0.20, 10.96.0.30 } }
+//		set hairpin { type ipv4_addr . ipv4_addr; elements = { 10.244.1.2 . 10.244.1.2 } }
+//		set protocols { type inet_proto; elements = { tcp, udp, sctp } }
+//
+//		chain service/default/web/http {
+//			meta l4proto tcp dnat ip to numgen inc mod 1 offset 914 . numgen inc mod 2 offset 196608 map @endpoints-2f
+//		}
+//		chain services {
+//			ip daddr @cluster-ips ip saddr != 10.244.0.0/16 meta mark set meta mark | 0x00004000
+//			meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport map @single
+//			ip daddr . meta l4proto . th dport vmap @service-ips
+//			meta l4proto @protocols ip daddr @cluster-ips reject
+//		}
+//		chain prerouting  { type nat hook prerouting priority dstnat; jump services }
+//		chain output      { type nat hook output priority -100; jump services }
+//		chain postrouting { type nat hook postrouting priority srcnat; ... masquerade }
+//	}
+//
+// All hooked chains are of type nat: the kernel asks them once for each
+// connection, so packets of established connections meet none of these rules.
+//
+// Round robin is exact for each service port because `numgen inc` counts in the
+// service port's own rule. The key of its endpoints is a constant (the first
+// numgen, whose modulus is 1, and the offset of the second: 48 bits derived from
+// the service port's name, next to 8 bits that choose the map) and the counter.
+// It holds no field of the packet, so one set of endpoints serves a connection
+// whichever of the service's addresses it came to.
+package rules

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules_test
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+var update = flag.Bool("update", false, "write golden files instead of comparing with them")
+
+// servicePort returns the service port web:NAME at an address and port.
+func servicePort(name string, p rules.Protocol, frontend string) rules.ServicePort {
+	ap := netip.MustParseAddrPort(frontend)
+	return rules.ServicePort{
+		Name:     rules.ServicePortName{Namespace: "default", Name: "web", Port: name},
+		Protocol: p, ClusterIP: ap.Addr(), Port: ap.Port(),
+	}
+}
+
+func owner(sp rules.ServicePort) rules.Owner {
+	return rules.Owner{ServicePortName: sp.Name, Family: rules.FamilyOf(sp.ClusterIP)}
+}
+
+// ready returns ready endpoints on other nodes.
+func ready(addrs ...string) []rules.Endpoint {
+	var out []rules.Endpoint
+	for _, a := range addrs {
+		out = append(out, rules.Endpoint{Addr: netip.MustParseAddrPort(a), Ready: true, Serving: true})
+	}
+	return out
+}
+
+func owned(sp rules.ServicePort, endpoints []rules.Endpoint) rules.Owned {
+	return rules.Owned{Owner: owner(sp), Objects: rules.Build(sp, endpoints)}
+}
+
+// golden compares got with a file in testdata that has the test's name.
+func golden(t *testing.T, ext, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+ext)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: run the test with -update to write it", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
+	}
+}
+
+func text(t *testing.T, s rules.State) string {
+	t.Helper()
+	var b strings.Builder
+	if err := s.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

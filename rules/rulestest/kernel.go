@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rulestest
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Kernel holds tables in memory. It may be used by several goroutines. Its zero
+// value is a kernel without tables.
+type Kernel struct {
+	mu      sync.Mutex
+	state   rules.State
+	refuse  func(rules.Op) bool
+	applied []rules.Tx
+	refused int
+}
+
+// Refuse makes the kernel refuse transactions with an operation that fn says true
+// to, as EINVAL and with that operation's object; nil ends it.
+func (k *Kernel) Refuse(fn func(rules.Op) bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refuse = fn
+}
+
+// State returns a copy of what the kernel holds.
+func (k *Kernel) State() rules.State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state.Clone()
+}
+
+// Tamper changes what the kernel holds behind the proxier's back.
+func (k *Kernel) Tamper(fn func(*rules.State)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	fn(&k.state)
+}
+
+// Applied returns the transactions that were carried out since the last call.
+func (k *Kernel) Applied() []rules.Tx {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := k.applied
+	k.applied = nil
+	return out
+}
+
+// Refused returns how many transactions were refused.
+func (k *Kernel) Refused() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refused
+}
+
+// Read implements proxier.Kernel.
+func (k *Kernel) Read(table string) (rules.State, error) {
+	s := k.State()
+	s.Name = table
+	return s, nil
+}
+
+// Apply implements proxier.Kernel.
+func (k *Kernel) Apply(tx rules.Tx) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.plannedRefusal(tx); err != nil {
+		k.refused++
+		return err
+	}
+	state, err := k.state.Apply(tx)
+	if err != nil {
+		k.refused++
+		return err
+	}
+	k.state = state
+	k.applied = append(k.applied, tx)
+	return nil
+}
+
+func (k *Kernel) plannedRefusal(tx rules.Tx) error {
+	if k.refuse == nil {
+		return nil
+	}
+	var objects []rules.Object
+	for _, op := range tx.Ops() {
+		if k.refuse(op) {
+			objects = append(objects, op.Object(tx.Name))
+		}
+	}
+	if objects == nil {
+		return nil
+	}
+	return &RefusedError{objects}
+}
+
+// RefusedError is a planned refusal.
+type RefusedError struct{ objects []rules.Object }
+
+// Error names the first object.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("refused to %s: %v", e.objects[0], syscall.EINVAL)
+}
+
+// Unwrap returns EINVAL.
+func (e *RefusedError) Unwrap() error { return syscall.EINVAL }
+
+// RefusedObjects returns the objects of the refused operations.
+func (e *RefusedError) RefusedObjects() []rules.Object { return e.objects }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rulestest
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Packet is the first packet of a connection.
+type Packet struct {
+	Protocol rules.Protocol
+	Src, Dst netip.AddrPort
+}
+
+// Fate is what becomes of a packet.
+type Fate struct {
+	// To is where it goes: its destination, unless it was translated.
+	To netip.AddrPort
+	// Rejected says that the sender is told at once that nobody is there.
+	Rejected bool
+	// Masqueraded says that it goes out with the node's address.
+	Masqueraded bool
+}
+
+// Tracer sends packets through a state. It counts round robin as the kernel does:
+// for each rule.
+type Tracer struct {
+	State    rules.State
+	counters map[string]uint32
+}
+
+// Trace sends a packet through the hooks prerouting (or output, for one from the
+// node itself) and postrouting.
+func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
+	f := rules.FamilyOf(p.Dst.Addr())
+	table := t.State.Tables[f]
+	if table == nil {
+		return Fate{To: p.Dst}, nil
+	}
+	hook := rules.HookPrerouting
+	if fromNode {
+		hook = rules.HookOutput
+	}
+	w := &walk{tracer: t, family: f, table: table, packet: p, fate: Fate{To: p.Dst}}
+	if err := w.hook(hook); err != nil || w.fate.Rejected {
+		return w.fate, err
+	}
+	w.packet.Dst = w.fate.To
+	w.stopped = false
+	return w.fate, w.hook(rules.HookPostrouting)
+}
+
+// walk is one packet on its way.
+type walk struct {
+	tracer *Tracer
+	family rules.Family
+	table  *rules.Table
+	packet Packet
+	mark   uint32
+	fate   Fate
+
+	stopped    bool // a verdict ended the hook
+	translated bool // the destination was
+}
+
+func (w *walk) hook(h rules.HookNumber) error {
+	for name, c := range w.table.Chains {
+		if c.Hook != nil && c.Hook.Number == h {
+			return w.chain(name)
+		}
+	}
+	return nil
+}
+
+func (w *walk) chain(name string) error {
+	c, ok := w.table.Chains[name]
+	if !ok {
+		return fmt.Errorf("no chain %s", name)
+	}
+	for i, r := range c.Rules {
+		returned, err := w.rule(fmt.Sprintf("%s %s %d", w.family, name, i), r)
+		if err != nil || w.stopped || returned {
+			return err
+		}
+	}
+	return nil
+}
+
+// rule carries out a rule's statements until one does not match; returned says
+// that the chain ends here.
+func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
+	for _, s := range r {
+		matched := true
+		switch s := s.(type) {
+		case rules.MatchProtocol:
+			matched = w.packet.Protocol == s.Protocol
+		case rules.MatchSource:
+			matched = s.Prefix.Contains(w.packet.Src.Addr()) != s.Not
+		case rules.MatchSet:
+			matched, err = w.matchSet(s)
+		case rules.MatchDNAT:
+			matched = w.translated
+		case rules.MatchMarkUnset:
+			matched = w.mark&s.Bits == 0
+		case rules.SetMark:
+			w.mark |= s.Bits
+		case rules.FlipMark:
+			w.mark ^= s.Bits
+		case rules.Dispatch:
+			return w.dispatch(id, s)
+		case rules.DNAT:
+			matched, err = w.dnat(id, s)
+		case rules.Jump:
+			return false, w.chain(s.Chain)
+		case rules.Return:
+			return true, nil
+		case rules.Reject:
+			w.fate.Rejected, w.stopped = true, true
+		case rules.Masquerade:
+			w.fate.Masqueraded, w.stopped = true, true
+		default:
+			err = fmt.Errorf("%s: no way to trace statement %T", id, s)
+		}
+		if err != nil || !matched || w.stopped {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
+	set, ok := w.table.Sets[s.Set]
+	if !ok {
+		return false, fmt.Errorf("no set %s", s.Set.Name())
+	}
+	switch s.Set.Kind {
+	case rules.Hairpin:
+		_, ok = set[rules.Key{Addr: w.packet.Src.Addr()}]
+		return ok && w.packet.Src.Addr() == w.packet.Dst.Addr(), nil
+	default:
+		_, ok = set[w.key("", s.Fields)]
+		return ok, nil
+	}
+}
+
+func (w *walk) dispatch(id string, s rules.Dispatch) (bool, error) {
+	set, ok := w.table.Sets[s.Map]
+	if !ok {
+		return false, fmt.Errorf("no map %s", s.Map.Name())
+	}
+	v, ok := set[w.key(id, s.Fields)]
+	if !ok {
+		return false, nil
+	}
+	err := w.chain(v.Goto)
+	return true, err // goto does not come back
+}
+
+func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
+	set, ok := w.table.Sets[s.Map]
+	if !ok {
+		return false, fmt.Errorf("no map %s", s.Map.Name())
+	}
+	v, ok := set[w.key(id, s.Fields)]
+	if ok {
+		w.fate.To, w.stopped, w.translated = v.To, true, true
+	}
+	return ok, nil
+}
+
+// key builds the key that fields have for the packet.
+func (w *walk) key(id string, fields rules.Fields) rules.Key {
+	var k rules.Key
+	for i, f := range fields.All() {
+		switch f.Kind {
+		case rules.SourceAddr:
+			k.Addr = w.packet.Src.Addr()
+		case rules.DestAddr:
+			k.Addr = w.packet.Dst.Addr()
+		case rules.L4Protocol:
+			k.Protocol = w.packet.Protocol
+		case rules.DestPort:
+			k.Port = w.packet.Dst.Port()
+		case rules.Numgen:
+			n := f.Offset + w.count(fmt.Sprintf("%s %d", id, i), f.Mod)
+			if i == 0 {
+				k.ID = n
+			} else {
+				k.Index = n
+			}
+		}
+	}
+	return k
+}
+
+// count returns the next number of a counter, from 0 on.
+func (w *walk) count(id string, mod uint32) uint32 {
+	if w.tracer.counters == nil {
+		w.tracer.counters = map[string]uint32{}
+	}
+	n := w.tracer.counters[id] % mod
+	w.tracer.counters[id] = (n + 1) % mod
+	return n
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// OpKind is what an Op does.
+type OpKind uint8
+
+// The kinds of Op.
+const (
+	ResetTable      OpKind = iota // delete the table if there is one, and add it anew
+	AddTable                      // add the table, or wake it if it is dormant
+	AddSet                        // add an empty set or map
+	AddChain                      // add a chain with its rules
+	AddElements                   // add elements that are not there
+	ReplaceChain                  // replace all rules of a chain
+	ReplaceElements               // give elements that are there other values
+	DeleteElements
+	DeleteChain
+	DeleteSet
+)
+
+// Op is one step of a transaction. Which fields it has depends on Kind.
+type Op struct {
+	Kind     OpKind
+	Family   Family
+	Chain    Chain     // AddChain, ReplaceChain; DeleteChain: its name only
+	Set      SetID     // AddSet, AddElements, ReplaceElements, DeleteElements, DeleteSet
+	Foreign  string    // DeleteSet: the name of a set that is not ours, instead of Set
+	Elements []Element // AddElements, ReplaceElements, DeleteElements (keys only)
+}
+
+// Tx is a transaction on the tables of one name. Its operations are in an order
+// that the kernel accepts, and in which every prefix leaves a working state: what
+// is new is complete before anything refers to it, and what goes is unreferenced
+// before it is deleted. So a transaction that is too long for one netlink message
+// can be cut between any two operations.
+type Tx struct {
+	Name   string
+	phases [phases][]Op
+}
+
+// Phases of a transaction.
+const (
+	phaseTable     = 0
+	phaseAddSet    = 1
+	phaseAddChain  = 2 // 3 ranks
+	phaseAddElem   = phaseAddChain + 3
+	phaseRules     = phaseAddElem + int(setKinds)
+	phaseReplace   = phaseRules + 1
+	phaseDelElem   = phaseReplace + 1
+	phaseDelChain  = phaseDelElem + int(setKinds) // 3 ranks
+	phaseDeleteSet = phaseDelChain + 3
+	phases         = phaseDeleteSet + 1
+)
+
+func (o Op) phase() int {
+	switch o.Kind {
+	case ResetTable, AddTable:
+		return phaseTable
+	case AddSet:
+		return phaseAddSet
+	case AddChain:
+		return phaseAddChain + chainRank(o.Chain)
+	case AddElements:
+		return phaseAddElem + int(o.Set.Kind)
+	case ReplaceChain:
+		return phaseRules
+	case ReplaceElements:
+		return phaseReplace
+	case DeleteElements:
+		return phaseDelElem + int(setKinds-1-o.Set.Kind)
+	case DeleteChain:
+		return phaseDelChain + 2 - chainRank(o.Chain)
+	default:
+		return phaseDeleteSet
+	}
+}
+
+// Add puts an operation into its place in the transaction. The caller adds no
+// two operations on one chain, set or element.
+func (t *Tx) Add(ops ...Op) {
+	for _, o := range ops {
+		p := o.phase()
+		t.phases[p] = append(t.phases[p], o)
+	}
+}
+
+// Ops returns the operations in order.
+func (t *Tx) Ops() []Op {
+	out := make([]Op, 0, t.Len())
+	for _, p := range t.phases {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// Len returns the number of operations.
+func (t *Tx) Len() int {
+	n := 0
+	for _, p := range t.phases {
+		n += len(p)
+	}
+	return n
+}
+
+// Elements returns the number of elements that are added, replaced or deleted.
+func (t *Tx) Elements() int {
+	n := 0
+	for _, p := range t.phases {
+		for i := range p {
+			n += len(p[i].Elements)
+		}
+	}
+	return n
+}
+
+// Object names what an Op is about, as far as a message needs it.
+type Object struct {
+	Family  Family
+	Table   string
+	Kind    OpKind
+	Chain   string
+	Set     string
+	Element *Element // nil for an object that is no element
+}
+
+// String describes the object and what was to be done with it.
+func (o Object) String() string {
+	verb, what := "add", "table"
+	switch o.Kind {
+	case DeleteElements, DeleteChain, DeleteSet:
+		verb = "delete"
+	case ReplaceChain, ReplaceElements, ResetTable:
+		verb = "replace"
+	}
+	switch {
+	case o.Element != nil:
+		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, elementText(*o.Element))
+	case o.Set != "":
+		what = "set " + o.Set
+	case o.Chain != "":
+		what = "chain " + o.Chain
+	}
+	return fmt.Sprintf("%s %s of table %s %s", verb, what, o.Family, o.Table)
+}
+
+// Clone returns a copy of the state that shares no maps with it.
+func (s State) Clone() State {
+	out := State{Name: s.Name}
+	for f, t := range s.Tables {
+		if t == nil {
+			continue
+		}
+		c := &Table{Chains: maps.Clone(t.Chains), Sets: make(map[SetID]map[Key]Value, len(t.Sets)),
+			Foreign: slices.Clone(t.Foreign), Dormant: t.Dormant}
+		for id, set := range t.Sets {
+			c.Sets[id] = maps.Clone(set)
+		}
+		out.Tables[f] = c
+	}
+	return out
+}
+
+// Apply returns the state after a transaction. It checks what the kernel checks:
+// what is added is not there, what is replaced or deleted is, rules and elements
+// refer to what exists, and nothing that is referred to goes. On an error, which
+// names the operation, s is as it was.
+func (s State) Apply(tx Tx) (State, error) {
+	out := s.Clone()
+	if out.Name == "" {
+		out.Name = tx.Name
+	}
+	for _, op := range tx.Ops() {
+		if err := out.apply(op); err != nil {
+			return s, &OpError{Object: op.object(tx.Name), Err: err}
+		}
+	}
+	if err := out.check(); err != nil {
+		return s, err
+	}
+	return out, nil
+}
+
+// OpError says which object could not be changed.
+type OpError struct {
+	Object Object
+	Err    error
+}
+
+// Error says what could not be done and why.
+func (e *OpError) Error() string { return e.Object.String() + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }
+
+func (o Op) object(table string) Object {
+	ob := Object{Family: o.Family, Table: table, Kind: o.Kind, Chain: o.Chain.Name}
+	switch o.Kind {
+	case AddSet, AddElements, ReplaceElements, DeleteElements, DeleteSet:
+		ob.Set = o.SetName()
+	}
+	if len(o.Elements) > 0 {
+		ob.Element = &o.Elements[0]
+	}
+	return ob
+}
+
+// Object names what the operation is about; of several elements, the first.
+func (o Op) Object(table string) Object { return o.object(table) }
+
+// SetName returns the name of the set that the operation is about.
+func (o Op) SetName() string {
+	if o.Foreign != "" {
+		return o.Foreign
+	}
+	return o.Set.Name()
+}
