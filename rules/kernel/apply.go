@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Apply carries a transaction out. A *RefusedError says what the kernel refused
+// and why; after it, or any other error, read the state back before the next try.
+func (k *Kernel) Apply(tx rules.Tx) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	ops := tx.Ops()
+	if len(ops) == 0 {
+		return nil
+	}
+	b := &k.batch
+	b.table, b.sock = tx.Name, k.sock
+	b.reset()
+	mark := 0 // where the batch could be cut last
+	marked := 0
+	cut := func() error {
+		if len(b.buf)+headerLen > k.sock.limit && marked > 0 {
+			if err := k.flushUpTo(mark, marked); err != nil {
+				return err
+			}
+		}
+		mark, marked = len(b.buf), len(b.refs)
+		return nil
+	}
+	for i := range ops {
+		if err := b.units(&ops[i], cut); err != nil {
+			var refused *RefusedError
+			if errors.As(err, &refused) {
+				return err
+			}
+			return fmt.Errorf("%s: %w", ops[i].Object(tx.Name), err)
+		}
+	}
+	err := k.flush()
+	if cap(b.buf) > 1<<20 { // a full load's buffer is not needed again
+		b.buf, b.refs = nil, nil
+	}
+	return err
+}
+
+// flushUpTo sends the batch up to a mark and begins the next with what is behind it.
+func (k *Kernel) flushUpTo(mark, refs int) error {
+	b := &k.batch
+	rest := append([]byte(nil), b.buf[mark:]...)
+	restRefs := append([]msgRef(nil), b.refs[refs:]...)
+	b.buf, b.refs = b.buf[:mark], b.refs[:refs]
+	if err := k.flush(); err != nil {
+		return err
+	}
+	b.reset()
+	moved := len(b.buf)
+	b.buf = append(b.buf, rest...)
+	for _, r := range restRefs {
+		r.start += moved - mark
+		b.refs = append(b.refs, r)
+		// The numbers go on from this batch's first message.
+		binary.NativeEndian.PutUint32(b.buf[r.start+8:], k.sock.nextSeq())
+	}
+	return nil
+}
+
+// flush sends the batch and reads the kernel's answer, which is there when send
+// returns.
+func (k *Kernel) flush() error {
+	b := &k.batch
+	if len(b.refs) == 0 {
+		return nil
+	}
+	b.seal()
+	if err := k.sock.send(b.buf); err != nil {
+		return k.sendError(err)
+	}
+	acked := false
+	refused := &RefusedError{}
+	for {
+		more, err := k.sock.receive(false, func(m message) error {
+			if m.typ != unix.NLMSG_ERROR || len(m.data) < 4 {
+				return nil
+			}
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.data)))
+			if errno == 0 {
+				acked = true
+				return nil
+			}
+			b.note(refused, m, errno)
+			return nil
+		})
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("read the answer to a transaction: %w", err)
+		}
+		if err != nil && refused.Errno == 0 { // so many errors that they did not fit
+			refused.Errno = unix.ENOBUFS
+		}
+		if err == nil && !more {
+			break
+		}
+	}
+	switch {
+	case refused.Errno != 0:
+		return refused
+	case !acked:
+		return errors.New("the kernel gave no answer to a transaction: read the tables back")
+	}
+	return nil
+}
+
+func (k *Kernel) sendError(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) && errno == unix.EPERM {
+		return fmt.Errorf("send transaction: %w: CAP_NET_ADMIN is needed in the network namespace's user namespace", err)
+	}
+	return fmt.Errorf("send transaction of %d bytes: %w", len(k.batch.buf), err)
+}
+
+// note adds what an error message says to a RefusedError.
+func (b *batch) note(r *RefusedError, m message, errno unix.Errno) {
+	offset := 0
+	if m.flags&unix.NLM_F_ACK_TLVS != 0 && len(m.data) > 4+unix.NLMSG_HDRLEN {
+		eachAttr(m.data[4+unix.NLMSG_HDRLEN:], func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NLMSGERR_ATTR_MSG:
+				r.Message = text(v)
+			case unix.NLMSGERR_ATTR_OFFS:
+				offset = int(binary.NativeEndian.Uint32(v))
+			}
+		})
+	}
+	if r.Errno == 0 {
+		r.Errno = errno
+	}
+	i := int(m.seq - b.first)
+	if i < 0 || i >= len(b.refs) {
+		return // the whole batch: the error came with the commit
+	}
+	ref := b.refs[i]
+	o := ref.op.Object(b.table)
+	if len(ref.op.Elements) > 0 {
+		o.Element = &ref.op.Elements[min(ref.elem+b.elementAt(ref.start, offset), len(ref.op.Elements)-1)]
+	}
+	r.Objects = append(r.Objects, o)
+}
+
+// elementAt returns which element of the message at start has the byte at an
+// offset in the message, 0 if none has.
+func (b *batch) elementAt(start, offset int) int {
+	found := 0
+	if offset < headerLen {
+		return 0
+	}
+	msg := b.buf[start : start+int(binary.NativeEndian.Uint32(b.buf[start:]))]
+	eachAttr(msg[headerLen:], func(typ uint16, list []byte) {
+		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			return
+		}
+		at, i := cap(msg)-cap(list), 0
+		eachAttr(list, func(_ uint16, e []byte) {
+			if offset >= at {
+				found = i
+			}
+			at += unix.SizeofNlAttr + align(len(e))
+			i++
+		})
+	})
+	return found
+}

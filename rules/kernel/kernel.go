@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Kernel is the nftables of one network namespace. Its methods may be called from
+// any thread.
+type Kernel struct {
+	mu    sync.Mutex // one request at a time
+	sock  *socket
+	batch batch
+}
+
+// Open opens the nftables of the calling thread's network namespace.
+func Open() (*Kernel, error) {
+	s, err := openSocket()
+	if err != nil {
+		return nil, err
+	}
+	return &Kernel{sock: s}, nil
+}
+
+// Close closes the socket. What the kernel holds stays.
+func (k *Kernel) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sock.close()
+}
+
+// Remove deletes the tables of a name in both families, and says how many there were.
+func (k *Kernel) Remove(table string) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := 0
+	for _, f := range rules.Families {
+		if err := k.removeTable(f, table); err == nil {
+			n++
+		} else if !errors.Is(err, unix.ENOENT) {
+			return n, fmt.Errorf("delete table %s %s: %w", f, table, err)
+		}
+	}
+	return n, nil
+}
+
+func (k *Kernel) removeTable(f rules.Family, table string) error {
+	op := &rules.Op{Kind: rules.ResetTable, Family: f}
+	b := &k.batch
+	b.table, b.sock = table, k.sock
+	b.reset()
+	b.tableMessage(op, unix.NFT_MSG_DELTABLE, 0)
+	return k.flush()
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// errChanged says that the ruleset changed while it was read.
+var errChanged = errors.New("the ruleset kept changing while it was read")
+
+// Read reads the tables of a name. A reading during which anybody changed the
+// ruleset is done again, a few times.
+func (k *Kernel) Read(table string) (rules.State, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for range 10 {
+		s, err := k.readOnce(table)
+		if !errors.Is(err, errChanged) {
+			return s, err
+		}
+	}
+	return rules.State{}, fmt.Errorf("read table %s: %w", table, errChanged)
+}
+
+func (k *Kernel) readOnce(table string) (rules.State, error) {
+	s := rules.State{Name: table}
+	before, err := k.generation()
+	if err != nil {
+		return s, fmt.Errorf("read the ruleset's generation: %w", err)
+	}
+	for _, f := range rules.Families {
+		t, err := k.readTable(f, table)
+		if err != nil {
+			return s, fmt.Errorf("read table %s %s: %w", f, table, err)
+		}
+		s.Tables[f] = t
+	}
+	after, err := k.generation()
+	if err != nil {
+		return s, fmt.Errorf("read the ruleset's generation: %w", err)
+	}
+	if before != after {
+		return s, errChanged
+	}
+	return s, nil
+}
+
+// generation returns a number that grows with each commit in the namespace.
+func (k *Kernel) generation() (uint32, error) {
+	var gen uint32
+	err := k.request(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil, func(v []byte) {
+		eachAttr(v, func(typ uint16, v []byte) {
+			if typ == unix.NFTA_GEN_ID {
+				gen = be32(v)
+			}
+		})
+	})
+	return gen, err
+}
+
+// readTable returns nil if there is no such table.
+func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
+	t := rules.NewTable()
+	name := func(typ uint16) func(*builder) { return func(b *builder) { b.str(typ, table) } }
+	err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), name(unix.NFTA_TABLE_NAME), func(v []byte) {
+		eachAttr(v, func(typ uint16, v []byte) {
+			if typ == unix.NFTA_TABLE_FLAGS {
+				t.Dormant = be32(v)&unix.NFT_TABLE_F_DORMANT != 0
+			}
+		})
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil //nolint:nilnil // no table is an answer, not an error
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := k.readChains(f, table, t); err != nil {
+		return nil, fmt.Errorf("chains: %w", err)
+	}
+	if err := k.readRules(f, table, t); err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	if err := k.readSets(f, table, t); err != nil {
+		return nil, fmt.Errorf("sets: %w", err)
+	}
+	return t, nil
+}
+
+func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error {
+	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+		var c rules.Chain
+		var of string
+		eachAttr(v, func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NFTA_CHAIN_TABLE:
+				of = text(v)
+			case unix.NFTA_CHAIN_NAME:
+				c.Name = text(v)
+			case unix.NFTA_CHAIN_HOOK:
+				c.Hook = parseHook(v)
+			}
+		})
+		if of == table {
+			t.Chains[c.Name] = c
+		}
+	})
+}
+
+func parseHook(v []byte) *rules.Hook {
+	h := &rules.Hook{}
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_HOOK_HOOKNUM:
+			h.Number = rules.HookNumber(be32(v))
+		case unix.NFTA_HOOK_PRIORITY:
+			h.Priority = int32(be32(v))
+		}
+	})
+	return h
+}
+
+func (k *Kernel) readRules(f rules.Family, table string, t *rules.Table) error {
+	var first error
+	err := k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f),
+		func(b *builder) { b.str(unix.NFTA_RULE_TABLE, table) },
+		func(v []byte) {
+			var of, chain string
+			var exprs []expr.Any
+			eachAttr(v, func(typ uint16, v []byte) {
+				switch typ {
+				case unix.NFTA_RULE_TABLE:
+					of = text(v)
+				case unix.NFTA_RULE_CHAIN:
+					chain = text(v)
+				case unix.NFTA_RULE_EXPRESSIONS:
+					var err error
+					if exprs, err = parseExpressions(f, v); err != nil && first == nil {
+						first = fmt.Errorf("chain %s: %w", chain, err)
+					}
+				}
+			})
+			if of == table {
+				c := t.Chains[chain]
+				c.Rules = append(c.Rules, decodeRule(f, exprs))
+				t.Chains[chain] = c
+			}
+		})
+	return errors.Join(err, first)
+}
+
+func parseExpressions(f rules.Family, list []byte) ([]expr.Any, error) {
+	var out []expr.Any
+	var first error
+	eachAttr(list, func(_ uint16, v []byte) {
+		var name string
+		var data []byte
+		eachAttr(v, func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NFTA_EXPR_NAME:
+				name = text(v)
+			case unix.NFTA_EXPR_DATA:
+				data = v
+			}
+		})
+		e, err := parseExpression(f, name, data)
+		if err != nil && first == nil {
+			first = err
+		}
+		out = append(out, e)
+	})
+	return out, first
+}
+
+func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
+	err := k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
+		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
+		func(v []byte) {
+			name, s := parseSet(v)
+			id, ok := rules.ParseSetID(name)
+			if ok && s.same(schemaOf(f, id.Kind)) {
+				t.Sets[id] = map[rules.Key]rules.Value{}
+			} else {
+				t.Foreign = append(t.Foreign, name)
+			}
+		})
+	if err != nil {
+		return err
+	}
+	for id, elements := range t.Sets {
+		if err := k.readElements(f, table, id, elements); err != nil {
+			return fmt.Errorf("elements of %s: %w", id.Name(), err)
+		}
+	}
+	return nil
+}
+
+func parseSet(v []byte) (name string, s schema) {
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_SET_NAME:
+			name = text(v)
+		case unix.NFTA_SET_FLAGS:
+			s.isMap = be32(v)&unix.NFT_SET_MAP != 0
+		case unix.NFTA_SET_KEY_TYPE:
+			s.keyType = be32(v)
+		case unix.NFTA_SET_KEY_LEN:
+			s.keyLen = be32(v)
+		case unix.NFTA_SET_DATA_TYPE:
+			s.dataType = be32(v)
+		case unix.NFTA_SET_DATA_LEN:
+			s.dataLen = be32(v)
+		case unix.NFTA_SET_USERDATA:
+			s.userdata = append([]byte(nil), v...)
+		}
+	})
+	return name, s
+}
+
+func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, into map[rules.Key]rules.Value) error {
+	return k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
+		func(b *builder) {
+			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
+		},
+		func(v []byte) {
+			eachAttr(v, func(typ uint16, list []byte) {
+				if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+					return
+				}
+				eachAttr(list, func(_ uint16, v []byte) {
+					if e, ok := parseElement(f, id.Kind, v); ok {
+						into[e.Key] = e.Value
+					}
+				})
+			})
+		})
+}
+
+func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, ok bool) {
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
+		case unix.NFTA_SET_ELEM_DATA:
+			eachAttr(v, func(typ uint16, v []byte) {
+				if typ == unix.NFTA_DATA_VERDICT {
+					e.Goto = parseVerdict(v)
+				} else {
+					e.To, _ = parseBackend(f, v)
+				}
+			})
+		}
+	})
+	return e, ok
+}
+
+// parseVerdict returns the chain of a goto, and something that is no chain's name
+// for any other verdict.
+func parseVerdict(v []byte) string {
+	var chain string
+	var code uint32
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_VERDICT_CODE:
+			code = be32(v)
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = text(v)
+		}
+	})
+	if code != goTo {
+		return fmt.Sprintf("(verdict %d) %s", int32(code), chain)
+	}
+	return chain
+}
+
+// request sends one request and calls fn for the attributes of each object in the
+// answer. ENOENT is returned as it is.
+func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), fn func([]byte)) error {
+	seq := k.sock.nextSeq()
+	var b builder
+	b.message(typ, flags|unix.NLM_F_ACK, family, seq)
+	if attrs != nil {
+		attrs(&b)
+	}
+	b.end()
+	if err := k.sock.send(b.buf); err != nil {
+		return fmt.Errorf("send request: %w", err)
+	}
+	done, interrupted := false, false
+	var failed error
+	for !done {
+		_, err := k.sock.receive(true, func(m message) error {
+			if m.seq != seq {
+				return nil
+			}
+			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
+			switch m.typ {
+			case unix.NLMSG_DONE:
+				done = true
+			case unix.NLMSG_ERROR:
+				done = true
+				if len(m.data) >= 4 {
+					if errno := -int32(binary.NativeEndian.Uint32(m.data)); errno != 0 {
+						failed = unix.Errno(errno)
+					}
+				}
+			default:
+				if len(m.data) >= 4 {
+					fn(m.data[4:])
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if failed != nil {
+		k.sock.drain()
+		return failed
+	}
+	if interrupted {
+		return errChanged
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+
+	"github.com/google/nftables/userdata"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// nft prints a map whose key is of type integer only if the map's user data say
+// from which expressions its types are taken ('typeof'). These are the numbers of
+// nft's expressions and protocol descriptions (its expression.h and proto.h).
+const (
+	udataExprPayload = 7
+	udataExprConcat  = 13
+	udataExprNumgen  = 23
+
+	udataProtoTH   = 11
+	udataProtoIP   = 12
+	udataProtoIP6  = 13
+	udataTHDport   = 2
+	udataIPDaddr   = 12
+	udataIP6Daddr  = 9
+	udataTypeofID  = 0 // the expression's number
+	udataTypeofArg = 1 // what the expression consists of
+)
+
+// endpointsTypeof returns the user data of
+// `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
+func endpointsTypeof(f rules.Family) []byte {
+	daddr := payloadUdata(udataProtoIP, udataIPDaddr)
+	if f == rules.IPv6 {
+		daddr = payloadUdata(udataProtoIP6, udataIP6Daddr)
+	}
+	key := concatUdata(numgenUdata(1), numgenUdata(2))
+	data := concatUdata(daddr, payloadUdata(udataProtoTH, udataTHDport))
+
+	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
+	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, key)
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, data)
+	return udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATA_INTERVAL), 0)
+}
+
+func udata32(u []byte, typ uint8, v uint32) []byte {
+	return userdata.Append(u, userdata.Type(typ), binary.NativeEndian.AppendUint32(nil, v))
+}
+
+func exprUdata(expression uint32, arg []byte) []byte {
+	return userdata.Append(udata32(nil, udataTypeofID, expression), udataTypeofArg, arg)
+}
+
+func concatUdata(parts ...[]byte) []byte {
+	var list []byte
+	for i, p := range parts {
+		list = userdata.Append(list, userdata.Type(i), p)
+	}
+	return exprUdata(udataExprConcat, list)
+}
+
+func numgenUdata(mod uint32) []byte {
+	return exprUdata(udataExprNumgen, udata32(udata32(udata32(nil, 0, 0), 1, mod), 2, 0))
+}
+
+func payloadUdata(proto, field uint32) []byte {
+	return exprUdata(udataExprPayload, udata32(udata32(nil, 0, proto), 1, field))
+}
