@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+const crowdServices = 1000
+
+func service(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 53)
+}
+
+// crowd returns n UDP flows to as many different clients, spread over services.
+func crowd(n int) []Flow {
+	out := make([]Flow, n)
+	to := ap("10.2.0.1:5353")
+	for i := range out {
+		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 16), byte(i >> 8)}), uint16(1024+i%256))
+		out[i] = Flow{Proto: UDP, Orig: Tuple{client, service(i % crowdServices)}, Reply: Tuple{to, client}}
+	}
+	return out
+}
+
+func bigTable(b *testing.B, n int) *Conn {
+	b.Helper()
+	c := open(b)
+	if u, err := c.Usage(b.Context()); err == nil && u.Max != 0 && int(u.Max) < n {
+		b.Skipf("net.netfilter.nf_conntrack_max is %d, the benchmark needs %d", u.Max, n)
+	}
+	inject(b, c, 0, crowd(n)...)
+	return c
+}
+
+func BenchmarkList(b *testing.B) {
+	for _, n := range []int{0, 10_000, 100_000} {
+		c := bigTable(b, n)
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				got, err := c.List(b.Context(), Frontend{service(7).Addr(), UDP, 53})
+				if err != nil || len(got) != n/crowdServices {
+					b.Fatalf("listed %d, want %d: %v", len(got), n/crowdServices, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDump compares what maxFilteredDumps weighs up: a dump for one frontend,
+// and one for all frontends of a protocol.
+func BenchmarkDump(b *testing.B) {
+	const n = 100_000
+	c := bigTable(b, n)
+	one := Frontend{service(7).Addr(), UDP, 53}.queries()[0]
+	for name, q := range map[string]query{"one": one, "protocol": {family: one.family, proto: UDP}} {
+		b.Run(name, func(b *testing.B) {
+			var targets []Target
+			for i := range crowdServices {
+				targets = append(targets, Target{Frontend: Frontend{service(i).Addr(), UDP, 53}, Endpoints: aps("10.2.0.1:5353")})
+			}
+			index := newIndex(targets)
+			for b.Loop() {
+				err := c.dump(b.Context(), q, func(f Flow) {
+					if index.stale(f) {
+						b.Errorf("%s is stale", f)
+					}
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkClean deletes all flows to one of many services.
+func BenchmarkClean(b *testing.B) {
+	const n = 100_000
+	c := bigTable(b, n)
+	target := Target{Frontend: Frontend{service(7).Addr(), UDP, 53}}
+	var own []Flow
+	for i, f := range crowd(n) {
+		if i%crowdServices == 7 {
+			own = append(own, f)
+		}
+	}
+	for b.Loop() {
+		if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got != len(own) {
+			b.Fatalf("deleted %d, want %d: %v", got, len(own), err)
+		}
+		b.StopTimer()
+		inject(b, c, 0, own...)
+		b.StartTimer()
+	}
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// deleteBatch is how many deletions go out at once. Their answers must fit the
+// socket's receive buffer, 208 KiB by default, at about 1 KiB each.
+const deleteBatch = 64
+
+// Conn lists and deletes conntrack entries of one network namespace: of those in
+// the default zone, those with ports. It is safe for concurrent use.
+type Conn struct {
+	mu     sync.Mutex
+	socket *socket
+}
+
+// Open returns a connection to the network namespace of the calling thread. It
+// stays there, whichever threads use it later. Its use needs CAP_NET_ADMIN over that
+// namespace. The caller closes it.
+func Open() (*Conn, error) {
+	s, err := openSocket()
+	if err != nil {
+		return nil, fmt.Errorf("open conntrack: %w", err)
+	}
+	return &Conn{socket: s}, nil
+}
+
+// Close ends the connection, which must not be used afterwards.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.socket.close()
+}
+
+// List returns the flows whose original destination is the frontend. For a frontend
+// without an address of its own these are all flows to its port, at whatever
+// address.
+func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
+	var flows []Flow
+	for _, q := range f.queries() {
+		if err := c.dump(ctx, q, func(flow Flow) { flows = append(flows, flow) }); err != nil {
+			return nil, err
+		}
+	}
+	return flows, nil
+}
+
+// Clean deletes the stale flows to the targets' frontends (see Stale) and returns
+// how many. After an error it still deletes what it knows of, unless ctx is done.
+func (c *Conn) Clean(ctx context.Context, targets []Target) (int, error) {
+	var stale []Flow
+	var errs []error
+	index := newIndex(targets)
+	for _, q := range plan(targets) {
+		err := c.dump(ctx, q, func(f Flow) {
+			if index.stale(f) {
+				stale = append(stale, f)
+			}
+		})
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	n, err := c.Delete(ctx, stale)
+	return n, errors.Join(append(errs, err)...)
+}
+
+// dump calls fn for each entry that the query selects. An entry may come twice if
+// others come and go meanwhile.
+func (c *Conn) dump(ctx context.Context, q query, fn func(Flow)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.dumpWith(ctx, filteredDumpRequest(q), q, fn)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		// The kernel does not know the filter. It refuses before it sends an entry.
+		err = c.dumpWith(ctx, dumpRequest(q), q, fn)
+	}
+	if err != nil {
+		return fmt.Errorf("list conntrack entries to %s: %w", q, err)
+	}
+	return nil
+}
+
+func (c *Conn) dumpWith(ctx context.Context, request message, q query, fn func(Flow)) error {
+	var refused error
+	err := c.socket.exchange(ctx, []message{request}, func(data []byte) {
+		if f, ok := decodeFlow(data); ok && q.matches(f) {
+			fn(f)
+		}
+	}, func(_ int, err error) { refused = err })
+	return errors.Join(err, refused)
+}
+
+// Delete deletes the entries of flows that List returned and returns how many were
+// there. One that is gone is no error, and one that came after it with the same
+// addresses and ports is left alone.
+func (c *Conn) Delete(ctx context.Context, flows []Flow) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	deleted := 0
+	var errs []error
+	for chunk := range slices.Chunk(flows, deleteBatch) {
+		n, err := c.deleteChunk(ctx, chunk)
+		deleted += n
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return deleted, errors.Join(errs...)
+}
+
+func (c *Conn) deleteChunk(ctx context.Context, flows []Flow) (int, error) {
+	requests := make([]message, len(flows))
+	for i, f := range flows {
+		// The kernel takes a deletion without a tuple as one of the whole table.
+		if !complete(f.Orig) {
+			return 0, fmt.Errorf("delete conntrack entry %s: incomplete; pass flows as listed", f)
+		}
+		requests[i] = deleteRequest(f)
+	}
+	deleted, failed := 0, 0
+	var first error
+	err := c.socket.exchange(ctx, requests, func([]byte) {}, func(i int, err error) {
+		switch {
+		case err == nil:
+			deleted++
+		case errors.Is(err, unix.ENOENT):
+		default:
+			if failed++; first == nil {
+				first = fmt.Errorf("delete conntrack entry %s: %w", flows[i], err)
+			}
+		}
+	})
+	if failed > 1 {
+		first = fmt.Errorf("%w, and %d more", first, failed-1)
+	}
+	if err != nil {
+		err = fmt.Errorf("delete conntrack entries: %w", err)
+	}
+	return deleted, errors.Join(err, first)
+}
+
+func complete(t Tuple) bool {
+	valid := func(a netip.Addr) bool { return a.IsValid() && !a.Is4In6() }
+	src, dst := t.Src.Addr(), t.Dst.Addr()
+	return valid(src) && valid(dst) && src.Is4() == dst.Is4()
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// from sets the client's port, so that flows with the same frontend differ.
+func from(f Flow, port uint16) Flow {
+	client := netip.AddrPortFrom(f.Orig.Src.Addr(), port)
+	f.Orig.Src, f.Reply.Dst = client, client
+	return f
+}
+
+// table is a mix of flows to one frontend and its near misses.
+func table() []Flow {
+	var out []Flow
+	for i, proto := range []uint8{UDP, TCP, SCTP} {
+		for j, dst := range []string{
+			"10.96.0.10:53", "10.96.0.10:54", "10.96.0.11:53",
+			"[fd00:96::10]:53", "[fd00:96::10]:54", "[fd00:96::11]:53",
+		} {
+			to := "10.2.0.1:5353"
+			if ap(dst).Addr().Is6() {
+				to = "[fd00:2::1]:5353"
+			}
+			port := uint16(1000 + 100*i + 10*j)
+			out = append(out, from(flow(proto, dst, to), port), from(answered(flow(proto, dst, to)), port+1))
+		}
+	}
+	return out
+}
+
+// names returns flows as sorted text, without what only the kernel knows.
+func names(flows []Flow) []string {
+	var out []string
+	for _, f := range flows {
+		out = append(out, fmt.Sprintf("%s %s, answer seen: %t", f, f.Reply.Dst, f.Status&StatusSeenReply != 0))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// everything returns all flows of the namespace.
+func everything(tb testing.TB, c *Conn) []Flow {
+	tb.Helper()
+	var out []Flow
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.dumpWith(tb.Context(), dumpRequest(query{}), query{}, func(f Flow) { out = append(out, f) }); err != nil {
+		tb.Fatal(err)
+	}
+	return out
+}
+
+func wantFlows(t *testing.T, what string, got, want []Flow) {
+	t.Helper()
+	if g, w := names(got), names(want); !slices.Equal(g, w) {
+		t.Errorf("%s:\ngot  %q\nwant %q", what, g, w)
+	}
+}
+
+func selected(flows []Flow, keep func(Flow) bool) []Flow {
+	return slices.DeleteFunc(slices.Clone(flows), func(f Flow) bool { return !keep(f) })
+}
+
+func TestList(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	for _, proto := range []uint8{UDP, TCP, SCTP} {
+		for _, dst := range []string{"10.96.0.10:53", "[fd00:96::10]:53", "10.96.0.12:53", "0.0.0.0:53", "[::]:53"} {
+			f := front(proto, dst)
+			got, err := c.List(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFlows(t, protocolName(proto)+" "+dst, got, selected(table(), func(flow Flow) bool {
+				a := flow.Orig.Dst.Addr()
+				return flow.Proto == proto && flow.Orig.Dst.Port() == f.Port &&
+					(a == f.Addr || f.Addr.IsUnspecified() && a.Is4() == f.Addr.Is4())
+			}))
+		}
+	}
+	got, err := c.List(t.Context(), Frontend{Proto: UDP, Port: 54})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFlows(t, "any address", got, selected(table(), func(f Flow) bool { return f.Proto == UDP && f.Orig.Dst.Port() == 54 }))
+}
+
+// Without the kernel's part a dump is right as well, but copies the whole table.
+func TestKernelFilters(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	for name, row := range map[string]struct {
+		query query
+		want  int
+	}{
+		"udp":             {query{unix.AF_INET, UDP, netip.MustParseAddr("10.96.0.10"), 53, false}, 2},
+		"tcp, unanswered": {query{unix.AF_INET, TCP, netip.MustParseAddr("10.96.0.10"), 53, true}, 1},
+		"ipv6":            {query{unix.AF_INET6, UDP, netip.MustParseAddr("fd00:96::10"), 53, false}, 4}, // any address
+		"sctp":            {query{unix.AF_INET, SCTP, netip.MustParseAddr("10.96.0.10"), 53, false}, 4},  // any port
+		"protocol":        {query{unix.AF_INET, UDP, netip.Addr{}, 0, false}, 6},
+		"port":            {query{unix.AF_INET, UDP, netip.Addr{}, 54, false}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			copied := 0
+			err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(row.query)}, func([]byte) { copied++ },
+				func(_ int, err error) {
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if copied != row.want {
+				t.Errorf("the kernel sent %d entries, want %d", copied, row.want)
+			}
+		})
+	}
+}
+
+// The kernel takes no tuple filter without a family, and so refuses this query.
+func TestListWhereKernelRefusesFilter(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	q := query{proto: UDP, port: 53, unanswered: true}
+	err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(q)}, func([]byte) {}, func(_ int, err error) {
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Errorf("the filter is not refused: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Flow
+	if err := c.dump(t.Context(), q, func(f Flow) { got = append(got, f) }); err != nil {
+		t.Fatal(err)
+	}
+	wantFlows(t, "without the kernel's filter", got, selected(table(), q.matches))
+	if len(got) != 4 {
+		t.Errorf("%d flows, want 4", len(got))
+	}
+}
+
+func TestDelete(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	for _, dst := range []string{"10.96.0.10:53", "[fd00:96::10]:53"} {
+		listed, err := c.List(t.Context(), front(UDP, dst))
+		if err != nil || len(listed) != 2 {
+			t.Fatalf("listed %d flows, want 2: %v", len(listed), err)
+		}
+		if n, err := c.Delete(t.Context(), listed); n != 2 || err != nil {
+			t.Errorf("deleted %d, want 2: %v", n, err)
+		}
+		if n, err := c.Delete(t.Context(), listed); n != 0 || err != nil {
+			t.Errorf("deleted %d that are gone: %v", n, err)
+		}
+	}
+	wantFlows(t, "left", everything(t, c), selected(table(), func(f Flow) bool {
+		a := f.Orig.Dst
+		return f.Proto != UDP || a != ap("10.96.0.10:53") && a != ap("[fd00:96::10]:53")
+	}))
+}
+
+// An entry with another ID stands for one that came later with the same tuple.
+func TestDeleteLeavesSuccessor(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()[0])
+	before := everything(t, c)
+	before[0].ID++
+	if n, err := c.Delete(t.Context(), before); n != 0 || err != nil {
+		t.Errorf("deleted %d, want 0: %v", n, err)
+	}
+	wantFlows(t, "left", everything(t, c), before)
+	before[0].ID = 0
+	if n, err := c.Delete(t.Context(), before); n != 1 || err != nil {
+		t.Errorf("deleted %d without an ID, want 1: %v", n, err)
+	}
+}
+
+// A deletion without a tuple would empty the whole table.
+func TestDeleteRefusesIncompleteFlow(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	mixed := table()[0]
+	mixed.Orig.Src = ap("[fd00::1]:5")
+	for _, f := range []Flow{{}, {Proto: UDP}, mixed} {
+		n, err := c.Delete(t.Context(), []Flow{f})
+		if errno := unix.Errno(0); n != 0 || err == nil || errors.As(err, &errno) {
+			t.Errorf("%s: deleted %d, want an error before the kernel is asked: %v", f, n, err)
+		}
+	}
+	if got := len(everything(t, c)); got != len(table()) {
+		t.Errorf("%d entries left of %d", got, len(table()))
+	}
+}
+
+func TestOtherZonesAreLeftAlone(t *testing.T) {
+	c := open(t)
+	f := table()[0]
+	inject(t, c, 7, f)
+	wantFlows(t, "listed", everything(t, c), nil)
+	inject(t, c, 0, f)
+	wantFlows(t, "listed", everything(t, c), []Flow{f})
+	if n, err := c.Clean(t.Context(), []Target{{Frontend: front(UDP, "10.96.0.10:53")}}); n != 1 || err != nil {
+		t.Errorf("deleted %d, want 1: %v", n, err)
+	}
+	if u, err := c.Usage(t.Context()); err != nil || u.Entries != 1 {
+		t.Errorf("usage %+v, want 1 entry: %v", u, err)
+	}
+}
+
+// Clean must do what Stale says to every entry, with few targets and with many.
+func TestClean(t *testing.T) {
+	targets := []Target{
+		{Frontend: front(UDP, "10.96.0.10:53"), Endpoints: aps("10.2.0.2:5353")},
+		{Frontend: front(UDP, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::2]:5353")},
+		{Frontend: front(TCP, "10.96.0.10:53")},
+		{Frontend: front(SCTP, "[fd00:96::10]:53")},
+		{Frontend: front(UDP, "10.96.0.11:53"), Endpoints: aps("10.2.0.1:5353")},
+		{Frontend: Frontend{Proto: UDP, Port: 54}},
+	}
+	many := slices.Clone(targets)
+	for i := range 2 * maxFilteredDumps {
+		for _, dst := range []string{"10.97.0.10", "fd00:97::10"} {
+			many = append(many, Target{Frontend: Frontend{netip.MustParseAddr(dst), UDP, uint16(100 + i)}})
+		}
+	}
+	for name, targets := range map[string][]Target{"few": targets, "many": many} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			inject(t, c, 0, table()...)
+			want := selected(table(), func(f Flow) bool {
+				return !slices.ContainsFunc(targets, func(t Target) bool { return Stale(f, t) })
+			})
+			n, err := c.Clean(t.Context(), targets)
+			if deleted := 2 + 2 + 1 + 2 + 2 + 2; err != nil || n != deleted || len(table())-len(want) != deleted {
+				t.Errorf("deleted %d, want %d: %v", n, deleted, err)
+			}
+			wantFlows(t, "left", everything(t, c), want)
+			if n, err := c.Clean(t.Context(), targets); n != 0 || err != nil {
+				t.Errorf("again: deleted %d: %v", n, err)
+			}
+		})
+	}
+}
+
+// A dump that was not read to its end must not hold up the next.
+func TestUseAfterCancel(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, crowd(5000)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := 0
+	err := c.dump(ctx, query{family: unix.AF_INET, proto: UDP}, func(Flow) { seen++; cancel() })
+	if !errors.Is(err, context.Canceled) || seen == 0 || seen == 5000 {
+		t.Fatalf("dump saw %d entries and ended with %v", seen, err)
+	}
+	if _, err := c.Clean(ctx, []Target{{Frontend: front(UDP, "10.96.0.1:53")}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("clean ended with %v", err)
+	}
+	if got := len(everything(t, c)); got != 5000 {
+		t.Errorf("%d entries afterwards, want 5000", got)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				if got, err := c.List(t.Context(), front(UDP, "10.96.0.10:53")); err != nil || len(got) != 2 {
+					t.Errorf("listed %d, want 2: %v", len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestNamespacesAreApart(t *testing.T) {
+	a, b := open(t), open(t)
+	inject(t, a, 0, table()...)
+	if got := len(everything(t, b)); got != 0 {
+		t.Errorf("%d entries of another namespace", got)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	c := open(t)
+	inject(t, c, 0, table()...)
+	u, err := c.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(u.Entries) != len(table()) || u.Max == 0 {
+		t.Errorf("usage %+v, want %d entries and a limit", u, len(table()))
+	}
+}

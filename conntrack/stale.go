@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Protocols (IPPROTO_*) whose flows can be stale.
+const (
+	TCP  uint8 = 6
+	UDP  uint8 = 17
+	SCTP uint8 = 132
+)
+
+// StatusSeenReply is set in the status of a flow that was answered (IPS_SEEN_REPLY).
+const StatusSeenReply uint32 = 1 << 1
+
+// Frontend is an address, protocol and port that clients dial. IPv4 addresses are
+// not in their IPv6-mapped form, here and everywhere in this package.
+type Frontend struct {
+	// Addr is the unspecified address of a family (0.0.0.0, ::) for any local
+	// address of that family, as node ports have, and invalid for any local
+	// address of both.
+	Addr  netip.Addr
+	Proto uint8 // IPPROTO_*
+	Port  uint16
+}
+
+// Target is a frontend and where its flows may go.
+type Target struct {
+	Frontend
+	// Endpoints are all endpoints that the frontend has now.
+	Endpoints []netip.AddrPort
+	// Local are the addresses that a frontend without an address of its own stands
+	// for. If there are none, its flows are all that were dialled at its port and
+	// sent on to another address; these may include flows to another service's
+	// address with the same port.
+	Local []netip.Addr
+}
+
+// Tuple is one direction of a flow.
+type Tuple struct{ Src, Dst netip.AddrPort }
+
+// Flow is the part of a conntrack entry that the decision and the deletion need.
+type Flow struct {
+	Proto  uint8  // IPPROTO_*
+	Status uint32 // IPS_*
+	ID     uint32 // the kernel's, as CTA_ID has it; 0 is none
+	// Orig is what the client sent, Reply what answers look like on arrival.
+	Orig, Reply Tuple
+}
+
+// String returns the flow as "udp 10.1.0.1:999 -> 10.96.0.10:53 (answered by 10.244.1.5:53)".
+func (f Flow) String() string {
+	return fmt.Sprintf("%s %s -> %s (answered by %s)", protocolName(f.Proto), f.Orig.Src, f.Orig.Dst, f.Reply.Src)
+}
+
+// forwarded says whether the flow's destination was translated.
+func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
+
+// Stale says whether a flow is one to the target's frontend and goes to what is
+// not, or no longer, an endpoint of it:
+//   - UDP: the flow is answered by something else than an endpoint. A flow that was
+//     not translated is stale only if the frontend has endpoints (of the flow's
+//     family): it began before there were any, and would never reach them.
+//   - SCTP: the same, for flows that were translated.
+//   - TCP: as SCTP, and there was never an answer. Established connections end by
+//     themselves.
+func Stale(f Flow, t Target) bool {
+	i := newIndex([]Target{t})
+	return i.stale(f)
+}
+
+// stale decides for a flow that is known to be one to the frontend.
+func (b *backends) stale(f Flow) bool {
+	if _, ok := b.endpoints[f.Reply.Src]; ok {
+		return false
+	}
+	switch f.Proto {
+	case UDP:
+		return f.forwarded() || b.hasFamily(f.Orig.Dst.Addr())
+	case SCTP:
+		return f.forwarded()
+	case TCP:
+		return f.forwarded() && f.Status&StatusSeenReply == 0
+	}
+	return false
+}
+
+func protocolName(proto uint8) string {
+	switch proto {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return fmt.Sprintf("protocol %d", proto)
+}
