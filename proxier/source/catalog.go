@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// catalog holds the objects of all files, and decides which file an object is taken from when several define it.
+type catalog struct {
+	files   map[string]map[key]object // the last good content of each file
+	claims  map[key][]claim           // who defines an object, sorted by file name: the first wins
+	applied map[key]metav1.Object     // what settle has returned so far
+	touched map[key]struct{}          // what may differ from applied
+}
+
+// claim is one file's definition of an object.
+type claim struct {
+	file string
+	told bool // that another file's definition wins
+}
+
+func newCatalog() *catalog {
+	return &catalog{
+		files:   map[string]map[key]object{},
+		claims:  map[key][]claim{},
+		applied: map[key]metav1.Object{},
+		touched: map[key]struct{}{},
+	}
+}
+
+// set replaces the content of a file. Within objects every key is unique.
+func (c *catalog) set(file string, objects []object) {
+	had := c.files[file]
+	has := make(map[key]object, len(objects))
+	for _, o := range objects {
+		has[o.key] = o
+		c.touched[o.key] = struct{}{}
+		if _, ok := had[o.key]; !ok {
+			c.claim(o.key, file)
+		}
+	}
+	for k := range had {
+		c.touched[k] = struct{}{}
+		if _, ok := has[k]; !ok {
+			c.unclaim(k, file)
+		}
+	}
+	if len(has) == 0 {
+		delete(c.files, file)
+		return
+	}
+	c.files[file] = has
+}
+
+func byFile(c claim, file string) int { return cmp.Compare(c.file, file) }
+
+func (c *catalog) claim(k key, file string) {
+	i, _ := slices.BinarySearchFunc(c.claims[k], file, byFile)
+	c.claims[k] = slices.Insert(c.claims[k], i, claim{file: file})
+}
+
+func (c *catalog) unclaim(k key, file string) {
+	i, found := slices.BinarySearchFunc(c.claims[k], file, byFile)
+	if !found {
+		return
+	}
+	c.claims[k] = slices.Delete(c.claims[k], i, i+1)
+	if len(c.claims[k]) == 0 {
+		delete(c.claims, k)
+	}
+}
+
+// settle returns what has changed since the last call, deletions first, and the definitions that have newly lost against another file's.
+func (c *catalog) settle() (changes []change, hidden []*FileError) {
+	for _, k := range slices.SortedFunc(maps.Keys(c.touched), key.compare) {
+		if changed, ok := c.decide(k); ok {
+			changes = append(changes, changed)
+		}
+		hidden = append(hidden, c.hidden(k)...)
+	}
+	clear(c.touched)
+	slices.SortStableFunc(changes, func(a, b change) int { return cmp.Compare(a.rank(), b.rank()) })
+	return changes, hidden
+}
+
+// decide compares the winning definition of an object with the one last applied.
+func (c *catalog) decide(k key) (change, bool) {
+	last, had := c.applied[k]
+	claims := c.claims[k]
+	if len(claims) == 0 {
+		delete(c.applied, k)
+		return change{key: k}, had
+	}
+	now := c.files[claims[0].file][k].value
+	if had && apiequality.Semantic.DeepEqual(last, now) {
+		return change{}, false
+	}
+	c.applied[k] = now
+	return change{key: k, object: now}, true
+}
+
+// hidden reports the definitions of an object that lose, each once as long as it loses.
+func (c *catalog) hidden(k key) []*FileError {
+	var faults []*FileError
+	claims := c.claims[k]
+	for i := range claims {
+		if i == 0 || claims[i].told {
+			claims[i].told = i > 0
+			continue
+		}
+		claims[i].told = true
+		winner := claims[0].file
+		faults = append(faults, &FileError{
+			File: claims[i].file,
+			Line: c.files[claims[i].file][k].line,
+			Reason: fmt.Sprintf("%s is already defined in %s:%d, and the first file by name wins; this definition is unused until that one is gone",
+				k, winner, c.files[winner][k].line),
+		})
+	}
+	return faults
+}

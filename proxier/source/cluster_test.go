@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	pathServices = "/api/v1/services"
+	pathSlices   = "/apis/discovery.k8s.io/v1/endpointslices"
+	pathNodes    = "/api/v1/nodes"
+)
+
+// apiServer answers lists and watches with what the test says. It checks the selectors instead of applying them.
+type apiServer struct {
+	t         *testing.T
+	watchList bool // sends the first list through the watch
+
+	mu        sync.Mutex
+	objects   map[string][]any
+	events    map[string]chan string
+	forbidden bool
+	lists     int
+}
+
+func newAPIServer(t *testing.T, watchList bool) (*apiServer, kubernetes.Interface) {
+	t.Helper()
+	s := &apiServer{
+		t: t, watchList: watchList, objects: map[string][]any{},
+		events: map[string]chan string{pathServices: make(chan string), pathSlices: make(chan string), pathNodes: make(chan string)},
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	return s, client(t, server.URL)
+}
+
+func client(t *testing.T, address string) kubernetes.Interface {
+	t.Helper()
+	c, err := kubernetes.NewForConfig(&rest.Config{Host: address, ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
+	must(t, err)
+	return c
+}
+
+func (s *apiServer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	query := request.URL.Query()
+	s.checkSelectors(request.URL.Path, query)
+	w.Header().Set("Content-Type", "application/json")
+	s.mu.Lock()
+	forbidden, objects, events := s.forbidden, s.objects[request.URL.Path], s.events[request.URL.Path]
+	s.mu.Unlock()
+	switch {
+	case forbidden:
+		reply(w, http.StatusForbidden, metav1.StatusReasonForbidden, "not you")
+	case query.Get("watch") == "":
+		s.mu.Lock()
+		s.lists++
+		s.mu.Unlock()
+		_ = json.NewEncoder(w).Encode(map[string]any{"metadata": metav1.ListMeta{ResourceVersion: "5"}, "items": objects})
+	case query.Get("sendInitialEvents") == "true" && !s.watchList:
+		reply(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+	default:
+		if query.Get("sendInitialEvents") == "true" {
+			for _, o := range objects {
+				fmt.Fprintln(w, event("ADDED", o))
+			}
+			fmt.Fprintln(w, bookmark(request.URL.Path))
+		}
+		stream(request.Context(), w, events)
+	}
+}
+
+func (s *apiServer) checkSelectors(path string, query url.Values) {
+	want := map[string][2]string{
+		pathServices: {"!service.kubernetes.io/service-proxy-name", ""},
+		pathSlices:   {"!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name", ""},
+		pathNodes:    {"", "metadata.name=n1"},
+	}
+	if got := [2]string{query.Get("labelSelector"), query.Get("fieldSelector")}; got != want[path] {
+		s.t.Errorf("%s: selectors %q, want %q", path, got, want[path])
+	}
+}
+
+func stream(ctx context.Context, w http.ResponseWriter, events <-chan string) {
+	w.(http.Flusher).Flush()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			fmt.Fprintln(w, e)
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
+	})
+}
+
+func event(kind string, object any) string {
+	out, _ := json.Marshal(map[string]any{"type": kind, "object": object})
+	return string(out)
+}
+
+func bookmark(path string) string {
+	object := map[string]any{pathServices: apiService("", ""), pathSlices: apiSlice("", ""), pathNodes: apiNode("")}[path]
+	meta := object.(metav1.Object)
+	meta.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	return event("BOOKMARK", object)
+}
+
+func meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: name, Namespace: "ns", ResourceVersion: "5", ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "x"}},
+	}
+}
+
+func apiService(name, ip string) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: meta(name), Spec: corev1.ServiceSpec{ClusterIP: ip},
+	}
+}
+
+func apiSlice(name, address string) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
+		ObjectMeta: meta(name), Endpoints: []discoveryv1.Endpoint{{Addresses: []string{address}}},
+	}
+}
+
+func apiNode(name string) *corev1.Node {
+	n := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: meta(name)}
+	n.Namespace = ""
+	return n
+}
+
+func (s *apiServer) send(path, kind string, object any) {
+	s.t.Helper()
+	select {
+	case s.events[path] <- event(kind, object):
+	case <-time.After(deadline):
+		s.t.Fatalf("nobody watches %s", path)
+	}
+}
+
+func TestClusterFollowsChanges(t *testing.T) {
+	t.Parallel()
+	for _, watchList := range []bool{false, true} {
+		t.Run(fmt.Sprintf("watchList=%v", watchList), func(t *testing.T) {
+			t.Parallel()
+			server, api := newAPIServer(t, watchList)
+			server.objects[pathServices] = []any{apiService("web", "10.0.0.1")}
+			server.objects[pathSlices] = []any{apiSlice("web-1", "10.1.0.1")}
+			server.objects[pathNodes] = []any{apiNode("n1")}
+			r := newRecorder(t)
+			r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
+			r.expectSorted("services [ns/web]", "slices [ns/web-1]", "nodes [n1]")
+
+			server.send(pathServices, "ADDED", apiService("api", "10.0.0.2"))
+			r.expect("service ns/api 10.0.0.2")
+			server.send(pathServices, "MODIFIED", apiService("api", "10.0.0.3"))
+			r.expect("service ns/api 10.0.0.3")
+			server.send(pathServices, "DELETED", apiService("api", "10.0.0.3"))
+			r.expect("delete service ns/api")
+			server.send(pathSlices, "MODIFIED", apiSlice("web-1", "10.1.0.2"))
+			r.expect("slice ns/web-1 [10.1.0.2]")
+			server.send(pathSlices, "DELETED", apiSlice("web-1", "10.1.0.2"))
+			r.expect("delete slice ns/web-1")
+			server.send(pathNodes, "MODIFIED", apiNode("n1"))
+			r.expect("node n1")
+			server.send(pathNodes, "DELETED", apiNode("n1"))
+			r.expect("delete node n1")
+			r.expectWarnings()
+
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.services["api"].ManagedFields != nil {
+				t.Error("managedFields are kept")
+			}
+			server.mu.Lock()
+			defer server.mu.Unlock()
+			if watchList && server.lists > 0 {
+				t.Errorf("%d lists, although the server sends the first list through the watch", server.lists)
+			}
+		})
+	}
+}
+
+func TestClusterWithoutNode(t *testing.T) {
+	t.Parallel()
+	_, api := newAPIServer(t, true)
+	r := newRecorder(t)
+	r.run(Cluster{Client: api}) // a request for nodes would fail the selectors' check
+	r.expectSorted("services []", "slices []", "nodes []")
+}
+
+func TestClusterWarnsAndRecovers(t *testing.T) {
+	t.Parallel()
+	server, api := newAPIServer(t, true)
+	server.forbidden = true
+	r := newRecorder(t)
+	r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
+	want := []string{
+		`list Services at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["services"], verbs: ["list"])`,
+		`list EndpointSlices at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"])`,
+		`list Node n1 at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["nodes"], verbs: ["list"])`,
+	}
+	awaitWarnings(t, r, want)
+	server.mu.Lock()
+	server.forbidden = false
+	server.mu.Unlock()
+	r.expectSorted("services []", "slices []", "nodes []")
+}
+
+func TestClusterUnreachable(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close() // nobody listens there now
+	r := newRecorder(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- Cluster{Client: client(t, server.URL), NodeName: "n1", Warn: r.warn}.Run(ctx, r) }()
+	awaitWarnings(t, r, []string{"watch Services at the API server, trying again", "check the address of the API server"})
+	// The reflectors sleep now; Run does not wait for that.
+	stopped := time.Now()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if waited := time.Since(stopped); waited > 500*time.Millisecond {
+		t.Errorf("Run took %v to end", waited)
+	}
+	if lines, _ := r.take(); len(lines) > 0 {
+		t.Errorf("the sink was told %v", lines)
+	}
+}
+
+// awaitWarnings waits until every text has been part of a warning.
+func awaitWarnings(t *testing.T, r *recorder, want []string) {
+	t.Helper()
+	var all strings.Builder
+	for end := time.Now().Add(deadline); ; time.Sleep(2 * time.Millisecond) {
+		_, warnings := r.take()
+		all.WriteString(strings.Join(warnings, "\n") + "\n")
+		missing := ""
+		for _, w := range want {
+			if !strings.Contains(all.String(), w) {
+				missing = w
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no warning says %q; got\n%s", missing, strings.Join(strings.Fields(all.String()), " "))
+		}
+	}
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// How long changes are collected: until nothing happens for settleTime, but no longer than maxSettleTime.
+// It spans an editor's write and rename, and a burst of writes to one file.
+const (
+	settleTime    = 20 * time.Millisecond
+	maxSettleTime = 200 * time.Millisecond
+)
+
+// recheckEvery is how often the directory's own identity is looked at (one stat): no notification tells
+// that it came back, or that a symbolic link in its path now leads elsewhere.
+const recheckEvery = 500 * time.Millisecond
+
+// Manifests reads objects from the files of a directory and follows its changes. The package comment has the rules.
+type Manifests struct {
+	// Dir is the directory. It must exist when Run starts; while it is away later, the last state stays.
+	Dir string
+	// Warn, if not nil, is told of every fault once: a *FileError, or an error about the directory. Calls are
+	// made one at a time, never during a call to the sink.
+	Warn func(error)
+}
+
+// Run feeds sink from the directory until ctx ends. It fails if the directory cannot be read or watched at the start.
+func (m Manifests) Run(ctx context.Context, sink Sink) error {
+	dir, err := watchDirectory(m.Dir)
+	if err != nil {
+		return fmt.Errorf("start to follow manifests: %w", err)
+	}
+	defer dir.close()
+	r := newReader(m.Dir, m.warn)
+	if err := r.loadAll(); err != nil {
+		return err
+	}
+	services, endpointSlices, nodes := split(r.changes())
+	sink.ReplaceNodes(nodes)
+	sink.ReplaceServices(services)
+	sink.ReplaceEndpointSlices(endpointSlices)
+	return m.follow(ctx, dir, r, sink)
+}
+
+func (m Manifests) warn(err error) {
+	if m.Warn != nil {
+		m.Warn(err)
+	}
+}
+
+// ReadManifests reads the directory once. The objects are those that Manifests would start with, sorted by namespace and name;
+// errs are all the faults it would tell of.
+func ReadManifests(dir string) (services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes []*corev1.Node, errs []error) {
+	r := newReader(dir, func(err error) { errs = append(errs, err) })
+	if err := r.loadAll(); err != nil {
+		return nil, nil, nil, []error{err}
+	}
+	services, endpointSlices, nodes = split(r.changes())
+	return services, endpointSlices, nodes, errs
+}
+
+// follow applies changes of the directory until ctx ends.
+func (m Manifests) follow(ctx context.Context, dir *directory, r *reader, sink Sink) error {
+	recheck := time.NewTicker(recheckEvery)
+	defer recheck.Stop()
+	settle := time.NewTimer(0)
+	settle.Stop()
+	var todo batch
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case event := <-dir.watcher.Events:
+			todo.add(dir, event)
+			settle.Reset(todo.delay())
+		case err := <-dir.watcher.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				m.warn(fmt.Errorf("watch manifest directory %q: %w", m.Dir, err))
+			}
+			todo.addAll()
+			settle.Reset(todo.delay())
+		case <-recheck.C:
+			// A directory that has just come back is filled by somebody right now: let it settle.
+			if m.recheck(dir) {
+				todo.addAll()
+				settle.Reset(todo.delay())
+			}
+		case <-settle.C:
+			todo = m.apply(dir, r, todo, sink)
+			if todo.all {
+				settle.Reset(todo.delay())
+			}
+		}
+	}
+}
+
+// recheck tells whether the directory is another one than before. It warns when the directory goes away.
+func (m Manifests) recheck(dir *directory) bool {
+	moved, err := dir.refresh()
+	if err != nil {
+		m.warn(fmt.Errorf("%w; its last state stays until it is back", err))
+	}
+	return moved
+}
+
+// apply reads what changed and tells the sink the differences. It returns what remains to be done.
+func (m Manifests) apply(dir *directory, r *reader, todo batch, sink Sink) (rest batch) {
+	if m.recheck(dir) {
+		todo.addAll()
+	}
+	var err error
+	if todo.all {
+		err = r.loadAll()
+	} else {
+		err = r.load(todo.sorted())
+	}
+	switch {
+	case err == nil:
+	case m.recheck(dir): // it was exchanged meanwhile
+		rest.addAll()
+	case !dir.gone():
+		m.warn(err)
+	}
+	for _, c := range r.changes() {
+		c.send(sink)
+	}
+	return rest
+}

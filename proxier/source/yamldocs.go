@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// yamlDocuments yields the documents of a YAML file until the first syntax error.
+func yamlDocuments(data []byte) iter.Seq2[*yaml.Node, *FileError] {
+	return func(yield func(*yaml.Node, *FileError) bool) {
+		decoder := yaml.NewDecoder(bytes.NewReader(data))
+		for {
+			var n yaml.Node
+			err := decoder.Decode(&n)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(nil, yamlFault(data, err))
+				return
+			}
+			if !yield(&n, nil) {
+				return
+			}
+		}
+	}
+}
+
+// yamlFault finds the line of a syntax error, which the library has in its text only, and not always exactly.
+func yamlFault(data []byte, err error) *FileError {
+	reason := strings.TrimPrefix(err.Error(), "yaml: ")
+	var line int
+	if n, _ := fmt.Sscanf(reason, "line %d:", &line); n == 1 {
+		_, reason, _ = strings.Cut(reason, ": ")
+	}
+	if line == 0 {
+		return &FileError{Reason: reason}
+	}
+	if strings.HasPrefix(reason, "did not find expected") {
+		line++ // the library counts these from 0
+	}
+	return &FileError{Line: badLine(data, line), Reason: reason}
+}
+
+// badLine finds where a syntax error is. For some errors the library names the line where the surrounding mapping or list starts;
+// the text is good up to the line before the error.
+func badLine(data []byte, start int) int {
+	const search = 200 // lines: each is one more parse of the document
+	lines := bytes.SplitAfter(bytes.TrimRight(data, "\r\n"), []byte("\n"))
+	start = min(start, len(lines))
+	first := 0
+	for i := range start {
+		if bytes.HasPrefix(lines[i], []byte("---")) {
+			first = i
+		}
+	}
+	for end := start; end <= min(len(lines), start+search); end++ {
+		var n yaml.Node
+		if yaml.Unmarshal(bytes.Join(lines[first:end], nil), &n) != nil {
+			return end
+		}
+	}
+	return start
+}
