@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Metrics counts what a Proxier does. It is a prometheus.Collector.
+type Metrics struct {
+	collectors   []prometheus.Collector
+	syncDuration prometheus.Histogram
+	txDuration   prometheus.Histogram
+	txElements   prometheus.Histogram
+	refused      *prometheus.CounterVec
+	repairs      prometheus.Counter
+	skipped      prometheus.Counter
+	servicePorts prometheus.Gauge
+	failing      prometheus.Gauge
+	flows        prometheus.Counter
+}
+
+// NewMetrics returns metrics that start at zero.
+func NewMetrics() *Metrics {
+	seconds := prometheus.ExponentialBuckets(0.0001, 3, 12) // 0.1 ms to 18 s
+	m := &Metrics{
+		syncDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "nftproxy_sync_duration_seconds", Help: "Time from taking changes to having them in the kernel.", Buckets: seconds}),
+		txDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "nftproxy_transaction_duration_seconds", Help: "Time of one transaction, encoding included.", Buckets: seconds}),
+		txElements: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "nftproxy_transaction_elements", Help: "Set and map elements in one transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 10, 7)}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "nftproxy_transactions_refused_total", Help: "Transactions that the kernel refused, by errno."}, []string{"errno"}),
+		repairs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "nftproxy_repairs_total", Help: "Operations by which audits repaired the kernel's tables."}),
+		skipped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "nftproxy_skipped_total", Help: "Parts of objects that could not be used."}),
+		servicePorts: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "nftproxy_service_ports", Help: "Service ports that are programmed, each family counted."}),
+		failing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "nftproxy_failing_service_ports", Help: "Service ports whose rules the kernel refuses."}),
+		flows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "nftproxy_conntrack_deleted_total", Help: "Conntrack entries deleted because their endpoint is gone."}),
+	}
+	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
+		m.skipped, m.servicePorts, m.failing, m.flows}
+	return m
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.collectors {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.collectors {
+		c.Collect(ch)
+	}
+}
+
+func (m *Metrics) transaction(tx rules.Tx, took time.Duration, err error) {
+	if err == nil {
+		m.txDuration.Observe(took.Seconds())
+		m.txElements.Observe(float64(tx.Elements()))
+		return
+	}
+	name := "other"
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		name = unix.ErrnoName(errno)
+	}
+	m.refused.WithLabelValues(name).Inc()
+}

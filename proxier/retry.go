@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"context"
+	"time"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// How long to wait before the next try, the first time and at most.
+const (
+	firstWait = 200 * time.Millisecond
+	lastWait  = 5 * time.Minute
+)
+
+// backoff doubles a waiting time.
+type backoff struct{ wait time.Duration }
+
+func (b *backoff) next() time.Duration {
+	if b.wait == 0 {
+		b.wait = firstWait
+		return b.wait
+	}
+	b.wait = min(2*b.wait, lastWait)
+	return b.wait
+}
+
+func (b *backoff) reset() { b.wait = 0 }
+
+// failure is an owner whose objects the kernel refused.
+type failure struct {
+	backoff
+	next time.Time
+}
+
+// setAside notes that the kernel refuses an owner's objects, and when to try again.
+func (p *Proxier) setAside(o rules.Owner, err error) {
+	f := p.failing[o]
+	if f == nil {
+		f = &failure{}
+		p.failing[o] = f
+	}
+	wait := f.backoff.next()
+	f.next = time.Now().Add(wait)
+	p.config.Metrics.failing.Set(float64(len(p.failing)))
+	p.log.Error(err, "Service port is not programmed; the others are", "servicePort", o.String(), "nextTry", wait)
+}
+
+// done forgets that owners failed, and hands their flows to the cleaner.
+func (p *Proxier) done(builds, before []rules.Owned) {
+	for i := range builds {
+		delete(p.failing, builds[i].Owner)
+	}
+	p.config.Metrics.failing.Set(float64(len(p.failing)))
+	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
+	p.cleanFlows(before, builds)
+}
+
+// nextRetry returns when the first failing owner is to be tried again.
+func (p *Proxier) nextRetry() (time.Duration, bool) {
+	if len(p.failing) == 0 {
+		return 0, false
+	}
+	var first time.Time
+	for _, f := range p.failing {
+		if first.IsZero() || f.next.Before(first) {
+			first = f.next
+		}
+	}
+	return max(time.Until(first), time.Millisecond), true
+}
+
+// timer is a time.Timer that is created stopped.
+type timer struct{ t *time.Timer }
+
+func newTimer() *timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &timer{t}
+}
+
+func (t *timer) C() <-chan time.Time { return t.t.C }
+func (t *timer) set(d time.Duration) { t.t.Reset(d) }
+func (t *timer) stop()               { t.t.Stop() }
+
+// sleep waits, and returns false if ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// sync programs what has changed. An error means that nothing is lost and all of
+// it must be tried again.
+func (p *Proxier) sync() error {
+	builds, ready := p.collect()
+	if !ready {
+		return nil
+	}
+	start := time.Now()
+	if !p.adopted {
+		return p.adopt(builds, start)
+	}
+	if len(builds) == 0 {
+		return nil
+	}
+	if err := p.commit(builds, true); err != nil {
+		p.putBack(builds)
+		return err
+	}
+	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
+	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
+	return nil
+}
+
+// collect takes the changed owners, and those whose time to be tried again has
+// come, and builds their objects. It is false until both lists are in.
+func (p *Proxier) collect() ([]rules.Owned, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.haveServices || !p.haveSlices {
+		return nil, false
+	}
+	now := time.Now()
+	for o, f := range p.failing {
+		if !now.Before(f.next) {
+			p.store.mark(o)
+		}
+	}
+	owners := p.store.take()
+	builds := make([]rules.Owned, 0, len(owners))
+	for _, o := range owners {
+		p.reportConflict(o)
+		builds = append(builds, rules.Owned{Owner: o, Objects: rules.Build(p.store.input(o))})
+	}
+	return builds, true
+}
+
+// reportConflict says that an owner's frontend is another's. p.mu is held.
+func (p *Proxier) reportConflict(o rules.Owner) {
+	sp := p.store.servicePort(o)
+	if sp.Port == 0 {
+		return
+	}
+	if f := frontendOf(sp); !p.store.frontends.holds(f, o) {
+		p.log.Info("Service port not served: an older service has its address and port",
+			"servicePort", o.String(), "address", f.addr, "port", f.port, "protocol", f.protocol.String(),
+			"servedInstead", p.store.frontends.holderOf(f).String())
+	}
+}
+
+// putBack marks owners as changed again.
+func (p *Proxier) putBack(builds []rules.Owned) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range builds {
+		p.store.mark(builds[i].Owner)
+	}
+}
+
+// adopt makes the kernel equal to all that was listed, starting from what it holds.
+func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
+	p.update(builds)
+	written, err := p.reconcile()
+	if err != nil {
+		p.putBack(builds)
+		return err
+	}
+	p.adopted = true
+	close(p.synced)
+	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
+	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))
+	return nil
+}
+
+// update sets the objects of owners in desired, and returns the transaction and
+// what they had before.
+func (p *Proxier) update(builds []rules.Owned) (tx rules.Tx, before []rules.Owned) {
+	before = make([]rules.Owned, len(builds))
+	for i, b := range builds {
+		before[i] = rules.Owned{Owner: b.Owner, Objects: p.desired.Objects(b.Owner)}
+	}
+	return p.desired.Update(builds), before
+}
+
+// commit programs owners. On a refusal it takes them back, repairs the kernel if
+// it is not as it should be, sets the refused owners aside and goes on with the
+// rest; first says that the whole was not tried before. An error means that
+// nothing of it is programmed.
+func (p *Proxier) commit(builds []rules.Owned, first bool) error {
+	tx, before := p.update(builds)
+	err := p.apply(tx)
+	if err == nil {
+		p.done(builds, before)
+		return nil
+	}
+	p.desired.Update(before)
+	p.log.Error(err, "The kernel refused a transaction; reading its state back", "servicePorts", len(builds))
+	repaired, rerr := p.reconcile()
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	if repaired > 0 && first {
+		return p.commit(builds, false)
+	}
+	if len(builds) == 1 {
+		p.setAside(builds[0].Owner, err)
+		return nil
+	}
+	bad, rest := p.culprits(builds, err)
+	if len(bad) == 0 { // the kernel did not say which: halve
+		bad, rest = builds[:len(builds)/2], builds[len(builds)/2:]
+	}
+	return errors.Join(p.commit(bad, false), p.commit(rest, false))
+}
+
+// culprits splits owners into those whose objects an error names and the others.
+func (p *Proxier) culprits(builds []rules.Owned, err error) (bad, rest []rules.Owned) {
+	var refused interface{ RefusedObjects() []rules.Object }
+	if !errors.As(err, &refused) {
+		return nil, builds
+	}
+	for _, b := range builds {
+		if ownsAny(b, p.desired.Objects(b.Owner), refused.RefusedObjects()) {
+			bad = append(bad, b)
+		} else {
+			rest = append(rest, b)
+		}
+	}
+	if len(rest) == 0 {
+		return nil, builds
+	}
+	return bad, rest
+}
+
+func ownsAny(b rules.Owned, before rules.Objects, objects []rules.Object) bool {
+	for _, o := range objects {
+		if o.Family == b.Owner.Family && (b.Objects.Has(o) || before.Has(o)) {
+			return true
+		}
+	}
+	return false
+}
+
+// apply carries a transaction out and counts it.
+func (p *Proxier) apply(tx rules.Tx) error {
+	if tx.Len() == 0 {
+		return nil
+	}
+	start := time.Now()
+	err := p.config.Kernel.Apply(tx)
+	p.config.Metrics.transaction(tx, time.Since(start), err)
+	return err
+}
+
+// reconcile reads the kernel and writes what differs from desired. It returns the
+// number of operations that this took. Owners whose objects the kernel refuses
+// are set aside.
+func (p *Proxier) reconcile() (int, error) {
+	for {
+		have, err := p.config.Kernel.Read(p.config.Rules.Table)
+		if err != nil {
+			return 0, fmt.Errorf("read the kernel's tables: %w", err)
+		}
+		tx := rules.Diff(have, p.desired.State())
+		if err = p.apply(tx); err == nil {
+			return tx.Len(), nil
+		}
+		if !p.dropRefused(err) {
+			return 0, err
+		}
+	}
+}
+
+// dropRefused takes the owners of refused objects out of desired; false if it
+// found none.
+func (p *Proxier) dropRefused(err error) bool {
+	var refused interface{ RefusedObjects() []rules.Object }
+	if !errors.As(err, &refused) {
+		return false
+	}
+	owners := p.desired.OwnersOf(refused.RefusedObjects())
+	for _, o := range owners {
+		p.desired.Update([]rules.Owned{{Owner: o}})
+		p.setAside(o, err)
+	}
+	return len(owners) > 0
+}
+
+// audit compares the kernel with desired and repairs it.
+func (p *Proxier) audit(why string) {
+	if !p.adopted {
+		return
+	}
+	repaired, err := p.reconcile()
+	switch {
+	case err != nil:
+		p.log.Error(err, "Could not compare the kernel's tables with what they should hold")
+	case repaired > 0:
+		p.config.Metrics.repairs.Add(float64(repaired))
+		p.log.Info("Repaired the kernel's tables", "operations", repaired, "reason", why)
+	}
+}
