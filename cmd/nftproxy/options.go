@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// sourceOptions says where Services and EndpointSlices come from.
+type sourceOptions struct {
+	kubeconfig string
+	master     string
+	manifests  string
+}
+
+func (o *sourceOptions) add(fs *pflag.FlagSet) {
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the API server to watch (default: in-cluster configuration)")
+	fs.StringVar(&o.master, "master", "", "`URL` of the API server, overrides the kubeconfig's")
+	fs.StringVar(&o.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
+}
+
+func (o *sourceOptions) validate() error {
+	if o.manifests != "" && (o.kubeconfig != "" || o.master != "") {
+		return errors.New("--manifests goes with neither --kubeconfig nor --master: give one source")
+	}
+	return nil
+}
+
+// client returns a client for the API server.
+func (o *sourceOptions) client() (kubernetes.Interface, error) {
+	var config *rest.Config
+	var err error
+	if o.kubeconfig == "" && o.master == "" {
+		if config, err = rest.InClusterConfig(); err != nil {
+			return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
+		}
+	} else if config, err = clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig); err != nil {
+		return nil, fmt.Errorf("read kubeconfig %s: %w", o.kubeconfig, err)
+	}
+	config.UserAgent = "nftproxy/" + version
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make API client: %w", err)
+	}
+	return client, nil
+}
+
+// open returns the source; warn takes messages about what it skips.
+func (o *sourceOptions) open(nodeName string, warn func(error)) (source.Source, error) {
+	if o.manifests != "" {
+		return &source.Manifests{Dir: o.manifests, Warn: warn}, nil
+	}
+	client, err := o.client()
+	if err != nil {
+		return nil, err
+	}
+	return &source.Cluster{Client: client, NodeName: nodeName, Warn: warn}, nil
+}
+
+// rulesOptions says what holds for all services.
+type rulesOptions struct {
+	clusterCIDR      string
+	masqueradeAll    bool
+	masqueradeBit    int
+	hostnameOverride string
+}
+
+func (o *rulesOptions) add(fs *pflag.FlagSet) {
+	fs.StringVar(&o.clusterCIDR, "cluster-cidr", "", "`CIDRs` of pods, comma separated: connections to ClusterIPs from elsewhere are masqueraded")
+	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "masquerade all connections to ClusterIPs")
+	fs.IntVar(&o.masqueradeBit, "masquerade-bit", bits.TrailingZeros32(rules.DefaultMasqueradeMark), "`bit` (0 to 31) of the packet mark that marks connections to be masqueraded")
+	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
+}
+
+// config checks the options; all that is wrong with them is in one error.
+func (o *rulesOptions) config() (rules.Config, error) {
+	c := rules.Config{MasqueradeAll: o.masqueradeAll}
+	var errs []error
+	for _, s := range strings.Split(o.clusterCIDR, ",") {
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--cluster-cidr: %q is not a CIDR such as 10.244.0.0/16", s))
+			continue
+		}
+		c.PodCIDRs = append(c.PodCIDRs, p.Masked())
+	}
+	if o.masqueradeBit < 0 || o.masqueradeBit > 31 {
+		errs = append(errs, fmt.Errorf("--masquerade-bit: %d is not between 0 and 31", o.masqueradeBit))
+	} else {
+		c.MasqueradeMark = 1 << o.masqueradeBit
+	}
+	return c.WithDefaults(), errors.Join(errs...)
+}
+
+// nodeName returns this node's name, in lower case as Kubernetes has it.
+func (o *rulesOptions) nodeName() (string, error) {
+	name := o.hostnameOverride
+	if name == "" {
+		var err error
+		if name, err = os.Hostname(); err != nil {
+			return "", fmt.Errorf("get host name: %w: give --hostname-override", err)
+		}
+	}
+	return strings.ToLower(strings.TrimSpace(name)), nil
+}
