@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// namedDir is where `ip netns` looks for names.
+const namedDir = "/run/netns"
+
+// Bind gives the namespace a name that outlives the process: `ip netns exec
+// NAME` enters it, `ip netns del NAME` (or Close) removes it. Inside a user
+// namespace the name would be in a mount namespace that nobody else sees: use
+// EnterCommand there.
+func (n *NS) Bind(name string) error { return n.bindIn(namedDir, name) }
+
+// EnterCommand returns the shell command that enters the namespace: by its name
+// if it has one; else through this process, for as long as it runs.
+func (n *NS) EnterCommand() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.bound != "" && filepath.Dir(n.bound) == namedDir:
+		return "ip netns exec " + filepath.Base(n.bound)
+	case n.bound != "":
+		return "nsenter --net=" + n.bound
+	case InUserNamespace():
+		return fmt.Sprintf("nsenter --target %d --user --preserve-credentials --mount --net=%s", os.Getpid(), n.Path())
+	}
+	return "nsenter --net=" + n.Path()
+}
+
+func (n *NS) bindIn(dir, name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bound != "" {
+		return fmt.Errorf("name network namespace %s: it already has the name %s", n.name, n.bound)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("name network namespace %s: %w", n.name, err)
+	}
+	path := filepath.Join(dir, name)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	if err != nil {
+		return fmt.Errorf("name network namespace %s (remove an old one with `ip netns del %s`): %w", n.name, name, err)
+	}
+	file.Close()
+	if err := unix.Mount(n.Path(), path, "", unix.MS_BIND, ""); err != nil {
+		return errors.Join(fmt.Errorf("mount network namespace %s on %s: %w", n.name, path, err), os.Remove(path))
+	}
+	n.bound = path
+	return nil
+}
+
+func (n *NS) unbind() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bound == "" {
+		return nil
+	}
+	if err := unix.Unmount(n.bound, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", n.bound, err)
+	}
+	path := n.bound
+	n.bound = ""
+	return os.Remove(path)
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package traffic
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+)
+
+// DefaultTimeout bounds an attempt. It is just below the second after which TCP
+// sends a lost packet again, so that a lost packet shows. (TCP over IPv6 may learn
+// of an ICMP port unreachable only then; it learns of a reset at once.)
+const DefaultTimeout = 950 * time.Millisecond
+
+// Client makes connections from a namespace. Copies are as good as the original.
+type Client struct {
+	NS *netns.NS
+	// Source is the address and port to come from. Without an address the kernel
+	// chooses; without a port each connection gets one that was not used lately,
+	// so that nothing on the way takes it for an older connection.
+	Source  netip.AddrPort
+	Timeout time.Duration // of one attempt; default DefaultTimeout
+}
+
+// Connect makes one new connection, asks once, and closes it.
+func (c Client) Connect(ctx context.Context, p Protocol, to netip.AddrPort) Result {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	conn, err := c.Open(ctx, p, to)
+	if err != nil {
+		return Result{Outcome: outcomeOf(err), Err: err, Elapsed: time.Since(start)}
+	}
+	defer conn.Close()
+	r := conn.Ask(ctx)
+	r.Elapsed = time.Since(start)
+	return r
+}
+
+// Open makes a connection to ask several times. UDP and SCTP send nothing yet.
+func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	const tries = 100 // ports in use by somebody else
+	for try := 1; ; try++ {
+		source := c.Source
+		if source.Port() == 0 {
+			source = netip.AddrPortFrom(source.Addr(), c.NS.NextPort())
+		}
+		conn, err := c.open(ctx, p, source, to)
+		if err == nil {
+			return &Conn{asker: conn, timeout: c.timeout()}, nil
+		}
+		if c.Source.Port() != 0 || try == tries || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("connect from %s to %s %s: %w", c.NS.Name(), p, to, err)
+		}
+	}
+}
+
+func (c Client) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return c.Timeout
+}
+
+func (c Client) open(ctx context.Context, p Protocol, source, to netip.AddrPort) (asker, error) {
+	var local net.Addr
+	dialer := net.Dialer{}
+	switch p {
+	case TCP:
+		local = net.TCPAddrFromAddrPort(source)
+	case UDP:
+		local = net.UDPAddrFromAddrPort(source)
+	case SCTP:
+		dialer.Control = reportErrors(to.Addr())
+		if source.Addr().IsValid() {
+			local = &net.IPAddr{IP: source.Addr().AsSlice()}
+		}
+	default:
+		return nil, fmt.Errorf("unknown %s", p)
+	}
+	dialer.LocalAddr = local
+	address := to.String()
+	if p == SCTP {
+		address = to.Addr().String() // raw sockets know no ports
+	}
+	var conn net.Conn
+	err := c.NS.Do(func() (err error) {
+		conn, err = dialer.DialContext(ctx, network(p, to.Addr()), address)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newAsker(conn, p, source.Port(), to, c.Source.Port() != 0), nil
+}
+
+// Conn is an open connection of a client. Use it from one goroutine at a time.
+type Conn struct {
+	asker
+	timeout time.Duration
+}
+
+// asker is a connection of one of the protocols.
+type asker interface {
+	// ask sends a question and waits for its answer, until the deadline of the connection.
+	ask(question string) (answer, error)
+	local() netip.AddrPort
+	SetDeadline(time.Time) error
+	Close() error
+}
+
+// Ask sends one request and waits for the answer.
+func (c *Conn) Ask(ctx context.Context) Result {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	release, err := c.bound(ctx)
+	if err != nil {
+		return Result{Outcome: Failed, Local: c.local(), Err: err}
+	}
+	a, err := c.ask(rand.Text())
+	release()
+	if err != nil && ctx.Err() == context.Canceled {
+		err = context.Canceled
+	}
+	r := Result{Outcome: outcomeOf(err), Local: c.local(), Elapsed: time.Since(start), Err: err}
+	if err == nil {
+		r.Backend, r.Peer = a.backend, a.peer
+	}
+	return r
+}
+
+// bound makes the connection's calls end when ctx does, until release is called.
+func (c *Conn) bound(ctx context.Context) (release func(), err error) {
+	deadline, _ := ctx.Deadline() // Ask has set one
+	if err := c.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.SetDeadline(time.Unix(1, 0))
+		close(ended)
+	})
+	return func() {
+		if !stop() {
+			<-ended // or it would end the next request
+		}
+	}, nil
+}
+
+// Close closes the connection. One that came from a port of the caller's choice is
+// reset, so that the port can be used again at once.
+func (c *Conn) Close() error { return c.asker.Close() }
+
+func newAsker(conn net.Conn, p Protocol, port uint16, to netip.AddrPort, reset bool) asker {
+	switch p {
+	case TCP:
+		return newTCPConn(conn.(*net.TCPConn), reset)
+	case UDP:
+		return &udpConn{conn.(*net.UDPConn)}
+	}
+	return newSCTPConn(conn.(*net.IPConn), port, to)
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package traffic sends real TCP, UDP and SCTP traffic between network
+// namespaces and tells who answered.
+//
+// A Server answers each request with the address and port that the request came
+// to (the backend's identity) and the peer that it saw; a Client makes one new
+// connection and reports the answer, a refusal, or a timeout. Answers carry what
+// the request asked for, so a late answer to an earlier request counts for nothing.
+//
+// SCTP needs no support in the kernel: clients send an INIT chunk and servers
+// answer INIT ACK, in raw IP packets that the sender gives a complete checksum.
+// Both ends check the CRC32c, the ports and the verification tag, so that an answer
+// proves address translation in both directions. The chunk after that (COOKIE
+// ECHO) is not sent: there is no association, only its first round trip. Nobody
+// answers an SCTP packet to a port without a server; a real stack would send ABORT.
+//
+// TCP and UDP are the kernel's own.
+package traffic

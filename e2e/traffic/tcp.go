@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package traffic
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// tcpConn asks by a line and is answered by a line.
+type tcpConn struct {
+	*net.TCPConn
+	lines *bufio.Reader
+}
+
+func newTCPConn(conn *net.TCPConn, reset bool) *tcpConn {
+	if reset {
+		_ = conn.SetLinger(0) // fails only on a closed connection
+	}
+	return &tcpConn{TCPConn: conn, lines: bufio.NewReader(conn)}
+}
+
+func (c *tcpConn) local() netip.AddrPort { return c.LocalAddr().(*net.TCPAddr).AddrPort() }
+
+func (c *tcpConn) ask(question string) (answer, error) {
+	if _, err := fmt.Fprintln(c, question); err != nil {
+		return answer{}, err
+	}
+	for {
+		line, err := c.lines.ReadString('\n')
+		if err != nil {
+			return answer{}, err
+		}
+		// An answer to an earlier question came too late for it.
+		if a, err := parseAnswer(line); err != nil || a.question == question {
+			return a, err
+		}
+	}
+}
+
+// serveTCP answers the lines of every connection until the listener is closed.
+func (s *Server) serveTCP(listener *net.TCPListener, at netip.AddrPort) {
+	for {
+		conn, err := listener.AcceptTCP()
+		if err != nil {
+			return
+		}
+		if !s.keep(conn) {
+			return
+		}
+		s.running.Go(func() {
+			s.answerTCP(conn, at)
+			s.drop(conn)
+		})
+	}
+}
+
+func (s *Server) answerTCP(conn *net.TCPConn, at netip.AddrPort) {
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		s.note(Endpoint{TCP, at}, peer)
+		a := answer{question: strings.TrimSpace(lines.Text()), backend: at, peer: peer}
+		if _, err := fmt.Fprintln(conn, a); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package traffic
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+)
+
+const (
+	servicePort = 80
+	rejectPort  = 81
+	icmpPort    = 82
+)
+
+// loadService makes the node translate a service address to a backend, and
+// reject other ports of it.
+func loadService(t *testing.T, c *netns.Cluster, backend netns.Host) {
+	t.Helper()
+	for _, f := range netns.Families() {
+		r := newRuleset(t, c.Node.NS, f)
+		chains := r.destination()
+		service := netns.ServiceAddr(f, 10)
+		for _, p := range Protocols() {
+			r.rule(chains, r.to(p, netip.AddrPortFrom(service, servicePort)), r.dnat(netip.AddrPortFrom(backend.Addr(f), port)))
+			r.rule(chains, r.to(p, netip.AddrPortFrom(service, rejectPort)), r.refuse(p))
+			r.rule(chains, r.to(p, netip.AddrPortFrom(service, icmpPort)), r.unreachable())
+		}
+		post := r.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
+		r.rule([]*nftables.Chain{post}, r.from(c.Outside.Addr(f)), []expr.Any{&expr.Masq{}})
+		r.rule([]*nftables.Chain{post}, r.from(backend.Addr(f)), []expr.Any{&expr.Masq{}})
+		r.commit(t)
+	}
+}
+
+// From a pod, from the node itself, and, masqueraded, from outside.
+func TestTranslation(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	backend := c.RemotePods[4]
+	loadService(t, c, backend)
+	serve(t, backend, port)
+	each(t, func(t *testing.T, p Protocol, f netns.Family) {
+		to := netip.AddrPortFrom(netns.ServiceAddr(f, 10), servicePort)
+		answers := netip.AddrPortFrom(backend.Addr(f), port)
+		wantAnswer(t, c.Client, p, to, answers, c.Client.Addr(f))
+		wantAnswer(t, c.Node, p, to, answers, c.Node.Addr(f))
+		wantAnswer(t, c.Outside, p, to, answers, c.Node.Addr(f))
+	})
+}
+
+// A pod reaches itself through its service.
+func TestHairpin(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	pod := c.Local[1]
+	loadService(t, c, pod)
+	serve(t, pod, port)
+	each(t, func(t *testing.T, p Protocol, f netns.Family) {
+		to := netip.AddrPortFrom(netns.ServiceAddr(f, 10), servicePort)
+		r := Client{NS: pod.NS}.Connect(context.Background(), p, to)
+		if r.Outcome != Answered || r.Backend.Addr() != pod.Addr(f) || r.Peer.Addr() == pod.Addr(f) {
+			t.Errorf("%s, want an answer of the pod that saw the node", r)
+		}
+	})
+}
+
+// More often than ICMP rate limits would allow.
+func TestReject(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	loadService(t, c, c.RemotePods[4])
+	each(t, func(t *testing.T, p Protocol, f netns.Family) {
+		for _, from := range []netns.Host{c.Client, c.Node, c.Outside} {
+			for range 20 {
+				wantRefusal(t, from, p, netip.AddrPortFrom(netns.ServiceAddr(f, 10), rejectPort))
+			}
+		}
+	})
+}
+
+// The kernel forgets an ICMP error that comes while the socket is still busy with
+// connect: over veth with IPv6 always, it seems (TcpExtLockDroppedIcmps counts it),
+// so that TCP hears of it only with its second SYN, after a second.
+func TestTCPIsRefusedByICMP(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	loadService(t, c, c.RemotePods[4])
+	for _, f := range netns.Families() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			client := Client{NS: c.Client.NS, Timeout: 4 * time.Second}
+			r := client.Connect(context.Background(), TCP, netip.AddrPortFrom(netns.ServiceAddr(f, 10), icmpPort))
+			if r.Outcome != Refused {
+				t.Errorf("%s, want refused", r)
+			}
+			t.Logf("refused after %v", r.Elapsed)
+		})
+	}
+}
+
+// A refusal concerns the connection that it is meant for, even where raw sockets
+// to one address share all packets.
+func TestConnectionsAtTheSameTime(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	backend := c.RemotePods[4]
+	loadService(t, c, backend)
+	serve(t, backend, port)
+	each(t, func(t *testing.T, p Protocol, f netns.Family) {
+		service := netns.ServiceAddr(f, 10)
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				answers := netip.AddrPortFrom(backend.Addr(f), port)
+				wantAnswer(t, c.Client, p, netip.AddrPortFrom(service, servicePort), answers, c.Client.Addr(f))
+			})
+			all.Go(func() { wantRefusal(t, c.Client, p, netip.AddrPortFrom(service, rejectPort)) })
+		}
+		all.Wait()
+	})
+}
+
+// SCTP packets that the node spoils on the way are told from good ones, in both directions.
+func TestChecksumIsChecked(t *testing.T) {
+	const window = 12 + 8 // offset of a field that nobody looks at
+	for _, f := range netns.Families() {
+		c := netnstest.NewCluster(t, netns.Config{})
+		backend := c.RemotePods[4]
+		s := serve(t, backend, port)
+		to := netip.AddrPortFrom(backend.Addr(f), port)
+		connect := func() Result { return short(c.Client.NS).Connect(context.Background(), SCTP, to) }
+
+		load := func(match func(ruleset) []expr.Any) {
+			r := newRuleset(t, c.Node.NS, f)
+			r.conn.DelTable(r.table)
+			r.conn.AddTable(r.table)
+			forward := r.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+			r.rule([]*nftables.Chain{forward}, protocol(SCTP), match(r), spoil(window))
+			r.commit(t)
+		}
+
+		load(func(r ruleset) []expr.Any { return r.from(c.Client.Addr(f)) })
+		if r := connect(); r.Outcome != TimedOut {
+			t.Errorf("%s: spoilt INIT: %s, want timed out", f, r)
+		}
+		if bad := s.Bad(); len(bad) != 1 || !errors.Is(bad[0], errChecksum) {
+			t.Errorf("%s: spoilt INIT: server noted %v, want one wrong checksum", f, bad)
+		}
+		if got := s.Requests(); len(got) != 0 {
+			t.Errorf("%s: spoilt INIT: server took %v as requests", f, got)
+		}
+
+		load(func(r ruleset) []expr.Any { return r.from(backend.Addr(f)) })
+		if r := connect(); r.Outcome != Failed || !errors.Is(r.Err, errChecksum) {
+			t.Errorf("%s: spoilt INIT ACK: %s, want a wrong checksum", f, r)
+		}
+	}
+}
