@@ -1,0 +1,61 @@
+# `make help` lists the targets.
+
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+GO      ?= go
+GOLANGCI_LINT_VERSION := v2.15.0
+
+# Flags for `go test`, for `go test -bench` and for the demo.
+TEST_FLAGS  ?=
+BENCH_FLAGS ?=
+DEMO_FLAGS  ?=
+
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+# Modules of their own, apart because of what they require; ./... does not enter them.
+NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
+# Packages that must compile on systems other than Linux.
+PORTABLE := ./rules ./rules/rulestest
+
+.DELETE_ON_ERROR:
+.PHONY: all build demo test e2e bench-micro lint cross clean help
+
+all: build ## The same as build
+
+build: ## Build bin/nftproxy, a static program
+	$(BUILD) -o bin/nftproxy ./cmd/nftproxy
+
+demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep leaves them up)
+	$(BUILD) -o bin/demo ./e2e/demo
+	bin/demo --bin bin/nftproxy $(DEMO_FLAGS)
+
+# A test whose tool (such as nft) is missing skips, and says so; with
+# NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
+test: ## Run all tests that need no cluster, as root or not
+	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
+
+e2e: build ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
+	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+
+bench-micro: ## Run the benchmarks of single packages
+	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/...
+
+lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:" $$files >&2; exit 1; fi
+	$(GO) vet ./...
+	$(LINTER) run
+	@set -e; for dir in $(NESTED); do echo "cd $$dir && $(GO) vet ./..."; (cd $$dir && $(GO) vet ./...); done
+
+$(LINTER):
+	GOBIN=$(CURDIR)/bin/tools CGO_ENABLED=0 $(GO) install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv bin/tools/golangci-lint $@
+
+cross: ## Compile for arm64, and for macOS what must compile there
+	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/nftproxy-linux-arm64 ./cmd/nftproxy
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+	GOOS=darwin CGO_ENABLED=0 $(GO) build $(PORTABLE)
+
+clean: ## Remove what make has built
+	rm -rf bin dist bench-report
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
