@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package app
 
 import (
 	"context"
@@ -31,8 +31,8 @@ type runOptions struct {
 	metricsAddress string
 }
 
-func runCommand() *cobra.Command {
-	var o runOptions
+func runCommand(version string) *cobra.Command {
+	o := runOptions{source: sourceOptions{version: version}}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Program this node and keep it programmed",
@@ -93,7 +93,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		Kernel: k, Conntrack: flows, Rules: config, NodeName: node, MinSyncPeriod: o.minSyncPeriod,
 		AuditPeriod: o.auditPeriod, Changed: watch.Changed(), Logger: log, Metrics: metrics,
 	})
-	log.Info("Starting", "version", version, "node", node, "table", config.Table)
+	log.Info("Starting", "version", o.source.version, "node", node, "table", config.Table)
 	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) })
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package app
 
 import (
 	"context"
@@ -22,8 +22,8 @@ type dumpOptions struct {
 	kernel bool
 }
 
-func dumpCommand() *cobra.Command {
-	var o dumpOptions
+func dumpCommand(version string) *cobra.Command {
+	o := dumpOptions{source: sourceOptions{version: version}}
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Print the rules as nft text",

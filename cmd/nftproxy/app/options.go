@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package app
 
 import (
 	"errors"
@@ -21,6 +21,7 @@ import (
 
 // sourceOptions says where Services and EndpointSlices come from.
 type sourceOptions struct {
+	version    string // of this program, for the user agent
 	kubeconfig string
 	master     string
 	manifests  string
@@ -39,18 +40,35 @@ func (o *sourceOptions) validate() error {
 	return nil
 }
 
+// restConfig says how to reach the API server. In a pod --master alone replaces
+// only the server's address.
+func (o *sourceOptions) restConfig() (*rest.Config, error) {
+	if o.kubeconfig != "" {
+		config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
+		if err != nil {
+			return nil, fmt.Errorf("read kubeconfig %s: %w", o.kubeconfig, err)
+		}
+		return config, nil
+	}
+	config, err := rest.InClusterConfig()
+	switch {
+	case err == nil && o.master != "":
+		config.Host = o.master
+	case err != nil && o.master != "":
+		config = &rest.Config{Host: o.master}
+	case err != nil:
+		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
+	}
+	return config, nil
+}
+
 // client returns a client for the API server.
 func (o *sourceOptions) client() (kubernetes.Interface, error) {
-	var config *rest.Config
-	var err error
-	if o.kubeconfig == "" && o.master == "" {
-		if config, err = rest.InClusterConfig(); err != nil {
-			return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
-		}
-	} else if config, err = clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig); err != nil {
-		return nil, fmt.Errorf("read kubeconfig %s: %w", o.kubeconfig, err)
+	config, err := o.restConfig()
+	if err != nil {
+		return nil, err
 	}
-	config.UserAgent = "nftproxy/" + version
+	config.UserAgent = "nftproxy/" + o.version
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(config)

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Main carries out the command line of this process, ends it cleanly on SIGTERM
+// and SIGINT, and returns the exit code.
+func Main(version string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return Run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// Run carries out a command line and returns the exit code: 0, or 1 after an error.
+func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	cmd := rootCommand(version)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(stderr, "nftproxy: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func rootCommand(version string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "nftproxy",
+		Short: "A service proxy for Kubernetes nodes that programs nftables directly",
+		Long: `nftproxy forwards TCP, UDP and SCTP connections to Kubernetes Services to their
+endpoints, round robin, over IPv4 and IPv6. It replaces kube-proxy: it watches
+Services and EndpointSlices and programs nftables over netlink, with no other
+program's help.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
+	return cmd
+}
+
+func versionCommand(version string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version)
+			return err
+		},
+	}
+}
