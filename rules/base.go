@@ -27,7 +27,7 @@ func base(f Family, c Config) *Table {
 		t.Sets[SetID{Kind: Protocols}][Key{Protocol: p}] = Value{}
 	}
 	for _, ch := range []Chain{
-		{Name: chainReject, Rules: []Rule{{Reject{}}}},
+		{Name: chainReject, Rules: rejectRules()},
 		{Name: chainServices, Rules: servicesRules(f, c)},
 		{Name: "prerouting", Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
 		{Name: "output", Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
@@ -46,8 +46,15 @@ func servicesRules(f Family, c Config) []Rule {
 	return append(markRules(f, c, toClusterIP),
 		Rule{known, DNAT{f, frontendFields(), SetID{Kind: Single}}},
 		Rule{Dispatch{frontendFields(), SetID{Kind: ServiceIPs}}},
-		Rule{known, toClusterIP, Reject{}},
+		Rule{known, toClusterIP, Jump{chainReject}},
 	)
+}
+
+// rejectRules tell the client at once that nobody answers. TCP gets a reset, which
+// is never rate limited: TCP over IPv6 that is told by ICMP while it still sends its
+// SYN, as in a pod on this node, takes no notice until it sends it again, a second later.
+func rejectRules() []Rule {
+	return []Rule{{MatchProtocol{TCP}, Reset{}}, {Reject{}}}
 }
 
 // markRules marks the connections to ClusterIPs that must be masqueraded: those

@@ -80,10 +80,27 @@ func diffChains(f Family, have, want map[string]Chain, tx *Tx) {
 		}
 	}
 	for _, c := range sortedChains(have) {
-		if _, ok := want[c.Name]; !ok {
-			tx.Add(Op{Kind: DeleteChain, Family: f, Chain: c})
+		if _, ok := want[c.Name]; ok {
+			continue
+		}
+		if c.mayRefer() { // to other chains that go: their order is not known
+			tx.Add(Op{Kind: ReplaceChain, Family: f, Chain: Chain{Name: c.Name, Hook: c.Hook}})
+		}
+		tx.Add(Op{Kind: DeleteChain, Family: f, Chain: c})
+	}
+}
+
+// mayRefer says whether a rule jumps to a chain or is not known.
+func (c Chain) mayRefer() bool {
+	for _, r := range c.Rules {
+		for _, s := range r {
+			switch s.(type) {
+			case Jump, Unknown:
+				return true
+			}
 		}
 	}
+	return false
 }
 
 func sortedChains(m map[string]Chain) []Chain {

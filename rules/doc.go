@@ -23,11 +23,15 @@
 //		chain service/default/web/http {
 //			meta l4proto tcp dnat ip to numgen inc mod 1 offset 914 . numgen inc mod 2 offset 196608 map @endpoints-2f
 //		}
+//		chain no-endpoints {
+//			meta l4proto tcp reject with tcp reset
+//			reject
+//		}
 //		chain services {
 //			ip daddr @cluster-ips ip saddr != 10.244.0.0/16 meta mark set meta mark | 0x00004000
 //			meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport map @single
 //			ip daddr . meta l4proto . th dport vmap @service-ips
-//			meta l4proto @protocols ip daddr @cluster-ips reject
+//			meta l4proto @protocols ip daddr @cluster-ips jump no-endpoints
 //		}
 //		chain prerouting  { type nat hook prerouting priority dstnat; jump services }
 //		chain output      { type nat hook output priority -100; jump services }

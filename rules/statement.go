@@ -95,6 +95,8 @@ type (
 	Return struct{}
 	// Reject: reject (ICMP port unreachable).
 	Reject struct{}
+	// Reset: reject with tcp reset. A rule that has it matches TCP first.
+	Reset struct{}
 	// Masquerade: masquerade fully-random.
 	Masquerade struct{}
 	// Unknown is something found in the kernel that is none of the above. It is
@@ -114,5 +116,6 @@ func (DNAT) statement()           {}
 func (Jump) statement()           {}
 func (Return) statement()         {}
 func (Reject) statement()         {}
+func (Reset) statement()          {}
 func (Masquerade) statement()     {}
 func (Unknown) statement()        {}

@@ -172,6 +172,8 @@ func statementText(s Statement, f Family) string {
 		return "return"
 	case Reject:
 		return "reject"
+	case Reset:
+		return "reject with tcp reset"
 	case Masquerade:
 		return "masquerade fully-random"
 	case Unknown:

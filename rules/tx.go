@@ -53,7 +53,8 @@ const (
 	phaseAddElem   = phaseAddChain + 3
 	phaseRules     = phaseAddElem + int(setKinds)
 	phaseReplace   = phaseRules + 1
-	phaseDelElem   = phaseReplace + 1
+	phaseForeign   = phaseReplace + 1 // sets that are not ours: chains that go may be in them
+	phaseDelElem   = phaseForeign + 1
 	phaseDelChain  = phaseDelElem + int(setKinds) // 3 ranks
 	phaseDeleteSet = phaseDelChain + 3
 	phases         = phaseDeleteSet + 1
@@ -78,12 +79,16 @@ func (o Op) phase() int {
 	case DeleteChain:
 		return phaseDelChain + 2 - chainRank(o.Chain)
 	default:
+		if o.Foreign != "" {
+			return phaseForeign
+		}
 		return phaseDeleteSet
 	}
 }
 
 // Add puts an operation into its place in the transaction. The caller adds no
-// two operations on one chain, set or element.
+// two operations on one chain, set or element, except that it may empty a chain
+// that it deletes.
 func (t *Tx) Add(ops ...Op) {
 	for _, o := range ops {
 		p := o.phase()

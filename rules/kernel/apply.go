@@ -81,7 +81,7 @@ func (k *Kernel) flush() error {
 	}
 	b.seal()
 	if err := k.sock.send(b.buf); err != nil {
-		return k.sendError(err)
+		return fmt.Errorf("send transaction of %d bytes: %w", len(b.buf), err)
 	}
 	acked := false
 	refused := &RefusedError{}
@@ -115,14 +115,6 @@ func (k *Kernel) flush() error {
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
 	}
 	return nil
-}
-
-func (k *Kernel) sendError(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) && errno == unix.EPERM {
-		return fmt.Errorf("send transaction: %w: CAP_NET_ADMIN is needed in the network namespace's user namespace", err)
-	}
-	return fmt.Errorf("send transaction of %d bytes: %w", len(k.batch.buf), err)
 }
 
 // note adds what an error message says to a RefusedError.

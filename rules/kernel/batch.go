@@ -15,8 +15,11 @@ import (
 // headerLen is the length of a message without attributes.
 const headerLen = unix.NLMSG_HDRLEN + 4
 
-// policyAccept is NF_ACCEPT.
-const policyAccept = 1
+// All our base chains are of one type, and their policy is NF_ACCEPT.
+const (
+	chainType    = "nat"
+	policyAccept = 1
+)
 
 // Most bytes of elements in a message: an attribute's length has 16 bits.
 const maxElements = 60000
@@ -135,7 +138,7 @@ func (b *batch) newChain(op *rules.Op) {
 		b.u32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
 		b.close(at)
 		b.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
-		b.str(unix.NFTA_CHAIN_TYPE, "nat")
+		b.str(unix.NFTA_CHAIN_TYPE, chainType)
 	}
 	b.end()
 }

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -57,6 +58,9 @@ func guess(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 			return rules.Return{}, true
 		}
 	case *expr.Reject:
+		if e.Type == unix.NFT_REJECT_TCP_RST {
+			return rules.Reset{}, true
+		}
 		return rules.Reject{}, true
 	case *expr.Masq:
 		return rules.Masquerade{}, true
@@ -67,7 +71,7 @@ func guess(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 			return guessMark(exprs)
 		}
 	}
-	if s, ok := guessCompare(exprs); ok {
+	if s, ok := guessCompare(f, exprs); ok {
 		return s, true
 	}
 	return guessLookup(f, exprs)
@@ -93,7 +97,7 @@ func guessMark(exprs []expr.Any) (rules.Statement, bool) {
 }
 
 // guessCompare is for the statements that compare one field with a value.
-func guessCompare(exprs []expr.Any) (rules.Statement, bool) {
+func guessCompare(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	bits := -1
 	i := 1
 	if len(exprs) > 2 {
@@ -112,13 +116,13 @@ func guessCompare(exprs []expr.Any) (rules.Statement, bool) {
 	if _, isMeta := exprs[0].(*expr.Meta); isMeta && len(c.Data) == 1 {
 		return rules.MatchProtocol{Protocol: rules.Protocol(c.Data[0])}, true
 	}
-	addr, ok := netip.AddrFromSlice(c.Data)
-	if !ok {
+	if bits < 0 {
+		bits = 8 * len(c.Data)
+	}
+	if len(c.Data) > 4*words(f) {
 		return nil, false
 	}
-	if bits < 0 {
-		bits = addr.BitLen()
-	}
+	addr, _ := netip.AddrFromSlice(append(bytes.Clone(c.Data), make([]byte, 4*words(f)-len(c.Data))...))
 	return rules.MatchSource{Prefix: netip.PrefixFrom(addr, bits), Not: c.Op == expr.CmpOpNeq}, true
 }
 
@@ -191,7 +195,11 @@ func guessField(f rules.Family, e expr.Any, at int) (rules.Field, bool) {
 func describe(exprs []expr.Any) string {
 	words := make([]string, len(exprs))
 	for i, e := range exprs {
-		words[i] = strings.TrimPrefix(fmt.Sprintf("%T", e), "*expr.")
+		if f, ok := e.(*foreign); ok {
+			words[i] = f.name
+		} else {
+			words[i] = strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", e), "*expr."))
+		}
 	}
 	return strings.Join(words, " ")
 }
@@ -203,14 +211,11 @@ type foreign struct {
 }
 
 // parseExpression decodes one expression, given its name and its attributes, into
-// the form in which encode writes it.
-func parseExpression(f rules.Family, name string, data []byte) (expr.Any, error) {
+// the form in which encode writes it. One that cannot be decoded is none of ours.
+func parseExpression(f rules.Family, name string, data []byte) expr.Any {
 	e := newExpression(name, data)
-	if e == nil {
-		return &foreign{name: name}, nil
-	}
-	if err := expr.Unmarshal(nfproto(f), data, e); err != nil {
-		return nil, fmt.Errorf("decode %s expression: %w", name, err)
+	if e == nil || expr.Unmarshal(nfproto(f), data, e) != nil {
+		return &foreign{name: name}
 	}
 	switch e := e.(type) {
 	case *expr.NAT:
@@ -218,7 +223,7 @@ func parseExpression(f rules.Family, name string, data []byte) (expr.Any, error)
 	case *expr.Lookup:
 		e.SetID = 0
 	}
-	return e, nil
+	return e
 }
 
 func newExpression(name string, data []byte) expr.Any {

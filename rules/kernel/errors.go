@@ -11,6 +11,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// needCapability is for requests that the kernel does not even look at.
+const needCapability = "CAP_NET_ADMIN is needed in the user namespace that the network namespace belongs to"
+
 // RefusedError says that the kernel refused a transaction. Nothing of the batch
 // that holds Objects was carried out; earlier batches of a transaction that had
 // to be cut were.
@@ -44,6 +47,9 @@ func (e *RefusedError) Error() string {
 	fmt.Fprintf(&b, ": %v (%s)", e.Errno, unix.ErrnoName(e.Errno))
 	if e.Message != "" {
 		b.WriteString(": " + e.Message)
+	}
+	if e.Errno == unix.EPERM && len(e.Objects) == 0 {
+		b.WriteString(": " + needCapability)
 	}
 	return b.String()
 }

@@ -69,6 +69,8 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}, nil
 	case rules.Reject:
 		return []expr.Any{reject(f)}, nil
+	case rules.Reset:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
 	case rules.Masquerade:
 		return []expr.Any{&expr.Masq{FullyRandom: true}}, nil
 	}
@@ -155,13 +157,15 @@ func loadAddr(f rules.Family, source bool, reg uint32) *expr.Payload {
 	return p
 }
 
+// matchPrefix writes what nft writes: a prefix of whole bytes needs no mask.
 func matchPrefix(f rules.Family, s rules.MatchSource) []expr.Any {
-	addr := s.Prefix.Addr().AsSlice()
-	out := []expr.Any{loadAddr(f, true, register(0))}
-	if !s.Prefix.IsSingleIP() {
-		out = append(out, bitwise(mask(s.Prefix), make([]byte, len(addr))))
+	addr, bits := s.Prefix.Addr().AsSlice(), s.Prefix.Bits()
+	field := loadAddr(f, true, register(0))
+	if bits > 0 && bits%8 == 0 {
+		field.Len = uint32(bits / 8)
+		return []expr.Any{field, equal(addr[:bits/8], s.Not)}
 	}
-	return append(out, equal(addr, s.Not))
+	return []expr.Any{field, bitwise(mask(s.Prefix), make([]byte, len(addr))), equal(addr, s.Not)}
 }
 
 // mask returns a prefix's netmask.

@@ -16,6 +16,10 @@ import (
 // errChanged says that the ruleset changed while it was read.
 var errChanged = errors.New("the ruleset kept changing while it was read")
 
+// foreignHook stands for a hook whose chain is of another type, or has another
+// policy, than all of ours.
+const foreignHook = ^rules.HookNumber(0)
+
 // Read reads the tables of a name. A reading during which anybody changed the
 // ruleset is done again, a few times.
 func (k *Kernel) Read(table string) (rules.State, error) {
@@ -36,21 +40,26 @@ func (k *Kernel) readOnce(table string) (rules.State, error) {
 	if err != nil {
 		return s, fmt.Errorf("read the ruleset's generation: %w", err)
 	}
+	failed := k.readTables(&s)
+	after, err := k.generation()
+	switch {
+	case err != nil:
+		return s, fmt.Errorf("read the ruleset's generation: %w", err)
+	case before != after: // what failed may only have gone meanwhile
+		return s, errChanged
+	}
+	return s, failed
+}
+
+func (k *Kernel) readTables(s *rules.State) error {
 	for _, f := range rules.Families {
-		t, err := k.readTable(f, table)
+		t, err := k.readTable(f, s.Name)
 		if err != nil {
-			return s, fmt.Errorf("read table %s %s: %w", f, table, err)
+			return fmt.Errorf("read table %s %s: %w", f, s.Name, err)
 		}
 		s.Tables[f] = t
 	}
-	after, err := k.generation()
-	if err != nil {
-		return s, fmt.Errorf("read the ruleset's generation: %w", err)
-	}
-	if before != after {
-		return s, errChanged
-	}
-	return s, nil
+	return nil
 }
 
 // generation returns a number that grows with each commit in the namespace.
@@ -98,7 +107,8 @@ func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
 func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error {
 	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
 		var c rules.Chain
-		var of string
+		var of, kind string
+		var policy uint32
 		eachAttr(v, func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NFTA_CHAIN_TABLE:
@@ -107,8 +117,15 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error 
 				c.Name = text(v)
 			case unix.NFTA_CHAIN_HOOK:
 				c.Hook = parseHook(v)
+			case unix.NFTA_CHAIN_TYPE:
+				kind = text(v)
+			case unix.NFTA_CHAIN_POLICY:
+				policy = be32(v)
 			}
 		})
+		if c.Hook != nil && (kind != chainType || policy != policyAccept) {
+			c.Hook.Number = foreignHook
+		}
 		if of == table {
 			t.Chains[c.Name] = c
 		}
@@ -129,8 +146,7 @@ func parseHook(v []byte) *rules.Hook {
 }
 
 func (k *Kernel) readRules(f rules.Family, table string, t *rules.Table) error {
-	var first error
-	err := k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f),
+	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) { b.str(unix.NFTA_RULE_TABLE, table) },
 		func(v []byte) {
 			var of, chain string
@@ -142,10 +158,7 @@ func (k *Kernel) readRules(f rules.Family, table string, t *rules.Table) error {
 				case unix.NFTA_RULE_CHAIN:
 					chain = text(v)
 				case unix.NFTA_RULE_EXPRESSIONS:
-					var err error
-					if exprs, err = parseExpressions(f, v); err != nil && first == nil {
-						first = fmt.Errorf("chain %s: %w", chain, err)
-					}
+					exprs = parseExpressions(f, v)
 				}
 			})
 			if of == table {
@@ -154,12 +167,10 @@ func (k *Kernel) readRules(f rules.Family, table string, t *rules.Table) error {
 				t.Chains[chain] = c
 			}
 		})
-	return errors.Join(err, first)
 }
 
-func parseExpressions(f rules.Family, list []byte) ([]expr.Any, error) {
+func parseExpressions(f rules.Family, list []byte) []expr.Any {
 	var out []expr.Any
-	var first error
 	eachAttr(list, func(_ uint16, v []byte) {
 		var name string
 		var data []byte
@@ -171,13 +182,9 @@ func parseExpressions(f rules.Family, list []byte) ([]expr.Any, error) {
 				data = v
 			}
 		})
-		e, err := parseExpression(f, name, data)
-		if err != nil && first == nil {
-			first = err
-		}
-		out = append(out, e)
+		out = append(out, parseExpression(f, name, data))
 	})
-	return out, first
+	return out
 }
 
 func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
@@ -186,9 +193,10 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 		func(v []byte) {
 			name, s := parseSet(v)
 			id, ok := rules.ParseSetID(name)
-			if ok && s.same(schemaOf(f, id.Kind)) {
+			switch {
+			case ok && s.same(schemaOf(f, id.Kind)):
 				t.Sets[id] = map[rules.Key]rules.Value{}
-			} else {
+			case s.flags&unix.NFT_SET_ANONYMOUS == 0: // the kernel deletes those with their rule
 				t.Foreign = append(t.Foreign, name)
 			}
 		})
@@ -209,7 +217,7 @@ func parseSet(v []byte) (name string, s schema) {
 		case unix.NFTA_SET_NAME:
 			name = text(v)
 		case unix.NFTA_SET_FLAGS:
-			s.isMap = be32(v)&unix.NFT_SET_MAP != 0
+			s.flags = be32(v)
 		case unix.NFTA_SET_KEY_TYPE:
 			s.keyType = be32(v)
 		case unix.NFTA_SET_KEY_LEN:
@@ -225,8 +233,13 @@ func parseSet(v []byte) (name string, s schema) {
 	return name, s
 }
 
+// readElements returns errChanged when the kernel listed an element twice. It lists
+// a long set in parts and goes on after as many elements as it has listed; where it
+// makes the set's hash table larger or smaller meanwhile, which it does some time
+// after a commit and without a new generation, it leaves as many others out.
 func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, into map[rules.Key]rules.Value) error {
-	return k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
+	listed := 0
+	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
 			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 			b.str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
@@ -239,10 +252,15 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, into
 				eachAttr(list, func(_ uint16, v []byte) {
 					if e, ok := parseElement(f, id.Kind, v); ok {
 						into[e.Key] = e.Value
+						listed++
 					}
 				})
 			})
 		})
+	if err == nil && listed != len(into) {
+		return errChanged
+	}
+	return err
 }
 
 func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, ok bool) {
@@ -326,6 +344,9 @@ func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), 
 	}
 	if failed != nil {
 		k.sock.drain()
+		if errors.Is(failed, unix.EPERM) {
+			return fmt.Errorf("%w: %s", failed, needCapability)
+		}
 		return failed
 	}
 	if interrupted {

@@ -29,7 +29,7 @@ const goTo = 0xfffffffc
 type schema struct {
 	keyType, keyLen   uint32
 	dataType, dataLen uint32
-	isMap             bool
+	flags             uint32
 	userdata          []byte
 }
 
@@ -53,22 +53,24 @@ func schemaOf(f rules.Family, k rules.SetKind) schema {
 		return schema{keyType: typeInetProto, keyLen: 1}
 	case rules.Endpoints:
 		return schema{keyType: concat(typeInteger, typeInteger), keyLen: 8,
-			dataType: backend, dataLen: backendLen, isMap: true, userdata: endpointsTypeof(f)}
+			dataType: backend, dataLen: backendLen, flags: unix.NFT_SET_MAP, userdata: endpointsTypeof(f)}
 	case rules.Hairpin:
 		return schema{keyType: concat(addr, addr), keyLen: 2 * addrLen}
 	case rules.Single:
-		return schema{keyType: frontend, keyLen: frontendLen, dataType: backend, dataLen: backendLen, isMap: true}
+		return schema{keyType: frontend, keyLen: frontendLen, dataType: backend, dataLen: backendLen, flags: unix.NFT_SET_MAP}
 	case rules.ServiceIPs:
-		return schema{keyType: frontend, keyLen: frontendLen, dataType: unix.NFT_DATA_VERDICT, dataLen: 16, isMap: true}
+		return schema{keyType: frontend, keyLen: frontendLen, dataType: unix.NFT_DATA_VERDICT, dataLen: 16, flags: unix.NFT_SET_MAP}
 	default:
 		return schema{keyType: addr, keyLen: addrLen}
 	}
 }
 
+func (s schema) isMap() bool { return s.flags&unix.NFT_SET_MAP != 0 }
+
 // same says whether a set that the kernel holds can hold our elements.
 func (s schema) same(o schema) bool {
-	return s.keyType == o.keyType && s.keyLen == o.keyLen && s.isMap == o.isMap &&
-		(!s.isMap || s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen))
+	return s.keyType == o.keyType && s.keyLen == o.keyLen && s.flags == o.flags &&
+		(!s.isMap() || s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen))
 }
 
 func (b *builder) newSet(f rules.Family, table string, id rules.SetID, seq uint32) {
@@ -76,14 +78,10 @@ func (b *builder) newSet(f rules.Family, table string, id rules.SetID, seq uint3
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(f), seq)
 	b.str(unix.NFTA_SET_TABLE, table)
 	b.str(unix.NFTA_SET_NAME, id.Name())
-	var flags uint32
-	if s.isMap {
-		flags = unix.NFT_SET_MAP
-	}
-	b.u32(unix.NFTA_SET_FLAGS, flags)
+	b.u32(unix.NFTA_SET_FLAGS, s.flags)
 	b.u32(unix.NFTA_SET_KEY_TYPE, s.keyType)
 	b.u32(unix.NFTA_SET_KEY_LEN, s.keyLen)
-	if s.isMap {
+	if s.isMap() {
 		b.u32(unix.NFTA_SET_DATA_TYPE, s.dataType)
 		b.u32(unix.NFTA_SET_DATA_LEN, s.dataLen)
 	}
@@ -102,7 +100,7 @@ func (b *builder) element(f rules.Family, k rules.SetKind, e *rules.Element, key
 	b.buf = appendKey(b.buf, k, &e.Key)
 	b.close(v)
 	b.close(key)
-	if !keyOnly && schemaOf(f, k).isMap {
+	if !keyOnly && schemaOf(f, k).isMap() {
 		data := b.nest(unix.NFTA_SET_ELEM_DATA)
 		if k == rules.ServiceIPs {
 			v := b.nest(unix.NFTA_DATA_VERDICT)

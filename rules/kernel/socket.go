@@ -14,6 +14,9 @@ import (
 // commit would hold up its CPU for seconds (it has no rescheduling point).
 const maxBatch = 32 << 20
 
+// sendRoom is what the kernel wants for itself in a send buffer (32 bytes), and some.
+const sendRoom = 64
+
 // recvBuffer fits the kernel's largest dump message and a few errors.
 const recvBuffer = 256 << 10
 
@@ -59,7 +62,7 @@ func (s *socket) setup() error {
 	if err != nil {
 		return fmt.Errorf("set netlink send buffer: %w", err)
 	}
-	s.limit = min(s.limit-64, maxBatch) // the kernel wants a little room of its own
+	s.limit = min(s.limit-sendRoom, maxBatch)
 	if _, err = grow(s.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, 4<<20); err != nil {
 		return fmt.Errorf("set netlink receive buffer: %w", err)
 	}

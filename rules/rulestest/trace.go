@@ -117,7 +117,7 @@ func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
 			return false, w.chain(s.Chain)
 		case rules.Return:
 			return true, nil
-		case rules.Reject:
+		case rules.Reject, rules.Reset:
 			w.fate.Rejected, w.stopped = true, true
 		case rules.Masquerade:
 			w.fate.Masqueraded, w.stopped = true, true

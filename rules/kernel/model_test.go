@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/rulestest"
+)
+
+// TestModel changes services at random. What the kernel holds after each change
+// must be the desired state, and in the end what a kernel holds to which the end
+// state came at once.
+func TestModel(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			w := rulestest.NewWorld(seed)
+			h := newHost(t)
+			d := desired()
+			h.load(t, d.State())
+			for i := range 40 {
+				tx := d.Update(w.Step())
+				h.apply(t, tx)
+				wantState(t, fmt.Sprintf("after change %d: %s", i, summary(tx)), h.read(t, tx.Name), d.State())
+				if t.Failed() {
+					return
+				}
+			}
+			stepwise := h.read(t, rules.DefaultTable)
+			wantState(t, "step by step, compared with at once", stepwise, atOnce(t, w))
+			h.load(t, desired().State())
+			wantState(t, "after all services went", h.read(t, rules.DefaultTable), desired().State())
+		})
+	}
+}
+
+// atOnce returns what a new kernel holds after all services came in one transaction
+// to the tables without services.
+func atOnce(t *testing.T, w *rulestest.World) rules.State {
+	t.Helper()
+	h := newHost(t)
+	d := desired()
+	h.load(t, d.State())
+	h.apply(t, d.Update(w.All()))
+	return h.read(t, rules.DefaultTable)
+}
+
+// TestModelDiff goes from one random state to another, as after a restart.
+func TestModelDiff(t *testing.T) {
+	h := newHost(t)
+	for seed := range uint64(20) {
+		w := rulestest.NewWorld(seed)
+		for range 15 {
+			w.Step()
+		}
+		want := desired(w.All()...).State()
+		h.load(t, want)
+		got := h.read(t, want.Name)
+		wantState(t, fmt.Sprintf("state %d", seed), got, want)
+		wantSame(t, got, want)
+		if t.Failed() {
+			return
+		}
+	}
+}

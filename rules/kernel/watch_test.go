@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// patience is how long a test waits for what must happen at once.
+const patience = 10 * time.Second
+
+func (h host) watch(t *testing.T) *Watch {
+	t.Helper()
+	var w *Watch
+	err := h.ns.Do(func() (err error) { w, err = h.Watch(rules.DefaultTable); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func closeWatch(t *testing.T, w *Watch) {
+	t.Helper()
+	done := make(chan error)
+	go func() { done <- w.Close() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the watch did not end")
+	}
+}
+
+func wantChanged(t *testing.T, w *Watch, what string) {
+	t.Helper()
+	select {
+	case <-w.Changed():
+	case <-time.After(patience):
+		t.Fatalf("%s: nothing was told", what)
+	}
+}
+
+// TestWatch wakes for what others change in our tables.
+func TestWatch(t *testing.T) {
+	h := newHost(t)
+	h.load(t, desired(services(rules.IPv4, 2, 3)...).State())
+	w := h.watch(t)
+	defer closeWatch(t, w)
+	ip4 := tableIP4()
+	ip6 := &nftables.Table{Name: ip4.Name, Family: nftables.TableFamilyIPv6}
+	for _, step := range []struct {
+		what   string
+		change func(c *nftables.Conn)
+	}{
+		{"element added", func(c *nftables.Conn) {
+			must(c.SetAddElements(&nftables.Set{Table: ip4, Name: "cluster-ips"}, []nftables.SetElement{{Key: []byte{10, 96, 9, 9}}}))
+		}},
+		{"chain added", func(c *nftables.Conn) { c.AddChain(&nftables.Chain{Table: ip6, Name: "theirs"}) }},
+		{"set added", func(c *nftables.Conn) {
+			must(c.AddSet(&nftables.Set{Table: ip4, Name: "theirs", KeyType: nftables.TypeMark}, nil))
+		}},
+		{"rule added", func(c *nftables.Conn) { jump(c, "services", "no-endpoints") }},
+		{"rules deleted", func(c *nftables.Conn) { c.FlushChain(&nftables.Chain{Table: ip6, Name: "output"}) }},
+		{"table switched off", func(c *nftables.Conn) {
+			c.AddTable(&nftables.Table{Name: ip4.Name, Family: ip4.Family, Flags: nftables.TableFlagDormant})
+		}},
+		{"table deleted", func(c *nftables.Conn) { c.DelTable(ip4) }},
+		{"everything deleted", func(c *nftables.Conn) { c.FlushRuleset() }},
+		{"table added", func(c *nftables.Conn) { c.AddTable(ip6) }},
+	} {
+		h.foreign(t, step.change)
+		wantChanged(t, w, step.what)
+		w.settle(t)
+		for len(w.changed) > 0 { // a large change comes in several parts
+			<-w.changed
+		}
+	}
+}
+
+// TestWatchSleeps through what we change ourselves and what others change elsewhere.
+func TestWatchSleeps(t *testing.T) {
+	h := newHost(t)
+	d := desired()
+	h.load(t, d.State())
+	w := h.watch(t)
+	defer closeWatch(t, w)
+	// A thousand services: their events come in many parts.
+	h.apply(t, d.Update(append(services(rules.IPv4, 1000, 3), services(rules.IPv6, 100, 1)...)))
+	h.apply(t, d.Update([]rules.Owned{service(rules.IPv4, 7, 1, 5), service(rules.IPv4, 8, 0, 0)}))
+	if _, err := h.Remove(rules.DefaultTable); err != nil {
+		t.Fatal(err)
+	}
+	other := host{open(t, h.ns), h.ns}
+	other.load(t, rules.Base(rules.Config{Table: rules.DefaultTable + "2"}))
+	if _, err := other.Remove(rules.DefaultTable + "2"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(t)
+	if len(w.changed) > 0 {
+		t.Error("it woke for our own or another table's change")
+	}
+	other.apply(t, transaction(rules.Op{Kind: rules.AddTable}))
+	wantChanged(t, w, "table added by another socket of ours")
+}
+
+// settle waits until all events up to the last commit have been looked at. Each
+// commit's last event is about the ruleset's generation and concerns nobody: when
+// it has been received, the others have been handled.
+func (w *Watch) settle(t *testing.T) {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(w.sock.fd), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
+		if n, err := unix.Poll(fds, 0); err == nil && n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("events were not read")
+		}
+	}
+}
+
+// TestWatchLosesEvents wakes when so much happened that the kernel dropped events.
+func TestWatchLosesEvents(t *testing.T) {
+	h := newHost(t)
+	w := &Watch{table: rules.DefaultTable, changed: make(chan struct{}, 1)}
+	err := h.ns.Do(func() (err error) { w.sock, err = openSocket(); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer closeWatch(t, w)
+	if err := w.join(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
+		t.Fatal(err)
+	}
+	d := rules.NewDesired(rules.Config{Table: "other"})
+	h.load(t, d.State())
+	h.apply(t, d.Update(services(rules.IPv4, 500, 3)))
+	w.done.Go(w.run) // only now does it begin to read
+	wantChanged(t, w, "events that did not fit the buffer")
+}
+
+func TestWatchCloseAtOnce(t *testing.T) {
+	h := newHost(t)
+	for range 20 {
+		closeWatch(t, h.watch(t))
+	}
+}
