@@ -85,19 +85,28 @@ func fileName(o runtime.Object) (string, error) {
 	return strings.ToLower(u.GetKind()) + "-" + u.GetNamespace() + "-" + u.GetName() + ".json", nil
 }
 
-// barrierAddr is where the services of Programmed begin: the last 1,000 addresses
-// of the service range.
-const barrierAddr = 64000
+// barrier is a service of one endpoint whose address changes with each use. It
+// sorts after all other objects, and a source tells of EndpointSlices last: when
+// the kernel has the endpoint, it has all that was written before.
+const barrier = `{"apiVersion":"v1","kind":"List","items":[
+{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"zzz","name":"barrier"},
+ "spec":{"clusterIP":"%[1]s","ports":[{"port":%[2]d}]}},
+{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"namespace":"zzz","name":"barrier","labels":{"kubernetes.io/service-name":"barrier"}},
+ "addressType":"IPv4","ports":[{"port":%[4]d}],"endpoints":[{"addresses":["%[3]s"]}]}]}`
+
+// barrierFrontend is where the barrier can be reached: the last of the service range.
+func barrierFrontend() netip.AddrPort {
+	return netip.AddrPortFrom(netns.ServiceAddr(netns.IPv4, 65534), 9)
+}
 
 // Programmed waits until the nftproxy in a namespace has programmed all that the
-// directory holds. It adds a service, in a file that sorts after all others, and
-// waits until the kernel has it: what was written before is programmed then.
+// directory holds. Objects of the namespace zzz are its own.
 func (m *Manifests) Programmed(ctx context.Context, ns *netns.NS) error {
 	m.barriers++
-	addr := netns.ServiceAddr(netns.IPv4, barrierAddr+m.barriers%1000)
-	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"test","name":"barrier"},`+
-		`"spec":{"clusterIP":"%[1]s","clusterIPs":["%[1]s"],"ports":[{"port":9}]}}`, addr)
-	if err := m.write("zz-barrier.json", []byte(text)); err != nil {
+	frontend := barrierFrontend()
+	endpoint := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(m.barriers))
+	text := fmt.Sprintf(barrier, frontend.Addr(), frontend.Port(), endpoint.Addr(), endpoint.Port())
+	if err := m.write("zzz-barrier.json", []byte(text)); err != nil {
 		return err
 	}
 	var k *kernel.Kernel
@@ -107,7 +116,7 @@ func (m *Manifests) Programmed(ctx context.Context, ns *netns.NS) error {
 	}
 	defer func() { _ = k.Close() }()
 	for {
-		ok, err := hasClusterIP(k, addr)
+		ok, err := forwardsTo(k, endpoint)
 		if err != nil || ok {
 			return err
 		}
@@ -119,11 +128,13 @@ func (m *Manifests) Programmed(ctx context.Context, ns *netns.NS) error {
 	}
 }
 
-func hasClusterIP(k *kernel.Kernel, a netip.Addr) (bool, error) {
+// forwardsTo tells whether the barrier leads to an endpoint.
+func forwardsTo(k *kernel.Kernel, endpoint netip.AddrPort) (bool, error) {
 	s, err := k.Read(rules.DefaultTable)
 	if err != nil || s.Tables[rules.IPv4] == nil {
 		return false, err
 	}
-	_, ok := s.Tables[rules.IPv4].Sets[rules.SetID{Kind: rules.ClusterIPs}][rules.Key{Addr: a}]
-	return ok, nil
+	frontend := barrierFrontend()
+	key := rules.Key{Addr: frontend.Addr(), Protocol: rules.TCP, Port: frontend.Port()}
+	return s.Tables[rules.IPv4].Sets[rules.SetID{Kind: rules.Single}][key].To == endpoint, nil
 }
