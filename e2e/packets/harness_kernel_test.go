@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packets
+
+import (
+	"os/exec"
+	"testing"
+
+	"github.com/google/nftables"
+
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/kernel"
+)
+
+// kernel opens the node's nftables as another program, not nftproxy, would.
+func (w *world) kernel(t *testing.T) *kernel.Kernel {
+	t.Helper()
+	var k *kernel.Kernel
+	if err := w.Node.Do(func() (err error) { k, err = kernel.Open(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	return k
+}
+
+// state returns what the node's tables hold.
+func (w *world) state(t *testing.T) rules.State {
+	t.Helper()
+	s, err := w.kernel(t).Read(rules.DefaultTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// nft opens the node's nftables for what package kernel does not do.
+func (w *world) nft(t *testing.T) *nftables.Conn {
+	t.Helper()
+	conn, err := nftables.New(nftables.WithNetNSFd(w.Node.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// listRuleset lists the node's rules with the program nft, which must not complain.
+func (w *world) listRuleset(t *testing.T) string {
+	t.Helper()
+	cmd := exec.CommandContext(patient(t), netnstest.Tool(t, "nft"), "list", "ruleset")
+	var out []byte
+	err := w.Node.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err })
+	if err != nil {
+		t.Fatalf("nft list ruleset: %v\n%s", err, out)
+	}
+	return string(out)
+}

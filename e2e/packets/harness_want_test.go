@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// fate is what becomes of new connections to a port of a service.
+type fate struct {
+	outcome  traffic.Outcome
+	backends []backend // who answers, each in turn
+	sees     source
+}
+
+// backend is a host that answers at a port.
+type backend struct {
+	netns.Host
+	port uint16
+}
+
+// source is whom a backend sees.
+type source int
+
+const (
+	// asClusterIP is what holds for ClusterIPs: a pod is seen as itself; the node,
+	// what is outside, and a pod that reaches itself are seen as the node.
+	asClusterIP source = iota
+	asItself           // the client's own address and port
+	asNode             // the node's address on the way to the backend
+)
+
+// spread: the hosts answer, each in turn.
+func spread(hosts ...netns.Host) fate {
+	return fate{outcome: traffic.Answered}.and(backendPort, hosts...)
+}
+
+// refused: the client is told at once that nobody answers.
+func refused() fate { return fate{outcome: traffic.Refused} }
+
+// dropped: the client hears nothing.
+func dropped() fate { return fate{outcome: traffic.TimedOut} }
+
+// on says at which port the backends answer.
+func (f fate) on(port uint16) fate {
+	f.backends = slices.Clone(f.backends)
+	for i := range f.backends {
+		f.backends[i].port = port
+	}
+	return f
+}
+
+// and adds backends that answer at a port.
+func (f fate) and(port uint16, hosts ...netns.Host) fate {
+	f.backends = slices.Clone(f.backends)
+	for _, h := range hosts {
+		f.backends = append(f.backends, backend{h, port})
+	}
+	return f
+}
+
+// seen says whom the backends see.
+func (f fate) seen(s source) fate {
+	f.sees = s
+	return f
+}
+
+// addresses returns the backends' addresses in a family.
+func (f fate) addresses(family netns.Family) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, b := range f.backends {
+		list = append(list, netip.AddrPortFrom(b.Addr(family), b.port))
+	}
+	return list
+}
+
+// dropTimeout is how long silence must last to be called so.
+const dropTimeout = 100 * time.Millisecond
+
+// rounds is how often each backend is to answer.
+const rounds = 2
+
+// each runs a subtest for every protocol over every family.
+func each(t *testing.T, test func(t *testing.T, p traffic.Protocol, f netns.Family)) {
+	t.Helper()
+	for _, p := range traffic.Protocols() {
+		for _, f := range netns.Families() {
+			t.Run(p.String()+" "+f.String(), func(t *testing.T) { test(t, p, f) })
+		}
+	}
+}
+
+// wantEverywhere checks the fate of connections to the service's servicePort in
+// every protocol over every family from every client.
+func (w *world) wantEverywhere(t *testing.T, s *svc, want fate) {
+	t.Helper()
+	for _, p := range traffic.Protocols() {
+		for _, f := range netns.Families() {
+			for _, from := range w.clients() {
+				w.want(t, from, p, s.at(f, servicePort), want)
+			}
+		}
+	}
+}
+
+// want checks the fate of connections from a host to an address.
+func (w *world) want(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) {
+	t.Helper()
+	if err := w.check(t.Context(), from, p, to, want); err != nil {
+		t.Errorf("from %s to %s %s: %v", from.Name(), p, to, err)
+	}
+}
+
+// check makes as many connections as it takes to tell their fate.
+func (w *world) check(ctx context.Context, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) error {
+	client := traffic.Client{NS: from.NS}
+	if want.outcome != traffic.Answered {
+		if want.outcome == traffic.TimedOut {
+			client.Timeout = dropTimeout
+		}
+		r := client.Connect(ctx, p, to)
+		if r.Outcome != want.outcome || r.Outcome == traffic.Refused && r.Elapsed > traffic.DefaultTimeout/2 {
+			return fmt.Errorf("%s, want %s at once", r, want.outcome)
+		}
+		return nil
+	}
+	family := familyOf(to.Addr())
+	results := connect(ctx, client, p, to, rounds*len(want.backends))
+	if err := inTurn(results, want.addresses(family)); err != nil {
+		return err
+	}
+	for _, r := range results {
+		if err := w.checkSource(from, r, want.sees); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkSource checks whom the backend saw.
+func (w *world) checkSource(from netns.Host, r traffic.Result, s source) error {
+	family := familyOf(r.Backend.Addr())
+	if s == asClusterIP {
+		s = asItself
+		if isPod := from.NS != w.Node.NS && from.NS != w.Outside.NS; !isPod || r.Backend.Addr() == from.Addr(family) {
+			s = asNode
+		}
+	}
+	if s == asNode {
+		if want := w.nodeAddress(r.Backend.Addr()); r.Peer.Addr() != want {
+			return fmt.Errorf("backend %s saw %s, want the node's %s", r.Backend, r.Peer, want)
+		}
+		return nil
+	}
+	if r.Peer != r.Local {
+		return fmt.Errorf("backend %s saw %s, want the client's own %s", r.Backend, r.Peer, r.Local)
+	}
+	return nil
+}
+
+// nodeAddress returns the address that the node has towards a backend: on the
+// links of its pods the first of their range.
+func (w *world) nodeAddress(backend netip.Addr) netip.Addr {
+	for _, cidr := range []string{netns.PodCIDR4, netns.PodCIDR6} {
+		if pods := netip.MustParsePrefix(cidr); pods.Contains(backend) {
+			return pods.Addr().Next()
+		}
+	}
+	return w.Node.Addr(familyOf(backend))
+}
+
+// connect makes n connections, one after the other.
+func connect(ctx context.Context, c traffic.Client, p traffic.Protocol, to netip.AddrPort, n int) []traffic.Result {
+	var results []traffic.Result
+	for range n {
+		results = append(results, c.Connect(ctx, p, to))
+	}
+	return results
+}
+
+// inTurn returns nil if all were answered, by each of the backends in turn: any
+// len(backends) answers in a row come from all of them. The results are those of
+// connections made one after the other, the first one to whoever's turn it was.
+func inTurn(results []traffic.Result, backends []netip.AddrPort) error {
+	n := len(backends)
+	for i, r := range results {
+		switch {
+		case r.Outcome != traffic.Answered:
+			return fmt.Errorf("connection %d: %s", i, r)
+		case !slices.Contains(backends, r.Backend):
+			return fmt.Errorf("connection %d: answered by %s, want one of %s", i, r.Backend, backends)
+		case i >= n && r.Backend != results[i-n].Backend:
+			return fmt.Errorf("connection %d: answered by %s, want %s, whose turn it was: %s", i, r.Backend, results[i-n].Backend, order(results[:i+1]))
+		case i < n && slices.ContainsFunc(results[:i], func(o traffic.Result) bool { return o.Backend == r.Backend }):
+			return fmt.Errorf("connection %d: answered by %s a second time: %s", i, r.Backend, order(results[:i+1]))
+		}
+	}
+	if n == 0 {
+		return errors.New("round robin over no backends")
+	}
+	return nil
+}
+
+func order(results []traffic.Result) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, r := range results {
+		list = append(list, r.Backend)
+	}
+	return list
+}
+
+func familyOf(a netip.Addr) netns.Family {
+	if a.Is6() {
+		return netns.IPv6
+	}
+	return netns.IPv4
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packets
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// patience is how long anything may take that is waited for.
+const patience = 20 * time.Second
+
+// backendPort is where every pod answers.
+const backendPort = 8080
+
+// config says what a world is like. Its zero value is useful.
+type config struct {
+	cluster netns.Config // default: 2 local pods and 5 remote ones
+	args    []string     // of `nftproxy run`, after those that every world has
+	ports   []uint16     // where every pod answers, besides backendPort
+	node    bool         // the node itself answers at these ports, too
+}
+
+// world is a cluster with servers in its pods and nftproxy on its node. It is for
+// one goroutine, as are the subtests that share it; the traffic may have more.
+type world struct {
+	*netns.Cluster
+	manifests proxy.Manifests
+	nftproxy  *proxy.Process
+	args      []string
+	services  int // made so far
+}
+
+func newWorld(t *testing.T, c config) *world {
+	t.Helper()
+	if c.cluster.RemotePods == 0 {
+		c.cluster.RemotePods = 5
+	}
+	w := &world{Cluster: netnstest.NewCluster(t, c.cluster), manifests: proxy.Manifests{Dir: t.TempDir()}}
+	w.args = append([]string{"run", "--manifests", w.manifests.Dir, "--hostname-override", "node",
+		"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6}, c.args...)
+	hosts := append([]netns.Host{w.Client}, w.Local...)
+	if c.node {
+		hosts = append(hosts, w.Node)
+	}
+	ports := append([]uint16{backendPort}, c.ports...)
+	for _, h := range hosts {
+		serve(t, ports, h)
+	}
+	serve(t, ports, w.RemotePods...)
+	t.Cleanup(func() { w.end(t) })
+	w.start(t)
+	return w
+}
+
+// serve answers at ports of hosts in one namespace, in all protocols and both
+// families, until the test ends.
+func serve(t *testing.T, ports []uint16, hosts ...netns.Host) *traffic.Server {
+	t.Helper()
+	var addrs []netip.Addr
+	for _, h := range hosts {
+		addrs = append(addrs, h.V4, h.V6)
+	}
+	all := traffic.Protocols()
+	s, err := traffic.Serve(hosts[0].NS, traffic.Endpoints(addrs, ports, all[:]...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, err := range s.Bad() {
+			t.Errorf("%s got a broken packet: %v", hosts[0].Name(), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// process says how to run nftproxy on the node.
+func (w *world) process(args ...string) proxy.Config {
+	return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: w.Node.NS}
+}
+
+// start starts nftproxy and waits until it has programmed what is there.
+func (w *world) start(t *testing.T) {
+	t.Helper()
+	p, err := proxy.Start(w.process(w.args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.nftproxy = p
+	if err := p.WaitSynced(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stop stops nftproxy with SIGTERM.
+func (w *world) stop(t *testing.T) {
+	t.Helper()
+	if err := w.nftproxy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs another command of nftproxy on the node to its end, which must be a
+// good one, and returns what it wrote.
+func (w *world) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := proxy.Run(patient(t), w.process(args...))
+	if err != nil {
+		t.Fatalf("nftproxy %s: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+func (w *world) end(t *testing.T) {
+	if w.nftproxy == nil {
+		return
+	}
+	if t.Failed() {
+		t.Logf("the log of nftproxy:\n%s", w.nftproxy.Log())
+	}
+	if err := w.nftproxy.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// apply puts services in place and waits until they are programmed.
+func (w *world) apply(t *testing.T, services ...*svc) {
+	t.Helper()
+	for _, s := range services {
+		w.put(t, s.objects()...)
+	}
+	w.programmed(t)
+}
+
+// remove removes services and waits until that is programmed.
+func (w *world) remove(t *testing.T, services ...*svc) {
+	t.Helper()
+	for _, s := range services {
+		if err := w.manifests.Delete(s.objects()...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.programmed(t)
+}
+
+// put writes objects of any kind and waits for nothing.
+func (w *world) put(t *testing.T, objects ...runtime.Object) {
+	t.Helper()
+	if err := w.manifests.Put(objects...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// programmed waits until nftproxy has programmed all that was put.
+func (w *world) programmed(t *testing.T) {
+	t.Helper()
+	if err := w.manifests.Programmed(patient(t), w.Node.NS); err != nil {
+		t.Fatalf("%v\n%s", err, w.nftproxy.Log())
+	}
+}
+
+// wantLog waits until the log holds a text.
+func (w *world) wantLog(t *testing.T, text string) {
+	t.Helper()
+	if err := w.nftproxy.WaitLog(patient(t), text); err != nil {
+		t.Error(err)
+	}
+}
+
+// clients are where connections come from: a pod, the node and outside.
+func (w *world) clients() []netns.Host { return []netns.Host{w.Client, w.Node, w.Outside} }
+
+// patient returns a context for something that is waited for.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits until there is no error.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	ctx := patient(t)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s did not happen in %v: %v", what, patience, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
