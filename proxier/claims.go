@@ -4,6 +4,7 @@ package proxier
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,14 +12,47 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// frontend is what only one service port can have.
+// frontend is what only one service port can have. A NodePort's address is its
+// family's unspecified one.
 type frontend struct {
 	addr     netip.Addr
 	protocol rules.Protocol
 	port     uint16
 }
 
-func frontendOf(sp rules.ServicePort) frontend { return frontend{sp.ClusterIP, sp.Protocol, sp.Port} }
+func (f frontend) String() string {
+	if f.addr.IsUnspecified() {
+		return fmt.Sprintf("NodePort %d/%s", f.port, f.protocol)
+	}
+	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.addr, f.port), f.protocol)
+}
+
+// frontendsOf returns what a service port claims, each once.
+func frontendsOf(sp *rules.ServicePort) []frontend {
+	out := make([]frontend, 0, 2)
+	add := func(a netip.Addr, port uint16) {
+		if f := (frontend{a, sp.Protocol, port}); a.IsValid() && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	add(sp.ClusterIP, sp.Port)
+	for _, list := range [][]netip.Addr{sp.LoadBalancerIPs, sp.ExternalIPs} {
+		for _, a := range list {
+			add(a, sp.Port)
+		}
+	}
+	if sp.NodePort != 0 {
+		add(unspecified(sp.Family), sp.NodePort)
+	}
+	return out
+}
+
+func unspecified(f rules.Family) netip.Addr {
+	if f == rules.IPv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
 
 // claimant is an owner that wants a frontend. The older service gets it, then the
 // one whose name sorts first: the same one on every node.
@@ -42,6 +76,45 @@ func newClaims() claims {
 }
 
 func (c *claims) holds(f frontend, o rules.Owner) bool { return c.holder[f].owner == o }
+
+// withhold takes those frontends from a service port that others have, and returns
+// them.
+func (c *claims) withhold(sp *rules.ServicePort, o rules.Owner) []frontend {
+	if len(c.waiting) == 0 {
+		return nil
+	}
+	var lost []frontend
+	for _, f := range frontendsOf(sp) {
+		if !c.holds(f, o) {
+			lost = append(lost, f)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	free := func(list []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool {
+			return slices.Contains(lost, frontend{a, sp.Protocol, sp.Port})
+		})
+	}
+	sp.ExternalIPs, sp.LoadBalancerIPs = free(sp.ExternalIPs), free(sp.LoadBalancerIPs)
+	if slices.Contains(lost, frontend{sp.ClusterIP, sp.Protocol, sp.Port}) {
+		sp.ClusterIP = netip.Addr{}
+	}
+	if slices.Contains(lost, frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}) {
+		sp.NodePort = 0
+	}
+	return lost
+}
+
+// conflicts returns how many claims wait for their frontend.
+func (c *claims) conflicts() int {
+	n := 0
+	for _, w := range c.waiting {
+		n += len(w)
+	}
+	return n
+}
 
 // holderOf returns who has a frontend.
 func (c *claims) holderOf(f frontend) rules.Owner { return c.holder[f].owner }

@@ -6,47 +6,142 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// SchedulerAnnotation on a Service overrides the default scheduler.
+const SchedulerAnnotation = "nftproxy.io/scheduler"
+
+// defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
+const defaultAffinity = 10800
+
+// serviceOptions says how Services are read.
+type serviceOptions struct {
+	scheduler     rules.Scheduler // of Services that choose none
+	noExternalIPs bool            // leave externalIPs out (KEP-5707)
+}
+
 // convertService returns what proxying needs of a Service: nil for one that has
 // no address of its own (headless, ExternalName). What cannot be used is left out
 // and told of in errs.
-func convertService(s *corev1.Service) (svc *service, errs []error) {
+func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []error) {
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	out := &service{created: s.CreationTimestamp.Time}
+	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, scheduler: o.scheduler}
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("service %s/%s: "+format, append([]any{s.Namespace, s.Name}, args...)...))
+	}
 	ips := s.Spec.ClusterIPs
 	if len(ips) == 0 {
 		ips = []string{s.Spec.ClusterIP}
 	}
 	for _, ip := range ips {
-		a, err := netip.ParseAddr(ip)
-		if err != nil || a.Zone() != "" {
-			errs = append(errs, fmt.Errorf("service %s/%s: clusterIP %q is not an IP address: left out", s.Namespace, s.Name, ip))
-			continue
+		if a, ok := parseAddr(ip); ok {
+			out.clusterIPs[rules.FamilyOf(a)] = a
+		} else {
+			fault("clusterIP %q is not an IP address: left out", ip)
 		}
-		out.clusterIPs[rules.FamilyOf(a)] = a.Unmap()
 	}
+	convertPorts(s, out, fault)
+	convertExternal(s, out, o, fault)
+	out.internalLocal = ptr.Deref(s.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		out.affinity = defaultAffinity
+		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil {
+			if n := ptr.Deref(c.ClientIP.TimeoutSeconds, defaultAffinity); n > 0 {
+				out.affinity = uint32(n)
+			}
+		}
+	}
+	if name, ok := s.Annotations[SchedulerAnnotation]; ok {
+		if scheduler, known := rules.ParseScheduler(name); known {
+			out.scheduler = scheduler
+		} else {
+			fault("annotation %s: scheduler %q is none of round-robin, random, source-hash: %s is used", SchedulerAnnotation, name, o.scheduler)
+		}
+	}
+	return out, errs
+}
+
+func convertPorts(s *corev1.Service, out *service, fault func(string, ...any)) {
 	for _, p := range s.Spec.Ports {
 		proto, ok := protocolOf(p.Protocol)
 		switch _, double := out.port(p.Name); {
 		case !ok:
-			errs = append(errs, fmt.Errorf("service %s/%s: port %q has protocol %q: only TCP, UDP and SCTP can be served", s.Namespace, s.Name, p.Name, p.Protocol))
+			fault("port %q has protocol %q: only TCP, UDP and SCTP can be served", p.Name, p.Protocol)
 		case p.Port < 1 || p.Port > math.MaxUint16:
-			errs = append(errs, fmt.Errorf("service %s/%s: port %q has number %d: left out", s.Namespace, s.Name, p.Name, p.Port))
+			fault("port %q has number %d: left out", p.Name, p.Port)
 		case double:
-			errs = append(errs, fmt.Errorf("service %s/%s: it has two ports named %q: the second is left out", s.Namespace, s.Name, p.Name))
+			fault("it has two ports named %q: the second is left out", p.Name)
+		case p.NodePort < 0 || p.NodePort > math.MaxUint16:
+			fault("port %q has node port %d: served without", p.Name, p.NodePort)
+			out.ports = append(out.ports, servicePort{name: p.Name, protocol: proto, port: uint16(p.Port)})
 		default:
-			out.ports = append(out.ports, servicePort{p.Name, proto, uint16(p.Port)})
+			out.ports = append(out.ports, servicePort{p.Name, proto, uint16(p.Port), uint16(p.NodePort)})
 		}
 	}
-	return out, errs
+}
+
+// convertExternal reads what serves clients outside the cluster.
+func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault func(string, ...any)) {
+	if !o.noExternalIPs {
+		for _, ip := range s.Spec.ExternalIPs {
+			addAddr(&out.externalIPs, ip, "externalIP", fault)
+		}
+	}
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if in.IP != "" && ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) == corev1.LoadBalancerIPModeVIP {
+			addAddr(&out.loadBalancers, in.IP, "load balancer address", fault)
+		}
+	}
+	for _, r := range s.Spec.LoadBalancerSourceRanges {
+		// The API lets blanks around a range pass.
+		p, err := netip.ParsePrefix(strings.TrimSpace(r))
+		if err != nil {
+			fault("loadBalancerSourceRanges: %q is not a CIDR: left out", r)
+			continue
+		}
+		f := rules.FamilyOf(p.Addr())
+		out.sourceRanges[f] = append(out.sourceRanges[f], p.Masked())
+	}
+	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
+		len(s.Spec.ExternalIPs) > 0
+	out.externalLocal = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if out.externalLocal && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		if n := s.Spec.HealthCheckNodePort; n > 0 && n <= math.MaxUint16 {
+			out.healthPort = uint16(n)
+		} else {
+			fault("healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints", n)
+		}
+	}
+}
+
+func addAddr(to *[2][]netip.Addr, text, what string, fault func(string, ...any)) {
+	a, ok := parseAddr(text)
+	if !ok {
+		fault("%s %q is not an IP address: left out", what, text)
+		return
+	}
+	f := rules.FamilyOf(a)
+	if !slices.Contains(to[f], a) {
+		to[f] = append(to[f], a)
+	}
+}
+
+func parseAddr(text string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, false
+	}
+	return a.Unmap(), true
 }
 
 func protocolOf(p corev1.Protocol) (rules.Protocol, bool) {
@@ -95,7 +190,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 			errs = append(errs, fmt.Errorf("endpointslice %s: port %q (%s %d) cannot be served: left out", name, portName, protocol, *p.Port))
 			continue
 		}
-		out.ports = append(out.ports, servicePort{portName, proto, uint16(*p.Port)})
+		out.ports = append(out.ports, servicePort{name: portName, protocol: proto, port: uint16(*p.Port)})
 	}
 	for i := range es.Endpoints {
 		e, err := convertEndpoint(&es.Endpoints[i], out.family, nodeName)
@@ -113,21 +208,25 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 		return endpoint{}, fmt.Errorf("it has no address: left out")
 	}
 	// Consumers use the first address only (discovery/v1).
-	a, err := netip.ParseAddr(e.Addresses[0])
-	if err != nil || a.Zone() != "" {
+	a, ok := parseAddr(e.Addresses[0])
+	if !ok {
 		return endpoint{}, fmt.Errorf("address %q is not an IP address: left out", e.Addresses[0])
 	}
-	if a = a.Unmap(); rules.FamilyOf(a) != f {
+	if rules.FamilyOf(a) != f {
 		return endpoint{}, fmt.Errorf("address %s is not of the slice's address type: left out", a)
 	}
-	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
-	serving := ready
-	if e.Conditions.Serving != nil {
-		serving = *e.Conditions.Serving
+	out := endpoint{addr: a, ready: ptr.Deref(e.Conditions.Ready, true)}
+	out.serving = ptr.Deref(e.Conditions.Serving, out.ready)
+	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
+	out.local = e.NodeName != nil && *e.NodeName == nodeName
+	out.nodeUnknown = e.NodeName == nil
+	if e.Hints != nil {
+		for _, z := range e.Hints.ForZones {
+			out.zoneHints = append(out.zoneHints, z.Name)
+		}
+		for _, n := range e.Hints.ForNodes {
+			out.nodeHints = append(out.nodeHints, n.Name)
+		}
 	}
-	return endpoint{
-		addr: a, ready: ready, serving: serving,
-		terminating: e.Conditions.Terminating != nil && *e.Conditions.Terminating,
-		local:       e.NodeName == nil || *e.NodeName == nodeName,
-	}, nil
+	return out, nil
 }

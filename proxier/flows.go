@@ -88,7 +88,7 @@ func (p *Proxier) cleanFlows(before, after []rules.Owned) {
 	// A frontend that one owner lost and another got has the endpoints of the latter.
 	targets := map[conntrack.Frontend]conntrack.Target{}
 	for i := range before {
-		for _, t := range staleTargets(before[i].Objects, after[i].Objects) {
+		for _, t := range p.staleTargets(before[i].Owner.Family, before[i].Objects, after[i].Objects) {
 			if old, ok := targets[t.Frontend]; !ok || len(old.Endpoints) == 0 {
 				targets[t.Frontend] = t
 			}
@@ -101,26 +101,42 @@ func (p *Proxier) cleanFlows(before, after []rules.Owned) {
 	p.flows.put(list)
 }
 
-// staleTargets returns the frontends that lost an endpoint, are gone, or got
-// their first endpoint (flows of before that go nowhere).
-func staleTargets(before, after rules.Objects) []conntrack.Target {
+// staleTargets returns the frontends that lost an endpoint, are gone, or are new or
+// got their first endpoint: flows of before that go nowhere.
+func (p *Proxier) staleTargets(f rules.Family, before, after rules.Objects) []conntrack.Target {
 	had, has := before.Backends(), after.Backends()
 	lost := slices.ContainsFunc(had, func(a netip.AddrPort) bool { return !slices.Contains(has, a) })
-	now := after.Frontends()
+	first := len(had) == 0 && len(has) > 0
+	was, now := before.Frontends(), after.Frontends()
 	var out []conntrack.Target
-	if lost || len(had) == 0 && len(has) > 0 {
-		for _, k := range now {
-			out = append(out, conntrack.Target{Frontend: frontendKey(k), Endpoints: has})
+	for _, k := range now {
+		if lost || first || len(has) > 0 && !slices.Contains(was, k) {
+			out = p.appendTarget(out, f, k, has)
 		}
 	}
-	for _, k := range before.Frontends() {
+	for _, k := range was {
 		if !slices.Contains(now, k) {
-			out = append(out, conntrack.Target{Frontend: frontendKey(k)})
+			out = p.appendTarget(out, f, k, nil)
 		}
 	}
 	return out
 }
 
-func frontendKey(k rules.Key) conntrack.Frontend {
-	return conntrack.Frontend{Addr: k.Addr, Proto: uint8(k.Protocol), Port: k.Port}
+// appendTarget adds a frontend. That of a NodePort is left out where the addresses
+// that serve it are not known, lest other services' flows are deleted.
+func (p *Proxier) appendTarget(list []conntrack.Target, f rules.Family, k rules.Key, endpoints []netip.AddrPort) []conntrack.Target {
+	t := conntrack.Target{Endpoints: endpoints,
+		Frontend: conntrack.Frontend{Addr: k.Addr, Proto: uint8(k.Protocol), Port: k.Port}}
+	if !k.Addr.IsValid() {
+		t.Addr = unspecified(f)
+		for _, a := range p.programmedNode.NodePortIPs {
+			if rules.FamilyOf(a) == f {
+				t.Local = append(t.Local, a)
+			}
+		}
+		if len(t.Local) == 0 {
+			return list
+		}
+	}
+	return append(list, t)
 }

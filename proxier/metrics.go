@@ -25,6 +25,7 @@ type Metrics struct {
 	servicePorts prometheus.Gauge
 	failing      prometheus.Gauge
 	flows        prometheus.Counter
+	conflicts    prometheus.Gauge
 }
 
 // NewMetrics returns metrics that start at zero.
@@ -50,9 +51,11 @@ func NewMetrics() *Metrics {
 			Name: "nftproxy_failing_service_ports", Help: "Service ports whose rules the kernel refuses."}),
 		flows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "nftproxy_conntrack_deleted_total", Help: "Conntrack entries deleted because their endpoint is gone."}),
+		conflicts: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "nftproxy_frontend_conflicts", Help: "Addresses, protocols and ports that a service port does without because an older Service has them."}),
 	}
 	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
-		m.skipped, m.servicePorts, m.failing, m.flows}
+		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts}
 	return m
 }
 

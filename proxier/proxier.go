@@ -5,6 +5,7 @@ package proxier
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -31,6 +32,24 @@ type Config struct {
 	Rules rules.Config
 	// NodeName is this node's name, by which local endpoints are known.
 	NodeName string
+	// NodeIPs are this node's primary addresses. Default: the Node object's; if it
+	// has none, the first of Addresses.
+	NodeIPs []netip.Addr
+	// Addresses tells this node's own addresses; nil: they are not known.
+	Addresses Addresses
+	// NodePorts says where NodePorts are served. Default: at NodeIPs.
+	NodePorts NodePortAddresses
+	// DetectNodeCIDR takes the Node object's podCIDRs, too, for addresses of pods.
+	DetectNodeCIDR bool
+	// Scheduler is that of Services without an annotation. Default: round robin.
+	Scheduler rules.Scheduler
+	// NoExternalIPs leaves Services' externalIPs out (KEP-5707).
+	NoExternalIPs bool
+	// NodeEligible is told whether load balancers may send connections to this
+	// node, each time that the Node object has changed; nil: nobody is.
+	NodeEligible func(bool)
+	// Events takes warnings about Services. Nil: nobody does.
+	Events Events
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
 	// changes are only gathered while a commit is running.
 	MinSyncPeriod time.Duration
@@ -54,15 +73,20 @@ type Proxier struct {
 
 	mu    sync.Mutex // guards what follows; never held during a commit
 	store *store
-	// have says which lists are in. Nothing is programmed before both are.
-	haveServices, haveSlices bool
+	// have says which lists are in. Nothing is programmed before all are.
+	haveServices, haveSlices, haveNodes, haveServiceCIDRs bool
+
+	node         nodeInfo
+	serviceCIDRs map[string][]netip.Prefix
 
 	// What follows belongs to Run's goroutine.
-	desired *rules.Desired
-	adopted bool
-	failing map[rules.Owner]*failure
-	synced  chan struct{} // closed after the first commit
-	flows   *flowQueue
+	desired        *rules.Desired
+	programmedNode rules.Node
+	adopted        bool
+	failing        map[rules.Owner]*failure
+	conflicts      map[conflict]rules.Owner
+	synced         chan struct{} // closed after the first commit
+	flows          *flowQueue
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -82,10 +106,13 @@ func New(c Config) *Proxier {
 		log:     c.Logger,
 		wake:    make(chan struct{}, 1),
 		store:   newStore(),
-		desired: rules.NewDesired(c.Rules),
+		desired: rules.NewDesired(c.Rules, rules.Node{}),
 		failing: map[rules.Owner]*failure{},
-		synced:  make(chan struct{}),
-		flows:   newFlowQueue(),
+
+		serviceCIDRs: map[string][]netip.Prefix{},
+		conflicts:    map[conflict]rules.Owner{},
+		synced:       make(chan struct{}),
+		flows:        newFlowQueue(),
 	}
 }
 
@@ -108,11 +135,16 @@ func (p *Proxier) Run(ctx context.Context) error {
 	defer retry.stop()
 	defer audit.stop()
 	var backoff backoff
+	var addresses <-chan struct{}
+	if p.config.Addresses != nil {
+		addresses = p.config.Addresses.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.wake:
+		case <-addresses:
 		case <-retry.C():
 		case <-audit.C():
 			p.audit("period")

@@ -3,8 +3,12 @@
 package proxier
 
 import (
+	"fmt"
+	"net/netip"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // ReplaceServices takes the full list of Services.
@@ -42,9 +46,13 @@ func (p *Proxier) DeleteService(namespace, name string) {
 }
 
 func (p *Proxier) setService(s *corev1.Service) {
-	svc, errs := convertService(s)
+	svc, errs := convertService(s, serviceOptions{p.config.Scheduler, p.config.NoExternalIPs})
 	p.report(errs)
-	p.store.setService(objectName{s.Namespace, s.Name}, svc)
+	n := objectName{s.Namespace, s.Name}
+	p.store.setService(n, svc)
+	for _, err := range errs {
+		p.warnService(n, reasonInvalid, err.Error())
+	}
 }
 
 // ReplaceEndpointSlices takes the full list of EndpointSlices.
@@ -87,15 +95,90 @@ func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
 }
 
-// ReplaceNodes, UpdateNode and DeleteNode are told of Nodes, of which nothing is
-// needed yet but the name, which is configured.
-func (p *Proxier) ReplaceNodes([]*corev1.Node) {}
+// ReplaceNodes takes the full list of Nodes, of which only this one matters.
+func (p *Proxier) ReplaceNodes(list []*corev1.Node) {
+	var found *corev1.Node
+	for _, n := range list {
+		if n.Name == p.config.NodeName {
+			found = n
+		}
+	}
+	if found == nil && p.config.NodeName != "" {
+		p.log.Info("There is no Node object of this node's name: its zone and addresses are not known",
+			"node", p.config.NodeName)
+	}
+	p.setNode(found)
+}
 
-// UpdateNode does nothing: see ReplaceNodes.
-func (p *Proxier) UpdateNode(*corev1.Node) {}
+// UpdateNode takes a Node that is new or has changed.
+func (p *Proxier) UpdateNode(n *corev1.Node) {
+	if n.Name == p.config.NodeName {
+		p.setNode(n)
+	}
+}
 
-// DeleteNode does nothing: see ReplaceNodes.
-func (p *Proxier) DeleteNode(string) {}
+// DeleteNode is told that a Node is gone. What is known of this one stays: its
+// services do not go with it.
+func (p *Proxier) DeleteNode(name string) {
+	if name == p.config.NodeName {
+		p.log.Info("The Node object of this node is gone", "node", name)
+	}
+}
+
+// setNode notes what is known of this node; nil: nothing.
+func (p *Proxier) setNode(n *corev1.Node) {
+	defer p.signal()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.haveNodes = true
+	if n != nil {
+		p.node = convertNode(n)
+		if p.config.NodeEligible != nil {
+			p.config.NodeEligible(p.node.Eligible)
+		}
+	}
+}
+
+// ReplaceServiceCIDRs takes the full list of ServiceCIDRs.
+func (p *Proxier) ReplaceServiceCIDRs(list []*networkingv1.ServiceCIDR) {
+	defer p.signal()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.haveServiceCIDRs = true
+	clear(p.serviceCIDRs)
+	for _, c := range list {
+		p.setServiceCIDR(c)
+	}
+}
+
+// UpdateServiceCIDR takes a ServiceCIDR that is new or has changed.
+func (p *Proxier) UpdateServiceCIDR(c *networkingv1.ServiceCIDR) {
+	defer p.signal()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setServiceCIDR(c)
+}
+
+// DeleteServiceCIDR forgets a ServiceCIDR.
+func (p *Proxier) DeleteServiceCIDR(name string) {
+	defer p.signal()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.serviceCIDRs, name)
+}
+
+func (p *Proxier) setServiceCIDR(c *networkingv1.ServiceCIDR) {
+	var cidrs []netip.Prefix
+	for _, s := range c.Spec.CIDRs {
+		cidr, err := netip.ParsePrefix(s)
+		if err != nil {
+			p.report([]error{fmt.Errorf("servicecidr %s: %q is not a CIDR: left out", c.Name, s)})
+			continue
+		}
+		cidrs = append(cidrs, cidr.Masked())
+	}
+	p.serviceCIDRs[c.Name] = cidrs
+}
 
 // report logs what of an object cannot be used.
 func (p *Proxier) report(errs []error) {

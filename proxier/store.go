@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -17,16 +19,27 @@ type objectName struct{ namespace, name string }
 func (n objectName) String() string { return n.namespace + "/" + n.name }
 
 // service is what proxying needs of a Service. Keep it so: there are thousands.
+// Arrays are by family.
 type service struct {
-	created    time.Time
-	clusterIPs [2]netip.Addr // by family
-	ports      []servicePort
+	created       time.Time
+	uid           types.UID
+	clusterIPs    [2]netip.Addr
+	externalIPs   [2][]netip.Addr
+	loadBalancers [2][]netip.Addr
+	sourceRanges  [2][]netip.Prefix
+	ports         []servicePort
+	internalLocal bool
+	externalLocal bool
+	affinity      uint32 // seconds
+	scheduler     rules.Scheduler
+	healthPort    uint16 // healthCheckNodePort
 }
 
 type servicePort struct {
 	name     string
 	protocol rules.Protocol
 	port     uint16
+	nodePort uint16 // of a Service only
 }
 
 func (s *service) port(name string) (servicePort, bool) {
@@ -51,12 +64,19 @@ type slice struct {
 type endpoint struct {
 	addr                        netip.Addr
 	ready, serving, terminating bool
-	local                       bool
+	local, nodeUnknown          bool
+	nodeHints, zoneHints        []string
+}
+
+func (e endpoint) equal(o endpoint) bool {
+	return e.addr == o.addr && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
+		e.local == o.local && e.nodeUnknown == o.nodeUnknown &&
+		slices.Equal(e.nodeHints, o.nodeHints) && slices.Equal(e.zoneHints, o.zoneHints)
 }
 
 func (s *slice) equal(o *slice) bool {
 	return s != nil && o != nil && s.service == o.service && s.family == o.family &&
-		slices.Equal(s.ports, o.ports) && slices.Equal(s.endpoints, o.endpoints)
+		slices.Equal(s.ports, o.ports) && slices.EqualFunc(s.endpoints, o.endpoints, endpoint.equal)
 }
 
 // store holds all services and slices, and which owners have changed since they
@@ -89,15 +109,27 @@ func (st *store) setService(n objectName, s *service) {
 	} else {
 		st.services[n] = s
 	}
-	st.eachOwner(n, old, func(o rules.Owner, sp rules.ServicePort) {
-		if was, now := sp, st.servicePort(o); was != now || !sameAge(old, s) {
-			st.mark(o, st.frontends.release(frontendOf(was), o))
+	changed := map[rules.Owner]bool{}
+	note := func(o rules.Owner, sp rules.ServicePort, other *service) {
+		was, ok := portOf(other, o)
+		changed[o] = !ok || !was.Equal(&sp) || !sameAge(old, s)
+	}
+	eachOwner(n, old, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, s) })
+	eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, old) })
+	eachOwner(n, old, func(o rules.Owner, sp rules.ServicePort) {
+		if changed[o] {
+			st.mark(o)
+			for _, f := range frontendsOf(&sp) {
+				st.mark(st.frontends.release(f, o))
+			}
 		}
 	})
-	st.eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) {
-		was, had := portOf(old, o)
-		if !had || was != sp || !sameAge(old, s) {
-			st.mark(o, st.frontends.claim(frontendOf(sp), claimant{o, s.created}))
+	eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) {
+		if changed[o] {
+			st.mark(o)
+			for _, f := range frontendsOf(&sp) {
+				st.mark(st.frontends.claim(f, claimant{o, s.created}))
+			}
 		}
 	})
 }
@@ -113,8 +145,15 @@ func (st *store) mark(owners ...rules.Owner) {
 	}
 }
 
+// markAll notes all owners as changed.
+func (st *store) markAll() {
+	for n, s := range st.services {
+		eachOwner(n, s, func(o rules.Owner, _ rules.ServicePort) { st.mark(o) })
+	}
+}
+
 // eachOwner calls fn for each service port and family of a service.
-func (st *store) eachOwner(n objectName, s *service, fn func(rules.Owner, rules.ServicePort)) {
+func eachOwner(n objectName, s *service, fn func(rules.Owner, rules.ServicePort)) {
 	if s == nil {
 		return
 	}
@@ -131,10 +170,17 @@ func (st *store) eachOwner(n objectName, s *service, fn func(rules.Owner, rules.
 // portOf returns the service port that an owner stands for, as a service has it.
 func portOf(s *service, o rules.Owner) (rules.ServicePort, bool) {
 	p, ok := s.port(o.Port)
-	if !ok || !s.clusterIPs[o.Family].IsValid() {
+	f := o.Family
+	if !ok || !s.clusterIPs[f].IsValid() {
 		return rules.ServicePort{}, false
 	}
-	return rules.ServicePort{Name: o.ServicePortName, Protocol: p.protocol, ClusterIP: s.clusterIPs[o.Family], Port: p.port}, true
+	return rules.ServicePort{
+		Name: o.ServicePortName, Family: f, Protocol: p.protocol,
+		ClusterIP: s.clusterIPs[f], Port: p.port, NodePort: p.nodePort,
+		ExternalIPs: s.externalIPs[f], LoadBalancerIPs: s.loadBalancers[f], SourceRanges: s.sourceRanges[f],
+		InternalLocal: s.internalLocal, ExternalLocal: s.externalLocal,
+		Affinity: s.affinity, Scheduler: s.scheduler,
+	}, true
 }
 
 // servicePort returns the service port of an owner; its zero value if there is none.
@@ -200,14 +246,16 @@ func compareOwners(a, b rules.Owner) int {
 		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Family, b.Family))
 }
 
-// input returns what rules.Build needs for an owner. An owner that is gone, or
-// whose frontend is an older service's, has a service port without an address.
-func (st *store) input(o rules.Owner) (rules.ServicePort, []rules.Endpoint) {
+// input returns what rules.Build needs for an owner, and the frontends that it
+// must do without because older services have them. An owner that is gone has a
+// service port without a port.
+func (st *store) input(o rules.Owner) (rules.ServicePort, []rules.Endpoint, []frontend) {
 	sp := st.servicePort(o)
-	if sp.Port == 0 || !st.frontends.holds(frontendOf(sp), o) {
-		return rules.ServicePort{Name: o.ServicePortName}, nil
+	if sp.Port == 0 {
+		return rules.ServicePort{Name: o.ServicePortName, Family: o.Family}, nil, nil
 	}
-	return sp, st.endpoints(o, sp.Protocol)
+	lost := st.frontends.withhold(&sp, o)
+	return sp, st.endpoints(o, sp.Protocol), lost
 }
 
 func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpoint {
@@ -222,7 +270,8 @@ func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpo
 			}
 			for _, e := range s.endpoints {
 				out = append(out, rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
-					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local})
+					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local,
+					NodeUnknown: e.nodeUnknown, NodeHints: e.nodeHints, ZoneHints: e.zoneHints})
 			}
 		}
 	}

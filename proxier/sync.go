@@ -13,11 +13,14 @@ import (
 // sync programs what has changed. An error means that nothing is lost and all of
 // it must be tried again.
 func (p *Proxier) sync() error {
-	builds, ready := p.collect()
-	if !ready {
+	if !p.ready() {
 		return nil
 	}
 	start := time.Now()
+	if err := p.syncNode(); err != nil {
+		return err
+	}
+	builds := p.collect()
 	if !p.adopted {
 		return p.adopt(builds, start)
 	}
@@ -33,14 +36,18 @@ func (p *Proxier) sync() error {
 	return nil
 }
 
-// collect takes the changed owners, and those whose time to be tried again has
-// come, and builds their objects. It is false until both lists are in.
-func (p *Proxier) collect() ([]rules.Owned, bool) {
+// ready says whether all lists are in.
+func (p *Proxier) ready() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.haveServices || !p.haveSlices {
-		return nil, false
-	}
+	return p.haveServices && p.haveSlices && p.haveNodes && p.haveServiceCIDRs
+}
+
+// collect takes the changed owners, and those whose time to be tried again has
+// come, and builds their objects.
+func (p *Proxier) collect() []rules.Owned {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	for o, f := range p.failing {
 		if !now.Before(f.next) {
@@ -50,23 +57,12 @@ func (p *Proxier) collect() ([]rules.Owned, bool) {
 	owners := p.store.take()
 	builds := make([]rules.Owned, 0, len(owners))
 	for _, o := range owners {
-		p.reportConflict(o)
-		builds = append(builds, rules.Owned{Owner: o, Objects: rules.Build(p.store.input(o))})
+		sp, endpoints, lost := p.store.input(o)
+		p.reportConflicts(o, lost)
+		builds = append(builds, rules.Owned{Owner: o, Objects: rules.Build(sp, endpoints, p.config.Rules, p.programmedNode)})
 	}
-	return builds, true
-}
-
-// reportConflict says that an owner's frontend is another's. p.mu is held.
-func (p *Proxier) reportConflict(o rules.Owner) {
-	sp := p.store.servicePort(o)
-	if sp.Port == 0 {
-		return
-	}
-	if f := frontendOf(sp); !p.store.frontends.holds(f, o) {
-		p.log.Info("Service port not served: an older service has its address and port",
-			"servicePort", o.String(), "address", f.addr, "port", f.port, "protocol", f.protocol.String(),
-			"servedInstead", p.store.frontends.holderOf(f).String())
-	}
+	p.config.Metrics.conflicts.Set(float64(p.store.frontends.conflicts()))
+	return builds
 }
 
 // putBack marks owners as changed again.
@@ -87,7 +83,11 @@ func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
 		return err
 	}
 	p.adopted = true
-	close(p.synced)
+	select {
+	case <-p.synced: // not the first time
+	default:
+		close(p.synced)
+	}
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))
 	return nil

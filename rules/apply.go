@@ -5,6 +5,8 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // What State.Apply refuses, as the kernel does.
@@ -56,10 +58,14 @@ func (t *Table) applySet(op Op) error {
 		return ErrExist
 	case op.Kind == AddSet:
 		t.Sets[op.Set] = map[Key]Value{}
+		if op.Set.Kind == Affinity {
+			t.Affinity[op.Set] = AffinityMap{Set: op.Set, Size: op.Size}
+		}
 	case !ok:
 		return ErrNotExist
 	default:
 		delete(t.Sets, op.Set)
+		delete(t.Affinity, op.Set)
 	}
 	return nil
 }
@@ -84,12 +90,19 @@ func (t *Table) applyElements(op Op) error {
 	if !ok {
 		return fmt.Errorf("set: %w", ErrNotExist)
 	}
+	if op.Kind == PruneElements {
+		maps.DeleteFunc(set, func(_ Key, v Value) bool { return !slices.Contains(op.Keep, v.To) })
+		return nil
+	}
+	if op.Kind == FillSet {
+		clear(set)
+	}
 	for _, e := range op.Elements {
 		_, ok := set[e.Key]
 		switch {
 		case op.Kind == AddElements && ok:
 			return ErrExist
-		case op.Kind != AddElements && !ok:
+		case op.Kind != AddElements && op.Kind != FillSet && !ok:
 			return ErrNotExist
 		case op.Kind == DeleteElements:
 			delete(set, e.Key)
@@ -131,9 +144,14 @@ func (s *State) check() error {
 				}
 			}
 		}
-		for _, v := range t.Sets[SetID{Kind: ServiceIPs}] {
-			if _, ok := t.Chains[v.Goto]; !ok {
-				return missing(DeleteChain, v.Goto, SetID{})
+		for id, set := range t.Sets {
+			if id.Kind.Verdict() == "" {
+				continue
+			}
+			for _, v := range set {
+				if _, ok := t.Chains[v.Goto]; !ok {
+					return missing(DeleteChain, v.Goto, SetID{})
+				}
 			}
 		}
 	}
@@ -145,6 +163,10 @@ func (r Rule) refersTo() (chain string, sets []SetID) {
 		switch s := s.(type) {
 		case Jump:
 			chain = s.Chain
+		case Goto:
+			chain = s.Chain
+		case Remember:
+			sets = append(sets, s.Set)
 		case MatchSet:
 			sets = append(sets, s.Set)
 		case Dispatch:

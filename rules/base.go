@@ -6,8 +6,14 @@ import "net/netip"
 
 // Names of the chains that every table has.
 const (
-	chainReject   = "no-endpoints"
-	chainServices = "services"
+	chainNoEndpoints      = "no-endpoints"
+	chainNoLocalEndpoints = "no-local-endpoints"
+	chainServices         = "services"
+	chainNodePorts        = "nodeports"
+	chainPrerouting       = "prerouting"
+	chainOutput           = "output"
+	chainPostrouting      = "postrouting"
+	chainInput            = "input"
 )
 
 // Priorities of the base chains, as kube-proxy's: the kernel's own for
@@ -17,22 +23,46 @@ const (
 	prioritySrcNAT = 100
 )
 
-// base returns what the table of a family holds whatever the services are.
-func base(f Family, c Config) *Table {
+// Loopback addresses.
+var loopback = [...]netip.Prefix{
+	IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
+	IPv6: netip.PrefixFrom(netip.IPv6Loopback(), 128),
+}
+
+// usage says what in a table depends on the services that there are.
+type usage struct {
+	sticky          bool // a service port has session affinity
+	stickyNodePorts bool // and a NodePort
+}
+
+// base returns what the table of a family holds whatever the services are, but
+// for their usage of it.
+func base(f Family, c Config, n Node, u usage) *Table {
 	t := NewTable()
-	for _, k := range []SetKind{Protocols, Hairpin, Single, ServiceIPs, ClusterIPs} {
-		t.Sets[SetID{Kind: k}] = map[Key]Value{}
+	for k := range setKinds {
+		if !k.onDemand() && k != Affinity {
+			t.Sets[SetID{Kind: k}] = map[Key]Value{}
+		}
 	}
 	for _, p := range []Protocol{TCP, UDP, SCTP} {
 		t.Sets[SetID{Kind: Protocols}][Key{Protocol: p}] = Value{}
 	}
-	for _, ch := range []Chain{
-		{Name: chainReject, Rules: rejectRules()},
-		{Name: chainServices, Rules: servicesRules(f, c)},
-		{Name: "prerouting", Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
-		{Name: "output", Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
-		{Name: "postrouting", Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: postroutingRules(c)},
-	} {
+	for _, a := range n.NodePortIPs {
+		if FamilyOf(a) == f && !a.IsLoopback() {
+			t.Sets[SetID{Kind: NodePortIPs}][addrKey(a)] = Value{}
+		}
+	}
+	for _, e := range ranges(f, n.ServiceCIDRs) {
+		t.Sets[SetID{Kind: ServiceCIDRs}][e.Key] = e.Value
+	}
+	for _, ch := range append(usageChains(c, u), []Chain{
+		{Name: chainNoEndpoints, Rules: rejectRules()},
+		{Name: chainNoLocalEndpoints, Rules: []Rule{{Drop{}}}},
+		{Name: chainNodePorts, Rules: nodePortsRules(f, c)},
+		{Name: chainServices, Rules: servicesRules(f, c, n)},
+		{Name: chainPrerouting, Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
+		{Name: chainOutput, Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
+	}...) {
 		t.Chains[ch.Name] = ch
 	}
 	return t
@@ -40,14 +70,28 @@ func base(f Family, c Config) *Table {
 
 // servicesRules decides where a new connection goes. Destinations that are no
 // service's fall through.
-func servicesRules(f Family, c Config) []Rule {
-	known := MatchSet{NewFields(Field{Kind: L4Protocol}), SetID{Kind: Protocols}}
-	toClusterIP := MatchSet{NewFields(Field{Kind: DestAddr}), SetID{Kind: ClusterIPs}}
-	return append(markRules(f, c, toClusterIP),
-		Rule{known, DNAT{f, frontendFields(), SetID{Kind: Single}}},
+func servicesRules(f Family, c Config, n Node) []Rule {
+	toClusterIP := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ClusterIPs}}
+	toNodePort := Rule{MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: NodePortIPs}}, Jump{chainNodePorts}}
+	if c.AllNodePortIPs {
+		toNodePort = Rule{MatchLocalDest{}, Jump{chainNodePorts}}
+	}
+	return append(clusterIPMarkRules(f, c, n, toClusterIP),
+		Rule{MatchSet{Fields: frontendFields(), Set: SetID{Kind: MasqueradeIPs}}, SetMark{c.MasqueradeMark}},
+		Rule{knownProtocol(), DNAT{f, frontendFields(), SetID{Kind: Single}}},
 		Rule{Dispatch{frontendFields(), SetID{Kind: ServiceIPs}}},
-		Rule{known, toClusterIP, Jump{chainReject}},
+		toNodePort,
+		Rule{toClusterIP, Jump{chainNoEndpoints}},
 	)
+}
+
+// nodePortsRules decides about connections to the node's own addresses.
+func nodePortsRules(f Family, c Config) []Rule {
+	return []Rule{
+		{MatchSet{Fields: nodePortFields(), Set: SetID{Kind: MasqueradeNodePorts}}, SetMark{c.MasqueradeMark}},
+		{knownProtocol(), DNAT{f, nodePortFields(), SetID{Kind: SingleNodePorts}}},
+		{Dispatch{nodePortFields(), SetID{Kind: NodePorts}}},
+	}
 }
 
 // rejectRules tell the client at once that nobody answers. TCP gets a reset, which
@@ -57,48 +101,115 @@ func rejectRules() []Rule {
 	return []Rule{{MatchProtocol{TCP}, Reset{}}, {Reject{}}}
 }
 
-// markRules marks the connections to ClusterIPs that must be masqueraded: those
-// from outside the pod network, whose answers would else not come back this way.
-func markRules(f Family, c Config, toClusterIP MatchSet) []Rule {
+// knownProtocol comes before translations of a port.
+func knownProtocol() MatchSet {
+	return MatchSet{Fields: NewFields(Field{Kind: L4Protocol}), Set: SetID{Kind: Protocols}}
+}
+
+// clusterIPMarkRules marks the connections to ClusterIPs that must be masqueraded:
+// those from outside the pod network, whose answers would else not come back this
+// way.
+func clusterIPMarkRules(f Family, c Config, n Node, toClusterIP MatchSet) []Rule {
 	mark := SetMark{c.MasqueradeMark}
 	if c.MasqueradeAll {
 		return []Rule{{toClusterIP, mark}}
 	}
-	rule := Rule{toClusterIP}
-	for _, p := range c.PodCIDRs {
-		if FamilyOf(p.Addr()) != f {
-			continue
-		}
-		if p.Bits() == 0 {
-			return nil // everything is a pod
-		}
-		rule = append(rule, MatchSource{Prefix: p.Masked(), Not: true})
-	}
-	if len(rule) == 1 {
+	notPod, known := fromElsewhere(f, c, n)
+	if !known || notPod == nil {
 		return nil
 	}
-	return []Rule{append(rule, mark)}
+	return []Rule{append(append(Rule{toClusterIP}, notPod...), mark)}
 }
 
-// postroutingRules masquerades connections of an endpoint to itself, whose
-// answers would else never pass through us, and those that are marked.
-func postroutingRules(c Config) []Rule {
-	self := MatchSet{NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), SetID{Kind: Hairpin}}
-	return []Rule{
-		{MatchDNAT{}, self, Masquerade{}},
-		{MatchMarkUnset{c.MasqueradeMark}, Return{}},
-		{FlipMark{c.MasqueradeMark}, Masquerade{}},
+// fromElsewhere returns statements that match what comes from no pod: none if
+// everything is a pod. It is false if nothing tells pods from others.
+func fromElsewhere(f Family, c Config, n Node) (Rule, bool) {
+	if c.PodInterface != "" {
+		return Rule{MatchInterface{Name: c.PodInterface, Not: true}}, true
 	}
+	var rule Rule
+	pods := podCIDRs(f, c, n)
+	for _, p := range pods {
+		if p.Bits() == 0 {
+			return nil, true
+		}
+		rule = append(rule, MatchSource{Prefix: p, Not: true})
+	}
+	return rule, len(pods) > 0
 }
 
-// Base returns the state for no services at all.
-func Base(c Config) State {
-	c = c.WithDefaults()
-	s := State{Name: c.Table}
-	for _, f := range Families {
-		s.Tables[f] = base(f, c)
+// fromPods returns, for each way of being a pod, the statements that match it.
+func fromPods(f Family, c Config, n Node) []Rule {
+	if c.PodInterface != "" {
+		return []Rule{{MatchInterface{Name: c.PodInterface}}}
 	}
-	return s
+	var out []Rule
+	for _, p := range podCIDRs(f, c, n) {
+		if p.Bits() == 0 {
+			return []Rule{{}}
+		}
+		out = append(out, Rule{MatchSource{Prefix: p}})
+	}
+	return out
+}
+
+// podCIDRs returns the ranges of pods in a family, each once.
+func podCIDRs(f Family, c Config, n Node) []netip.Prefix {
+	var out []netip.Prefix
+	seen := map[netip.Prefix]bool{}
+	for _, list := range [][]netip.Prefix{c.PodCIDRs, n.PodCIDRs} {
+		for _, p := range list {
+			if p = p.Masked(); FamilyOf(p.Addr()) == f && !seen[p] {
+				seen[p] = true
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// postrouting drops what goes to a ClusterIP that nobody has translated (here, and
+// not before translation, so that another proxy beside us can do so), remembers the
+// endpoints of sticky clients, and masquerades connections of an endpoint to itself,
+// whose answers would else never pass through us, and those that are marked.
+func postrouting(c Config, u usage) Chain {
+	self := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), Set: SetID{Kind: Hairpin}}
+	unallocated := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ServiceCIDRs}}
+	return Chain{Name: chainPostrouting, Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
+		append([]Rule{{unallocated, Drop{}}}, stickyRules(u)...),
+		Rule{MatchDNAT{}, self, Masquerade{}},
+		Rule{MatchMarkUnset{c.MasqueradeMark}, Return{}},
+		Rule{FlipMark{c.MasqueradeMark}, Masquerade{}},
+	)}
+}
+
+// input remembers the endpoints that are on this node itself: packets to them do
+// not come to postrouting.
+func input(u usage) Chain {
+	return Chain{Name: chainInput, Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
+}
+
+// stickyRules goes to the chains that remember, by where the client connected to.
+func stickyRules(u usage) []Rule {
+	var out []Rule
+	to := Field{Kind: OriginalAddr}
+	service := NewFields(Field{Kind: L4Protocol}, Field{Kind: OriginalPort})
+	if u.sticky {
+		out = append(out, Rule{MatchDNAT{}, Dispatch{NewFields(append([]Field{to}, service.All()...)...), SetID{Kind: Sticky}}})
+	}
+	if u.stickyNodePorts {
+		out = append(out, Rule{MatchDNAT{}, MatchSet{Fields: NewFields(to), Set: SetID{Kind: NodePortIPs}},
+			Dispatch{service, SetID{Kind: StickyNodePorts}}})
+	}
+	return out
+}
+
+// usageChains returns the base chains that depend on usage.
+func usageChains(c Config, u usage) []Chain {
+	if u == (usage{}) {
+		return []Chain{postrouting(c, u)}
+	}
+	return []Chain{postrouting(c, u), input(u)}
 }
 
 // addrKey is the key of sets of addresses.

@@ -5,6 +5,7 @@ package rules
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -13,72 +14,347 @@ import (
 // out. The index shares 32 bits with a part of the owner's identity.
 const MaxEndpoints = 1 << 16
 
-// Build returns the objects of a service port, from it and its endpoints alone.
-func Build(sp ServicePort, endpoints []Endpoint) Objects {
-	if !sp.ClusterIP.IsValid() || sp.Port == 0 {
+// What the names of service ports' chains begin with.
+const (
+	prefixService          = "service"           // the endpoints of the policy Cluster
+	prefixLocal            = "local"             // those of the policy Local
+	prefixExternal         = "external"          // decides between the two
+	prefixFirewall         = "firewall"          // lets only source ranges in
+	prefixRemember         = "remember"          // remembers a client's endpoint
+	prefixRememberLocal    = "remember-local"    // the same for the policy Local
+	prefixRememberExternal = "remember-external" // decides between the two
+)
+
+// Build returns the objects of a service port, from it, its endpoints, and what
+// holds for all services on the node.
+func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {
+	if sp.Port == 0 {
 		return Objects{}
 	}
-	usable := Usable(endpoints)
-	if len(usable) > MaxEndpoints {
-		usable = usable[:MaxEndpoints]
+	u := SelectEndpoints(&sp, endpoints, &n)
+	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}}
+	b.cluster = policy{prefix: prefixService, endpoints: u.Cluster[:min(len(u.Cluster), MaxEndpoints)]}
+	b.local = policy{prefix: prefixLocal, remember: "-local", endpoints: u.Local[:min(len(u.Local), MaxEndpoints)]}
+	b.clusterIP()
+	b.external()
+	b.add(SetID{Kind: Hairpin}, hairpin(u.Cluster, u.Local)...)
+	return b.objects()
+}
+
+// objectsBuilder gathers the objects of one service port.
+type objectsBuilder struct {
+	sp             *ServicePort
+	config         *Config
+	node           *Node
+	cluster, local policy
+	anywhere       bool // some endpoint exists, if not for this node
+
+	out  Objects
+	sets map[SetID][]Element
+}
+
+// policy is the endpoints of a traffic policy, and the chain that leads to them
+// once somebody needed it.
+type policy struct {
+	prefix    string
+	remember  string // what distinguishes the names of what remembers clients
+	endpoints []Endpoint
+	chain     string
+}
+
+func (b *objectsBuilder) add(set SetID, elements ...Element) {
+	if len(elements) > 0 {
+		b.sets[set] = append(b.sets[set], elements...)
 	}
-	var o Objects
-	frontend := Key{Addr: sp.ClusterIP, Protocol: sp.Protocol, Port: sp.Port}
-	switch len(usable) {
-	case 0:
-		o.add(SetID{Kind: ServiceIPs}, Element{frontend, Value{Goto: chainReject}})
-	case 1:
-		o.add(SetID{Kind: Single}, Element{frontend, Value{To: usable[0].Addr}})
+}
+
+// objects returns all, in order.
+func (b *objectsBuilder) objects() Objects {
+	for id, elements := range b.sets {
+		if len(elements) > 1 {
+			slices.SortFunc(elements, func(x, y Element) int { return x.Key.compare(y.Key) })
+		}
+		b.out.Sets = append(b.out.Sets, SetElements{id, elements})
+	}
+	slices.SortFunc(b.out.Sets, func(x, y SetElements) int { return x.Set.compare(y.Set) })
+	return b.out
+}
+
+// clusterIP serves the ClusterIP.
+func (b *objectsBuilder) clusterIP() {
+	if !b.sp.ClusterIP.IsValid() {
+		return
+	}
+	p := &b.cluster
+	if b.sp.InternalLocal {
+		p = &b.local
+	}
+	key := Key{Addr: b.sp.ClusterIP, Protocol: b.sp.Protocol, Port: b.sp.Port}
+	b.frontend(key, p)
+	b.remember(key, p)
+	b.add(SetID{Kind: ClusterIPs}, Element{Key: addrKey(b.sp.ClusterIP)})
+}
+
+// external serves the NodePort and the addresses outside the cluster.
+func (b *objectsBuilder) external() {
+	if b.sp.NodePort != 0 {
+		b.externalFrontend(Key{Protocol: b.sp.Protocol, Port: b.sp.NodePort})
+	}
+	allowed := b.sourceRanges()
+	for i, a := range slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs) {
+		key := Key{Addr: a, Protocol: b.sp.Protocol, Port: b.sp.Port}
+		switch double := slices.Index(slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs), a) < i; {
+		case double:
+		case len(allowed) > 0 && i < len(b.sp.LoadBalancerIPs):
+			b.firewalled(key, allowed)
+		default:
+			b.externalFrontend(key)
+		}
+	}
+}
+
+// externalFrontend serves an address outside the cluster, or a NodePort. Under the
+// policy Cluster its connections are masqueraded, because they may go to another
+// node, whose answers would not come back this way.
+func (b *objectsBuilder) externalFrontend(key Key) {
+	if b.sp.ExternalLocal && b.anywhere {
+		b.dispatch(key, b.externalChain())
+		b.rememberExternal(key)
+		return
+	}
+	if len(b.cluster.endpoints) > 0 {
+		b.add(frontendSet(key, MasqueradeIPs, MasqueradeNodePorts), Element{Key: key})
+	}
+	b.frontend(key, &b.cluster)
+	b.remember(key, &b.cluster)
+}
+
+// firewalled serves a load balancer's address that only some may connect to.
+func (b *objectsBuilder) firewalled(key Key, allowed []Element) {
+	name := b.name(prefixFirewall)
+	if _, ok := b.sets[b.set(Sources, "")]; !ok {
+		b.add(b.set(Sources, ""), allowed...)
+		source := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}), Set: b.set(Sources, ""), Not: true}
+		rules := []Rule{{source, Drop{}}}
+		switch {
+		case b.sp.ExternalLocal && b.anywhere:
+			rules = append(rules, Rule{Goto{b.externalChain()}})
+		case len(b.cluster.endpoints) > 0:
+			rules = append(rules, Rule{SetMark{b.config.MasqueradeMark}}, Rule{Goto{b.policyChain(&b.cluster)}})
+		default:
+			rules = append(rules, Rule{Goto{b.policyChain(&b.cluster)}})
+		}
+		b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: rules})
+	}
+	b.dispatch(key, name)
+	if b.sp.ExternalLocal {
+		b.rememberExternal(key)
+		return
+	}
+	b.remember(key, &b.cluster)
+}
+
+// sourceRanges returns the ranges that may connect to load balancers' addresses;
+// none if all may. A load balancer that hands packets on unchanged makes the node's
+// own packets to it come back with its address as their source: it is let in if the
+// node is.
+func (b *objectsBuilder) sourceRanges() []Element {
+	list := slices.Clone(b.sp.SourceRanges)
+	if len(b.sp.LoadBalancerIPs) == 0 || slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+		return nil
+	}
+	self := b.node.IPs[b.sp.Family]
+	if slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(self) }) {
+		for _, a := range b.sp.LoadBalancerIPs {
+			list = append(list, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return ranges(b.sp.Family, list)
+}
+
+// externalChain adds, once, the chain for the policy Local, and returns its name.
+func (b *objectsBuilder) externalChain() string {
+	return b.decide(prefixExternal, b.policyChain(&b.cluster), b.policyChain(&b.local), SetMark{b.config.MasqueradeMark})
+}
+
+// decide adds, once, a chain that sends connections from pods and from the node
+// itself to one chain, as if they had gone out of the cluster and come back in at
+// any node, and others to another chain. Those from the node carry out extra
+// statements.
+func (b *objectsBuilder) decide(prefix, inside, outside string, extra ...Statement) string {
+	name := b.name(prefix)
+	if slices.ContainsFunc(b.out.Chains, func(c Chain) bool { return c.Name == name }) {
+		return name
+	}
+	var list []Rule
+	for _, pod := range fromPods(b.sp.Family, *b.config, *b.node) {
+		list = append(list, append(slices.Clone(pod), Goto{inside}))
+	}
+	list = append(list,
+		append(append(Rule{MatchLocalSource{}}, extra...), Goto{inside}),
+		Rule{Goto{outside}})
+	b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: list})
+	return name
+}
+
+// frontend sends a frontend to the endpoints of a policy in the cheapest way.
+func (b *objectsBuilder) frontend(key Key, p *policy) {
+	n := len(p.endpoints)
+	switch {
+	case n == 1 && b.sp.Affinity == 0:
+		b.add(frontendSet(key, Single, SingleNodePorts), Element{key, Value{To: p.endpoints[0].Addr}})
+	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && key.Addr.IsValid():
+		b.dispatch(key, b.shared(key, p))
 	default:
-		chain := balance(sp, usable, &o)
-		o.add(SetID{Kind: ServiceIPs}, Element{frontend, Value{Goto: chain}})
+		b.dispatch(key, b.policyChain(p))
 	}
-	o.add(SetID{Kind: Hairpin}, hairpin(usable)...)
-	o.add(SetID{Kind: ClusterIPs}, Element{Key: addrKey(sp.ClusterIP)})
-	slices.SortFunc(o.Sets, func(a, b SetElements) int { return a.Set.compare(b.Set) })
-	return o
 }
 
-// balance adds the chain that spreads connections over the endpoints, and their
-// elements; it returns the chain's name.
-func balance(sp ServicePort, usable []Endpoint, o *Objects) string {
-	id := identify(sp.Name)
-	elements := make([]Element, len(usable))
-	for i, e := range usable {
-		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: e.Addr}}
-	}
-	o.add(id.set, elements...)
-	chain := ChainName(sp.Name)
-	fields := NewFields(
-		Field{Kind: Numgen, Mod: 1, Offset: id.id},
-		Field{Kind: Numgen, Mod: uint32(len(usable)), Offset: id.offset})
-	o.Chains = append(o.Chains, Chain{Name: chain, Rules: []Rule{
-		{MatchProtocol{sp.Protocol}, DNAT{FamilyOf(sp.ClusterIP), fields, id.set}},
-	}})
-	return chain
+func (b *objectsBuilder) dispatch(key Key, chain string) {
+	b.add(frontendSet(key, ServiceIPs, NodePorts), Element{key, Value{Goto: chain}})
 }
 
-// ChainName returns the name of a service port's chain.
-func ChainName(n ServicePortName) string {
-	name := "service/" + n.Namespace + "/" + n.Name
-	if n.Port != "" {
-		name += "/" + n.Port
+// frontendSet returns the one of two sets that a frontend belongs in: the first
+// for addresses, the second for NodePorts.
+func frontendSet(key Key, addresses, nodePorts SetKind) SetID {
+	if key.Addr.IsValid() {
+		return SetID{Kind: addresses}
+	}
+	return SetID{Kind: nodePorts}
+}
+
+// shared adds the endpoints under a frontend's own key, and returns the name of
+// the chain that all frontends with as many endpoints share. It has no counter, so
+// it is not for round robin.
+func (b *objectsBuilder) shared(key Key, p *policy) string {
+	elements := make([]Element, len(p.endpoints))
+	for i, e := range p.endpoints {
+		elements[i] = Element{key, Value{To: e.Addr}}
+		elements[i].Key.Index = uint32(i)
+	}
+	b.add(SetID{Kind: Backends}, elements...)
+	name := fmt.Sprintf("%s-%d", b.sp.Scheduler, len(elements))
+	if !slices.ContainsFunc(b.out.Shared, func(c Chain) bool { return c.Name == name }) {
+		fields := NewFields(append(frontendParts(), b.choice(uint32(len(elements)), 0))...)
+		b.out.Shared = append(b.out.Shared, Chain{Name: name, Rules: []Rule{
+			{knownProtocol(), DNAT{b.sp.Family, fields, SetID{Kind: Backends}}},
+		}})
 	}
 	return name
 }
 
-// identity is what tells a service port's endpoints from all others': 8 bits
-// that choose the map, 32 bits of the key's first part, and 16 bits above the
-// index in its second part. Two of 45,000 service ports share these 56 bits once
-// in 70 million clusters; the kernel then refuses the second one's elements.
+// choice is the field that chooses one of n endpoints.
+func (b *objectsBuilder) choice(n, offset uint32) Field {
+	kind := Numgen
+	switch b.sp.Scheduler {
+	case Random:
+		kind = RandomNumber
+	case SourceHash:
+		kind = ClientHash
+	}
+	return Field{Kind: kind, Mod: n, Offset: offset}
+}
+
+// policyChain adds, once, the chain that spreads connections over the endpoints of
+// a policy, and returns its name.
+func (b *objectsBuilder) policyChain(p *policy) string {
+	switch {
+	case p.chain != "":
+		return p.chain
+	case len(p.endpoints) > 0:
+		p.chain = b.balance(p)
+	case b.anywhere:
+		p.chain = chainNoLocalEndpoints
+	default:
+		p.chain = chainNoEndpoints
+	}
+	return p.chain
+}
+
+func (b *objectsBuilder) balance(p *policy) string {
+	name := b.name(p.prefix)
+	id := identify(name)
+	elements := make([]Element, len(p.endpoints))
+	for i, e := range p.endpoints {
+		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: e.Addr}}
+	}
+	b.add(id.set, elements...)
+	var list []Rule
+	if b.sp.Affinity > 0 {
+		list = append(list, Rule{MatchProtocol{b.sp.Protocol},
+			DNAT{b.sp.Family, NewFields(Field{Kind: SourceAddr}), b.set(Affinity, p.remember)}})
+	}
+	fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, b.choice(uint32(len(elements)), id.offset))
+	list = append(list, Rule{MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
+	b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: list})
+	if b.sp.Affinity > 0 {
+		b.affinity(p)
+	}
+	return name
+}
+
+// affinity adds the map of a policy's clients and the chain that fills it.
+func (b *objectsBuilder) affinity(p *policy) {
+	keep := make([]netip.AddrPort, len(p.endpoints))
+	for i, e := range p.endpoints {
+		keep[i] = e.Addr
+	}
+	set := b.set(Affinity, p.remember)
+	b.out.Affinity = append(b.out.Affinity, AffinityMap{Set: set, Size: b.config.AffinitySize, Keep: keep})
+	b.out.Chains = append(b.out.Chains, Chain{Name: b.name(prefixRemember + p.remember), Rules: []Rule{
+		{Remember{Set: set, Seconds: b.sp.Affinity}},
+	}})
+}
+
+// remember makes connections to a frontend fill the map of a policy's clients.
+func (b *objectsBuilder) remember(key Key, p *policy) {
+	if b.sp.Affinity > 0 && len(p.endpoints) > 0 {
+		b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: b.name(prefixRemember + p.remember)}})
+	}
+}
+
+// rememberExternal does so under the policy Local, where it depends on the client
+// which map that is.
+func (b *objectsBuilder) rememberExternal(key Key) {
+	if b.sp.Affinity == 0 || len(b.cluster.endpoints) == 0 {
+		return
+	}
+	if len(b.local.endpoints) == 0 {
+		b.remember(key, &b.cluster)
+		return
+	}
+	chain := b.decide(prefixRememberExternal, b.name(prefixRemember), b.name(prefixRememberLocal))
+	b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: chain}})
+}
+
+// name returns the name of one of the service port's chains.
+func (b *objectsBuilder) name(prefix string) string { return prefix + suffix(b.sp.Name) }
+
+// set returns one of the service port's own sets.
+func (b *objectsBuilder) set(k SetKind, variant string) SetID {
+	return SetID{Kind: k, Of: variant + suffix(b.sp.Name)}
+}
+
+// suffix is what the names of a service port's objects end with.
+func suffix(n ServicePortName) string {
+	if n.Port == "" {
+		return "/" + n.Namespace + "/" + n.Name
+	}
+	return "/" + n.Namespace + "/" + n.Name + "/" + n.Port
+}
+
+// identity is what tells the endpoints of a chain from all others': 8 bits that
+// choose the map, 32 bits of the key's first part, and 16 bits above the index in
+// its second part. Two of 45,000 chains share these 56 bits once in 70 million
+// clusters; the kernel then refuses the second one's elements.
 type identity struct {
 	set    SetID
 	id     uint32
 	offset uint32
 }
 
-func identify(n ServicePortName) identity {
-	h := sha256.Sum256([]byte(n.Namespace + "/" + n.Name + "/" + n.Port))
+func identify(chain string) identity {
+	h := sha256.Sum256([]byte(chain))
 	return identity{
 		set:    SetID{Kind: Endpoints, Shard: h[0]},
 		id:     binary.BigEndian.Uint32(h[1:]),
@@ -89,29 +365,26 @@ func identify(n ServicePortName) identity {
 // hairpin returns the elements for endpoints that may reach themselves through
 // this node: those on it. Others' connections to themselves are masqueraded by
 // their own node.
-func hairpin(usable []Endpoint) []Element {
+func hairpin(lists ...[]Endpoint) []Element {
 	var out []Element
-	var last netip.Addr
-	for _, e := range usable {
-		if a := e.Addr.Addr(); e.Local && a != last {
-			out = append(out, Element{Key: addrKey(a)})
-			last = a
+	for _, list := range lists {
+		for _, e := range list {
+			if e.Local || e.NodeUnknown {
+				out = append(out, Element{Key: addrKey(e.Addr.Addr())})
+			}
 		}
 	}
-	return out
+	slices.SortFunc(out, func(x, y Element) int { return x.Key.compare(y.Key) })
+	return slices.Compact(out)
 }
 
-func (o *Objects) add(set SetID, elements ...Element) {
-	if len(elements) > 0 {
-		o.Sets = append(o.Sets, SetElements{set, elements})
-	}
-}
-
-// Frontends returns the addresses, protocols and ports that the objects serve.
+// Frontends returns the addresses, protocols and ports that the objects serve;
+// NodePorts have no address.
 func (o Objects) Frontends() []Key {
 	var out []Key
 	for _, se := range o.Sets {
-		if se.Set.Kind == Single || se.Set.Kind == ServiceIPs {
+		switch se.Set.Kind {
+		case Single, ServiceIPs, SingleNodePorts, NodePorts:
 			for _, e := range se.Elements {
 				out = append(out, e.Key)
 			}
@@ -120,15 +393,17 @@ func (o Objects) Frontends() []Key {
 	return out
 }
 
-// Backends returns the endpoints that the objects send connections to.
+// Backends returns the endpoints that the objects send connections to, sorted.
 func (o Objects) Backends() []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, se := range o.Sets {
-		for _, e := range se.Elements {
-			if e.To.IsValid() {
+		switch se.Set.Kind {
+		case Endpoints, Backends, Single, SingleNodePorts:
+			for _, e := range se.Elements {
 				out = append(out, e.To)
 			}
 		}
 	}
-	return out
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
 }

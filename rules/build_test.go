@@ -23,20 +23,31 @@ func local(endpoints []rules.Endpoint) []rules.Endpoint {
 // TestBuildText shows the objects of each kind of service port as nft text.
 func TestBuildText(t *testing.T) {
 	for name, build := range map[string][]rules.Owned{
-		"empty":     nil,
-		"reject":    {owned(servicePort("", rules.TCP, "10.96.0.10:80"), nil)},
-		"single":    {owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.244.2.2:8080"))},
-		"several":   {owned(servicePort("http", rules.TCP, "10.96.0.10:80"), ready("10.244.2.2:8080", "10.244.2.3:8080", "10.244.2.4:8080"))},
-		"hairpin":   {owned(servicePort("", rules.UDP, "10.96.0.10:53"), local(ready("10.244.1.2:53", "10.244.1.2:5353")))},
-		"ipv6":      {owned(servicePort("sig", rules.SCTP, "[fd00:10:96::a]:36412"), ready("[fd00:10:244:2::2]:36412", "[fd00:10:244:2::3]:36412"))},
-		"two-ports": {owned(servicePort("dns", rules.UDP, "10.96.0.10:53"), ready("10.244.2.2:53", "10.244.2.3:53")), owned(servicePort("dns-tcp", rules.TCP, "10.96.0.10:53"), ready("10.244.2.2:53", "10.244.2.3:53"))},
+		"empty":          nil,
+		"reject":         {owned(servicePort("", rules.TCP, "10.96.0.10:80"), nil)},
+		"single":         {owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.244.2.2:8080"))},
+		"several":        {owned(servicePort("http", rules.TCP, "10.96.0.10:80"), ready("10.244.2.2:8080", "10.244.2.3:8080", "10.244.2.4:8080"))},
+		"hairpin":        {owned(servicePort("", rules.UDP, "10.96.0.10:53"), local(ready("10.244.1.2:53", "10.244.1.2:5353")))},
+		"ipv6":           {owned(servicePort("sig", rules.SCTP, "[fd00:10:96::a]:36412"), ready("[fd00:10:244:2::2]:36412", "[fd00:10:244:2::3]:36412"))},
+		"two-ports":      {owned(servicePort("dns", rules.UDP, "10.96.0.10:53"), ready("10.244.2.2:53", "10.244.2.3:53")), owned(servicePort("dns-tcp", rules.TCP, "10.96.0.10:53"), ready("10.244.2.2:53", "10.244.2.3:53"))},
+		"external":       {owned(full(), on("10.244.1.2:8080", "10.244.2.2:8080"))},
+		"external-local": {owned(with(full(), func(sp *rules.ServicePort) { sp.ExternalLocal = true }), on("10.244.1.2:8080", "10.244.2.2:8080"))},
+		"source-ranges":  {owned(with(full(), sources("10.9.0.0/16", "10.8.0.0/16", "192.168.7.3/32")), on("10.244.2.2:8080"))},
+		"affinity":       {owned(with(full(), func(sp *rules.ServicePort) { sp.Affinity, sp.ExternalLocal = 10800, true }), on("10.244.1.2:8080", "10.244.2.2:8080"))},
+		"random":         {owned(with(full(), func(sp *rules.ServicePort) { sp.Scheduler = rules.Random }), on("10.244.1.2:8080", "10.244.2.2:8080"))},
+		"source-hash":    {owned(with(full(), func(sp *rules.ServicePort) { sp.Scheduler = rules.SourceHash }), on("10.244.1.2:8080", "10.244.2.2:8080"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := rules.NewDesired(rules.Config{PodCIDRs: podCIDRs})
+			d := rules.NewDesired(testConfig, testNode)
 			d.Update(build)
 			golden(t, ".nft", text(t, d.State()))
 		})
 	}
+}
+
+func with(sp rules.ServicePort, change func(*rules.ServicePort)) rules.ServicePort {
+	change(&sp)
+	return sp
 }
 
 func TestBuildConfig(t *testing.T) {
@@ -44,9 +55,11 @@ func TestBuildConfig(t *testing.T) {
 		"no-pod-cidr":    {},
 		"masquerade-all": {MasqueradeAll: true, PodCIDRs: podCIDRs},
 		"every-pod-cidr": {PodCIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}},
+		"interface":      {PodInterface: "veth*"},
+		"all-nodeports":  {AllNodePortIPs: true},
 		"other-mark":     {MasqueradeMark: 1 << 31, PodCIDRs: podCIDRs[:1], Table: "other"},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, ".nft", text(t, rules.Base(config))) })
+		t.Run(name, func(t *testing.T) { golden(t, ".nft", text(t, rules.NewDesired(config, testNode).State())) })
 	}
 }
 
@@ -82,7 +95,7 @@ func TestFate(t *testing.T) {
 		{"straight to itself", rules.Config{}, local(ready("10.244.1.10:8080")), pod, "10.244.1.10:8080", rules.TCP, false, []string{"10.244.1.10:8080"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := rules.NewDesired(tt.config)
+			d := rules.NewDesired(tt.config, testNode)
 			d.Update([]rules.Owned{owned(servicePort("", rules.TCP, web), tt.endpoints)})
 			tracer := rulestest.Tracer{State: d.State()}
 			for i, want := range tt.want {
@@ -100,8 +113,11 @@ func TestFate(t *testing.T) {
 }
 
 func fateText(f rulestest.Fate) string {
-	if f.Rejected {
+	switch {
+	case f.Rejected:
 		return "rejected"
+	case f.Dropped:
+		return "dropped"
 	}
 	s := f.To.String()
 	if f.Masqueraded {
@@ -112,7 +128,7 @@ func fateText(f rulestest.Fate) string {
 
 // TestRoundRobinIsExact counts the connections of two services that take turns.
 func TestRoundRobinIsExact(t *testing.T) {
-	d := rules.NewDesired(rules.Config{})
+	d := rules.NewDesired(testConfig, testNode)
 	one := servicePort("one", rules.TCP, "10.96.0.10:80")
 	two := servicePort("two", rules.TCP, "10.96.0.11:80")
 	d.Update([]rules.Owned{owned(one, ready("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")), owned(two, ready("10.0.0.4:1", "10.0.0.5:1"))})
@@ -146,7 +162,7 @@ func TestRoundRobinIsExact(t *testing.T) {
 
 func TestBuildLimits(t *testing.T) {
 	for _, sp := range []rules.ServicePort{{}, {ClusterIP: netip.MustParseAddr("10.96.0.1")}, {Port: 80}} {
-		if o := rules.Build(sp, ready("10.0.0.1:80")); len(o.Sets)+len(o.Chains) != 0 {
+		if o := rules.Build(sp, ready("10.0.0.1:80"), testConfig, testNode); len(o.Sets)+len(o.Chains) != 0 {
 			t.Errorf("%+v: got objects %+v, want none", sp, o)
 		}
 	}
@@ -155,19 +171,31 @@ func TestBuildLimits(t *testing.T) {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		endpoints[i] = rules.Endpoint{Addr: netip.AddrPortFrom(a, 80), Ready: true}
 	}
-	o := rules.Build(servicePort("", rules.TCP, "10.96.0.1:80"), endpoints)
+	o := rules.Build(servicePort("", rules.TCP, "10.96.0.1:80"), endpoints, testConfig, testNode)
 	if n := len(o.Backends()); n != rules.MaxEndpoints {
 		t.Errorf("%d backends, want %d", n, rules.MaxEndpoints)
 	}
 }
 
-func TestChainName(t *testing.T) {
-	long := strings.Repeat("x", 63)
-	name := rules.ChainName(rules.ServicePortName{Namespace: long, Name: long, Port: strings.Repeat("p", 15)})
-	if len(name) > 255 { // NFT_CHAIN_MAXNAMELEN with its end mark is 256
-		t.Errorf("name of %d bytes, want at most 255", len(name))
+// TestNames checks that the longest names fit.
+func TestNames(t *testing.T) {
+	sp := servicePort(strings.Repeat("p", 15), rules.TCP, "10.96.0.10:80")
+	sp.Name.Namespace, sp.Name.Name = strings.Repeat("x", 63), strings.Repeat("y", 63)
+	sp.Affinity, sp.NodePort, sp.ExternalLocal = 10800, 30080, true
+	sp.LoadBalancerIPs, sp.SourceRanges = []netip.Addr{netip.MustParseAddr("10.100.0.1")}, []netip.Prefix{podCIDRs[0]}
+	o := rules.Build(sp, local(ready("10.244.1.2:80", "10.244.1.3:80")), testConfig, testNode)
+	if len(o.Chains) != 7 {
+		t.Errorf("%d chains, want one of each kind: 7", len(o.Chains))
 	}
-	if got, want := rules.ChainName(rules.ServicePortName{Namespace: "a", Name: "b"}), "service/a/b"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	const longest = 255 // NFT_NAME_MAXLEN with its end mark is 256
+	for _, c := range o.Chains {
+		if len(c.Name) > longest {
+			t.Errorf("name of %d bytes, want at most %d: %s", len(c.Name), longest, c.Name)
+		}
+	}
+	for _, m := range o.Affinity {
+		if name := m.Set.Name(); len(name) > longest {
+			t.Errorf("name of %d bytes, want at most %d: %s", len(name), longest, name)
+		}
 	}
 }

@@ -2,14 +2,21 @@
 
 package rules
 
+import (
+	"net/netip"
+	"slices"
+)
+
 // Desired is what the kernel should hold: the objects that every table has and
 // those of each owner. It keeps the owners' objects, so that a change of one costs
 // no more than that owner's objects. It is not safe for concurrent use.
 type Desired struct {
 	config  Config
+	node    Node
 	objects map[Owner]Objects
-	// refs counts the owners of elements that several can have, and those that
-	// have elements in a shard, under the shard's ID and the zero Key.
+	// refs counts the owners of elements that several can have, those that have
+	// elements in a set that exists on demand, under its ID and the zero Key, and
+	// those of shared chains.
 	refs map[ref]int32
 }
 
@@ -17,12 +24,14 @@ type ref struct {
 	family Family
 	set    SetID
 	key    Key
+	chain  string // of a shared chain
 }
 
 // NewDesired returns the desired state without any service.
-func NewDesired(c Config) *Desired {
+func NewDesired(c Config, n Node) *Desired {
 	return &Desired{
 		config:  c.WithDefaults(),
+		node:    n,
 		objects: map[Owner]Objects{},
 		refs:    map[ref]int32{},
 	}
@@ -44,6 +53,7 @@ func (d *Desired) Owners() int { return len(d.objects) }
 // transaction that does the same to a kernel that holds what d held.
 func (d *Desired) Update(changes []Owned) Tx {
 	u := update{d: d, tx: Tx{Name: d.config.Table}, net: map[ref]*delta{}}
+	before := [...]usage{d.usage(IPv4), d.usage(IPv6)}
 	for _, c := range changes {
 		u.owner(c.Owner, d.objects[c.Owner], c.Objects)
 		if len(c.Objects.Sets) == 0 {
@@ -53,16 +63,51 @@ func (d *Desired) Update(changes []Owned) Tx {
 		}
 	}
 	u.finish()
+	for _, f := range Families {
+		if after := d.usage(f); after != before[f] {
+			u.chains(f, usageChains(d.config, before[f]), usageChains(d.config, after))
+		}
+	}
 	return u.tx
+}
+
+// SetNode changes what holds for all services, and returns the transaction that
+// does the same to a kernel that holds what d held. The objects of service ports
+// that depend on it are the caller's to build anew.
+func (d *Desired) SetNode(n Node) Tx {
+	before := d.baseState()
+	d.node = n
+	return Diff(before, d.baseState())
+}
+
+// usage returns what the services of a family use.
+func (d *Desired) usage(f Family) usage {
+	return usage{
+		sticky:          d.refs[ref{family: f, set: SetID{Kind: Sticky}}] > 0,
+		stickyNodePorts: d.refs[ref{family: f, set: SetID{Kind: StickyNodePorts}}] > 0,
+	}
+}
+
+// baseState returns the state without any service's objects.
+func (d *Desired) baseState() State {
+	s := State{Name: d.config.Table}
+	for _, f := range Families {
+		s.Tables[f] = base(f, d.config, d.node, d.usage(f))
+	}
+	return s
 }
 
 // State returns all of it.
 func (d *Desired) State() State {
-	s := Base(d.config)
+	s := d.baseState()
 	for owner, o := range d.objects {
 		t := s.Tables[owner.Family]
-		for _, c := range o.Chains {
+		for _, c := range slices.Concat(o.Chains, o.Shared) {
 			t.Chains[c.Name] = c
+		}
+		for _, m := range o.Affinity {
+			t.Affinity[m.Set] = m
+			t.Sets[m.Set] = map[Key]Value{}
 		}
 		for _, se := range o.Sets {
 			set := t.Sets[se.Set]
@@ -89,14 +134,23 @@ type update struct {
 	order []ref
 }
 
-// delta is an element before and after an update.
+// delta is an element, a set or a chain before and after an update.
 type delta struct {
 	had, has bool
+	fresh    bool // just made
 	old, new Value
+	chain    Chain
 }
 
 func (u *update) owner(o Owner, old, new Objects) {
 	u.chains(o.Family, old.Chains, new.Chains)
+	for _, c := range old.Shared {
+		u.touchRef(ref{family: o.Family, chain: c.Name}, -1).chain = c
+	}
+	for _, c := range new.Shared {
+		u.touchRef(ref{family: o.Family, chain: c.Name}, +1).chain = c
+	}
+	u.affinity(o.Family, old.Affinity, new.Affinity)
 	i, j := 0, 0
 	for i < len(old.Sets) || j < len(new.Sets) {
 		switch {
@@ -140,10 +194,16 @@ func (u *update) chains(f Family, old, new []Chain) {
 
 // elements compares the elements of one owner in one set, both sorted.
 func (u *update) elements(f Family, set SetID, old, new []Element) {
-	if set.Kind == Endpoints {
-		u.shard(f, set, len(old) > 0, len(new) > 0)
+	if set.Kind.onDemand() {
+		u.onDemand(f, set, len(old) > 0, len(new) > 0)
 	}
-	if len(old) == 0 && set.Kind == Endpoints { // the common case, without copies
+	if set.Kind.Interval() {
+		if len(new) > 0 && !slices.Equal(old, new) {
+			u.tx.Add(Op{Kind: FillSet, Family: f, Set: set, Elements: new})
+		}
+		return
+	}
+	if len(old) == 0 && set.Kind.exclusive() { // the common case, without copies
 		u.tx.Add(Op{Kind: AddElements, Family: f, Set: set, Elements: new})
 		return
 	}
@@ -160,7 +220,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 		default:
 			if old[i].Value != new[j].Value {
 				changed = append(changed, new[j])
-				if set.Kind != Endpoints {
+				if !set.Kind.exclusive() {
 					u.touch(f, set, old[i], -1)
 					u.touch(f, set, new[j], +1)
 				}
@@ -168,7 +228,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 			i, j = i+1, j+1
 		}
 	}
-	if set.Kind == Endpoints {
+	if set.Kind.exclusive() {
 		addElementOps(f, set, added, changed, gone, &u.tx)
 		return
 	}
@@ -180,39 +240,65 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 	}
 }
 
+// affinity compares the maps of one owner that the kernel fills: two at most.
+func (u *update) affinity(f Family, old, new []AffinityMap) {
+	find := func(list []AffinityMap, id SetID) (AffinityMap, bool) {
+		i := slices.IndexFunc(list, func(m AffinityMap) bool { return m.Set == id })
+		if i < 0 {
+			return AffinityMap{}, false
+		}
+		return list[i], true
+	}
+	for _, m := range new {
+		was, had := find(old, m.Set)
+		if !had {
+			u.tx.Add(Op{Kind: AddSet, Family: f, Set: m.Set, Size: m.Size})
+		} else if slices.ContainsFunc(was.Keep, func(a netip.AddrPort) bool { return !slices.Contains(m.Keep, a) }) {
+			u.tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
+		}
+	}
+	for _, m := range old {
+		if _, has := find(new, m.Set); !has {
+			u.tx.Add(Op{Kind: DeleteSet, Family: f, Set: m.Set})
+		}
+	}
+}
+
 // touch notes that an owner gains or loses an element.
 func (u *update) touch(f Family, set SetID, e Element, n int32) {
-	r := ref{f, set, e.Key}
+	dl := u.touchRef(ref{family: f, set: set, key: e.Key}, n)
+	if n > 0 {
+		dl.new = e.Value
+	} else if dl.fresh || !dl.has && dl.had {
+		dl.old = e.Value
+	}
+	dl.fresh = false
+}
+
+// touchRef counts an owner in or out, and returns what became of the reference.
+func (u *update) touchRef(r ref, n int32) *delta {
 	before := u.d.refs[r]
 	if u.d.refs[r] = before + n; before+n == 0 {
 		delete(u.d.refs, r)
 	}
 	dl := u.net[r]
 	if dl == nil {
-		dl = &delta{had: before > 0}
-		if n < 0 {
-			dl.old = e.Value
-		}
+		dl = &delta{had: before > 0, fresh: true}
 		u.net[r] = dl
 		u.order = append(u.order, r)
 	}
 	dl.has = before+n > 0
-	if n > 0 {
-		dl.new = e.Value
-	} else if !dl.has && dl.had {
-		dl.old = e.Value
-	}
+	return dl
 }
 
-// shard notes whether an owner has elements in a map that exists only while
+// onDemand notes whether an owner has elements in a set that exists only while
 // somebody has.
-func (u *update) shard(f Family, set SetID, had, has bool) {
-	if had != has {
-		n := int32(1)
-		if had {
-			n = -1
-		}
-		u.touch(f, set, Element{}, n)
+func (u *update) onDemand(f Family, set SetID, had, has bool) {
+	switch {
+	case had && !has:
+		u.touchRef(ref{family: f, set: set}, -1)
+	case !had && has:
+		u.touchRef(ref{family: f, set: set}, +1)
 	}
 }
 
@@ -227,8 +313,8 @@ func (u *update) finish() {
 	var order []where
 	for _, r := range u.order {
 		dl := u.net[r]
-		if r.set.Kind == Endpoints {
-			u.finishShard(r, dl)
+		if r.key == (Key{}) {
+			u.finishObject(r, dl)
 			continue
 		}
 		w := where{r.family, r.set}
@@ -253,24 +339,40 @@ func (u *update) finish() {
 	}
 }
 
-func (u *update) finishShard(r ref, dl *delta) {
+// finishObject is for sets that exist on demand, and shared chains.
+func (u *update) finishObject(r ref, dl *delta) {
+	op := Op{Family: r.family, Set: r.set, Chain: dl.chain}
+	add, del := AddSet, DeleteSet
+	if r.chain != "" {
+		add, del = AddChain, DeleteChain
+	}
 	switch {
 	case !dl.had && dl.has:
-		u.tx.Add(Op{Kind: AddSet, Family: r.family, Set: r.set})
+		op.Kind = add
 	case dl.had && !dl.has:
-		u.tx.Add(Op{Kind: DeleteSet, Family: r.family, Set: r.set})
+		op.Kind = del
+	default:
+		return
 	}
+	u.tx.Add(op)
 }
 
 // Has says whether an object that a message names is among o.
 func (o Objects) Has(object Object) bool {
-	for _, c := range o.Chains {
+	for _, c := range slices.Concat(o.Chains, o.Shared) {
 		if c.Name == object.Chain {
 			return true
 		}
 	}
+	for _, m := range o.Affinity {
+		if m.Set.Name() == object.Set {
+			return true
+		}
+	}
 	if object.Element == nil {
-		return false
+		return slices.ContainsFunc(o.Sets, func(se SetElements) bool {
+			return se.Set.Kind == Sources && se.Set.Name() == object.Set
+		})
 	}
 	for _, se := range o.Sets {
 		if se.Set.Name() != object.Set {

@@ -15,19 +15,19 @@ import (
 // the transactions built must be what a fresh start builds, and every prefix of a
 // transaction must be accepted, for long ones are cut.
 func TestDesiredModel(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := rulestest.NewWorld(seed)
-			d := rules.NewDesired(rules.Config{})
+			d := rules.NewDesired(w.Config(), w.Node())
 			kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 60 {
+			for range 40 {
 				tx := d.Update(w.Step())
 				kernel = applyCut(t, kernel, tx)
-				fresh := rules.NewDesired(rules.Config{})
+				fresh := rules.NewDesired(w.Config(), w.Node())
 				fresh.Update(w.All())
 				if got, want := text(t, kernel), text(t, fresh.State()); got != want {
 					t.Fatalf("after\n%+v\ngot\n%s\nwant\n%s", tx.Ops(), got, want)
@@ -61,7 +61,7 @@ func TestDiffModel(t *testing.T) {
 		for range 20 {
 			w.Step()
 		}
-		d := rules.NewDesired(rules.Config{})
+		d := rules.NewDesired(w.Config(), w.Node())
 		d.Update(w.All())
 		return d.State()
 	}
@@ -83,7 +83,7 @@ func TestDiffModel(t *testing.T) {
 // TestDiffRepairs goes back from what others may have done to the tables.
 func TestDiffRepairs(t *testing.T) {
 	want := func() rules.State {
-		d := rules.NewDesired(rules.Config{PodCIDRs: podCIDRs})
+		d := rules.NewDesired(testConfig, testNode)
 		d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80"))})
 		return d.State()
 	}
@@ -133,7 +133,7 @@ func TestDiffRepairs(t *testing.T) {
 // TestUpdateIsSmall checks that a change costs what it changes.
 func TestUpdateIsSmall(t *testing.T) {
 	sp := servicePort("", rules.TCP, "10.96.0.10:80")
-	d := rules.NewDesired(rules.Config{})
+	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(sp, ready("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"))})
 	for _, tt := range []struct {
 		name      string
@@ -166,7 +166,7 @@ func TestFrontendPassesOn(t *testing.T) {
 		{gone(a), owned(b, ready("10.0.0.2:80"))},
 		{owned(b, ready("10.0.0.2:80")), gone(a)},
 	} {
-		d := rules.NewDesired(rules.Config{})
+		d := rules.NewDesired(testConfig, testNode)
 		kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
 		if err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func TestFrontendPassesOn(t *testing.T) {
 }
 
 func TestApplyRefuses(t *testing.T) {
-	d := rules.NewDesired(rules.Config{})
+	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80"))})
 	have := d.State()
 	element := rules.Element{Key: rules.Key{Addr: servicePort("", rules.TCP, "10.96.0.10:80").ClusterIP, Protocol: rules.TCP, Port: 80}}

@@ -35,13 +35,22 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	for _, id := range slices.SortedFunc(maps.Keys(want.Sets), SetID.compare) {
 		old, ok := have.Sets[id]
 		if !ok {
-			tx.Add(Op{Kind: AddSet, Family: f, Set: id})
+			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size})
 		}
-		diffElements(f, id, old, want.Sets[id], tx)
+		switch {
+		case id.Kind == Affinity:
+			prune(f, want.Affinity[id], old, tx)
+		case id.Kind.Interval():
+			fill(f, id, old, want.Sets[id], tx)
+		default:
+			diffElements(f, id, old, want.Sets[id], tx)
+		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(have.Sets), SetID.compare) {
 		if _, ok := want.Sets[id]; !ok {
-			diffElements(f, id, have.Sets[id], nil, tx)
+			if id.Kind != Affinity && !id.Kind.Interval() {
+				diffElements(f, id, have.Sets[id], nil, tx)
+			}
 			tx.Add(Op{Kind: DeleteSet, Family: f, Set: id})
 		}
 	}
@@ -50,11 +59,42 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	}
 }
 
+// fill makes a set of ranges equal to another.
+func fill(f Family, id SetID, have, want map[Key]Value, tx *Tx) {
+	if !maps.Equal(have, want) {
+		tx.Add(Op{Kind: FillSet, Family: f, Set: id, Elements: sortedElements(want)})
+	}
+}
+
+func sortedElements(m map[Key]Value) []Element {
+	out := make([]Element, 0, len(m))
+	for k, v := range m {
+		out = append(out, Element{k, v})
+	}
+	slices.SortFunc(out, func(a, b Element) int { return a.Key.compare(b.Key) })
+	return out
+}
+
+// prune deletes the clients of endpoints that are gone.
+func prune(f Family, m AffinityMap, have map[Key]Value, tx *Tx) {
+	for _, v := range have {
+		if !slices.Contains(m.Keep, v.To) {
+			tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
+			return
+		}
+	}
+}
+
 // incompatible says that have cannot be changed into want step by step: a set
-// has our name but other types, or a base chain another hook.
+// has our name but other types or another size, or a base chain another hook.
 func incompatible(have, want *Table) bool {
 	for _, name := range have.Foreign {
 		if _, ours := ParseSetID(name); ours {
+			return true
+		}
+	}
+	for id, h := range have.Affinity {
+		if w, ok := want.Affinity[id]; ok && w.Size != h.Size {
 			return true
 		}
 	}
@@ -95,7 +135,7 @@ func (c Chain) mayRefer() bool {
 	for _, r := range c.Rules {
 		for _, s := range r {
 			switch s.(type) {
-			case Jump, Unknown:
+			case Jump, Goto, Unknown:
 				return true
 			}
 		}

@@ -4,6 +4,8 @@ package rules_test
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,7 +14,7 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-func TestUsable(t *testing.T) {
+func TestSelectEndpoints(t *testing.T) {
 	const (
 		ready = 1 << iota // in the order of the fields
 		serving
@@ -40,9 +42,44 @@ func TestUsable(t *testing.T) {
 		{"serving but neither ready nor terminating", []rules.Endpoint{ep(a, serving)}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := rules.Usable(tt.in)
+			got := rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &testNode).Cluster
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestTopology checks which endpoints a node in zone a prefers, by their hints.
+func TestTopology(t *testing.T) {
+	hinted := func(addr string, nodes, zones string) rules.Endpoint {
+		return rules.Endpoint{Addr: netip.MustParseAddrPort(addr), Ready: true, NodeHints: strings.Fields(nodes), ZoneHints: strings.Fields(zones)}
+	}
+	const a, b, c = "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"
+	for _, tt := range []struct {
+		name string
+		in   []rules.Endpoint
+		want []string
+	}{
+		{"no hints", []rules.Endpoint{hinted(a, "", ""), hinted(b, "", "")}, []string{a, b}},
+		{"zone", []rules.Endpoint{hinted(a, "", "a"), hinted(b, "", "b"), hinted(c, "", "b a")}, []string{a, c}},
+		{"one without a hint: none counts", []rules.Endpoint{hinted(a, "", "a"), hinted(b, "", "b"), hinted(c, "", "")}, []string{a, b, c}},
+		{"none for this zone: none counts", []rules.Endpoint{hinted(a, "", "b"), hinted(b, "", "c")}, []string{a, b}},
+		{"node before zone", []rules.Endpoint{hinted(a, "other", "a"), hinted(b, "node", "a")}, []string{b}},
+		{"no hint for this node: zone", []rules.Endpoint{hinted(a, "other", "a"), hinted(b, "another", "b")}, []string{a}},
+		{"one without a node hint: zone", []rules.Endpoint{hinted(a, "node", "b"), hinted(b, "", "a")}, []string{b}},
+		{"hints of endpoints that are not ready do not matter", []rules.Endpoint{hinted(a, "", "a"),
+			{Addr: netip.MustParseAddrPort(b)}}, []string{a}},
+		{"terminating ones are not asked for hints", []rules.Endpoint{
+			{Addr: netip.MustParseAddrPort(b), Serving: true, Terminating: true, ZoneHints: []string{"b"}}}, []string{b}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, e := range rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &testNode).Cluster {
+				got = append(got, e.Addr.String())
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
 	}

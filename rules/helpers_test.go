@@ -21,13 +21,13 @@ var update = flag.Bool("update", false, "write golden files instead of comparing
 func servicePort(name string, p rules.Protocol, frontend string) rules.ServicePort {
 	ap := netip.MustParseAddrPort(frontend)
 	return rules.ServicePort{
-		Name:     rules.ServicePortName{Namespace: "default", Name: "web", Port: name},
-		Protocol: p, ClusterIP: ap.Addr(), Port: ap.Port(),
+		Name:   rules.ServicePortName{Namespace: "default", Name: "web", Port: name},
+		Family: rules.FamilyOf(ap.Addr()), Protocol: p, ClusterIP: ap.Addr(), Port: ap.Port(),
 	}
 }
 
 func owner(sp rules.ServicePort) rules.Owner {
-	return rules.Owner{ServicePortName: sp.Name, Family: rules.FamilyOf(sp.ClusterIP)}
+	return rules.Owner{ServicePortName: sp.Name, Family: sp.Family}
 }
 
 // ready returns ready endpoints on other nodes.
@@ -39,8 +39,18 @@ func ready(addrs ...string) []rules.Endpoint {
 	return out
 }
 
+// testConfig and testNode are what tests build with that do not care.
+var (
+	testConfig = rules.Config{PodCIDRs: podCIDRs}.WithDefaults()
+	testNode   = rules.Node{
+		Name: "node", Zone: "a",
+		IPs:         [2]netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:172:18::2")},
+		NodePortIPs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:172:18::2")},
+	}
+)
+
 func owned(sp rules.ServicePort, endpoints []rules.Endpoint) rules.Owned {
-	return rules.Owned{Owner: owner(sp), Objects: rules.Build(sp, endpoints)}
+	return rules.Owned{Owner: owner(sp), Objects: rules.Build(sp, endpoints, testConfig, testNode)}
 }
 
 // golden compares got with a file in testdata that has the test's name.

@@ -5,6 +5,7 @@ package rules
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Family is an address family, and with it one of the two tables.
@@ -83,14 +84,82 @@ type Owner struct {
 // String names the service port and the family.
 func (o Owner) String() string { return o.ServicePortName.String() + " (" + o.Family.String() + ")" }
 
-// ServicePort is a port of a Service in one family: where clients connect to.
+// Scheduler says how new connections are spread over endpoints.
+type Scheduler uint8
+
+// The schedulers.
+const (
+	// RoundRobin gives each endpoint its turn, exactly, for each service port.
+	RoundRobin Scheduler = iota
+	// Random chooses by chance.
+	Random
+	// SourceHash chooses by the client's address and port: the same endpoint for
+	// both, as long as the endpoints stay the same.
+	SourceHash
+)
+
+// String returns the scheduler's name.
+func (s Scheduler) String() string {
+	switch s {
+	case Random:
+		return "random"
+	case SourceHash:
+		return "source-hash"
+	}
+	return "round-robin"
+}
+
+// ParseScheduler returns the scheduler of a name.
+func ParseScheduler(name string) (Scheduler, bool) {
+	for _, s := range []Scheduler{RoundRobin, Random, SourceHash} {
+		if s.String() == name {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// ServicePort is a port of a Service in one family: where clients connect to, and
+// how their connections are spread. The addresses are of that family.
 type ServicePort struct {
 	Name     ServicePortName
+	Family   Family
 	Protocol Protocol
-	// ClusterIP and Port are the frontend. An invalid ClusterIP makes a
-	// service port without objects.
+	// ClusterIP and Port are where clients in the cluster connect to. The
+	// ClusterIP may be invalid: not served. A Port of 0 makes a service port
+	// without objects.
 	ClusterIP netip.Addr
 	Port      uint16
+	// NodePort is the port on the node's own addresses, 0 if there is none.
+	NodePort uint16
+	// ExternalIPs and LoadBalancerIPs are where clients elsewhere connect to, at Port.
+	ExternalIPs     []netip.Addr
+	LoadBalancerIPs []netip.Addr
+	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may.
+	SourceRanges []netip.Prefix
+	// InternalLocal and ExternalLocal are the traffic policies Local, for the
+	// ClusterIP and for all other addresses.
+	InternalLocal bool
+	ExternalLocal bool
+	// Affinity is how long a client stays with its endpoint after its last new
+	// connection, in seconds; 0: it does not.
+	Affinity  uint32
+	Scheduler Scheduler
+}
+
+// External says whether the service port has any address besides its ClusterIP.
+func (sp *ServicePort) External() bool {
+	return sp.NodePort != 0 || len(sp.ExternalIPs) > 0 || len(sp.LoadBalancerIPs) > 0
+}
+
+// Equal says whether two service ports are the same.
+func (sp *ServicePort) Equal(o *ServicePort) bool {
+	return sp.Name == o.Name && sp.Family == o.Family && sp.Protocol == o.Protocol &&
+		sp.ClusterIP == o.ClusterIP && sp.Port == o.Port && sp.NodePort == o.NodePort &&
+		slices.Equal(sp.ExternalIPs, o.ExternalIPs) && slices.Equal(sp.LoadBalancerIPs, o.LoadBalancerIPs) &&
+		slices.Equal(sp.SourceRanges, o.SourceRanges) &&
+		sp.InternalLocal == o.InternalLocal && sp.ExternalLocal == o.ExternalLocal &&
+		sp.Affinity == o.Affinity && sp.Scheduler == o.Scheduler
 }
 
 // Endpoint is one address and port that a service port can forward to, as its
@@ -100,9 +169,31 @@ type Endpoint struct {
 	Ready       bool
 	Serving     bool
 	Terminating bool
-	// Local says that the endpoint is on this node, or that it is not known
-	// where it is.
-	Local bool
+	// Local says that the endpoint is on this node, NodeUnknown that it is not
+	// known where it is.
+	Local       bool
+	NodeUnknown bool
+	// NodeHints and ZoneHints name the nodes and zones that the endpoint is meant for.
+	NodeHints []string
+	ZoneHints []string
+}
+
+// Node is what matters of the node, which may change at any time.
+type Node struct {
+	// Name and Zone are compared with endpoints' hints.
+	Name string
+	Zone string
+	// IPs are the node's primary addresses, by family. Source ranges that hold
+	// one let the node itself in.
+	IPs [2]netip.Addr
+	// NodePortIPs are the addresses that serve NodePorts; with
+	// Config.AllNodePortIPs, all of the node's.
+	NodePortIPs []netip.Addr
+	// PodCIDRs are the source addresses of pods, besides Config.PodCIDRs.
+	PodCIDRs []netip.Prefix
+	// ServiceCIDRs are the ranges of ClusterIPs. Connections to addresses in
+	// them that no Service has, ours or another proxy's, are dropped.
+	ServiceCIDRs []netip.Prefix
 }
 
 // Config is what holds for all services.
@@ -112,17 +203,27 @@ type Config struct {
 	// PodCIDRs are the source addresses of pods. Connections to a ClusterIP from
 	// elsewhere are masqueraded. A family without a CIDR masquerades none.
 	PodCIDRs []netip.Prefix
+	// PodInterface tells pods by the interface that their packets come from,
+	// instead of by PodCIDRs: its name, or the beginning of its name and a '*'.
+	PodInterface string
 	// MasqueradeAll masquerades every connection to a ClusterIP.
 	MasqueradeAll bool
 	// MasqueradeMark is the bit of the packet mark, as a value, that says
 	// 'masquerade this connection' between our chains. Default: 0x4000.
 	MasqueradeMark uint32
+	// AllNodePortIPs serves NodePorts on every address of the node, whatever
+	// Node.NodePortIPs lists, but for loopback addresses.
+	AllNodePortIPs bool
+	// AffinitySize is how many clients each service port with session affinity
+	// can remember. Default: 262144.
+	AffinitySize uint32
 }
 
 // Defaults.
 const (
 	DefaultTable          = "nftproxy"
 	DefaultMasqueradeMark = 1 << 14
+	DefaultAffinitySize   = 1 << 18
 )
 
 // WithDefaults returns c with its zero fields set to their defaults.
@@ -133,5 +234,18 @@ func (c Config) WithDefaults() Config {
 	if c.MasqueradeMark == 0 {
 		c.MasqueradeMark = DefaultMasqueradeMark
 	}
+	if c.AffinitySize == 0 {
+		c.AffinitySize = DefaultAffinitySize
+	}
 	return c
+}
+
+// Equal says whether two nodes are the same.
+func (n *Node) Equal(o *Node) bool {
+	return n.BuildsEqual(o) && slices.Equal(n.NodePortIPs, o.NodePortIPs) && slices.Equal(n.ServiceCIDRs, o.ServiceCIDRs)
+}
+
+// BuildsEqual says whether Build makes the same objects on both nodes.
+func (n *Node) BuildsEqual(o *Node) bool {
+	return n.Name == o.Name && n.Zone == o.Zone && n.IPs == o.IPs && slices.Equal(n.PodCIDRs, o.PodCIDRs)
 }

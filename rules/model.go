@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +31,7 @@ type HookNumber uint32
 // The hooks of our base chains.
 const (
 	HookPrerouting  HookNumber = 0
+	HookInput       HookNumber = 1
 	HookOutput      HookNumber = 3
 	HookPostrouting HookNumber = 4
 )
@@ -39,6 +41,8 @@ func (h HookNumber) String() string {
 	switch h {
 	case HookPrerouting:
 		return "prerouting"
+	case HookInput:
+		return "input"
 	case HookOutput:
 		return "output"
 	case HookPostrouting:
@@ -87,12 +91,23 @@ type SetKind uint8
 // leaves nothing half working: endpoints before what sends packets to them, and
 // the reject of unknown ports last. Elements are deleted in the reverse order.
 const (
-	Protocols  SetKind = iota // set of protocols that Services can have
-	Endpoints                 // map: (id, index) -> address and port; in shards
-	Hairpin                   // set: (address, the same address) of endpoints on this node
-	Single                    // map: frontend -> the only endpoint's address and port
-	ServiceIPs                // map: frontend -> verdict
-	ClusterIPs                // set of all ClusterIPs
+	Protocols           SetKind = iota // set of protocols that Services can have
+	Affinity                           // map: client -> address and port; one for each policy of a sticky service port
+	Endpoints                          // map: (id, index) -> address and port; in shards
+	Backends                           // map: (frontend, index) -> address and port
+	Hairpin                            // set: (address, the same address) of endpoints on this node
+	Sources                            // set of the ranges that may connect; one for each service port that has any
+	Sticky                             // map: frontend -> verdict that remembers the client's endpoint
+	StickyNodePorts                    // the same for NodePorts
+	MasqueradeIPs                      // set of frontends whose connections are all masqueraded
+	MasqueradeNodePorts                // the same for NodePorts
+	Single                             // map: frontend -> the only endpoint's address and port
+	ServiceIPs                         // map: frontend -> verdict
+	SingleNodePorts                    // map: NodePort -> the only endpoint's address and port
+	NodePorts                          // map: NodePort -> verdict
+	NodePortIPs                        // set of the addresses that serve NodePorts
+	ClusterIPs                         // set of all ClusterIPs
+	ServiceCIDRs                       // set of the ranges of ClusterIPs
 	setKinds
 )
 
@@ -102,54 +117,102 @@ const (
 // there should be few sets.
 const Shards = 256
 
-// SetID names a set or map in a table. Shard is used by Endpoints only.
+// SetID names a set or map in a table. Shard is used by Endpoints only; Of, the
+// rest of the name, by Affinity and Sources only.
 type SetID struct {
 	Kind  SetKind
 	Shard uint8
+	Of    string
+}
+
+// name is the name of a set that exists at most once; for Affinity, Endpoints and
+// Sources it is what the names begin with.
+func (k SetKind) name() string {
+	switch k {
+	case Protocols:
+		return "protocols"
+	case Affinity:
+		return "affinity"
+	case Endpoints:
+		return "endpoints"
+	case Backends:
+		return "backends"
+	case Hairpin:
+		return "hairpin"
+	case Sources:
+		return "sources"
+	case Sticky:
+		return "sticky"
+	case StickyNodePorts:
+		return "sticky-nodeports"
+	case MasqueradeIPs:
+		return "masquerade-ips"
+	case MasqueradeNodePorts:
+		return "masquerade-nodeports"
+	case Single:
+		return "single"
+	case ServiceIPs:
+		return "service-ips"
+	case SingleNodePorts:
+		return "single-nodeports"
+	case NodePorts:
+		return "service-nodeports"
+	case NodePortIPs:
+		return "nodeport-ips"
+	case ClusterIPs:
+		return "cluster-ips"
+	case ServiceCIDRs:
+		return "service-cidrs"
+	}
+	return fmt.Sprintf("set-%d", uint8(k))
 }
 
 // Name returns the set's name in the kernel.
 func (s SetID) Name() string {
 	switch s.Kind {
-	case Protocols:
-		return "protocols"
 	case Endpoints:
 		return fmt.Sprintf("endpoints-%02x", s.Shard)
-	case Hairpin:
-		return "hairpin"
-	case Single:
-		return "single"
-	case ServiceIPs:
-		return "service-ips"
-	case ClusterIPs:
-		return "cluster-ips"
+	case Affinity, Sources:
+		return s.Kind.name() + s.Of
 	}
-	return fmt.Sprintf("set-%d", s.Kind)
+	return s.Kind.name()
 }
 
 // ParseSetID returns the SetID that has the name.
 func ParseSetID(name string) (SetID, bool) {
 	for k := range setKinds {
-		if id := (SetID{Kind: k}); k != Endpoints && id.Name() == name {
-			return id, true
-		}
-	}
-	var shard uint8
-	if _, err := fmt.Sscanf(name, "endpoints-%02x", &shard); err == nil {
-		if id := (SetID{Kind: Endpoints, Shard: shard}); id.Name() == name {
-			return id, true
+		id := SetID{Kind: k}
+		switch k {
+		case Affinity, Sources:
+			of, ok := strings.CutPrefix(name, k.name())
+			id.Of = of
+			if ok && strings.Contains(of, "/") {
+				return id, true
+			}
+		case Endpoints:
+			shard, ok := strings.CutPrefix(name, "endpoints-")
+			n, err := strconv.ParseUint(shard, 16, 8)
+			if id.Shard = uint8(n); ok && err == nil && id.Name() == name {
+				return id, true
+			}
+		default:
+			if k.name() == name {
+				return id, true
+			}
 		}
 	}
 	return SetID{}, false
 }
 
 func (s SetID) compare(o SetID) int {
-	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Shard, o.Shard))
+	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Shard, o.Shard), cmp.Compare(s.Of, o.Of))
 }
 
 // Key is the key of an element. Which fields it has depends on the kind of the
-// set: Protocols has Protocol; Endpoints has ID and Index; Hairpin and ClusterIPs
-// have Addr; Single and ServiceIPs have Addr, Protocol and Port.
+// set: Protocols has Protocol; Endpoints has ID and Index; Backends has Addr,
+// Protocol, Port and Index; maps and sets of frontends have Addr, Protocol and
+// Port; those of NodePorts have Protocol and Port; the others have Addr, which in
+// Sources and ServiceCIDRs is the first of a range.
 type Key struct {
 	Addr     netip.Addr
 	Protocol Protocol
@@ -163,8 +226,9 @@ func (k Key) compare(o Key) int {
 		cmp.Compare(k.ID, o.ID), cmp.Compare(k.Index, o.Index))
 }
 
-// Value is the value of a map's element: To for Endpoints and Single, the chain
-// that Goto names for ServiceIPs.
+// Value is the value of a map's element: To for maps to endpoints, the chain that
+// Goto names for maps to verdicts. In Sources and ServiceCIDRs, To's address is the
+// last of a range.
 type Value struct {
 	To   netip.AddrPort
 	Goto string
@@ -183,20 +247,61 @@ type SetElements struct {
 }
 
 // Objects is what one owner has in the table of its family. The sets that it has
-// elements in are named by Sets, in order; elements of Hairpin and ClusterIPs may
-// be shared with other owners.
+// elements in are named by Sets, in order; elements of Hairpin and ClusterIPs, and
+// Shared chains, may be shared with other owners.
 type Objects struct {
-	Chains []Chain
-	Sets   []SetElements
+	Chains   []Chain
+	Shared   []Chain
+	Sets     []SetElements
+	Affinity []AffinityMap
+}
+
+// AffinityMap is a map that the kernel fills: which clients stay with which
+// endpoint. Keep lists the endpoints that may be in it, sorted.
+type AffinityMap struct {
+	Set  SetID
+	Size uint32
+	Keep []netip.AddrPort
 }
 
 // shared says whether several owners may have the same element in sets of this kind.
 func (k SetKind) shared() bool { return k == Hairpin || k == ClusterIPs }
 
+// exclusive says that an element of such a set never passes from one owner to
+// another.
+func (k SetKind) exclusive() bool { return k == Endpoints || k == Sources }
+
+// onDemand says that sets of this kind exist only while they have elements.
+func (k SetKind) onDemand() bool {
+	switch k {
+	case Endpoints, Backends, Sources, Sticky, StickyNodePorts:
+		return true
+	}
+	return false
+}
+
+// Interval says that the elements of such a set are ranges of addresses.
+func (k SetKind) Interval() bool { return k == Sources || k == ServiceCIDRs }
+
+// Verdict returns how a map of this kind goes to chains: jump or goto; empty for
+// other maps and sets.
+func (k SetKind) Verdict() string {
+	switch k {
+	case Sticky, StickyNodePorts:
+		return "jump"
+	case ServiceIPs, NodePorts:
+		return "goto"
+	}
+	return ""
+}
+
 // Table is what one of the two tables holds.
 type Table struct {
 	Chains map[string]Chain
 	Sets   map[SetID]map[Key]Value
+	// Affinity holds the maps that the kernel fills. In a table that was read
+	// from the kernel their elements are in Sets, and Keep is empty.
+	Affinity map[SetID]AffinityMap
 	// Foreign lists the names of sets that are not ours, found by reading the
 	// kernel. They are deleted.
 	Foreign []string
@@ -213,17 +318,23 @@ type State struct {
 
 // NewTable returns an empty table.
 func NewTable() *Table {
-	return &Table{Chains: map[string]Chain{}, Sets: map[SetID]map[Key]Value{}}
+	return &Table{Chains: map[string]Chain{}, Sets: map[SetID]map[Key]Value{}, Affinity: map[SetID]AffinityMap{}}
 }
 
-// chainRank orders chains so that a chain comes after those that it jumps to:
-// chains of services, then the shared ones, then the hooked ones.
+// chainRanks is the number of ranks of chains.
+const chainRanks = 4
+
+// chainRank orders chains so that a chain comes after those that it jumps or goes to.
 func chainRank(c Chain) int {
-	switch {
-	case c.Hook != nil:
-		return 2
-	case strings.Contains(c.Name, "/"):
-		return 0
+	if c.Hook != nil {
+		return 3
 	}
-	return 1
+	prefix, _, service := strings.Cut(c.Name, "/")
+	switch {
+	case service && (prefix == prefixExternal || prefix == prefixRememberExternal), c.Name == chainNodePorts:
+		return 1
+	case service && prefix == prefixFirewall, c.Name == chainServices:
+		return 2
+	}
+	return 0
 }

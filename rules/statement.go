@@ -14,22 +14,30 @@ type FieldKind uint8
 
 // The kinds of fields.
 const (
-	SourceAddr FieldKind = iota + 1 // ip saddr
-	DestAddr                        // ip daddr
-	L4Protocol                      // meta l4proto
-	DestPort                        // th dport
-	Numgen                          // numgen inc mod Mod offset Offset
+	SourceAddr   FieldKind = iota + 1 // ip saddr
+	DestAddr                          // ip daddr
+	L4Protocol                        // meta l4proto
+	DestPort                          // th dport
+	Numgen                            // numgen inc mod Mod offset Offset
+	RandomNumber                      // numgen random mod Mod offset Offset
+	ClientHash                        // jhash ip saddr . th sport mod Mod seed 0x6e667470 offset Offset
+	OriginalAddr                      // ct original ip daddr
+	OriginalPort                      // ct original proto-dst
 )
 
-// Field is a value that is looked up in a set: a field of the packet, or the
-// next number of the rule's own counter.
+// HashSeed is the seed of ClientHash: always the same, so that a client keeps its
+// endpoint when nftproxy starts anew.
+const HashSeed = 0x6e667470
+
+// Field is a value that is looked up in a set: a field of the packet or of its
+// connection, the next number of the rule's own counter, a random number, or a hash.
 type Field struct {
 	Kind        FieldKind
-	Mod, Offset uint32 // Numgen only
+	Mod, Offset uint32 // Numgen, RandomNumber and ClientHash only
 }
 
-// Fields is up to three fields, concatenated. Unused ones are zero.
-type Fields [3]Field
+// Fields is up to four fields, concatenated. Unused ones are zero.
+type Fields [4]Field
 
 // All returns the fields in use.
 func (f *Fields) All() []Field {
@@ -45,15 +53,19 @@ func (f *Fields) All() []Field {
 func NewFields(fields ...Field) Fields {
 	var f Fields
 	if copy(f[:], fields) < len(fields) {
-		panic("rules: more than three fields in a concatenation")
+		panic("rules: more than four fields in a concatenation")
 	}
 	return f
 }
 
 // The keys that our sets have.
-func frontendFields() Fields {
-	return NewFields(Field{Kind: DestAddr}, Field{Kind: L4Protocol}, Field{Kind: DestPort})
+func frontendFields() Fields { return NewFields(frontendParts()...) }
+
+func frontendParts() []Field {
+	return []Field{{Kind: DestAddr}, {Kind: L4Protocol}, {Kind: DestPort}}
 }
+
+func nodePortFields() Fields { return NewFields(Field{Kind: L4Protocol}, Field{Kind: DestPort}) }
 
 // The statements.
 type (
@@ -64,10 +76,22 @@ type (
 		Prefix netip.Prefix
 		Not    bool
 	}
-	// MatchSet: ip saddr . ip daddr @hairpin.
+	// MatchInterface: iifname "cni0", or with Not, iifname != "cni0". A name that
+	// ends in * matches all that begin so.
+	MatchInterface struct {
+		Name string
+		Not  bool
+	}
+	// MatchLocalSource: fib saddr type local. The packet comes from this node itself.
+	MatchLocalSource struct{}
+	// MatchLocalDest: ip daddr != 127.0.0.0/8 fib daddr type local. The packet
+	// goes to an address of this node, but not to a loopback address.
+	MatchLocalDest struct{}
+	// MatchSet: ip saddr . ip daddr @hairpin, or with Not, ip saddr != @sources/default/web.
 	MatchSet struct {
 		Fields Fields
 		Set    SetID
+		Not    bool
 	}
 	// MatchDNAT: ct status dnat. The connection's destination was translated.
 	MatchDNAT struct{}
@@ -89,14 +113,24 @@ type (
 		Fields Fields
 		Map    SetID
 	}
+	// Remember: update @affinity/default/web { ip saddr timeout 3h : ip daddr . th dport }.
+	// The client's endpoint, after translation and before masquerading.
+	Remember struct {
+		Set     SetID
+		Seconds uint32
+	}
 	// Jump: jump CHAIN.
 	Jump struct{ Chain string }
+	// Goto: goto CHAIN. Jump that does not come back.
+	Goto struct{ Chain string }
 	// Return: return.
 	Return struct{}
 	// Reject: reject (ICMP port unreachable).
 	Reject struct{}
 	// Reset: reject with tcp reset. A rule that has it matches TCP first.
 	Reset struct{}
+	// Drop: drop.
+	Drop struct{}
 	// Masquerade: masquerade fully-random.
 	Masquerade struct{}
 	// Unknown is something found in the kernel that is none of the above. It is
@@ -104,18 +138,24 @@ type (
 	Unknown struct{ What string }
 )
 
-func (MatchProtocol) statement()  {}
-func (MatchSource) statement()    {}
-func (MatchSet) statement()       {}
-func (MatchDNAT) statement()      {}
-func (MatchMarkUnset) statement() {}
-func (SetMark) statement()        {}
-func (FlipMark) statement()       {}
-func (Dispatch) statement()       {}
-func (DNAT) statement()           {}
-func (Jump) statement()           {}
-func (Return) statement()         {}
-func (Reject) statement()         {}
-func (Reset) statement()          {}
-func (Masquerade) statement()     {}
-func (Unknown) statement()        {}
+func (MatchProtocol) statement()    {}
+func (MatchSource) statement()      {}
+func (MatchInterface) statement()   {}
+func (MatchLocalSource) statement() {}
+func (MatchLocalDest) statement()   {}
+func (MatchSet) statement()         {}
+func (MatchDNAT) statement()        {}
+func (MatchMarkUnset) statement()   {}
+func (SetMark) statement()          {}
+func (FlipMark) statement()         {}
+func (Dispatch) statement()         {}
+func (DNAT) statement()             {}
+func (Remember) statement()         {}
+func (Jump) statement()             {}
+func (Goto) statement()             {}
+func (Return) statement()           {}
+func (Reject) statement()           {}
+func (Reset) statement()            {}
+func (Drop) statement()             {}
+func (Masquerade) statement()       {}
+func (Unknown) statement()          {}

@@ -34,7 +34,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table) {
 		b.WriteString("\tflags dormant\n\n")
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(t.Sets), SetID.compare) {
-		writeSet(b, f, id, t.Sets[id])
+		writeSet(b, f, id, t)
 	}
 	chains := slices.SortedFunc(maps.Values(t.Chains), func(a, b Chain) int {
 		return cmp.Or(cmp.Compare(chainRank(a), chainRank(b)), cmp.Compare(a.Name, b.Name))
@@ -48,15 +48,22 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table) {
 	b.WriteString("}\n")
 }
 
-func writeSet(b *strings.Builder, f Family, id SetID, elements map[Key]Value) {
-	word, types := setType(f, id.Kind)
-	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", word, id.Name(), types)
+func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
+	word, lines := setType(f, id.Kind)
+	if m, ok := t.Affinity[id]; ok {
+		lines = append(lines, fmt.Sprintf("size %d", m.Size), "flags dynamic,timeout")
+	}
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", word, id.Name(), strings.Join(lines, "\n\t\t"))
+	elements := t.Sets[id]
+	if id.Kind == Affinity {
+		elements = nil // the kernel's own
+	}
 	for i, k := range slices.SortedFunc(maps.Keys(elements), Key.compare) {
 		lead := ",\n\t\t\t     "
 		if i == 0 {
 			lead = "\t\telements = { "
 		}
-		b.WriteString(lead + elementTextOf(id.Kind, Element{k, elements[k]}))
+		b.WriteString(lead + elementText(id.Kind, Element{k, elements[k]}))
 	}
 	if len(elements) > 0 {
 		b.WriteString(" }\n")
@@ -64,56 +71,89 @@ func writeSet(b *strings.Builder, f Family, id SetID, elements map[Key]Value) {
 	b.WriteString("\t}\n\n")
 }
 
-// setType returns the word that starts a set's declaration, and its types.
-func setType(f Family, k SetKind) (word, types string) {
+// setType returns the word that starts a set's declaration, and its types and flags.
+func setType(f Family, k SetKind) (word string, lines []string) {
 	addr := "ipv4_addr"
 	if f == IPv6 {
 		addr = "ipv6_addr"
 	}
-	frontend := "type " + addr + " . inet_proto . inet_service : "
+	nodePort := "inet_proto . inet_service"
+	frontend := addr + " . " + nodePort
+	daddr := f.String() + " daddr"
 	switch k {
 	case Protocols:
-		return "set", "type inet_proto"
+		return "set", []string{"type inet_proto"}
+	case Affinity:
+		return "map", []string{"type " + addr + " : " + addr + " . inet_service"}
 	case Endpoints:
-		return "map", "typeof numgen inc mod 1 . numgen inc mod 2 : " + f.String() + " daddr . th dport"
+		return "map", []string{"typeof numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
+	case Backends:
+		return "map", []string{"typeof " + daddr + " . meta l4proto . th dport . numgen inc mod 65536 : " + daddr + " . th dport"}
 	case Hairpin:
-		return "set", "type " + addr + " . " + addr
+		return "set", []string{"type " + addr + " . " + addr}
+	case Sources, ServiceCIDRs:
+		return "set", []string{"type " + addr, "flags interval"}
+	case MasqueradeIPs:
+		return "set", []string{"type " + frontend}
+	case MasqueradeNodePorts:
+		return "set", []string{"type " + nodePort}
 	case Single:
-		return "map", frontend + addr + " . inet_service"
-	case ServiceIPs:
-		return "map", frontend + "verdict"
+		return "map", []string{"type " + frontend + " : " + addr + " . inet_service"}
+	case SingleNodePorts:
+		return "map", []string{"type " + nodePort + " : " + addr + " . inet_service"}
+	case ServiceIPs, Sticky:
+		return "map", []string{"type " + frontend + " : verdict"}
+	case NodePorts, StickyNodePorts:
+		return "map", []string{"type " + nodePort + " : verdict"}
 	default:
-		return "set", "type " + addr
+		return "set", []string{"type " + addr}
 	}
 }
 
-func elementTextOf(k SetKind, e Element) string {
-	if k == Hairpin {
-		return fmt.Sprintf("%s . %s", e.Addr, e.Addr)
-	}
-	return elementText(e)
-}
-
-// elementText writes an element; that of Hairpin with one address.
-func elementText(e Element) string {
-	var key string
-	switch {
-	case e.Addr.IsValid() && e.Protocol != 0:
-		key = fmt.Sprintf("%s . %s . %d", e.Addr, e.Protocol, e.Port)
-	case e.Addr.IsValid():
-		key = e.Addr.String()
-	case e.Protocol != 0:
-		key = e.Protocol.String()
-	default:
-		key = fmt.Sprintf("%d . %d", e.ID, e.Index)
-	}
+// elementText writes an element of a set of some kind.
+func elementText(k SetKind, e Element) string {
+	key := keyText(k, e)
 	switch {
 	case e.Goto != "":
-		return key + " : goto " + e.Goto
-	case e.To.IsValid():
+		return key + " : " + k.Verdict() + " " + e.Goto
+	case e.To.IsValid() && !k.Interval():
 		return fmt.Sprintf("%s : %s . %d", key, e.To.Addr(), e.To.Port())
 	}
 	return key
+}
+
+func keyText(k SetKind, e Element) string {
+	switch k {
+	case Protocols:
+		return e.Protocol.String()
+	case Endpoints:
+		return fmt.Sprintf("%d . %d", e.ID, e.Index)
+	case Backends:
+		return fmt.Sprintf("%s . %s . %d . %d", e.Addr, e.Protocol, e.Port, e.Index)
+	case Hairpin:
+		return fmt.Sprintf("%s . %s", e.Addr, e.Addr)
+	case Sources, ServiceCIDRs:
+		return rangeText(e)
+	case Sticky, MasqueradeIPs, Single, ServiceIPs:
+		return fmt.Sprintf("%s . %s . %d", e.Addr, e.Protocol, e.Port)
+	case StickyNodePorts, MasqueradeNodePorts, SingleNodePorts, NodePorts:
+		return fmt.Sprintf("%s . %d", e.Protocol, e.Port)
+	}
+	return e.Addr.String()
+}
+
+// rangeText writes a range of addresses as a prefix where it is one, as nft does.
+func rangeText(e Element) string {
+	first, last := e.Addr, e.To.Addr()
+	if first == last {
+		return first.String()
+	}
+	for bits := range first.BitLen() {
+		if p := netip.PrefixFrom(first, bits); p.Masked() == p && lastOf(p) == last {
+			return p.String()
+		}
+	}
+	return first.String() + "-" + last.String()
 }
 
 func writeChain(b *strings.Builder, c Chain, f Family) {
@@ -147,13 +187,20 @@ func (r Rule) text(f Family) string {
 }
 
 func statementText(s Statement, f Family) string {
+	not := map[bool]string{true: "!= "}
 	switch s := s.(type) {
 	case MatchProtocol:
 		return "meta l4proto " + s.Protocol.String()
 	case MatchSource:
-		return fmt.Sprintf("%s saddr %s%s", f, map[bool]string{true: "!= "}[s.Not], prefixText(s.Prefix))
+		return fmt.Sprintf("%s saddr %s%s", f, not[s.Not], prefixText(s.Prefix))
+	case MatchInterface:
+		return fmt.Sprintf("iifname %s%q", not[s.Not], s.Name)
+	case MatchLocalSource:
+		return "fib saddr type local"
+	case MatchLocalDest:
+		return fmt.Sprintf("%s daddr != %s fib daddr type local", f, prefixText(loopback[f]))
 	case MatchSet:
-		return fieldsText(s.Fields, f) + " @" + s.Set.Name()
+		return fmt.Sprintf("%s %s@%s", fieldsText(s.Fields, f), not[s.Not], s.Set.Name())
 	case MatchDNAT:
 		return "ct status dnat"
 	case MatchMarkUnset:
@@ -166,14 +213,20 @@ func statementText(s Statement, f Family) string {
 		return fieldsText(s.Fields, f) + " vmap @" + s.Map.Name()
 	case DNAT:
 		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.Name())
+	case Remember:
+		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.Name(), f, secondsText(s.Seconds), f)
 	case Jump:
 		return "jump " + s.Chain
+	case Goto:
+		return "goto " + s.Chain
 	case Return:
 		return "return"
 	case Reject:
 		return "reject"
 	case Reset:
 		return "reject with tcp reset"
+	case Drop:
+		return "drop"
 	case Masquerade:
 		return "masquerade fully-random"
 	case Unknown:
@@ -209,11 +262,37 @@ func fieldText(fd Field, f Family) string {
 	case DestPort:
 		return "th dport"
 	case Numgen:
-		s := fmt.Sprintf("numgen inc mod %d", fd.Mod)
-		if fd.Offset != 0 {
-			s += fmt.Sprintf(" offset %d", fd.Offset)
-		}
-		return s
+		return fmt.Sprintf("numgen inc mod %d", fd.Mod) + offsetText(fd)
+	case RandomNumber:
+		return fmt.Sprintf("numgen random mod %d", fd.Mod) + offsetText(fd)
+	case ClientHash:
+		return fmt.Sprintf("jhash %s saddr . th sport mod %d seed 0x%x", f, fd.Mod, uint32(HashSeed)) + offsetText(fd)
+	case OriginalAddr:
+		return "ct original " + f.String() + " daddr"
+	case OriginalPort:
+		return "ct original proto-dst"
 	}
 	panic(fmt.Sprintf("rules: no text for field kind %d", fd.Kind))
+}
+
+func offsetText(fd Field) string {
+	if fd.Offset == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" offset %d", fd.Offset)
+}
+
+// secondsText writes a time as nft does: 1d2h3m4s.
+func secondsText(s uint32) string {
+	var b strings.Builder
+	for _, u := range []struct {
+		name    byte
+		seconds uint32
+	}{{'d', 86400}, {'h', 3600}, {'m', 60}, {'s', 1}} {
+		if n := s / u.seconds; n > 0 {
+			fmt.Fprintf(&b, "%d%c", n, u.name)
+		}
+		s %= u.seconds
+	}
+	return b.String()
 }

@@ -5,6 +5,7 @@ package rules
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -18,11 +19,13 @@ const (
 	AddSet                        // add an empty set or map
 	AddChain                      // add a chain with its rules
 	AddElements                   // add elements that are not there
+	FillSet                       // make these a set's only elements: for sets of ranges
 	ReplaceChain                  // replace all rules of a chain
 	ReplaceElements               // give elements that are there other values
 	DeleteElements
 	DeleteChain
 	DeleteSet
+	PruneElements // delete the elements of a map that the kernel fills whose endpoint is not to be kept
 )
 
 // Op is one step of a transaction. Which fields it has depends on Kind.
@@ -30,16 +33,21 @@ type Op struct {
 	Kind     OpKind
 	Family   Family
 	Chain    Chain     // AddChain, ReplaceChain; DeleteChain: its name only
-	Set      SetID     // AddSet, AddElements, ReplaceElements, DeleteElements, DeleteSet
+	Set      SetID     // AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements
 	Foreign  string    // DeleteSet: the name of a set that is not ours, instead of Set
-	Elements []Element // AddElements, ReplaceElements, DeleteElements (keys only)
+	Elements []Element // AddElements, FillSet, ReplaceElements, DeleteElements (keys only)
+	// Size is the greatest number of elements of a map that the kernel fills: AddSet.
+	Size uint32
+	// Keep lists the endpoints that stay, sorted: PruneElements.
+	Keep []netip.AddrPort
 }
 
 // Tx is a transaction on the tables of one name. Its operations are in an order
 // that the kernel accepts, and in which every prefix leaves a working state: what
 // is new is complete before anything refers to it, and what goes is unreferenced
 // before it is deleted. So a transaction that is too long for one netlink message
-// can be cut between any two operations.
+// can be cut between any two operations. PruneElements come last and are not part of
+// the transaction proper: what they delete is not known before.
 type Tx struct {
 	Name   string
 	phases [phases][]Op
@@ -49,15 +57,16 @@ type Tx struct {
 const (
 	phaseTable     = 0
 	phaseAddSet    = 1
-	phaseAddChain  = 2 // 3 ranks
-	phaseAddElem   = phaseAddChain + 3
+	phaseAddChain  = 2
+	phaseAddElem   = phaseAddChain + chainRanks
 	phaseRules     = phaseAddElem + int(setKinds)
 	phaseReplace   = phaseRules + 1
 	phaseForeign   = phaseReplace + 1 // sets that are not ours: chains that go may be in them
 	phaseDelElem   = phaseForeign + 1
-	phaseDelChain  = phaseDelElem + int(setKinds) // 3 ranks
-	phaseDeleteSet = phaseDelChain + 3
-	phases         = phaseDeleteSet + 1
+	phaseDelChain  = phaseDelElem + int(setKinds)
+	phaseDeleteSet = phaseDelChain + chainRanks
+	phasePrune     = phaseDeleteSet + 1
+	phases         = phasePrune + 1
 )
 
 func (o Op) phase() int {
@@ -68,7 +77,7 @@ func (o Op) phase() int {
 		return phaseAddSet
 	case AddChain:
 		return phaseAddChain + chainRank(o.Chain)
-	case AddElements:
+	case AddElements, FillSet:
 		return phaseAddElem + int(o.Set.Kind)
 	case ReplaceChain:
 		return phaseRules
@@ -77,7 +86,9 @@ func (o Op) phase() int {
 	case DeleteElements:
 		return phaseDelElem + int(setKinds-1-o.Set.Kind)
 	case DeleteChain:
-		return phaseDelChain + 2 - chainRank(o.Chain)
+		return phaseDelChain + chainRanks - 1 - chainRank(o.Chain)
+	case PruneElements:
+		return phasePrune
 	default:
 		if o.Foreign != "" {
 			return phaseForeign
@@ -139,14 +150,14 @@ type Object struct {
 func (o Object) String() string {
 	verb, what := "add", "table"
 	switch o.Kind {
-	case DeleteElements, DeleteChain, DeleteSet:
+	case DeleteElements, DeleteChain, DeleteSet, PruneElements:
 		verb = "delete"
-	case ReplaceChain, ReplaceElements, ResetTable:
+	case ReplaceChain, ReplaceElements, FillSet, ResetTable:
 		verb = "replace"
 	}
 	switch {
 	case o.Element != nil:
-		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, elementText(*o.Element))
+		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, o.elementText())
 	case o.Set != "":
 		what = "set " + o.Set
 	case o.Chain != "":
@@ -163,7 +174,7 @@ func (s State) Clone() State {
 			continue
 		}
 		c := &Table{Chains: maps.Clone(t.Chains), Sets: make(map[SetID]map[Key]Value, len(t.Sets)),
-			Foreign: slices.Clone(t.Foreign), Dormant: t.Dormant}
+			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign), Dormant: t.Dormant}
 		for id, set := range t.Sets {
 			c.Sets[id] = maps.Clone(set)
 		}
@@ -207,13 +218,18 @@ func (e *OpError) Unwrap() error { return e.Err }
 func (o Op) object(table string) Object {
 	ob := Object{Family: o.Family, Table: table, Kind: o.Kind, Chain: o.Chain.Name}
 	switch o.Kind {
-	case AddSet, AddElements, ReplaceElements, DeleteElements, DeleteSet:
+	case AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements:
 		ob.Set = o.SetName()
 	}
 	if len(o.Elements) > 0 {
 		ob.Element = &o.Elements[0]
 	}
 	return ob
+}
+
+func (o Object) elementText() string {
+	id, _ := ParseSetID(o.Set)
+	return elementText(id.Kind, *o.Element)
 }
 
 // Object names what the operation is about; of several elements, the first.

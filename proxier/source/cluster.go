@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -15,29 +16,32 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// The labels by which a Service or EndpointSlice is left to somebody else. The slice controllers copy the first from the Service.
-const (
-	labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
-	labelHeadless         = corev1.IsHeadlessService
-
-	serviceSelector       = "!" + labelServiceProxyName
-	endpointSliceSelector = "!" + labelHeadless + ",!" + labelServiceProxyName
-)
-
 // Cluster lists and watches at an API server: the Services and EndpointSlices of all namespaces that kube-proxy
-// would look at, and one Node. It does not keep the objects.
+// would look at, one Node, and the ServiceCIDRs. It does not keep the objects.
+//
+// Nothing waits for ServiceCIDRs: where the API server does not have that API (networking.k8s.io/v1, from Kubernetes 1.33 on) or
+// forbids to list them, the sink is told once that there are none, and Warn is told once. What is forbidden is tried again with
+// the usual backoff, what does not exist every ten minutes.
 type Cluster struct {
 	// Client reaches the API server.
 	Client kubernetes.Interface
 	// NodeName is the Node to watch. If it is empty, no Node is watched and the sink is told once that there is none.
 	NodeName string
+	// ServiceProxyName chooses among Services and EndpointSlices by their label service.kubernetes.io/service-proxy-name: those that
+	// have this name in it or, if it is empty, those without the label. The slice controllers copy the label from the Service;
+	// an EndpointSlice that somebody else writes needs it, too.
+	ServiceProxyName string
 	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 30 s).
 	// It may be called from several goroutines at a time.
 	Warn func(error)
 }
 
-// Run watches until ctx ends. It always returns nil: an API server that cannot be reached is reported and tried again.
+// Run watches until ctx ends. It fails only if ServiceProxyName cannot be a label: an API server that cannot be reached is
+// reported and tried again.
 func (c Cluster) Run(ctx context.Context, sink Sink) error {
+	if err := proxyName(c.ServiceProxyName).validate(); err != nil {
+		return err
+	}
 	// The zero Logger discards: Warn is told all that matters, and libraries do not log.
 	ctx = klog.NewContext(ctx, klog.Logger{})
 	mu := new(sync.Mutex)
@@ -62,6 +66,12 @@ func (c Cluster) Run(ctx context.Context, sink Sink) error {
 			}
 			reflect(ctx, c.nodes(), &corev1.Node{}, nodes)
 		},
+		func() {
+			c.followServiceCIDRs(ctx, store[*networkingv1.ServiceCIDR]{
+				mu: mu, replace: sink.ReplaceServiceCIDRs, update: sink.UpdateServiceCIDR,
+				remove: func(_, name string) { sink.DeleteServiceCIDR(name) },
+			})
+		},
 	}
 	var group sync.WaitGroup
 	for _, f := range run {
@@ -79,14 +89,16 @@ func reflect(ctx context.Context, lw cache.ListerWatcher, expected any, s cache.
 
 func (c Cluster) services() cache.ListerWatcher {
 	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
+	selector := proxyName(c.ServiceProxyName).selector()
 	return listWatch(c, resource{kind: "Services", plural: "services"}, api.List, api.Watch,
-		func(o *metav1.ListOptions) { o.LabelSelector = serviceSelector })
+		func(o *metav1.ListOptions) { o.LabelSelector = selector })
 }
 
 func (c Cluster) endpointSlices() cache.ListerWatcher {
 	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
+	selector := "!" + labelHeadless + "," + proxyName(c.ServiceProxyName).selector()
 	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName}, api.List, api.Watch,
-		func(o *metav1.ListOptions) { o.LabelSelector = endpointSliceSelector })
+		func(o *metav1.ListOptions) { o.LabelSelector = selector })
 }
 
 func (c Cluster) nodes() cache.ListerWatcher {

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -25,12 +26,14 @@ const (
 	pathServices = "/api/v1/services"
 	pathSlices   = "/apis/discovery.k8s.io/v1/endpointslices"
 	pathNodes    = "/api/v1/nodes"
+	pathCIDRs    = "/apis/networking.k8s.io/v1/servicecidrs"
 )
 
 // apiServer answers lists and watches with what the test says. It checks the selectors instead of applying them.
 type apiServer struct {
 	t         *testing.T
 	watchList bool // sends the first list through the watch
+	proxyName string
 
 	mu        sync.Mutex
 	objects   map[string][]any
@@ -43,7 +46,10 @@ func newAPIServer(t *testing.T, watchList bool) (*apiServer, kubernetes.Interfac
 	t.Helper()
 	s := &apiServer{
 		t: t, watchList: watchList, objects: map[string][]any{},
-		events: map[string]chan string{pathServices: make(chan string), pathSlices: make(chan string), pathNodes: make(chan string)},
+		events: map[string]chan string{},
+	}
+	for _, path := range []string{pathServices, pathSlices, pathNodes, pathCIDRs} {
+		s.events[path] = make(chan string)
 	}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
@@ -86,10 +92,15 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 }
 
 func (s *apiServer) checkSelectors(path string, query url.Values) {
+	ours := "!service.kubernetes.io/service-proxy-name"
+	if s.proxyName != "" {
+		ours = "service.kubernetes.io/service-proxy-name=" + s.proxyName
+	}
 	want := map[string][2]string{
-		pathServices: {"!service.kubernetes.io/service-proxy-name", ""},
-		pathSlices:   {"!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name", ""},
+		pathServices: {ours, ""},
+		pathSlices:   {"!service.kubernetes.io/headless," + ours, ""},
 		pathNodes:    {"", "metadata.name=n1"},
+		pathCIDRs:    {"", ""},
 	}
 	if got := [2]string{query.Get("labelSelector"), query.Get("fieldSelector")}; got != want[path] {
 		s.t.Errorf("%s: selectors %q, want %q", path, got, want[path])
@@ -123,7 +134,7 @@ func event(kind string, object any) string {
 }
 
 func bookmark(path string) string {
-	object := map[string]any{pathServices: apiService("", ""), pathSlices: apiSlice("", ""), pathNodes: apiNode("")}[path]
+	object := map[string]any{pathServices: apiService("", ""), pathSlices: apiSlice("", ""), pathNodes: apiNode(""), pathCIDRs: apiServiceCIDR("")}[path]
 	meta := object.(metav1.Object)
 	meta.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 	return event("BOOKMARK", object)
@@ -155,6 +166,15 @@ func apiNode(name string) *corev1.Node {
 	return n
 }
 
+func apiServiceCIDR(name string, cidrs ...string) *networkingv1.ServiceCIDR {
+	c := &networkingv1.ServiceCIDR{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR"},
+		ObjectMeta: meta(name), Spec: networkingv1.ServiceCIDRSpec{CIDRs: cidrs},
+	}
+	c.Namespace = ""
+	return c
+}
+
 func (s *apiServer) send(path, kind string, object any) {
 	s.t.Helper()
 	select {
@@ -173,9 +193,10 @@ func TestClusterFollowsChanges(t *testing.T) {
 			server.objects[pathServices] = []any{apiService("web", "10.0.0.1")}
 			server.objects[pathSlices] = []any{apiSlice("web-1", "10.1.0.1")}
 			server.objects[pathNodes] = []any{apiNode("n1")}
+			server.objects[pathCIDRs] = []any{apiServiceCIDR("kubernetes", "10.96.0.0/16")}
 			r := newRecorder(t)
 			r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
-			r.expectSorted("services [ns/web]", "slices [ns/web-1]", "nodes [n1]")
+			r.expectSorted("services [ns/web]", "slices [ns/web-1]", "nodes [n1]", "cidrs [kubernetes]")
 
 			server.send(pathServices, "ADDED", apiService("api", "10.0.0.2"))
 			r.expect("service ns/api 10.0.0.2")
@@ -191,6 +212,10 @@ func TestClusterFollowsChanges(t *testing.T) {
 			r.expect("node n1")
 			server.send(pathNodes, "DELETED", apiNode("n1"))
 			r.expect("delete node n1")
+			server.send(pathCIDRs, "ADDED", apiServiceCIDR("extra", "10.97.0.0/16", "fd00::/108"))
+			r.expect("cidr extra [10.97.0.0/16 fd00::/108]")
+			server.send(pathCIDRs, "DELETED", apiServiceCIDR("extra"))
+			r.expect("delete cidr extra")
 			r.expectWarnings()
 
 			r.mu.Lock()
@@ -212,7 +237,16 @@ func TestClusterWithoutNode(t *testing.T) {
 	_, api := newAPIServer(t, true)
 	r := newRecorder(t)
 	r.run(Cluster{Client: api}) // a request for nodes would fail the selectors' check
-	r.expectSorted("services []", "slices []", "nodes []")
+	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
+}
+
+func TestClusterServiceProxyName(t *testing.T) {
+	t.Parallel()
+	server, api := newAPIServer(t, true)
+	server.proxyName = "mine"
+	r := newRecorder(t)
+	r.run(Cluster{Client: api, ServiceProxyName: "mine"})
+	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
 }
 
 func TestClusterWarnsAndRecovers(t *testing.T) {
@@ -225,12 +259,13 @@ func TestClusterWarnsAndRecovers(t *testing.T) {
 		`list Services at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["services"], verbs: ["list"])`,
 		`list EndpointSlices at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"])`,
 		`list Node n1 at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["nodes"], verbs: ["list"])`,
+		`list ServiceCIDRs at the API server, going on without: not you; allow it with a ClusterRole (apiGroups: ["networking.k8s.io"], resources: ["servicecidrs"], verbs: ["list"])`,
 	}
 	awaitWarnings(t, r, want)
 	server.mu.Lock()
 	server.forbidden = false
 	server.mu.Unlock()
-	r.expectSorted("services []", "slices []", "nodes []")
+	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
 }
 
 func TestClusterUnreachable(t *testing.T) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package source feeds Services, EndpointSlices and Nodes into a Sink, from one of two places:
+// Package source feeds Services, EndpointSlices, Nodes and ServiceCIDRs into a Sink, from one of two places:
 //
 //   - Cluster lists and watches them at an API server, with the selectors of kube-proxy.
 //   - Manifests reads them from the files of a directory and follows its changes.
@@ -11,8 +11,9 @@
 // # Manifests
 //
 // Files named *.yaml, *.yml and *.json are read, hidden ones and subdirectories are not. A file holds any number of documents of
-// kind Service (v1), EndpointSlice (discovery.k8s.io/v1), Node (v1), or a List of them. Decoding is strict, and what an API server
-// would fill in or refuse is filled in or refused here, as far as proxying depends on it.
+// kind Service (v1), EndpointSlice (discovery.k8s.io/v1), Node (v1), ServiceCIDR (networking.k8s.io/v1), or a List of them.
+// Decoding is strict, and what an API server would fill in or refuse is filled in or refused here, as far as proxying depends on it.
+// Services and EndpointSlices that an API server would not have sent to a Cluster are passed over.
 //
 // A file is applied whole or not at all: one bad document makes the whole file bad, each fault is reported as a *FileError, and the
 // last good state of that file stays (a file that never was good contributes nothing). A file without a single byte counts as bad, too,

@@ -15,6 +15,7 @@ import (
 // document is one object in a file, and what is wrong with it.
 type document struct {
 	file   string
+	ours   proxyName
 	root   *yaml.Node
 	faults []*FileError
 }
@@ -38,7 +39,7 @@ func read[T metav1.Object](d *document, k kind, value T, prepare func(*document,
 		d.failAt("metadata.name", "is missing")
 		return nil
 	}
-	if k == kindNode {
+	if !k.namespaced() {
 		value.SetNamespace("")
 	} else if value.GetNamespace() == "" {
 		value.SetNamespace(metav1.NamespaceDefault)

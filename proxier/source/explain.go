@@ -15,6 +15,8 @@ type resource struct {
 	kind   string
 	plural string
 	group  string // empty: the core group
+	// report, if not nil, is told of failures instead of Cluster.warn.
+	report func(ctx context.Context, r resource, verb string, err error)
 }
 
 // warn tells that a request failed, why, and what to check.

@@ -20,12 +20,16 @@ func listWatch[L runtime.Object](
 	open func(context.Context, metav1.ListOptions) (watch.Interface, error),
 	restrict func(*metav1.ListOptions),
 ) cache.ListerWatcher {
+	report := c.warn
+	if r.report != nil {
+		report = r.report
+	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			restrict(&options)
 			l, err := list(ctx, options)
 			if err != nil {
-				c.warn(ctx, r, "list", err)
+				report(ctx, r, "list", err)
 				return nil, err
 			}
 			return l, nil
@@ -35,7 +39,7 @@ func listWatch[L runtime.Object](
 			w, err := open(ctx, options)
 			// When a watch is asked to send the first list, and the server does not want that, the reflector lists at once.
 			if err != nil && (options.SendInitialEvents == nil || retriedInPlace(err)) {
-				c.warn(ctx, r, "watch", err)
+				report(ctx, r, "watch", err)
 			}
 			return w, err
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // How long changes are collected: until nothing happens for settleTime, but no longer than maxSettleTime.
@@ -28,26 +29,33 @@ const recheckEvery = 500 * time.Millisecond
 type Manifests struct {
 	// Dir is the directory. It must exist when Run starts; while it is away later, the last state stays.
 	Dir string
+	// ServiceProxyName chooses among Services and EndpointSlices as Cluster's does.
+	ServiceProxyName string
 	// Warn, if not nil, is told of every fault once: a *FileError, or an error about the directory. Calls are
 	// made one at a time, never during a call to the sink.
 	Warn func(error)
 }
 
-// Run feeds sink from the directory until ctx ends. It fails if the directory cannot be read or watched at the start.
+// Run feeds sink from the directory until ctx ends. It fails if the directory cannot be read or watched at
+// the start, or if ServiceProxyName cannot be a label.
 func (m Manifests) Run(ctx context.Context, sink Sink) error {
+	if err := proxyName(m.ServiceProxyName).validate(); err != nil {
+		return err
+	}
 	dir, err := watchDirectory(m.Dir)
 	if err != nil {
 		return fmt.Errorf("start to follow manifests: %w", err)
 	}
 	defer dir.close()
-	r := newReader(m.Dir, m.warn)
+	r := newReader(m.Dir, proxyName(m.ServiceProxyName), m.warn)
 	if err := r.loadAll(); err != nil {
 		return err
 	}
-	services, endpointSlices, nodes := split(r.changes())
-	sink.ReplaceNodes(nodes)
-	sink.ReplaceServices(services)
-	sink.ReplaceEndpointSlices(endpointSlices)
+	all := objectsOf(r.changes())
+	sink.ReplaceNodes(all.Nodes)
+	sink.ReplaceServiceCIDRs(all.ServiceCIDRs)
+	sink.ReplaceServices(all.Services)
+	sink.ReplaceEndpointSlices(all.EndpointSlices)
 	return m.follow(ctx, dir, r, sink)
 }
 
@@ -57,15 +65,26 @@ func (m Manifests) warn(err error) {
 	}
 }
 
-// ReadManifests reads the directory once. The objects are those that Manifests would start with, sorted by namespace and name;
-// errs are all the faults it would tell of.
-func ReadManifests(dir string) (services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes []*corev1.Node, errs []error) {
-	r := newReader(dir, func(err error) { errs = append(errs, err) })
-	if err := r.loadAll(); err != nil {
-		return nil, nil, nil, []error{err}
+// Objects are objects of all kinds, each list sorted by namespace and name.
+type Objects struct {
+	Services       []*corev1.Service
+	EndpointSlices []*discoveryv1.EndpointSlice
+	Nodes          []*corev1.Node
+	ServiceCIDRs   []*networkingv1.ServiceCIDR
+}
+
+// Read reads the directory once, without Warn. The objects are those that Run would start with; errs are all the faults
+// that it would tell of.
+func (m Manifests) Read() (all Objects, errs []error) {
+	if err := proxyName(m.ServiceProxyName).validate(); err != nil {
+		return Objects{}, []error{err}
 	}
-	services, endpointSlices, nodes = split(r.changes())
-	return services, endpointSlices, nodes, errs
+	r := newReader(m.Dir, proxyName(m.ServiceProxyName), func(err error) { errs = append(errs, err) })
+	if err := r.loadAll(); err != nil {
+		return Objects{}, []error{err}
+	}
+	all = objectsOf(r.changes())
+	return all, errs
 }
 
 // follow applies changes of the directory until ctx ends.

@@ -30,6 +30,10 @@ endpoints:
 `, name, service, address)
 }
 
+func serviceCIDR(name, cidrs string) string {
+	return fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: %s\nspec:\n  cidrs: [%s]\n", name, cidrs)
+}
+
 func docs(d ...string) string { return strings.Join(d, "---\n") }
 
 // write replaces a file in one step.
@@ -66,10 +70,11 @@ func TestManifestsFollowsChanges(t *testing.T) {
 		"web.yaml", docs(service("web", "10.0.0.1"), slice("web-1", "web", "10.1.0.1")),
 		"api.json", `{"apiVersion":"v1","kind":"Service","metadata":{"name":"api"},"spec":{"clusterIP":"10.0.0.2"}}`,
 		"node.yml", node,
+		"cidr.yml", serviceCIDR("kubernetes", "10.96.0.0/16, fd00::/108"),
 		".hidden.yaml", "not a manifest: [",
 		"notes.txt", "not a manifest: [",
 	)
-	r.expect("nodes [n1]", "services [default/api default/web]", "slices [default/web-1]")
+	r.expect("nodes [n1]", "cidrs [kubernetes]", "services [default/api default/web]", "slices [default/web-1]")
 
 	// Only what differs is told: the slice, not the service of the same file.
 	write(t, dir, "web.yaml", docs(service("web", "10.0.0.1"), slice("web-1", "web", "10.1.0.2")))
@@ -92,6 +97,11 @@ func TestManifestsFollowsChanges(t *testing.T) {
 	must(t, os.Remove(filepath.Join(dir, "node.yml")))
 	r.expect("delete node n1")
 
+	write(t, dir, "cidr.yml", serviceCIDR("kubernetes", "10.96.0.0/12"))
+	r.expect("cidr kubernetes [10.96.0.0/12]")
+	must(t, os.Remove(filepath.Join(dir, "cidr.yml")))
+	r.expect("delete cidr kubernetes")
+
 	// A different text of the same objects is no change; the next call is the next real change.
 	write(t, dir, "web.yaml", "# a comment\n"+service("other", "10.0.0.1"))
 	must(t, os.Rename(filepath.Join(dir, "new.yaml"), filepath.Join(dir, "renamed.yaml")))
@@ -106,7 +116,7 @@ func TestManifestsBrokenFileKeepsItsLastGoodState(t *testing.T) {
 		"a.yaml", docs(service("a1", "10.0.0.1"), service("a2", "10.0.0.2")),
 		"bad.yaml", docs(service("good", "10.0.0.3"), "kind: Service\n"),
 	)
-	r.expect("nodes []", "services [default/a1 default/a2]", "slices []")
+	r.expect("nodes []", "cidrs []", "services [default/a1 default/a2]", "slices []")
 	r.expectWarnings("bad.yaml:10: apiVersion is missing")
 
 	// One bad document: nothing of the file is applied, not even its good new one.
@@ -138,7 +148,7 @@ func TestManifestsDuplicates(t *testing.T) {
 		"b.yaml", service("web", "10.0.0.2"),
 		"c.yaml", docs("# nothing\n", service("web", "10.0.0.3")),
 	)
-	r.expect("nodes []", "services [default/web]", "slices []")
+	r.expect("nodes []", "cidrs []", "services [default/web]", "slices []")
 	const rest = ", and the first file by name wins; this definition is unused until that one is gone"
 	r.expectWarnings("c.yaml:3: Service default/web is already defined in b.yaml:1" + rest)
 
@@ -178,7 +188,7 @@ func TestManifestsConfigMapVolume(t *testing.T) {
 	must(t, os.Symlink("..data/api.yaml", filepath.Join(dir, "api.yaml")))
 	r := newRecorder(t)
 	r.run(Manifests{Dir: dir, Warn: r.warn})
-	r.expect("nodes []", "services [default/api default/web]", "slices []")
+	r.expect("nodes []", "cidrs []", "services [default/api default/web]", "slices []")
 
 	publish("..2", map[string]string{"web.yaml": service("web", "10.0.0.7"), "api.yaml": service("api", "10.0.0.2")})
 	r.expect("service default/web 10.0.0.7")
@@ -199,7 +209,7 @@ func TestManifestsDirectoryGoesAndComesBack(t *testing.T) {
 	write(t, dir, "web.yaml", service("web", "10.0.0.1"))
 	r := newRecorder(t)
 	r.run(Manifests{Dir: dir, Warn: r.warn})
-	r.expect("nodes []", "services [default/web]", "slices []")
+	r.expect("nodes []", "cidrs []", "services [default/web]", "slices []")
 
 	must(t, os.Rename(dir, moved))
 	r.expectWarnings("read manifest directory: stat " + dir + ": no such file or directory; its last state stays until it is back")
@@ -229,7 +239,7 @@ func TestReaderKeepsAllWhenTheDirectoryIsGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	must(t, os.Mkdir(dir, 0o700))
 	write(t, dir, "web.yaml", service("web", "10.0.0.1"))
-	r := newReader(dir, func(err error) { t.Error(err) })
+	r := newReader(dir, "", func(err error) { t.Error(err) })
 	must(t, r.loadAll())
 	if got := r.changes(); len(got) != 1 {
 		t.Fatalf("got %d objects, want 1", len(got))
@@ -260,26 +270,79 @@ func TestManifestsNeedsItsDirectory(t *testing.T) {
 		if lines, _ := r.take(); len(lines) > 0 {
 			t.Errorf("Run on %s called the sink: %v", dir, lines)
 		}
-		if _, _, _, errs := ReadManifests(dir); len(errs) != 1 {
-			t.Errorf("ReadManifests(%s): got errors %v, want one", dir, errs)
+		if _, errs := (Manifests{Dir: dir}).Read(); len(errs) != 1 {
+			t.Errorf("Read of %s: got errors %v, want one", dir, errs)
 		}
 	}
 }
 
-func TestReadManifests(t *testing.T) {
+func TestManifestsRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", docs(service("web", "10.0.0.1"), slice("web-1", "web", "10.1.0.1")))
 	write(t, dir, "b.yaml", service("web", "10.0.0.2"))
 	write(t, dir, "c.yaml", "kind: [")
-	services, endpointSlices, nodes, errs := ReadManifests(dir)
-	if got := names(services) + names(endpointSlices) + names(nodes); got != "[default/web][default/web-1][]" {
+	write(t, dir, "d.yaml", serviceCIDR("extra", "10.96.0.0/16"))
+	all, errs := Manifests{Dir: dir}.Read()
+	if got := names(all.Services) + names(all.EndpointSlices) + names(all.Nodes) + names(all.ServiceCIDRs); got != "[default/web][default/web-1][][extra]" {
 		t.Errorf("got %s", got)
 	}
-	if services[0].Spec.ClusterIP != "10.0.0.1" {
-		t.Errorf("web has %s, not what the first file says", services[0].Spec.ClusterIP)
+	if all.Services[0].Spec.ClusterIP != "10.0.0.1" {
+		t.Errorf("web has %s, not what the first file says", all.Services[0].Spec.ClusterIP)
 	}
 	if len(errs) != 2 || !strings.HasPrefix(errs[0].Error(), "c.yaml:1: ") || !strings.HasPrefix(errs[1].Error(), "b.yaml:1: ") {
 		t.Errorf("got errors %q, want one for c.yaml and one for b.yaml", errs)
+	}
+}
+
+func proxied(text, label string) string {
+	if strings.Contains(text, "  labels:\n") {
+		return strings.Replace(text, "  labels:\n", "  labels:\n    "+labelServiceProxyName+": "+label+"\n", 1)
+	}
+	return strings.Replace(text, "\nspec:", "\n  labels: {"+labelServiceProxyName+": "+label+"}\nspec:", 1)
+}
+
+func TestManifestsServiceProxyName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, label := range []string{"mine", "other", "''"} {
+		name := strings.Trim(label, "'")
+		write(t, dir, "labelled"+name+".yaml", docs(proxied(service("s"+name, "10.0.0.1"), label),
+			proxied(slice("e"+name, "s"+name, "10.1.0.1"), label)))
+	}
+	headless := strings.Replace(proxied(slice("headless", "smine", "10.1.0.1"), "mine"), "  labels:\n", "  labels:\n    "+labelHeadless+": ''\n", 1)
+	write(t, dir, "plain.yaml", docs(service("plain", "10.0.0.2"), slice("eplain", "plain", "10.1.0.2"), headless))
+	for name, want := range map[string]string{
+		"":       "[default/plain][default/eplain]",
+		"mine":   "[default/smine][default/emine]",
+		"nobody": "[][]",
+	} {
+		all, errs := Manifests{Dir: dir, ServiceProxyName: name}.Read()
+		if got := names(all.Services) + names(all.EndpointSlices); got != want || len(errs) > 0 {
+			t.Errorf("service proxy name %q: got %s and errors %v, want %s", name, got, errs, want)
+		}
+	}
+
+	r := newRecorder(t)
+	r.run(Manifests{Dir: dir, ServiceProxyName: "mine", Warn: r.warn})
+	r.expect("nodes []", "cidrs []", "services [default/smine]", "slices [default/emine]")
+	// Whoever gets or loses the label comes or goes.
+	write(t, dir, "plain.yaml", proxied(service("plain", "10.0.0.2"), "mine"))
+	r.expect("service default/plain 10.0.0.2")
+	write(t, dir, "plain.yaml", service("plain", "10.0.0.2"))
+	r.expect("delete service default/plain")
+	r.expectWarnings()
+}
+
+func TestServiceProxyNameThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, s := range []Source{Manifests{Dir: t.TempDir(), ServiceProxyName: "a b"}, Cluster{ServiceProxyName: "a,b=c"}} {
+		r := newRecorder(t)
+		if err := s.Run(context.Background(), r); err == nil || !strings.Contains(err.Error(), "service proxy name") {
+			t.Errorf("%T: got error %v, want one about the service proxy name", s, err)
+		}
+		if lines, _ := r.take(); len(lines) > 0 {
+			t.Errorf("%T called the sink: %v", s, lines)
+		}
 	}
 }

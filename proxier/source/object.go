@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -17,12 +18,16 @@ const (
 	kindNode          kind = "Node"
 	kindService       kind = "Service"
 	kindEndpointSlice kind = "EndpointSlice"
+	kindServiceCIDR   kind = "ServiceCIDR"
 )
+
+// namespaced says whether objects of a kind are in namespaces.
+func (k kind) namespaced() bool { return k != kindNode && k != kindServiceCIDR }
 
 // key identifies an object.
 type key struct {
 	kind      kind
-	namespace string // empty for Nodes
+	namespace string // empty for kinds that have none
 	name      string
 }
 
@@ -37,7 +42,7 @@ func (k key) compare(other key) int {
 	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.name, other.name), cmp.Compare(k.kind, other.kind))
 }
 
-// object is one definition in a file. Its value is a *corev1.Service, *discoveryv1.EndpointSlice or *corev1.Node.
+// object is one definition in a file. Its value is a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node or *networkingv1.ServiceCIDR.
 type object struct {
 	key   key
 	line  int // where it starts
@@ -56,7 +61,7 @@ func (c change) rank() int {
 	switch {
 	case c.object == nil:
 		return 0
-	case c.key.kind == kindNode:
+	case !c.key.kind.namespaced():
 		return 1
 	case c.key.kind == kindService:
 		return 2
@@ -72,6 +77,8 @@ func (c change) send(sink Sink) {
 		sink.UpdateEndpointSlice(o)
 	case *corev1.Node:
 		sink.UpdateNode(o)
+	case *networkingv1.ServiceCIDR:
+		sink.UpdateServiceCIDR(o)
 	default:
 		c.sendDelete(sink)
 	}
@@ -85,20 +92,25 @@ func (c change) sendDelete(sink Sink) {
 		sink.DeleteEndpointSlice(c.key.namespace, c.key.name)
 	case kindNode:
 		sink.DeleteNode(c.key.name)
+	case kindServiceCIDR:
+		sink.DeleteServiceCIDR(c.key.name)
 	}
 }
 
-// split sorts the changes from nothing into lists.
-func split(changes []change) (services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes []*corev1.Node) {
+// objectsOf sorts the changes from nothing by kind.
+func objectsOf(changes []change) Objects {
+	var all Objects
 	for _, c := range changes {
 		switch o := c.object.(type) {
 		case *corev1.Service:
-			services = append(services, o)
+			all.Services = append(all.Services, o)
 		case *discoveryv1.EndpointSlice:
-			endpointSlices = append(endpointSlices, o)
+			all.EndpointSlices = append(all.EndpointSlices, o)
 		case *corev1.Node:
-			nodes = append(nodes, o)
+			all.Nodes = append(all.Nodes, o)
+		case *networkingv1.ServiceCIDR:
+			all.ServiceCIDRs = append(all.ServiceCIDRs, o)
 		}
 	}
-	return services, endpointSlices, nodes
+	return all
 }

@@ -10,19 +10,21 @@ import (
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // parser collects the objects and the faults of one file.
 type parser struct {
 	file    string
+	ours    proxyName
 	objects []object
 	faults  []*FileError
 	lines   map[key]int // where each object of the file starts
 }
 
-// parseManifest returns the objects of a file, or what is wrong with it.
-func parseManifest(file string, data []byte) ([]object, []*FileError) {
-	p := &parser{file: file, lines: map[key]int{}}
+// parseManifest returns the objects of a file that are ours, or what is wrong with it.
+func parseManifest(file string, data []byte, ours proxyName) ([]object, []*FileError) {
+	p := &parser{file: file, ours: ours, lines: map[key]int{}}
 	if len(data) == 0 {
 		p.fail(0, "is empty; its last good objects stay (remove the file to remove them)")
 		return nil, p.faults
@@ -56,6 +58,7 @@ var (
 	typeService       = typeMeta{"v1", string(kindService)}
 	typeNode          = typeMeta{"v1", string(kindNode)}
 	typeEndpointSlice = typeMeta{discoveryv1.SchemeGroupVersion.String(), string(kindEndpointSlice)}
+	typeServiceCIDR   = typeMeta{networkingv1.SchemeGroupVersion.String(), string(kindServiceCIDR)}
 )
 
 // itemType tells whether t is a list, and of what; the item type is empty where the items must tell.
@@ -69,6 +72,8 @@ func (t typeMeta) itemType() (item typeMeta, isList bool) {
 		return typeNode, true
 	case typeMeta{typeEndpointSlice.apiVersion, "EndpointSliceList"}:
 		return typeEndpointSlice, true
+	case typeMeta{typeServiceCIDR.apiVersion, "ServiceCIDRList"}:
+		return typeServiceCIDR, true
 	}
 	return typeMeta{}, false
 }
@@ -143,7 +148,7 @@ func (p *parser) typeOf(n *yaml.Node, byDefault typeMeta) (typeMeta, bool) {
 
 // object reads one object.
 func (p *parser) object(n *yaml.Node, t typeMeta) {
-	d := &document{file: p.file, root: n}
+	d := &document{file: p.file, ours: p.ours, root: n}
 	var o *object
 	switch t {
 	case typeService:
@@ -152,6 +157,8 @@ func (p *parser) object(n *yaml.Node, t typeMeta) {
 		o = read(d, kindEndpointSlice, &discoveryv1.EndpointSlice{}, prepareEndpointSlice)
 	case typeNode:
 		o = read(d, kindNode, &corev1.Node{}, prepareNode)
+	case typeServiceCIDR:
+		o = read(d, kindServiceCIDR, &networkingv1.ServiceCIDR{}, prepareServiceCIDR)
 	default:
 		p.unknown(n, t)
 	}
@@ -176,6 +183,6 @@ func (p *parser) unknown(n *yaml.Node, t typeMeta) {
 		p.fail(line, "unknown kind %s of %s (a List inside a List is not read)", t.kind, t.apiVersion)
 		return
 	}
-	p.fail(line, "unknown kind %s of %s: only Service and Node of v1, EndpointSlice of %s, and a List of them are read",
-		t.kind, t.apiVersion, typeEndpointSlice.apiVersion)
+	p.fail(line, "unknown kind %s of %s: only Service and Node of v1, EndpointSlice of %s, ServiceCIDR of %s, and a List of them are read",
+		t.kind, t.apiVersion, typeEndpointSlice.apiVersion, typeServiceCIDR.apiVersion)
 }

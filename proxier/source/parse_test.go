@@ -30,6 +30,8 @@ func TestParseObjects(t *testing.T) {
 		{"typed list of slices", "f.yaml", "apiVersion: discovery.k8s.io/v1\nkind: EndpointSliceList\nitems:\n" +
 			"- metadata: {name: a, labels: {kubernetes.io/service-name: s}}\n  addressType: IPv6\n", "EndpointSlice default/a:4"},
 		{"typed list of nodes", "f.yaml", "apiVersion: v1\nkind: NodeList\nitems:\n- metadata: {name: a, namespace: x}\n", "Node a:4"},
+		{"typed list of service CIDRs", "f.yaml", "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDRList\nitems:\n" +
+			"- metadata: {name: a, namespace: x}\n  spec: {cidrs: ['fd00::/108', 10.0.0.1/16]}\n  status: {conditions: []}\n", "ServiceCIDR a:4"},
 		{"empty list", "f.yaml", "apiVersion: v1\nkind: List\nitems:\n", ""},
 		{"json documents", "f.json", `{"apiVersion":"v1","kind":"Node","metadata":{"name":"a","annotations":{"x":"\ud83d\ude00"}}}` + "\n\n" +
 			`{"apiVersion":"v1","kind":"Node","metadata":{"name":"b"}}`, "Node a:1, Node b:3"},
@@ -48,7 +50,7 @@ func TestParseObjects(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			objects, faults := parseManifest(test.file, []byte(test.text))
+			objects, faults := parseManifest(test.file, []byte(test.text), "")
 			if len(faults) > 0 {
 				t.Fatalf("faults: %v", faults)
 			}
@@ -100,7 +102,7 @@ func TestParseFaults(t *testing.T) {
 			[]string{"f.yaml:17: did not find expected key"}},
 		{"unclosed bracket", "f.yaml", head + "  clusterIPs: [10.0.0.1\n  type: ClusterIP\n", []string{"f.yaml:7: did not find expected ',' or ']'"}},
 		{"unknown kind", "f.yaml", docs(head, "apiVersion: apps/v1\nkind: Deployment\n"),
-			[]string{"f.yaml:9: unknown kind Deployment of apps/v1: only Service and Node of v1, EndpointSlice of discovery.k8s.io/v1, and a List of them are read"}},
+			[]string{"f.yaml:9: unknown kind Deployment of apps/v1: only Service and Node of v1, EndpointSlice of discovery.k8s.io/v1, ServiceCIDR of networking.k8s.io/v1, and a List of them are read"}},
 		{"old version", "f.yaml", "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\n", []string{"f.yaml:2: unknown kind EndpointSlice of discovery.k8s.io/v1beta1"}},
 		{"list in a list", "f.yaml", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: List\n", []string{"f.yaml:5: unknown kind List of v1 (a List inside"}},
 		{"items is no list", "f.yaml", "apiVersion: v1\nkind: List\nitems: {}\n", []string{"f.yaml:3: items: want a list, found a mapping"}},
@@ -129,6 +131,9 @@ func TestParseFaults(t *testing.T) {
 			[]string{"f.yaml:7: spec.type:", "f.yaml:8: spec.sessionAffinity:", "f.yaml:9: spec.internalTrafficPolicy:", "f.yaml:10: spec.externalTrafficPolicy:"}},
 		{"affinity timeout", "f.yaml", head + "  sessionAffinity: ClientIP\n  sessionAffinityConfig:\n    clientIP:\n      timeoutSeconds: 0\n",
 			[]string{"f.yaml:10: spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is not between"}},
+		{"no service CIDRs", "f.yaml", serviceCIDR("a", ""), []string{"f.yaml:6: spec.cidrs: want one CIDR, or one of each family"}},
+		{"service CIDRs of one family", "f.yaml", serviceCIDR("a", "10.0.0.0/8, 172.16.0.0/12"), []string{"f.yaml:6: spec.cidrs: want one CIDR, or"}},
+		{"bad service CIDR", "f.yaml", serviceCIDR("a", "10.0.0.0/8, fd00::"), []string{`f.yaml:6: spec.cidrs[1]: "fd00::" is not a CIDR`}},
 		{"alias of itself", "f.yaml", "apiVersion: v1\nkind: Node\nmetadata: &m\n  annotations: *m\n", []string{"f.yaml:3: the object is too large or too deeply nested"}},
 		{"merge of itself", "f.yaml", "apiVersion: v1\nkind: Node\nmetadata: &m\n  <<: [*m, *m]\n", []string{"f.yaml:3: too many merge keys"}},
 		{"json unknown field", "f.json", jsonHead + "  \"metadata\": {\n    \"name\": \"n\"\n  },\n  \"x\": 1\n}\n", []string{`f.json:7: unknown field "x"`}},
@@ -139,7 +144,7 @@ func TestParseFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			objects, faults := parseManifest(test.file, []byte(test.text))
+			objects, faults := parseManifest(test.file, []byte(test.text), "")
 			if objects != nil {
 				t.Errorf("a bad file gives objects")
 			}
@@ -153,7 +158,7 @@ func TestParseFaults(t *testing.T) {
 
 func parseOne[T any](t *testing.T, text string) T {
 	t.Helper()
-	objects, faults := parseManifest("f.yaml", []byte(text))
+	objects, faults := parseManifest("f.yaml", []byte(text), "")
 	if len(faults) > 0 || len(objects) != 1 {
 		t.Fatalf("got %d objects, faults %v", len(objects), faults)
 	}

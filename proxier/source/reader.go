@@ -11,15 +11,16 @@ import (
 // reader turns files into a catalog of objects.
 type reader struct {
 	dir      string
+	ours     proxyName
 	warn     func(error)
 	catalog  *catalog
 	sums     map[string][sha256.Size]byte // of the content last parsed, by file
 	problems map[string]string            // the reason last told why a file cannot be read, by file
 }
 
-func newReader(dir string, warn func(error)) *reader {
+func newReader(dir string, ours proxyName, warn func(error)) *reader {
 	return &reader{
-		dir: dir, warn: warn, catalog: newCatalog(),
+		dir: dir, ours: ours, warn: warn, catalog: newCatalog(),
 		sums: map[string][sha256.Size]byte{}, problems: map[string]string{},
 	}
 }
@@ -63,7 +64,7 @@ func (r *reader) parse(name string, data []byte) {
 		return
 	}
 	r.sums[name] = sum
-	objects, faults := parseManifest(name, data)
+	objects, faults := parseManifest(name, data, r.ours)
 	for _, f := range faults {
 		r.warn(f)
 	}

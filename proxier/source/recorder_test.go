@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 const deadline = 10 * time.Second
@@ -155,3 +156,9 @@ func (r *recorder) DeleteEndpointSlice(namespace, name string) {
 func (r *recorder) ReplaceNodes(l []*corev1.Node) { r.record("nodes %s", names(l)) }
 func (r *recorder) UpdateNode(n *corev1.Node)     { r.record("node %s", n.Name) }
 func (r *recorder) DeleteNode(name string)        { r.record("delete node %s", name) }
+
+func (r *recorder) ReplaceServiceCIDRs(l []*networkingv1.ServiceCIDR) { r.record("cidrs %s", names(l)) }
+func (r *recorder) UpdateServiceCIDR(s *networkingv1.ServiceCIDR) {
+	r.record("cidr %s %v", s.Name, s.Spec.CIDRs)
+}
+func (r *recorder) DeleteServiceCIDR(name string) { r.record("delete cidr %s", name) }

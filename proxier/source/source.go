@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Sink receives what a source sees. The source makes one call at a time, during its whole life.
@@ -33,6 +34,13 @@ type Sink interface {
 	UpdateNode(*corev1.Node)
 	// DeleteNode names a Node that is gone; it may be one that the sink never saw.
 	DeleteNode(name string)
+
+	// ReplaceServiceCIDRs says that exactly these ServiceCIDRs exist. Where they cannot be had, it is told that there are none.
+	ReplaceServiceCIDRs([]*networkingv1.ServiceCIDR)
+	// UpdateServiceCIDR is called for an added and for a changed ServiceCIDR.
+	UpdateServiceCIDR(*networkingv1.ServiceCIDR)
+	// DeleteServiceCIDR names a ServiceCIDR that is gone; it may be one that the sink never saw.
+	DeleteServiceCIDR(name string)
 }
 
 // Source feeds a Sink.

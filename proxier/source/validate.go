@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -17,7 +18,7 @@ import (
 
 // prepareService completes and checks a Service; it tells whether the Service is for us.
 func prepareService(d *document, s *corev1.Service) bool {
-	if _, ok := s.Labels[labelServiceProxyName]; ok {
+	if !d.ours.selects(s.Labels) {
 		return false
 	}
 	defaultService(s)
@@ -41,10 +42,8 @@ func prepareService(d *document, s *corev1.Service) bool {
 
 // prepareEndpointSlice completes and checks an EndpointSlice; it tells whether the EndpointSlice is for us.
 func prepareEndpointSlice(d *document, s *discoveryv1.EndpointSlice) bool {
-	for _, label := range []string{labelHeadless, labelServiceProxyName} {
-		if _, ok := s.Labels[label]; ok {
-			return false
-		}
+	if _, headless := s.Labels[labelHeadless]; headless || !d.ours.selects(s.Labels) {
+		return false
 	}
 	defaultEndpointSlice(s)
 	d.checkName("metadata.name", s.Name, validation.IsDNS1123Subdomain)
@@ -75,6 +74,24 @@ func prepareEndpointSlice(d *document, s *discoveryv1.EndpointSlice) bool {
 // prepareNode checks a Node; every Node is for us.
 func prepareNode(d *document, n *corev1.Node) bool {
 	d.checkName("metadata.name", n.Name, validation.IsDNS1123Subdomain)
+	return true
+}
+
+// prepareServiceCIDR checks a ServiceCIDR; every one is for us.
+func prepareServiceCIDR(d *document, s *networkingv1.ServiceCIDR) bool {
+	d.checkName("metadata.name", s.Name, validation.IsDNS1123Subdomain)
+	var families []corev1.IPFamily
+	for i, text := range s.Spec.CIDRs {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || prefix.Addr().Is4In6() {
+			d.failAt(fmt.Sprintf("spec.cidrs[%d]", i), "%q is not a CIDR", text)
+			return true
+		}
+		families = append(families, familyOf(prefix.Addr()))
+	}
+	if n := len(families); n == 0 || n > 2 || n == 2 && families[0] == families[1] {
+		d.failAt("spec.cidrs", "want one CIDR, or one of each family")
+	}
 	return true
 }
 

@@ -45,6 +45,11 @@ func (k *Kernel) Apply(tx rules.Tx) error {
 		}
 	}
 	err := k.flush()
+	for i := range ops {
+		if err == nil && ops[i].Kind == rules.PruneElements {
+			err = k.prune(&ops[i])
+		}
+	}
 	if cap(b.buf) > 1<<20 { // a full load's buffer is not needed again
 		b.buf, b.refs = nil, nil
 	}

@@ -69,6 +69,8 @@ func (b *batch) units(op *rules.Op, cut func() error) error {
 	switch op.Kind {
 	case rules.AddElements, rules.ReplaceElements, rules.DeleteElements:
 		return b.elementUnits(op, cut)
+	case rules.PruneElements:
+		return nil // after the transaction: see Kernel.prune
 	}
 	if err := b.object(op); err != nil {
 		return err
@@ -86,7 +88,9 @@ func (b *batch) object(op *rules.Op) error {
 	case rules.AddTable:
 		b.newTable(op, 0)
 	case rules.AddSet:
-		b.newSet(f, b.table, op.Set, b.seqFor(op, 0))
+		b.newSet(op, b.table, b.seqFor(op, 0))
+	case rules.FillSet:
+		b.fillSet(op)
 	case rules.DeleteSet:
 		b.message(unix.NFT_MSG_DELSET, 0, nfproto(f), b.seqFor(op, 0))
 		b.str(unix.NFTA_SET_TABLE, b.table)
@@ -198,6 +202,17 @@ func (b *batch) elementUnits(op *rules.Op, cut func() error) error {
 	return nil
 }
 
+// fillSet empties the set and adds the elements, which stay in one batch.
+func (b *batch) fillSet(op *rules.Op) {
+	b.message(unix.NFT_MSG_DELSETELEM, 0, nfproto(op.Family), b.seqFor(op, 0))
+	b.str(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
+	b.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
+	b.end()
+	for at := 0; at < len(op.Elements); {
+		at = b.elementMessage(op, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, at, len(op.Elements))
+	}
+}
+
 // elementMessage writes op's elements from one on, up to another or until the
 // message is full, and returns the first that it did not write.
 func (b *batch) elementMessage(op *rules.Op, typ, flags uint16, from, to int) int {
@@ -206,7 +221,7 @@ func (b *batch) elementMessage(op *rules.Op, typ, flags uint16, from, to int) in
 	b.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
 	list := b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	for from < to && len(b.buf)-list < maxElements {
-		b.element(op.Family, op.Set.Kind, &op.Elements[from], typ == unix.NFT_MSG_DELSETELEM)
+		b.element(op.Set.Kind, &op.Elements[from], typ == unix.NFT_MSG_DELSETELEM)
 		from++
 	}
 	b.close(list)

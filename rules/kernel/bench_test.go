@@ -37,7 +37,7 @@ func benchService(i int, numbers ...int) benchInput {
 }
 
 func (in benchInput) build() rules.Owned {
-	return rules.Owned{Owner: rules.Owner{ServicePortName: in.port.Name}, Objects: rules.Build(in.port, in.endpoints)}
+	return rules.Owned{Owner: rules.Owner{ServicePortName: in.port.Name}, Objects: rules.Build(in.port, in.endpoints, rules.Config{}.WithDefaults(), rules.Node{})}
 }
 
 // numbers counts from one number on up to another.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -16,22 +17,21 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// decodeRule turns the expressions of a rule into statements. It guesses each
-// statement from the first expressions, encodes the guess and compares: what
-// would not be written just so is Unknown.
+// decodeRule turns the expressions of a rule into statements. It guesses what each
+// statement may be from the first expressions, encodes the guesses and compares:
+// what would not be written just so is Unknown.
 func decodeRule(f rules.Family, exprs []expr.Any) rules.Rule {
 	var out rules.Rule
+next:
 	for len(exprs) > 0 {
-		s, ok := guess(f, exprs)
-		n := 0
-		if ok {
-			n = matches(f, s, exprs)
+		for _, s := range guesses(f, exprs) {
+			if n := matches(f, s, exprs); n > 0 {
+				out = append(out, s)
+				exprs = exprs[n:]
+				continue next
+			}
 		}
-		if n == 0 {
-			return append(out, rules.Unknown{What: describe(exprs)})
-		}
-		out = append(out, s)
-		exprs = exprs[n:]
+		return append(out, rules.Unknown{What: describe(exprs)})
 	}
 	return out
 }
@@ -46,35 +46,34 @@ func matches(f rules.Family, s rules.Statement, exprs []expr.Any) int {
 	return len(want)
 }
 
-// guess returns the statement that the expressions begin with, if they begin with
-// one of ours.
-func guess(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
+// guesses returns statements that the expressions may begin with.
+func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
+	var out []rules.Statement
 	switch e := exprs[0].(type) {
 	case *expr.Verdict:
-		switch e.Kind {
-		case expr.VerdictJump:
-			return rules.Jump{Chain: e.Chain}, true
-		case expr.VerdictReturn:
-			return rules.Return{}, true
-		}
+		out = append(out, rules.Jump{Chain: e.Chain}, rules.Goto{Chain: e.Chain}, rules.Return{}, rules.Drop{})
 	case *expr.Reject:
-		if e.Type == unix.NFT_REJECT_TCP_RST {
-			return rules.Reset{}, true
-		}
-		return rules.Reject{}, true
+		out = append(out, rules.Reset{}, rules.Reject{})
 	case *expr.Masq:
-		return rules.Masquerade{}, true
+		out = append(out, rules.Masquerade{})
 	case *expr.Ct:
-		return rules.MatchDNAT{}, true
+		out = append(out, rules.MatchDNAT{})
+	case *expr.Fib:
+		out = append(out, rules.MatchLocalSource{})
+	case *expr.Payload:
+		out = append(out, rules.MatchLocalDest{})
 	case *expr.Meta:
-		if e.Key == expr.MetaKeyMARK {
-			return guessMark(exprs)
+		if s, ok := guessMark(exprs); ok && e.Key == expr.MetaKeyMARK {
+			out = append(out, s)
 		}
 	}
 	if s, ok := guessCompare(f, exprs); ok {
-		return s, true
+		out = append(out, s)
 	}
-	return guessLookup(f, exprs)
+	if s, ok := guessLookup(f, exprs); ok {
+		out = append(out, s)
+	}
+	return out
 }
 
 func guessMark(exprs []expr.Any) (rules.Statement, bool) {
@@ -113,8 +112,15 @@ func guessCompare(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	if !ok {
 		return nil, false
 	}
-	if _, isMeta := exprs[0].(*expr.Meta); isMeta && len(c.Data) == 1 {
-		return rules.MatchProtocol{Protocol: rules.Protocol(c.Data[0])}, true
+	if m, ok := exprs[0].(*expr.Meta); ok {
+		switch {
+		case m.Key == expr.MetaKeyIIFNAME && len(c.Data) == unix.IFNAMSIZ:
+			return rules.MatchInterface{Name: string(bytes.TrimRight(c.Data, "\x00")), Not: c.Op == expr.CmpOpNeq}, true
+		case m.Key == expr.MetaKeyIIFNAME:
+			return rules.MatchInterface{Name: string(c.Data) + "*", Not: c.Op == expr.CmpOpNeq}, true
+		case len(c.Data) == 1:
+			return rules.MatchProtocol{Protocol: rules.Protocol(c.Data[0])}, true
+		}
 	}
 	if bits < 0 {
 		bits = 8 * len(c.Data)
@@ -142,6 +148,10 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	if n == 0 || n == len(exprs) {
 		return nil, false
 	}
+	if d, ok := exprs[n].(*expr.Dynset); ok {
+		set, ok := rules.ParseSetID(d.SetName)
+		return rules.Remember{Set: set, Seconds: uint32(d.Timeout / time.Second)}, ok
+	}
 	l, ok := exprs[n].(*expr.Lookup)
 	if !ok {
 		return nil, false
@@ -151,7 +161,7 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	case !ok:
 		return nil, false
 	case !l.IsDestRegSet:
-		return rules.MatchSet{Fields: fields, Set: set}, true
+		return rules.MatchSet{Fields: fields, Set: set, Not: l.Invert}, true
 	case l.DestRegister == unix.NFT_REG_VERDICT:
 		return rules.Dispatch{Fields: fields, Map: set}, true
 	default:
@@ -160,35 +170,42 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 }
 
 // guessFields returns the fields that the first n expressions load.
-func guessFields(f rules.Family, exprs []expr.Any) (rules.Fields, int) {
-	var fields rules.Fields
+func guessFields(f rules.Family, exprs []expr.Any) (fields rules.Fields, n int) {
 	at := 0
-	for n, e := range exprs {
-		if n == len(fields) {
-			return fields, n
+	for i := range fields {
+		fd, used := guessField(f, exprs[n:], at)
+		if used == 0 {
+			break
 		}
-		fd, ok := guessField(f, e, at)
-		if !ok {
-			return fields, n
-		}
-		fields[n] = fd
+		fields[i] = fd
+		n += used
 		_, w := loadField(f, fd, at)
 		at += w
 	}
-	return fields, len(exprs)
+	return fields, n
 }
 
-func guessField(f rules.Family, e expr.Any, at int) (rules.Field, bool) {
-	candidates := []rules.Field{{Kind: rules.SourceAddr}, {Kind: rules.DestAddr}, {Kind: rules.L4Protocol}, {Kind: rules.DestPort}}
-	if g, ok := e.(*expr.Numgen); ok {
-		candidates = []rules.Field{{Kind: rules.Numgen, Mod: g.Modulus, Offset: g.Offset}}
-	}
-	for _, fd := range candidates {
-		if want, _ := loadField(f, fd, at); reflect.DeepEqual(want, e) {
-			return fd, true
+// guessField returns the field that the expressions begin to load, and how many of
+// them do.
+func guessField(f rules.Family, exprs []expr.Any, at int) (rules.Field, int) {
+	candidates := []rules.Field{{Kind: rules.SourceAddr}, {Kind: rules.DestAddr}, {Kind: rules.L4Protocol}, {Kind: rules.DestPort},
+		{Kind: rules.OriginalAddr}, {Kind: rules.OriginalPort}}
+	for _, e := range exprs[:min(3, len(exprs))] { // as many as make a hash
+		switch e := e.(type) {
+		case *expr.Numgen:
+			candidates = append(candidates, rules.Field{Kind: rules.Numgen, Mod: e.Modulus, Offset: e.Offset},
+				rules.Field{Kind: rules.RandomNumber, Mod: e.Modulus, Offset: e.Offset})
+		case *expr.Hash:
+			candidates = append(candidates, rules.Field{Kind: rules.ClientHash, Mod: e.Modulus, Offset: e.Offset})
 		}
 	}
-	return rules.Field{}, false
+	for _, fd := range candidates {
+		want, _ := loadField(f, fd, at)
+		if len(want) <= len(exprs) && reflect.DeepEqual(want, exprs[:len(want)]) {
+			return fd, len(want)
+		}
+	}
+	return rules.Field{}, 0
 }
 
 // describe names expressions that we do not know, for messages.
@@ -222,6 +239,8 @@ func parseExpression(f rules.Family, name string, data []byte) expr.Any {
 		normalizeNAT(e)
 	case *expr.Lookup:
 		e.SetID = 0
+	case *expr.Dynset:
+		e.SetID = 0
 	}
 	return e
 }
@@ -236,6 +255,12 @@ func newExpression(name string, data []byte) expr.Any {
 		return &expr.Ct{}
 	case "numgen":
 		return &expr.Numgen{}
+	case "hash":
+		return &expr.Hash{}
+	case "fib":
+		return &expr.Fib{}
+	case "dynset":
+		return &expr.Dynset{}
 	case "bitwise":
 		return &expr.Bitwise{}
 	case "cmp":

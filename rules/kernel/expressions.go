@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -45,9 +47,16 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 	case rules.MatchProtocol:
 		return []expr.Any{loadL4(0), equal([]byte{byte(s.Protocol)}, false)}, nil
 	case rules.MatchSource:
-		return matchPrefix(f, s), nil
+		return matchPrefix(f, true, s.Prefix, s.Not), nil
+	case rules.MatchInterface:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register(0)}, equal(interfaceName(s.Name), s.Not)}, nil
+	case rules.MatchLocalSource:
+		return []expr.Any{&expr.Fib{Register: register(0), FlagSADDR: true, ResultADDRTYPE: true}, equal(host32(unix.RTN_LOCAL), false)}, nil
+	case rules.MatchLocalDest:
+		return append(matchPrefix(f, false, loopback(f), true),
+			&expr.Fib{Register: register(0), FlagDADDR: true, ResultADDRTYPE: true}, equal(host32(unix.RTN_LOCAL), false)), nil
 	case rules.MatchSet:
-		return append(load(f, s.Fields), &expr.Lookup{SourceRegister: register(0), SetName: s.Set.Name()}), nil
+		return append(load(f, s.Fields), &expr.Lookup{SourceRegister: register(0), SetName: s.Set.Name(), Invert: s.Not}), nil
 	case rules.MatchDNAT:
 		return []expr.Any{&expr.Ct{Register: register(0), Key: expr.CtKeySTATUS},
 			bitwise(host32(dnatBit), host32(0)), equal(host32(0), true)}, nil
@@ -63,14 +72,20 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 		return append(load(f, s.Fields),
 			&expr.Lookup{SourceRegister: register(0), SetName: s.Map.Name(), IsDestRegSet: true, DestRegister: register(0)},
 			translate(f)), nil
+	case rules.Remember:
+		return append(load(f, rememberFields()), remember(f, s)), nil
 	case rules.Jump:
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: s.Chain}}, nil
+	case rules.Goto:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: s.Chain}}, nil
 	case rules.Return:
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}}, nil
 	case rules.Reject:
 		return []expr.Any{reject(f)}, nil
 	case rules.Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
+	case rules.Drop:
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, nil
 	case rules.Masquerade:
 		return []expr.Any{&expr.Masq{FullyRandom: true}}, nil
 	}
@@ -109,36 +124,86 @@ func reject(f rules.Family) *expr.Reject {
 	return &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}
 }
 
+// rememberFields are the key and the value that Remember writes.
+func rememberFields() rules.Fields {
+	return rules.NewFields(rules.Field{Kind: rules.SourceAddr}, rules.Field{Kind: rules.DestAddr}, rules.Field{Kind: rules.DestPort})
+}
+
+func remember(f rules.Family, s rules.Remember) *expr.Dynset {
+	return &expr.Dynset{SrcRegKey: register(0), SrcRegData: register(words(f)), SetName: s.Set.Name(),
+		Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: time.Duration(s.Seconds) * time.Second}
+}
+
+// interfaceName is a name as meta iifname has it, padded with zeros; of a pattern
+// that ends in * only what comes before is compared.
+func interfaceName(name string) []byte {
+	if prefix, ok := strings.CutSuffix(name, "*"); ok {
+		return []byte(prefix)
+	}
+	return append([]byte(name), make([]byte, max(unix.IFNAMSIZ-len(name), 0))...)
+}
+
 // load loads fields one after the other.
 func load(f rules.Family, fs rules.Fields) []expr.Any {
 	var out []expr.Any
 	at := 0
 	for _, fd := range fs.All() {
 		e, n := loadField(f, fd, at)
-		out = append(out, e)
+		out = append(out, e...)
 		at += n
 	}
 	return out
 }
 
-// loadField returns the expression that loads a field into the registers from
+// loadField returns the expressions that load a field into the registers from
 // the at-th on, and how many it takes.
-func loadField(f rules.Family, fd rules.Field, at int) (expr.Any, int) {
+func loadField(f rules.Family, fd rules.Field, at int) ([]expr.Any, int) {
 	reg := register(at)
 	switch fd.Kind {
 	case rules.SourceAddr:
-		return loadAddr(f, true, reg), words(f)
+		return []expr.Any{loadAddr(f, true, reg)}, words(f)
 	case rules.DestAddr:
-		return loadAddr(f, false, reg), words(f)
+		return []expr.Any{loadAddr(f, false, reg)}, words(f)
 	case rules.L4Protocol:
-		return loadL4(at), 1
+		return []expr.Any{loadL4(at)}, 1
 	case rules.DestPort:
-		return &expr.Payload{OperationType: expr.PayloadLoad, DestRegister: reg,
-			Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, 1
-	case rules.Numgen:
-		return &expr.Numgen{Register: reg, Modulus: fd.Mod, Type: unix.NFT_NG_INCREMENTAL, Offset: fd.Offset}, 1
+		return []expr.Any{loadPort(reg, 2)}, 1
+	case rules.Numgen, rules.RandomNumber:
+		typ := uint32(unix.NFT_NG_INCREMENTAL)
+		if fd.Kind == rules.RandomNumber {
+			typ = unix.NFT_NG_RANDOM
+		}
+		return []expr.Any{&expr.Numgen{Register: reg, Modulus: fd.Mod, Type: typ, Offset: fd.Offset}}, 1
+	case rules.ClientHash:
+		return clientHash(f, fd, at), 1
+	case rules.OriginalAddr:
+		key := expr.CtKeyDSTIP
+		if f == rules.IPv6 {
+			key = expr.CtKeyDSTIP6
+		}
+		return []expr.Any{&expr.Ct{Register: reg, Key: key, Direction: expr.CtDirOriginal}}, words(f)
+	case rules.OriginalPort:
+		return []expr.Any{&expr.Ct{Register: reg, Key: expr.CtKeyPROTODST, Direction: expr.CtDirOriginal}}, 1
 	}
 	panic(fmt.Sprintf("kernel: no expression for field kind %d", fd.Kind))
+}
+
+// clientHash hashes the client's address and port, which go into registers behind the
+// key, where nft puts them. The hash is the last field of a key.
+func clientHash(f rules.Family, fd rules.Field, at int) []expr.Any {
+	scratch := at + 5
+	return []expr.Any{
+		loadAddr(f, true, register(scratch)), loadPort(register(scratch+words(f)), 0),
+		&expr.Hash{SourceRegister: register(scratch), DestRegister: register(at), Length: uint32(4*words(f) + 4),
+			Modulus: fd.Mod, Seed: rules.HashSeed, Offset: fd.Offset, Type: expr.HashTypeJenkins},
+	}
+}
+
+// loadPort loads a port from the transport header: the source's is at 0, the
+// destination's at 2.
+func loadPort(reg, offset uint32) *expr.Payload {
+	return &expr.Payload{OperationType: expr.PayloadLoad, DestRegister: reg,
+		Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2}
 }
 
 // loadAddr loads an address from where the IPv4 and IPv6 headers have it.
@@ -158,14 +223,21 @@ func loadAddr(f rules.Family, source bool, reg uint32) *expr.Payload {
 }
 
 // matchPrefix writes what nft writes: a prefix of whole bytes needs no mask.
-func matchPrefix(f rules.Family, s rules.MatchSource) []expr.Any {
-	addr, bits := s.Prefix.Addr().AsSlice(), s.Prefix.Bits()
-	field := loadAddr(f, true, register(0))
+func matchPrefix(f rules.Family, source bool, p netip.Prefix, not bool) []expr.Any {
+	addr, bits := p.Addr().AsSlice(), p.Bits()
+	field := loadAddr(f, source, register(0))
 	if bits > 0 && bits%8 == 0 {
 		field.Len = uint32(bits / 8)
-		return []expr.Any{field, equal(addr[:bits/8], s.Not)}
+		return []expr.Any{field, equal(addr[:bits/8], not)}
 	}
-	return []expr.Any{field, bitwise(mask(s.Prefix), make([]byte, len(addr))), equal(addr, s.Not)}
+	return []expr.Any{field, bitwise(mask(p), make([]byte, len(addr))), equal(addr, not)}
+}
+
+func loopback(f rules.Family) netip.Prefix {
+	if f == rules.IPv6 {
+		return netip.PrefixFrom(netip.IPv6Loopback(), 128)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
 }
 
 // mask returns a prefix's netmask.

@@ -20,7 +20,7 @@ import (
 // wantState compares what was read back with what should be there.
 func wantState(t testing.TB, what string, got, want rules.State) {
 	t.Helper()
-	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(),
+	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(rules.AffinityMap{}, "Keep"),
 		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}))
 	if lines := cmp.Diff(stateText(t, want), stateText(t, got)); lines != "" {
 		diff = lines // easier to read
@@ -85,14 +85,14 @@ func services(f rules.Family, n, endpoints int) []rules.Owned {
 // on up to another.
 func service(f rules.Family, i, from, to int) rules.Owned {
 	sp := rules.ServicePort{
-		Name:     rules.ServicePortName{Namespace: "default", Name: fmt.Sprintf("web-%d", i), Port: "http"},
-		Protocol: rules.TCP, ClusterIP: address(f, 96, i), Port: 80,
+		Name:   rules.ServicePortName{Namespace: "default", Name: fmt.Sprintf("web-%d", i), Port: "http"},
+		Family: f, Protocol: rules.TCP, ClusterIP: address(f, 96, i), Port: 80,
 	}
 	var endpoints []rules.Endpoint
 	for j := from; j < to; j++ {
 		endpoints = append(endpoints, rules.Endpoint{Addr: netip.AddrPortFrom(address(f, 128, 16*i+j), 8080), Ready: true})
 	}
-	return rules.Owned{Owner: rules.Owner{ServicePortName: sp.Name, Family: f}, Objects: rules.Build(sp, endpoints)}
+	return rules.Owned{Owner: rules.Owner{ServicePortName: sp.Name, Family: f}, Objects: rules.Build(sp, endpoints, rules.Config{}.WithDefaults(), rules.Node{})}
 }
 
 // address returns the i-th address of the network 10.NET.0.0 or fd00:NET::.
@@ -106,7 +106,7 @@ func address(f rules.Family, net byte, i int) netip.Addr {
 // desired returns the desired state with some services.
 func desired(services ...rules.Owned) *rules.Desired {
 	d := rules.NewDesired(rules.Config{PodCIDRs: []netip.Prefix{
-		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}})
+		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}}, rules.Node{})
 	d.Update(services)
 	return d
 }

@@ -25,7 +25,7 @@ func TestApplyNothing(t *testing.T) {
 // TestRemove removes the tables of our name and no others.
 func TestRemove(t *testing.T) {
 	h := newHost(t)
-	other := rules.Base(rules.Config{Table: "other"})
+	other := rules.NewDesired(rules.Config{Table: "other"}, rules.Node{}).State()
 	h.load(t, other)
 	for want, families := range [][]rules.Family{nil, {rules.IPv6}, {rules.IPv4, rules.IPv6}} {
 		for _, f := range families {

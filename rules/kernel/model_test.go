@@ -19,7 +19,7 @@ func TestModel(t *testing.T) {
 			t.Parallel()
 			w := rulestest.NewWorld(seed)
 			h := newHost(t)
-			d := desired()
+			d := rules.NewDesired(w.Config(), w.Node())
 			h.load(t, d.State())
 			for i := range 40 {
 				tx := d.Update(w.Step())
@@ -31,8 +31,9 @@ func TestModel(t *testing.T) {
 			}
 			stepwise := h.read(t, rules.DefaultTable)
 			wantState(t, "step by step, compared with at once", stepwise, atOnce(t, w))
-			h.load(t, desired().State())
-			wantState(t, "after all services went", h.read(t, rules.DefaultTable), desired().State())
+			none := rules.NewDesired(w.Config(), w.Node()).State()
+			h.load(t, none)
+			wantState(t, "after all services went", h.read(t, rules.DefaultTable), none)
 		})
 	}
 }
@@ -42,7 +43,7 @@ func TestModel(t *testing.T) {
 func atOnce(t *testing.T, w *rulestest.World) rules.State {
 	t.Helper()
 	h := newHost(t)
-	d := desired()
+	d := rules.NewDesired(w.Config(), w.Node())
 	h.load(t, d.State())
 	h.apply(t, d.Update(w.All()))
 	return h.read(t, rules.DefaultTable)
@@ -56,7 +57,9 @@ func TestModelDiff(t *testing.T) {
 		for range 15 {
 			w.Step()
 		}
-		want := desired(w.All()...).State()
+		d := rules.NewDesired(w.Config(), w.Node())
+		d.Update(w.All())
+		want := d.State()
 		h.load(t, want)
 		got := h.read(t, want.Name)
 		wantState(t, fmt.Sprintf("state %d", seed), got, want)

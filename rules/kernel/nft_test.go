@@ -22,18 +22,59 @@ import (
 // nftStates are states of all shapes that rules makes. They are small: nft's own
 // messages must fit the send buffer of an ordinary user.
 func nftStates() map[string]rules.State {
-	w := rulestest.NewWorld(1)
-	for range 30 {
-		w.Step()
-	}
-	marked := rules.NewDesired(rules.Config{Table: "other", MasqueradeAll: true, MasqueradeMark: 1})
+	marked := rules.NewDesired(rules.Config{Table: "other", MasqueradeAll: true, MasqueradeMark: 1}, rules.Node{})
 	marked.Update(services(rules.IPv6, 3, 2))
 	return map[string]rules.State{
 		"no services":  desired().State(),
-		"statements":   statementState(statementRows()),
+		"statements":   statementState(slices.DeleteFunc(statementRows(), unparsable)),
 		"a few":        desired(append(services(rules.IPv4, 40, 3), services(rules.IPv6, 40, 3)...)...).State(),
-		"random":       desired(w.All()...).State(),
+		"random":       randomState(false),
 		"other config": marked.State(),
+	}
+}
+
+// randomState is the state for some services of all kinds. With session affinity nft
+// 1.0.6 lists it but cannot load it.
+func randomState(affinity bool) rules.State {
+	w := rulestest.NewWorld(1)
+	w.Affinity = affinity
+	for range 30 {
+		w.Step()
+	}
+	d := rules.NewDesired(w.Config(), w.Node())
+	d.Update(w.All())
+	return d.State()
+}
+
+// unparsable says whether nft 1.0.6 lists a statement and cannot load it: ct original
+// proto-dst in a concatenation is a syntax error, and maps from IPv6 addresses to
+// addresses and ports are too large for its own count of registers.
+func unparsable(r statementRow) bool {
+	switch s := r.statement.(type) {
+	case rules.Remember:
+		return true
+	case rules.Dispatch:
+		return slices.ContainsFunc(s.Fields.All(), func(f rules.Field) bool { return f.Kind == rules.OriginalPort })
+	}
+	return false
+}
+
+// TestNftLists has nft list what it cannot load.
+func TestNftLists(t *testing.T) {
+	for name, s := range map[string]rules.State{"statements": statementState(statementRows()), "random": randomState(true)} {
+		h := newHost(t)
+		h.load(t, s)
+		listing := h.nft(t, "", "list", "ruleset")
+		for id := range s.Tables[rules.IPv6].Sets {
+			if !strings.Contains(listing, " "+id.Name()+" {") {
+				t.Errorf("%s: nft lists no %s", name, id.Name())
+			}
+		}
+		for chain := range s.Tables[rules.IPv6].Chains {
+			if !strings.Contains(listing, "chain "+chain+" {") {
+				t.Errorf("%s: nft lists no chain %s", name, chain)
+			}
+		}
 	}
 }
 
@@ -101,23 +142,40 @@ func TestNftAcceptsGoldenFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.nft(t, string(text), "-c")
+			h.nft(t, loadable(string(text)), "-c")
 		})
 	}
+}
+
+// loadable leaves out the rules that nft 1.0.6 prints but cannot parse: those with
+// ct original proto-dst in a concatenation.
+func loadable(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, "ct original proto-dst") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // TestNftTypeof compares the user data that tell nft how to list a map of endpoints
 // with those that nft writes itself.
 func TestNftTypeof(t *testing.T) {
 	for _, f := range rules.Families {
-		h := newHost(t)
-		h.nft(t, fmt.Sprintf("table %s nftproxy { map endpoints-00 { typeof numgen inc mod 1 . numgen inc mod 2 : %s daddr . th dport; }; }", f, f))
-		theirs := h.userdata(t, f, "endpoints-00")
-		h.load(t, desired().State())
-		h.apply(t, transaction(rules.Op{Kind: rules.AddSet, Family: f, Set: rules.SetID{Kind: rules.Endpoints}}))
-		ours := h.userdata(t, f, "endpoints-00")
-		if len(ours) == 0 || !bytes.Equal(ours, theirs) {
-			t.Errorf("%s: our user data\n%x, nft's\n%x", f, ours, theirs)
+		for set, key := range map[rules.SetID]string{
+			{Kind: rules.Endpoints}: "numgen inc mod 1 . numgen inc mod 2",
+			{Kind: rules.Backends}:  f.String() + " daddr . meta l4proto . th dport . numgen inc mod 65536",
+		} {
+			h := newHost(t)
+			h.nft(t, fmt.Sprintf("table %s nftproxy { map %s { typeof %s : %s daddr . th dport; }; }", f, set.Name(), key, f))
+			theirs := h.userdata(t, f, set.Name())
+			h.load(t, desired().State())
+			h.apply(t, transaction(rules.Op{Kind: rules.AddSet, Family: f, Set: set}))
+			ours := h.userdata(t, f, set.Name())
+			if len(ours) == 0 || !bytes.Equal(ours, theirs) {
+				t.Errorf("%s %s: our user data\n%x, nft's\n%x", f, set.Name(), ours, theirs)
+			}
 		}
 	}
 }
@@ -130,7 +188,7 @@ func (h host) userdata(t *testing.T, f rules.Family, set string) []byte {
 		b.str(unix.NFTA_SET_TABLE, rules.DefaultTable)
 		b.str(unix.NFTA_SET_NAME, set)
 	}, func(v []byte) {
-		_, s := parseSet(v)
+		_, _, s := parseSet(v)
 		data = s.userdata
 	})
 	if err != nil {

@@ -3,9 +3,12 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -191,27 +194,62 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 	err := k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
 		func(v []byte) {
-			name, s := parseSet(v)
+			name, size, s := parseSet(v)
 			id, ok := rules.ParseSetID(name)
-			switch {
-			case ok && s.same(schemaOf(f, id.Kind)):
-				t.Sets[id] = map[rules.Key]rules.Value{}
-			case s.flags&unix.NFT_SET_ANONYMOUS == 0: // the kernel deletes those with their rule
+			if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
+				return // the kernel deletes those with their rule
+			}
+			if !ok || !s.same(schemaOf(f, id.Kind)) {
 				t.Foreign = append(t.Foreign, name)
+				return
+			}
+			t.Sets[id] = map[rules.Key]rules.Value{}
+			if id.Kind == rules.Affinity {
+				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
 			}
 		})
 	if err != nil {
 		return err
 	}
 	for id, elements := range t.Sets {
-		if err := k.readElements(f, table, id, elements); err != nil {
+		var ends []netip.Addr
+		err := k.readElements(f, table, id, func(e rules.Element, end bool) bool {
+			if end {
+				ends = append(ends, e.Addr)
+				return false
+			}
+			_, again := elements[e.Key]
+			elements[e.Key] = e.Value
+			return again
+		})
+		if err != nil {
 			return fmt.Errorf("elements of %s: %w", id.Name(), err)
+		}
+		if id.Kind.Interval() {
+			closeRanges(f, elements, ends)
 		}
 	}
 	return nil
 }
 
-func parseSet(v []byte) (name string, s schema) {
+// closeRanges gives each range its last address: the one before the next end, of
+// which there is none behind a range that goes to the last address.
+func closeRanges(f rules.Family, elements map[rules.Key]rules.Value, ends []netip.Addr) {
+	slices.SortFunc(ends, netip.Addr.Compare)
+	last := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	if f == rules.IPv6 {
+		last = netip.AddrFrom16([16]byte(bytes.Repeat([]byte{255}, 16)))
+	}
+	for k := range elements {
+		to := last
+		if i, _ := slices.BinarySearchFunc(ends, k.Addr.Next(), netip.Addr.Compare); i < len(ends) && k.Addr != last {
+			to = ends[i].Prev()
+		}
+		elements[k] = rules.Value{To: netip.AddrPortFrom(to, 0)}
+	}
+}
+
+func parseSet(v []byte) (name string, size uint32, s schema) {
 	eachAttr(v, func(typ uint16, v []byte) {
 		switch typ {
 		case unix.NFTA_SET_NAME:
@@ -228,17 +266,25 @@ func parseSet(v []byte) (name string, s schema) {
 			s.dataLen = be32(v)
 		case unix.NFTA_SET_USERDATA:
 			s.userdata = append([]byte(nil), v...)
+		case unix.NFTA_SET_DESC:
+			eachAttr(v, func(typ uint16, v []byte) {
+				if typ == unix.NFTA_SET_DESC_SIZE {
+					size = be32(v)
+				}
+			})
 		}
 	})
-	return name, s
+	return name, size, s
 }
 
-// readElements returns errChanged when the kernel listed an element twice. It lists
-// a long set in parts and goes on after as many elements as it has listed; where it
-// makes the set's hash table larger or smaller meanwhile, which it does some time
-// after a commit and without a new generation, it leaves as many others out.
-func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, into map[rules.Key]rules.Value) error {
-	listed := 0
+// readElements calls fn for each element; end says that it is the end of a range. fn
+// says whether it had the element before: when the kernel lists an element twice,
+// readElements returns errChanged. It lists a long set
+// in parts and goes on after as many elements as it has listed; where it makes the
+// set's hash table larger or smaller meanwhile, which it does some time after a commit
+// and without a new generation, it leaves as many others out.
+func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e rules.Element, end bool) (again bool)) error {
+	twice := false
 	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
 			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
@@ -250,40 +296,41 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, into
 					return
 				}
 				eachAttr(list, func(_ uint16, v []byte) {
-					if e, ok := parseElement(f, id.Kind, v); ok {
-						into[e.Key] = e.Value
-						listed++
+					if e, end, ok := parseElement(f, id.Kind, v); ok {
+						twice = fn(e, end) || twice
 					}
 				})
 			})
 		})
-	if err == nil && listed != len(into) {
+	if err == nil && twice {
 		return errChanged
 	}
 	return err
 }
 
-func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, ok bool) {
+func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, end, ok bool) {
 	eachAttr(v, func(typ uint16, v []byte) {
 		switch typ {
+		case unix.NFTA_SET_ELEM_FLAGS:
+			end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_KEY:
 			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
 		case unix.NFTA_SET_ELEM_DATA:
 			eachAttr(v, func(typ uint16, v []byte) {
 				if typ == unix.NFTA_DATA_VERDICT {
-					e.Goto = parseVerdict(v)
+					e.Goto = parseVerdict(kind, v)
 				} else {
 					e.To, _ = parseBackend(f, v)
 				}
 			})
 		}
 	})
-	return e, ok
+	return e, end, ok
 }
 
-// parseVerdict returns the chain of a goto, and something that is no chain's name
-// for any other verdict.
-func parseVerdict(v []byte) string {
+// parseVerdict returns the chain of a verdict as it should be in a map of the kind,
+// and something that is no chain's name for any other verdict.
+func parseVerdict(kind rules.SetKind, v []byte) string {
 	var chain string
 	var code uint32
 	eachAttr(v, func(typ uint16, v []byte) {
@@ -294,7 +341,7 @@ func parseVerdict(v []byte) string {
 			chain = text(v)
 		}
 	})
-	if code != goTo {
+	if code != verdictCode(kind) {
 		return fmt.Sprintf("(verdict %d) %s", int32(code), chain)
 	}
 	return chain

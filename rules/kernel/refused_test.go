@@ -74,8 +74,8 @@ func refusedRows() []refusedRow {
 			unix.ENOENT, "to delete element of ip nftproxy service-ips: 10.96.0.77 . tcp . 80: no such file or directory (ENOENT)"},
 		{"replace element that is not there", []rules.Op{elements(rules.ReplaceElements, v4, frontends, toChain(known, "no-endpoints"), toChain(unknown, "no-endpoints"))},
 			unix.ENOENT, "to replace element of ip nftproxy service-ips: 10.96.0.77 . tcp . 80 : goto no-endpoints: no such file or directory (ENOENT)"},
-		{"two chains that exist", []rules.Op{chain(rules.AddChain, "services"), chain(rules.AddChain, "no-endpoints")},
-			unix.EEXIST, "to add chain services of table ip nftproxy; to add chain no-endpoints of table ip nftproxy: file exists (EEXIST)"},
+		{"two chains that exist", []rules.Op{chain(rules.AddChain, "no-endpoints"), chain(rules.AddChain, "services")},
+			unix.EEXIST, "to add chain no-endpoints of table ip nftproxy; to add chain services of table ip nftproxy: file exists (EEXIST)"},
 		{"several kinds", []rules.Op{
 			{Kind: rules.AddSet, Set: singleSet}, {Kind: rules.AddSet, Set: frontends}, chain(rules.AddChain, "services"), chain(rules.ReplaceChain, "theirs"),
 			elements(rules.DeleteElements, v4, clusterIPs, rules.Element{Key: rules.Key{Addr: unknown.Addr}})},

@@ -22,13 +22,16 @@ const (
 	typeBits        = 6
 )
 
-// goTo is the verdict code NFT_GOTO.
-const goTo = 0xfffffffc
+// The verdict codes NFT_JUMP and NFT_GOTO.
+const (
+	jumpTo = 0xfffffffd
+	goTo   = 0xfffffffc
+)
 
 // schema is a set's declaration as the kernel keeps it.
 type schema struct {
 	keyType, keyLen   uint32
-	dataType, dataLen uint32
+	dataType, dataLen uint32 // dataLen is 0 for a set
 	flags             uint32
 	userdata          []byte
 }
@@ -46,67 +49,84 @@ func schemaOf(f rules.Family, k rules.SetKind) schema {
 	if f == rules.IPv6 {
 		addr, addrLen = typeIPv6, 16
 	}
-	frontend, frontendLen := concat(addr, typeInetProto, typeInetService), addrLen+8
-	backend, backendLen := concat(addr, typeInetService), addrLen+4
+	s := schema{keyType: addr, keyLen: addrLen}
 	switch k {
 	case rules.Protocols:
-		return schema{keyType: typeInetProto, keyLen: 1}
+		s = schema{keyType: typeInetProto, keyLen: 1}
 	case rules.Endpoints:
-		return schema{keyType: concat(typeInteger, typeInteger), keyLen: 8,
-			dataType: backend, dataLen: backendLen, flags: unix.NFT_SET_MAP, userdata: endpointsTypeof(f)}
+		s = schema{keyType: concat(typeInteger, typeInteger), keyLen: 8, userdata: endpointsTypeof(f)}
+	case rules.Backends:
+		s = schema{keyType: concat(addr, typeInetProto, typeInetService, typeInteger), keyLen: addrLen + 12, userdata: backendsTypeof(f)}
 	case rules.Hairpin:
-		return schema{keyType: concat(addr, addr), keyLen: 2 * addrLen}
-	case rules.Single:
-		return schema{keyType: frontend, keyLen: frontendLen, dataType: backend, dataLen: backendLen, flags: unix.NFT_SET_MAP}
-	case rules.ServiceIPs:
-		return schema{keyType: frontend, keyLen: frontendLen, dataType: unix.NFT_DATA_VERDICT, dataLen: 16, flags: unix.NFT_SET_MAP}
-	default:
-		return schema{keyType: addr, keyLen: addrLen}
+		s = schema{keyType: concat(addr, addr), keyLen: 2 * addrLen}
+	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
+		s = schema{keyType: concat(addr, typeInetProto, typeInetService), keyLen: addrLen + 8}
+	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
+		s = schema{keyType: concat(typeInetProto, typeInetService), keyLen: 8}
+	case rules.Sources, rules.ServiceCIDRs:
+		s.flags = unix.NFT_SET_INTERVAL
+	case rules.Affinity:
+		s.flags = unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
 	}
+	switch {
+	case k.Verdict() != "":
+		s.dataType, s.dataLen = unix.NFT_DATA_VERDICT, 16
+	case toEndpoints(k):
+		s.dataType, s.dataLen = concat(addr, typeInetService), addrLen+4
+	}
+	if s.dataLen > 0 {
+		s.flags |= unix.NFT_SET_MAP
+	}
+	return s
 }
 
-func (s schema) isMap() bool { return s.flags&unix.NFT_SET_MAP != 0 }
+// toEndpoints says whether maps of a kind lead to endpoints.
+func toEndpoints(k rules.SetKind) bool {
+	switch k {
+	case rules.Endpoints, rules.Backends, rules.Single, rules.SingleNodePorts, rules.Affinity:
+		return true
+	}
+	return false
+}
 
 // same says whether a set that the kernel holds can hold our elements.
 func (s schema) same(o schema) bool {
 	return s.keyType == o.keyType && s.keyLen == o.keyLen && s.flags == o.flags &&
-		(!s.isMap() || s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen))
+		s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen)
 }
 
-func (b *builder) newSet(f rules.Family, table string, id rules.SetID, seq uint32) {
-	s := schemaOf(f, id.Kind)
-	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(f), seq)
+func (b *builder) newSet(op *rules.Op, table string, seq uint32) {
+	s := schemaOf(op.Family, op.Set.Kind)
+	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(op.Family), seq)
 	b.str(unix.NFTA_SET_TABLE, table)
-	b.str(unix.NFTA_SET_NAME, id.Name())
+	b.str(unix.NFTA_SET_NAME, op.Set.Name())
 	b.u32(unix.NFTA_SET_FLAGS, s.flags)
 	b.u32(unix.NFTA_SET_KEY_TYPE, s.keyType)
 	b.u32(unix.NFTA_SET_KEY_LEN, s.keyLen)
-	if s.isMap() {
+	if s.dataLen > 0 {
 		b.u32(unix.NFTA_SET_DATA_TYPE, s.dataType)
 		b.u32(unix.NFTA_SET_DATA_LEN, s.dataLen)
 	}
 	b.u32(unix.NFTA_SET_ID, seq) // any number that no other set of the batch has
+	if op.Size > 0 {
+		at := b.nest(unix.NFTA_SET_DESC)
+		b.u32(unix.NFTA_SET_DESC_SIZE, op.Size)
+		b.close(at)
+	}
 	if s.userdata != nil {
 		b.bytes(unix.NFTA_SET_USERDATA, s.userdata)
 	}
 	b.end()
 }
 
-// element writes one element of a list. Deletions carry the key only.
-func (b *builder) element(f rules.Family, k rules.SetKind, e *rules.Element, keyOnly bool) {
+// element writes one element of a list: two for a range. Deletions carry the key only.
+func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
 	at := b.nest(unix.NFTA_LIST_ELEM)
-	key := b.nest(unix.NFTA_SET_ELEM_KEY)
-	v := b.open(unix.NFTA_DATA_VALUE)
-	b.buf = appendKey(b.buf, k, &e.Key)
-	b.close(v)
-	b.close(key)
-	if !keyOnly && schemaOf(f, k).isMap() {
+	b.elementKey(k, &e.Key)
+	if !keyOnly && (k.Verdict() != "" || toEndpoints(k)) {
 		data := b.nest(unix.NFTA_SET_ELEM_DATA)
-		if k == rules.ServiceIPs {
-			v := b.nest(unix.NFTA_DATA_VERDICT)
-			b.u32(unix.NFTA_VERDICT_CODE, goTo)
-			b.str(unix.NFTA_VERDICT_CHAIN, e.Goto)
-			b.close(v)
+		if k.Verdict() != "" {
+			b.verdict(k, e.Goto)
 		} else {
 			v := b.open(unix.NFTA_DATA_VALUE)
 			b.buf = appendBackend(b.buf, e.To)
@@ -115,6 +135,43 @@ func (b *builder) element(f rules.Family, k rules.SetKind, e *rules.Element, key
 		b.close(data)
 	}
 	b.close(at)
+	if k.Interval() {
+		b.rangeEnd(k, e.To.Addr().Next())
+	}
+}
+
+// rangeEnd writes the first address behind a range; a range that goes to the last
+// address has none.
+func (b *builder) rangeEnd(k rules.SetKind, end netip.Addr) {
+	if !end.IsValid() {
+		return
+	}
+	at := b.nest(unix.NFTA_LIST_ELEM)
+	b.elementKey(k, &rules.Key{Addr: end})
+	b.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+	b.close(at)
+}
+
+func (b *builder) elementKey(k rules.SetKind, key *rules.Key) {
+	at := b.nest(unix.NFTA_SET_ELEM_KEY)
+	v := b.open(unix.NFTA_DATA_VALUE)
+	b.buf = appendKey(b.buf, k, key)
+	b.close(v)
+	b.close(at)
+}
+
+func (b *builder) verdict(k rules.SetKind, chain string) {
+	v := b.nest(unix.NFTA_DATA_VERDICT)
+	b.u32(unix.NFTA_VERDICT_CODE, verdictCode(k))
+	b.str(unix.NFTA_VERDICT_CHAIN, chain)
+	b.close(v)
+}
+
+func verdictCode(k rules.SetKind) uint32 {
+	if k.Verdict() == "jump" {
+		return jumpTo
+	}
+	return goTo
 }
 
 // appendKey writes a key as it stands in registers: each part padded to 32 bits.
@@ -126,12 +183,20 @@ func appendKey(dst []byte, kind rules.SetKind, k *rules.Key) []byte {
 		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(dst, k.ID), k.Index)
 	case rules.Hairpin:
 		return appendAddr(appendAddr(dst, k.Addr), k.Addr)
-	case rules.ClusterIPs:
-		return appendAddr(dst, k.Addr)
+	case rules.Backends:
+		return binary.NativeEndian.AppendUint32(appendPort(appendAddr(dst, k.Addr), k), k.Index)
+	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
+		return appendPort(appendAddr(dst, k.Addr), k)
+	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
+		return appendPort(dst, k)
 	default:
-		dst = append(appendAddr(dst, k.Addr), byte(k.Protocol), 0, 0, 0)
-		return append(binary.BigEndian.AppendUint16(dst, k.Port), 0, 0)
+		return appendAddr(dst, k.Addr)
 	}
+}
+
+func appendPort(dst []byte, k *rules.Key) []byte {
+	dst = append(dst, byte(k.Protocol), 0, 0, 0)
+	return append(binary.BigEndian.AppendUint16(dst, k.Port), 0, 0)
 }
 
 func appendAddr(dst []byte, a netip.Addr) []byte {
@@ -159,11 +224,17 @@ func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
 		k.Protocol = rules.Protocol(b[0])
 	case rules.Endpoints:
 		k.ID, k.Index = binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])
-	case rules.Hairpin, rules.ClusterIPs:
-		k.Addr, _ = cutAddr(f, b)
-	default:
+	case rules.Backends:
 		k.Addr, b = cutAddr(f, b)
 		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
+		k.Index = binary.NativeEndian.Uint32(b[8:])
+	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
+		k.Addr, b = cutAddr(f, b)
+		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
+	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
+		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
+	default:
+		k.Addr, _ = cutAddr(f, b)
 	}
 	return k, true
 }

@@ -38,6 +38,14 @@ func statementRows() []statementRow {
 	source, dest := rules.Field{Kind: rules.SourceAddr}, rules.Field{Kind: rules.DestAddr}
 	l4, port := rules.Field{Kind: rules.L4Protocol}, rules.Field{Kind: rules.DestPort}
 	shard := rules.SetID{Kind: rules.Endpoints, Shard: 0x2f}
+	sources := rules.SetID{Kind: rules.Sources, Of: "/default/web"}
+	affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
+	backends := rules.SetID{Kind: rules.Backends}
+	original, originalPort := rules.Field{Kind: rules.OriginalAddr}, rules.Field{Kind: rules.OriginalPort}
+	backend := func(k rules.FieldKind) rules.Fields {
+		return rules.NewFields(dest, l4, port, rules.Field{Kind: k, Mod: 3})
+	}
+	hashed := rules.NewFields(rules.Field{Kind: rules.Numgen, Mod: 1, Offset: 5}, rules.Field{Kind: rules.ClientHash, Mod: 3, Offset: 7})
 	prefix := netip.MustParsePrefix
 	longest := longestChain()
 	return []statementRow{
@@ -52,6 +60,17 @@ func statementRows() []statementRow {
 		{both, pre, rules.MatchSet{Fields: rules.NewFields(l4), Set: rules.SetID{Kind: rules.Protocols}}, "meta l4proto @protocols", ""},
 		{both, pre, rules.MatchSet{Fields: rules.NewFields(dest), Set: rules.SetID{Kind: rules.ClusterIPs}}, "IP daddr @cluster-ips", ""},
 		{both, post, rules.MatchSet{Fields: rules.NewFields(source, dest), Set: rules.SetID{Kind: rules.Hairpin}}, "IP saddr . IP daddr @hairpin", ""},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(source), Set: sources, Not: true}, "IP saddr != @sources/default/web", ""},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(l4, port), Set: rules.SetID{Kind: rules.MasqueradeNodePorts}},
+			"meta l4proto . th dport @masquerade-nodeports", ""},
+		{both, pre, rules.MatchInterface{Name: "cni0"}, `iifname "cni0"`, ""},
+		{both, pre, rules.MatchInterface{Name: "a23456789012345", Not: true}, `iifname != "a23456789012345"`, ""},
+		{both, pre, rules.MatchInterface{Name: "veth*"}, `iifname "veth*"`, ""},
+		{both, rules.HookOutput, rules.MatchInterface{Name: "veth*", Not: true}, `iifname != "veth*"`, ""},
+		{both, pre, rules.MatchLocalSource{}, "fib saddr type local", ""},
+		{both, post, rules.MatchLocalSource{}, "fib saddr type local", ""},
+		{v4, pre, rules.MatchLocalDest{}, "ip daddr != 127.0.0.0/8 fib daddr type local", ""},
+		{v6, rules.HookOutput, rules.MatchLocalDest{}, "ip6 daddr != ::1 fib daddr type local", ""},
 		{both, post, rules.MatchDNAT{}, "ct status dnat", ""},
 		{both, post, rules.MatchMarkUnset{Bits: 0x4000}, "meta mark & 0x00004000 == 0x00000000", ""},
 		{both, post, rules.MatchMarkUnset{Bits: 1 << 31}, "meta mark & 0x80000000 == 0x00000000", "meta mark 0x00000000/1"},
@@ -70,11 +89,32 @@ func statementRows() []statementRow {
 			"meta l4proto tcp dnat ip6 to numgen inc mod 1 offset 4294967295 . numgen inc mod 65536 offset 4294901760 map @endpoints-2f", ""},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: numgens(0, 7, 0), Map: shard},
 			"meta l4proto tcp dnat ip to numgen inc mod 1 . numgen inc mod 7 map @endpoints-2f", ""},
+		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.RandomNumber), Map: backends},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @backends", ""},
+		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.RandomNumber), Map: backends},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 3 map @backends", ""},
+		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.ClientHash), Map: backends},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . jhash ip saddr . th sport mod 3 seed 0x6e667470 map @backends", ""},
+		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.ClientHash), Map: backends},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 map @backends", ""},
+		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: hashed, Map: shard},
+			"meta l4proto tcp dnat ip6 to numgen inc mod 1 offset 5 . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 offset 7 map @endpoints-2f",
+			"dnat ip6 to numgen inc mod 1 offset 5 . jhash ip6 saddr . tcp sport mod 3 seed 0x6e667470 offset 7 map @endpoints-2f"},
+		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: rules.NewFields(source), Map: affinity},
+			"meta l4proto tcp dnat ip to ip saddr map @affinity/default/web", ""},
+		{both, post, rules.Dispatch{Fields: rules.NewFields(original, l4, originalPort), Map: rules.SetID{Kind: rules.Sticky}},
+			"ct original IP daddr . meta l4proto . ct original proto-dst vmap @sticky", ""},
+		{both, rules.HookInput, rules.Dispatch{Fields: rules.NewFields(l4, originalPort), Map: rules.SetID{Kind: rules.StickyNodePorts}},
+			"meta l4proto . ct original proto-dst vmap @sticky-nodeports", ""},
+		{both, post, rules.Remember{Set: affinity, Seconds: 10800}, "update @affinity/default/web { IP saddr timeout 3h : IP daddr . th dport }", ""},
+		{both, post, rules.Remember{Set: affinity, Seconds: 90061}, "update @affinity/default/web { IP saddr timeout 1d1h1m1s : IP daddr . th dport }", ""},
 		{both, pre, rules.Jump{Chain: "services"}, "jump services", ""},
+		{both, pre, rules.Goto{Chain: "services"}, "goto services", ""},
 		{both, pre, rules.Jump{Chain: longest}, "jump " + longest, ""},
 		{both, post, rules.Return{}, "return", ""},
 		{both, pre, rules.Reject{}, "reject", ""},
 		{both, pre, rules.Reset{}, "meta l4proto tcp reject with tcp reset", "reject with tcp reset"},
+		{both, pre, rules.Drop{}, "drop", ""},
 		{both, post, rules.Masquerade{}, "masquerade fully-random", ""},
 	}
 }
@@ -86,7 +126,7 @@ func numgens(id, mod, offset uint32) rules.Fields {
 
 // longestChain has the longest names that Kubernetes allows.
 func longestChain() string {
-	return rules.ChainName(rules.ServicePortName{Namespace: strings.Repeat("n", 63), Name: strings.Repeat("s", 63), Port: strings.Repeat("p", 15)})
+	return "remember-external/" + strings.Repeat("n", 63) + "/" + strings.Repeat("s", 63) + "/" + strings.Repeat("p", 15)
 }
 
 // rule is a rule with the statement. nft wants protocols before it translates ports
@@ -95,7 +135,7 @@ func (r statementRow) rule() rules.Rule {
 	tcp := rules.MatchProtocol{Protocol: rules.TCP}
 	switch s := r.statement.(type) {
 	case rules.DNAT:
-		if s.Map.Kind == rules.Single {
+		if s.Map.Kind == rules.Single || s.Map.Kind == rules.Backends {
 			known := rules.MatchSet{Fields: rules.NewFields(rules.Field{Kind: rules.L4Protocol}), Set: rules.SetID{Kind: rules.Protocols}}
 			return rules.Rule{known, s}
 		}
@@ -110,10 +150,15 @@ func (r statementRow) rule() rules.Rule {
 func statementState(rows []statementRow) rules.State {
 	s := rules.State{Name: "statements", Tables: [2]*rules.Table{rules.NewTable(), rules.NewTable()}}
 	for _, t := range s.Tables {
-		for _, k := range []rules.SetKind{rules.Protocols, rules.Hairpin, rules.Single, rules.ServiceIPs, rules.ClusterIPs} {
+		for _, k := range []rules.SetKind{rules.Protocols, rules.Hairpin, rules.Single, rules.ServiceIPs, rules.ClusterIPs,
+			rules.MasqueradeNodePorts, rules.Sticky, rules.StickyNodePorts, rules.Backends} {
 			t.Sets[rules.SetID{Kind: k}] = nil
 		}
 		t.Sets[rules.SetID{Kind: rules.Endpoints, Shard: 0x2f}] = nil
+		t.Sets[rules.SetID{Kind: rules.Sources, Of: "/default/web"}] = nil
+		affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
+		t.Sets[affinity] = nil
+		t.Affinity[affinity] = rules.AffinityMap{Set: affinity, Size: 100}
 		for _, name := range []string{"services", longestChain()} {
 			t.Chains[name] = rules.Chain{Name: name}
 		}
@@ -236,7 +281,10 @@ func declared(t *testing.T, file string) (statements map[string]bool, fields map
 				statements[d.Recv.List[0].Type.(*ast.Ident).Name] = true
 			}
 		case *ast.GenDecl:
-			if d.Tok == token.CONST && d.Specs[0].(*ast.ValueSpec).Type.(*ast.Ident).Name == "FieldKind" {
+			if d.Tok != token.CONST {
+				continue
+			}
+			if typ, ok := d.Specs[0].(*ast.ValueSpec).Type.(*ast.Ident); ok && typ.Name == "FieldKind" {
 				for i, s := range d.Specs {
 					fields[i+1] = s.(*ast.ValueSpec).Names[0].Name
 				}

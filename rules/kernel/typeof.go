@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -15,6 +16,7 @@ import (
 // nft's expressions and protocol descriptions (its expression.h and proto.h).
 const (
 	udataExprPayload = 7
+	udataExprMeta    = 9
 	udataExprConcat  = 13
 	udataExprNumgen  = 23
 
@@ -31,19 +33,36 @@ const (
 // endpointsTypeof returns the user data of
 // `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
 func endpointsTypeof(f rules.Family) []byte {
-	daddr := payloadUdata(udataProtoIP, udataIPDaddr)
-	if f == rules.IPv6 {
-		daddr = payloadUdata(udataProtoIP6, udataIP6Daddr)
-	}
-	key := concatUdata(numgenUdata(1), numgenUdata(2))
-	data := concatUdata(daddr, payloadUdata(udataProtoTH, udataTHDport))
+	return typeofUdata(concatUdata(numgenUdata(1), numgenUdata(2)), backendUdata(f))
+}
 
+// backendsTypeof returns the user data of
+// `typeof ip daddr . meta l4proto . th dport . numgen inc mod 65536 : ip daddr . th dport`.
+func backendsTypeof(f rules.Family) []byte {
+	key := concatUdata(daddrUdata(f), metaUdata(unix.NFT_META_L4PROTO), payloadUdata(udataProtoTH, udataTHDport), numgenUdata(65536))
+	return typeofUdata(key, backendUdata(f))
+}
+
+func backendUdata(f rules.Family) []byte {
+	return concatUdata(daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport))
+}
+
+func daddrUdata(f rules.Family) []byte {
+	if f == rules.IPv6 {
+		return payloadUdata(udataProtoIP6, udataIP6Daddr)
+	}
+	return payloadUdata(udataProtoIP, udataIPDaddr)
+}
+
+func typeofUdata(key, data []byte) []byte {
 	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
 	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
 	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, key)
 	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, data)
 	return udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATA_INTERVAL), 0)
 }
+
+func metaUdata(key uint32) []byte { return exprUdata(udataExprMeta, udata32(nil, 0, key)) }
 
 func udata32(u []byte, typ uint8, v uint32) []byte {
 	return userdata.Append(u, userdata.Type(typ), binary.NativeEndian.AppendUint32(nil, v))

@@ -100,7 +100,7 @@ func TestWatchSleeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := host{open(t, h.ns), h.ns}
-	other.load(t, rules.Base(rules.Config{Table: rules.DefaultTable + "2"}))
+	other.load(t, rules.NewDesired(rules.Config{Table: rules.DefaultTable + "2"}, rules.Node{}).State())
 	if _, err := other.Remove(rules.DefaultTable + "2"); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestWatchLosesEvents(t *testing.T) {
 	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
 		t.Fatal(err)
 	}
-	d := rules.NewDesired(rules.Config{Table: "other"})
+	d := rules.NewDesired(rules.Config{Table: "other"}, rules.Node{})
 	h.load(t, d.State())
 	h.apply(t, d.Update(services(rules.IPv4, 500, 3)))
 	w.done.Go(w.run) // only now does it begin to read

@@ -15,6 +15,9 @@ import (
 // World is a set of service ports with endpoints that changes at random. The same
 // seed gives the same changes.
 type World struct {
+	// Affinity makes some services sticky. Default: true.
+	Affinity bool
+
 	rand     *rand.Rand
 	services map[rules.Owner]worldService
 }
@@ -26,7 +29,7 @@ type worldService struct {
 
 // NewWorld returns a world without services.
 func NewWorld(seed uint64) *World {
-	return &World{rand: rand.New(rand.NewPCG(seed, 0)), services: map[rules.Owner]worldService{}}
+	return &World{Affinity: true, rand: rand.New(rand.NewPCG(seed, 0)), services: map[rules.Owner]worldService{}}
 }
 
 // Step changes some service ports and returns what they are to have then.
@@ -51,7 +54,7 @@ func (w *World) All() []rules.Owned {
 
 func (w *World) owned(o rules.Owner) rules.Owned {
 	s := w.services[o]
-	return rules.Owned{Owner: o, Objects: rules.Build(s.port, s.endpoints)}
+	return rules.Owned{Owner: o, Objects: rules.Build(s.port, s.endpoints, w.Config(), w.Node())}
 }
 
 // owner picks one of a few, so that the same ones change again and again.
@@ -78,18 +81,64 @@ func (w *World) change(o rules.Owner) {
 	w.services[o] = s
 }
 
-// servicePort gives all ports of a service one ClusterIP, and each owner a
-// frontend that no other has.
+// Config returns what holds for all services of the world.
+func (w *World) Config() rules.Config {
+	return rules.Config{
+		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd01::/64")},
+		AffinitySize: 1000,
+	}.WithDefaults()
+}
+
+// Node returns the node on which all objects are built.
+func (w *World) Node() rules.Node {
+	return rules.Node{
+		Name: "node", Zone: "a",
+		IPs:          [2]netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00::2")},
+		NodePortIPs:  []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00::2")},
+		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")},
+	}
+}
+
+// servicePort gives all ports of a service the same addresses, and each owner
+// frontends that no other has.
 func (w *World) servicePort(o rules.Owner) rules.ServicePort {
-	n := o.Name[len(o.Name)-1]
-	ip := netip.AddrFrom4([4]byte{10, 96, 0, n})
-	if o.Family == rules.IPv6 {
-		ip = netip.AddrFrom16([16]byte{0xfd, 0, 15: n})
+	n := o.Name[len(o.Name)-1] - '0'
+	sp := rules.ServicePort{
+		Name: o.ServicePortName, Family: o.Family, ClusterIP: worldAddr(o.Family, 96, n),
+		Port:          80 + uint16(len(o.Port)),
+		Protocol:      []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP}[w.rand.IntN(3)],
+		InternalLocal: w.chance(4), ExternalLocal: w.chance(2),
+		Scheduler: []rules.Scheduler{rules.RoundRobin, rules.RoundRobin, rules.Random, rules.SourceHash}[w.rand.IntN(4)],
 	}
-	return rules.ServicePort{
-		Name: o.ServicePortName, ClusterIP: ip, Port: 80 + uint16(len(o.Port)),
-		Protocol: []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP}[w.rand.IntN(3)],
+	if w.chance(2) {
+		sp.NodePort = 30000 + uint16(n)*10 + uint16(len(o.Port))
 	}
+	if w.chance(3) {
+		sp.ExternalIPs = []netip.Addr{worldAddr(o.Family, 97, n)}
+	}
+	if w.chance(2) {
+		sp.LoadBalancerIPs = []netip.Addr{worldAddr(o.Family, 98, n), worldAddr(o.Family, 99, n)}
+	}
+	if w.chance(2) {
+		for range 1 + w.rand.IntN(3) {
+			p, _ := worldAddr(o.Family, 172, byte(w.rand.IntN(8))).Prefix(8 + w.rand.IntN(24))
+			sp.SourceRanges = append(sp.SourceRanges, p)
+		}
+	}
+	if w.chance(3) && w.Affinity {
+		sp.Affinity = uint32(1 + w.rand.IntN(10800))
+	}
+	return sp
+}
+
+// chance is true once in n times.
+func (w *World) chance(n int) bool { return w.rand.IntN(n) == 0 }
+
+func worldAddr(f rules.Family, net, n byte) netip.Addr {
+	if f == rules.IPv6 {
+		return netip.AddrFrom16([16]byte{0xfd, net, 15: n + 1})
+	}
+	return netip.AddrFrom4([4]byte{10, net, 0, n + 1})
 }
 
 func (w *World) endpoints(f rules.Family) []rules.Endpoint {
@@ -103,7 +152,10 @@ func (w *World) endpoints(f rules.Family) []rules.Endpoint {
 		out[i] = rules.Endpoint{
 			Addr:  netip.AddrPortFrom(ip, 8080+uint16(w.rand.IntN(2))),
 			Ready: w.rand.IntN(4) != 0, Serving: w.rand.IntN(2) == 0, Terminating: w.rand.IntN(2) == 0,
-			Local: w.rand.IntN(2) == 0,
+			Local: w.chance(2),
+		}
+		if w.chance(2) {
+			out[i].ZoneHints = []string{[]string{"a", "b"}[w.rand.IntN(2)]}
 		}
 	}
 	return out

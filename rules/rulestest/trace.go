@@ -4,7 +4,10 @@ package rulestest
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -13,23 +16,30 @@ import (
 type Packet struct {
 	Protocol rules.Protocol
 	Src, Dst netip.AddrPort
+	// Interface is where it comes in; empty for one from the node itself.
+	Interface string
 }
 
 // Fate is what becomes of a packet.
 type Fate struct {
 	// To is where it goes: its destination, unless it was translated.
 	To netip.AddrPort
-	// Rejected says that the sender is told at once that nobody is there.
-	Rejected bool
+	// Rejected says that the sender is told at once that nobody is there, Dropped
+	// that it hears nothing.
+	Rejected, Dropped bool
 	// Masqueraded says that it goes out with the node's address.
 	Masqueraded bool
 }
 
 // Tracer sends packets through a state. It counts round robin as the kernel does:
-// for each rule.
+// for each rule. It writes what clients are to be remembered with into the state.
 type Tracer struct {
-	State    rules.State
+	State rules.State
+	// Local lists the node's own addresses.
+	Local []netip.Addr
+
 	counters map[string]uint32
+	random   uint32
 }
 
 // Trace sends a packet through the hooks prerouting (or output, for one from the
@@ -45,12 +55,18 @@ func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
 		hook = rules.HookOutput
 	}
 	w := &walk{tracer: t, family: f, table: table, packet: p, fate: Fate{To: p.Dst}}
-	if err := w.hook(hook); err != nil || w.fate.Rejected {
+	if err := w.hook(hook); err != nil || w.fate.Rejected || w.fate.Dropped {
 		return w.fate, err
 	}
+	w.original = p.Dst
 	w.packet.Dst = w.fate.To
 	w.stopped = false
-	return w.fate, w.hook(rules.HookPostrouting)
+	last := rules.HookPostrouting
+	if w.local(w.packet.Dst.Addr()) {
+		last = rules.HookInput
+	}
+	err := w.hook(last)
+	return w.fate, err
 }
 
 // walk is one packet on its way.
@@ -59,8 +75,10 @@ type walk struct {
 	family rules.Family
 	table  *rules.Table
 	packet Packet
-	mark   uint32
-	fate   Fate
+	// original is where it went before translation.
+	original netip.AddrPort
+	mark     uint32
+	fate     Fate
 
 	stopped    bool // a verdict ended the hook
 	translated bool // the destination was
@@ -99,8 +117,15 @@ func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
 			matched = w.packet.Protocol == s.Protocol
 		case rules.MatchSource:
 			matched = s.Prefix.Contains(w.packet.Src.Addr()) != s.Not
+		case rules.MatchInterface:
+			matched = interfaceMatches(s.Name, w.packet.Interface) != s.Not
+		case rules.MatchLocalSource:
+			matched = w.local(w.packet.Src.Addr())
+		case rules.MatchLocalDest:
+			matched = w.local(w.packet.Dst.Addr()) && !w.packet.Dst.Addr().IsLoopback()
 		case rules.MatchSet:
 			matched, err = w.matchSet(s)
+			matched = matched != s.Not
 		case rules.MatchDNAT:
 			matched = w.translated
 		case rules.MatchMarkUnset:
@@ -110,15 +135,24 @@ func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
 		case rules.FlipMark:
 			w.mark ^= s.Bits
 		case rules.Dispatch:
-			return w.dispatch(id, s)
+			matched, err = w.dispatch(id, s)
+			if matched && s.Map.Kind.Verdict() == "goto" {
+				return true, err
+			}
 		case rules.DNAT:
 			matched, err = w.dnat(id, s)
+		case rules.Remember:
+			w.table.Sets[s.Set][rules.Key{Addr: w.packet.Src.Addr()}] = rules.Value{To: w.packet.Dst}
 		case rules.Jump:
 			return false, w.chain(s.Chain)
+		case rules.Goto:
+			return true, w.chain(s.Chain)
 		case rules.Return:
 			return true, nil
 		case rules.Reject, rules.Reset:
 			w.fate.Rejected, w.stopped = true, true
+		case rules.Drop:
+			w.fate.Dropped, w.stopped = true, true
 		case rules.Masquerade:
 			w.fate.Masqueraded, w.stopped = true, true
 		default:
@@ -140,10 +174,27 @@ func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
 	case rules.Hairpin:
 		_, ok = set[rules.Key{Addr: w.packet.Src.Addr()}]
 		return ok && w.packet.Src.Addr() == w.packet.Dst.Addr(), nil
+	case rules.Sources, rules.ServiceCIDRs:
+		a := w.key("", s.Fields).Addr
+		for k, v := range set {
+			if k.Addr.Compare(a) <= 0 && a.Compare(v.To.Addr()) <= 0 {
+				return true, nil
+			}
+		}
+		return false, nil
 	default:
 		_, ok = set[w.key("", s.Fields)]
 		return ok, nil
 	}
+}
+
+func (w *walk) local(a netip.Addr) bool { return slices.Contains(w.tracer.Local, a) || a.IsLoopback() }
+
+func interfaceMatches(pattern, name string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(name, prefix)
+	}
+	return pattern == name
 }
 
 func (w *walk) dispatch(id string, s rules.Dispatch) (bool, error) {
@@ -155,8 +206,7 @@ func (w *walk) dispatch(id string, s rules.Dispatch) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	err := w.chain(v.Goto)
-	return true, err // goto does not come back
+	return true, w.chain(v.Goto)
 }
 
 func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
@@ -184,8 +234,12 @@ func (w *walk) key(id string, fields rules.Fields) rules.Key {
 			k.Protocol = w.packet.Protocol
 		case rules.DestPort:
 			k.Port = w.packet.Dst.Port()
-		case rules.Numgen:
-			n := f.Offset + w.count(fmt.Sprintf("%s %d", id, i), f.Mod)
+		case rules.OriginalAddr:
+			k.Addr = w.original.Addr()
+		case rules.OriginalPort:
+			k.Port = w.original.Port()
+		default:
+			n := f.Offset + w.choose(fmt.Sprintf("%s %d", id, i), f)
 			if i == 0 {
 				k.ID = n
 			} else {
@@ -194,6 +248,20 @@ func (w *walk) key(id string, fields rules.Fields) rules.Key {
 		}
 	}
 	return k
+}
+
+// choose returns the number below f.Mod that a field chooses.
+func (w *walk) choose(id string, f rules.Field) uint32 {
+	switch f.Kind {
+	case rules.RandomNumber: // as good as any other
+		w.tracer.random = w.tracer.random*1664525 + 1013904223
+		return w.tracer.random >> 8 % f.Mod
+	case rules.ClientHash:
+		h := fnv.New32a()
+		fmt.Fprint(h, w.packet.Src)
+		return h.Sum32() % f.Mod
+	}
+	return w.count(id, f.Mod)
 }
 
 // count returns the next number of a counter, from 0 on.

@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -19,6 +18,7 @@ import (
 type dumpOptions struct {
 	source sourceOptions
 	rules  rulesOptions
+	node   nodeOptions
 	kernel bool
 }
 
@@ -39,18 +39,19 @@ cluster it needs no privileges.`,
 	}
 	o.source.add(cmd.Flags())
 	o.rules.add(cmd.Flags())
+	o.node.add(cmd.Flags())
 	cmd.Flags().BoolVar(&o.kernel, "kernel", false, "print what this node's kernel holds")
 	return cmd
 }
 
 func (o *dumpOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	config, err := o.rules.config()
-	if err = errors.Join(o.source.validate(), err); err != nil {
+	config, err := proxierConfig(&o.source, &o.rules, &o.node)
+	if err != nil {
 		return err
 	}
 	var state rules.State
 	if o.kernel {
-		state, err = readKernel(config.Table)
+		state, err = readKernel(config.Rules.Table)
 	} else {
 		state, err = o.desired(ctx, config, stderr)
 	}
@@ -75,19 +76,16 @@ func readKernel(table string) (rules.State, error) {
 
 // desired runs a proxier on a kernel in memory until it has programmed the
 // source's first lists: the same code that programs a node.
-func (o *dumpOptions) desired(ctx context.Context, config rules.Config, stderr io.Writer) (rules.State, error) {
+func (o *dumpOptions) desired(ctx context.Context, config proxier.Config, stderr io.Writer) (rules.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	node, err := o.rules.nodeName()
+	src, err := o.source.open(config.NodeName, func(err error) { fmt.Fprintln(stderr, "nftproxy:", err) })
 	if err != nil {
 		return rules.State{}, err
 	}
-	src, err := o.source.open(node, func(err error) { fmt.Fprintln(stderr, "nftproxy:", err) })
-	if err != nil {
-		return rules.State{}, err
-	}
-	memory := &memoryKernel{state: rules.State{Name: config.Table}}
-	p := proxier.New(proxier.Config{Kernel: memory, Rules: config, NodeName: node})
+	memory := &memoryKernel{state: rules.State{Name: config.Rules.Table}}
+	config.Kernel = memory
+	p := proxier.New(config)
 	err = runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error {

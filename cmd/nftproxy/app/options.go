@@ -25,11 +25,13 @@ type sourceOptions struct {
 	kubeconfig string
 	master     string
 	manifests  string
+	proxyName  string // of --service-proxy-name
 }
 
 func (o *sourceOptions) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the API server to watch (default: in-cluster configuration)")
 	fs.StringVar(&o.master, "master", "", "`URL` of the API server, overrides the kubeconfig's")
+	fs.StringVar(&o.proxyName, "service-proxy-name", "", "serve only Services whose label service.kubernetes.io/service-proxy-name is this `name`, in tables of their own (default: those without the label)")
 	fs.StringVar(&o.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
 }
 
@@ -81,13 +83,13 @@ func (o *sourceOptions) client() (kubernetes.Interface, error) {
 // open returns the source; warn takes messages about what it skips.
 func (o *sourceOptions) open(nodeName string, warn func(error)) (source.Source, error) {
 	if o.manifests != "" {
-		return &source.Manifests{Dir: o.manifests, Warn: warn}, nil
+		return &source.Manifests{Dir: o.manifests, ServiceProxyName: o.proxyName, Warn: warn}, nil
 	}
 	client, err := o.client()
 	if err != nil {
 		return nil, err
 	}
-	return &source.Cluster{Client: client, NodeName: nodeName, Warn: warn}, nil
+	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.proxyName, Warn: warn}, nil
 }
 
 // rulesOptions says what holds for all services.
@@ -105,9 +107,17 @@ func (o *rulesOptions) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
 }
 
+// tableName returns the name of the tables of a --service-proxy-name.
+func tableName(proxyName string) string {
+	if proxyName == "" {
+		return rules.DefaultTable
+	}
+	return rules.DefaultTable + "-" + proxyName
+}
+
 // config checks the options; all that is wrong with them is in one error.
-func (o *rulesOptions) config() (rules.Config, error) {
-	c := rules.Config{MasqueradeAll: o.masqueradeAll}
+func (o *rulesOptions) config(proxyName string) (rules.Config, error) {
+	c := rules.Config{Table: tableName(proxyName), MasqueradeAll: o.masqueradeAll}
 	var errs []error
 	for _, s := range strings.Split(o.clusterCIDR, ",") {
 		if s = strings.TrimSpace(s); s == "" {

@@ -19,13 +19,13 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
-	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
 type runOptions struct {
 	source         sourceOptions
 	rules          rulesOptions
+	node           nodeOptions
 	minSyncPeriod  time.Duration
 	auditPeriod    time.Duration
 	metricsAddress string
@@ -48,6 +48,7 @@ nftproxy starts. 'nftproxy cleanup' removes them.`,
 	fs := cmd.Flags()
 	o.source.add(fs)
 	o.rules.add(fs)
+	o.node.add(fs)
 	fs.DurationVar(&o.minSyncPeriod, "min-sync-period", 0, "shortest `time` between two commits (default: none)")
 	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "`address` and port of /metrics; empty: none")
@@ -58,14 +59,11 @@ nftproxy starts. 'nftproxy cleanup' removes them.`,
 }
 
 func (o *runOptions) run(ctx context.Context) error {
-	config, err := o.rules.config()
-	if err = errors.Join(o.source.validate(), err); err != nil {
-		return err
-	}
-	node, err := o.rules.nodeName()
+	config, err := proxierConfig(&o.source, &o.rules, &o.node)
 	if err != nil {
 		return err
 	}
+	node, table := config.NodeName, config.Rules.Table
 	log := klog.Background()
 	src, err := o.source.open(node, func(err error) { log.Info("Source", "problem", err.Error()) })
 	if err != nil {
@@ -76,7 +74,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	watch, err := k.Watch(config.Table)
+	watch, err := k.Watch(table)
 	if err != nil {
 		return err
 	}
@@ -89,12 +87,23 @@ func (o *runOptions) run(ctx context.Context) error {
 
 	metrics := proxier.NewMetrics()
 	o.serveMetrics(log, metrics)
-	p := proxier.New(proxier.Config{
-		Kernel: k, Conntrack: flows, Rules: config, NodeName: node, MinSyncPeriod: o.minSyncPeriod,
-		AuditPeriod: o.auditPeriod, Changed: watch.Changed(), Logger: log, Metrics: metrics,
-	})
-	log.Info("Starting", "version", o.source.version, "node", node, "table", config.Table)
+	config.Kernel, config.Conntrack, config.Changed = k, flows, watch.Changed()
+	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
+	config.Logger, config.Metrics = log, metrics
+	p := proxier.New(config)
+	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
 	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) })
+}
+
+// proxierConfig checks the options of the commands that run a proxier, and returns
+// what they say; all that is wrong with them is in one error.
+func proxierConfig(s *sourceOptions, r *rulesOptions, n *nodeOptions) (proxier.Config, error) {
+	var c proxier.Config
+	var errs [3]error
+	c.Rules, errs[0] = r.config(s.proxyName)
+	c.NodeName, errs[1] = r.nodeName()
+	errs[2] = n.apply(&c)
+	return c, errors.Join(s.validate(), errors.Join(errs[:]...))
 }
 
 // runTogether runs functions until one returns, then ends the others' context and
@@ -133,7 +142,8 @@ func (o *runOptions) serveMetrics(log klog.Logger, m *proxier.Metrics) {
 }
 
 func cleanupCommand() *cobra.Command {
-	return &cobra.Command{
+	var proxyName string
+	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove nftproxy's tables from this node",
 		Args:  cobra.NoArgs,
@@ -143,12 +153,15 @@ func cleanupCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = k.Close() }()
-			n, err := k.Remove(rules.DefaultTable)
+			table := tableName(proxyName)
+			n, err := k.Remove(table)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, rules.DefaultTable)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
+	return cmd
 }

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+// failing fails lists of ServiceCIDRs as the test says.
+type failing struct {
+	err   atomic.Pointer[error] // nil: they do not fail
+	lists atomic.Int32
+}
+
+func (f *failing) fail(err error) { f.err.Store(&err) }
+func (f *failing) succeed()       { f.err.Store(nil) }
+
+func (f *failing) react(clienttesting.Action) (handled bool, list runtime.Object, err error) {
+	f.lists.Add(1)
+	if err := f.err.Load(); err != nil {
+		return true, nil, *err
+	}
+	return false, nil, nil
+}
+
+// withServiceCIDRs runs a Cluster with one ServiceCIDR whose lists fail at first, in fake time.
+func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failing, r *recorder)) {
+	synctest.Test(t, func(t *testing.T) {
+		api := fake.NewClientset(apiServiceCIDR("kubernetes", "10.96.0.0/16"))
+		f := new(failing)
+		f.fail(err)
+		api.PrependReactor("list", "servicecidrs", f.react)
+		r := newRecorder(t)
+		r.run(Cluster{Client: api, Warn: r.warn})
+		synctest.Wait()
+		test(t, f, r)
+	})
+}
+
+// after returns what happens within d: the calls of ServiceCIDRs, the lists of them, and the warnings.
+func after(d time.Duration, f *failing, r *recorder) (calls []string, lists int, warnings []string) {
+	before := f.lists.Load()
+	time.Sleep(d)
+	synctest.Wait()
+	calls, warnings = r.take()
+	calls = slices.DeleteFunc(calls, func(s string) bool { return !strings.HasPrefix(s, "cidr") })
+	return calls, int(f.lists.Load() - before), warnings
+}
+
+func expectAfter(t *testing.T, d time.Duration, f *failing, r *recorder, wantCalls string, leastLists, mostLists, wantWarnings int) {
+	t.Helper()
+	calls, lists, warnings := after(d, f, r)
+	if fmt.Sprint(calls) != wantCalls || lists < leastLists || lists > mostLists || len(warnings) != wantWarnings {
+		t.Errorf("within %v: calls %v, %d lists, warnings %q; want calls %s, %d to %d lists, %d warnings",
+			d, calls, lists, warnings, wantCalls, leastLists, mostLists, wantWarnings)
+	}
+}
+
+var cidrResource = networkingv1.Resource("servicecidrs")
+
+func TestServiceCIDRsForbidden(t *testing.T) {
+	t.Parallel()
+	withServiceCIDRs(t, apierrors.NewForbidden(cidrResource, "", errors.New("not you")), func(t *testing.T, f *failing, r *recorder) {
+		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
+		expectAfter(t, time.Hour, f, r, "[]", 60, 240, 0) // the backoff is 15 to 60 s at last
+		f.succeed()
+		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
+	})
+}
+
+func TestServiceCIDRsNotThere(t *testing.T) {
+	t.Parallel()
+	withServiceCIDRs(t, apierrors.NewNotFound(cidrResource, ""), func(t *testing.T, f *failing, r *recorder) {
+		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
+		expectAfter(t, time.Hour+time.Minute, f, r, "[]", 6, 6, 0)
+		// The API comes with an upgrade, but not yet the right to use it.
+		f.fail(apierrors.NewForbidden(cidrResource, "", errors.New("not you")))
+		expectAfter(t, absentRetry, f, r, "[]", 1, 100, 1)
+		f.succeed()
+		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
+	})
+}
+
+// Other answers are warned of as for other kinds, but nobody waits for them either.
+func TestServiceCIDRsServerInTrouble(t *testing.T) {
+	t.Parallel()
+	withServiceCIDRs(t, apierrors.NewInternalError(errors.New("no disk")), func(t *testing.T, f *failing, r *recorder) {
+		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
+		expectAfter(t, 2*time.Second, f, r, "[]", 1, 3, 1)
+		f.succeed()
+		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
+	})
+}
+
+// A server that cannot be reached says nothing about what there is.
+func TestServiceCIDRsUnreachable(t *testing.T) {
+	t.Parallel()
+	withServiceCIDRs(t, errors.New("no route to host"), func(t *testing.T, f *failing, r *recorder) {
+		expectAfter(t, 0, f, r, "[]", 0, 0, 1)
+		f.succeed()
+		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
+	})
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/rulestest"
+)
+
+// Who connects, in the tests below.
+const (
+	fromPod     = "10.244.1.10"
+	fromNode    = "172.18.0.2"
+	fromOutside = "172.18.0.1"
+)
+
+// Where they connect to.
+const (
+	toClusterIP = "10.96.0.10:80"
+	toNodePort  = "172.18.0.2:30080"
+	toLB        = "10.100.0.1:80"
+	toExternal  = "10.100.0.2:80"
+)
+
+// full is a service port with every kind of frontend.
+func full() rules.ServicePort {
+	sp := servicePort("", rules.TCP, toClusterIP)
+	sp.NodePort = 30080
+	sp.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("10.100.0.1")}
+	sp.ExternalIPs = []netip.Addr{netip.MustParseAddr("10.100.0.2")}
+	return sp
+}
+
+// on returns ready endpoints: local ones at 10.244.1.x, remote ones at 10.244.2.x.
+func on(addrs ...string) []rules.Endpoint {
+	out := ready(addrs...)
+	for i := range out {
+		out[i].Local = strings.HasPrefix(addrs[i], "10.244.1.")
+	}
+	return out
+}
+
+// TestPolicies sends packets to every kind of frontend from everywhere, for each
+// traffic policy and place of endpoints.
+func TestPolicies(t *testing.T) {
+	const l, r = "10.244.1.2:8080", "10.244.2.2:8080"
+	anywhere := []string{toNodePort, toLB, toExternal}
+	type want map[string]string // from: fate
+	for _, tt := range []struct {
+		name      string
+		change    func(*rules.ServicePort)
+		endpoints []rules.Endpoint
+		to        []string
+		want      want
+	}{
+		{"external Cluster", nil, on(r), anywhere,
+			want{fromPod: r + " masqueraded", fromNode: r + " masqueraded", fromOutside: r + " masqueraded"}},
+		{"external Local, an endpoint here", func(sp *rules.ServicePort) { sp.ExternalLocal = true }, on(l, r), anywhere,
+			want{fromPod: l + "," + r, fromNode: l + " masqueraded," + r + " masqueraded", fromOutside: l}},
+		{"external Local, endpoints elsewhere", func(sp *rules.ServicePort) { sp.ExternalLocal = true }, on(r), anywhere,
+			want{fromPod: r, fromNode: r + " masqueraded", fromOutside: "dropped"}},
+		{"external Local, no endpoint anywhere", func(sp *rules.ServicePort) { sp.ExternalLocal = true }, nil, anywhere,
+			want{fromPod: "rejected", fromNode: "rejected", fromOutside: "rejected"}},
+		{"external Local does not matter to the ClusterIP", func(sp *rules.ServicePort) { sp.ExternalLocal = true }, on(r), []string{toClusterIP},
+			want{fromPod: r, fromNode: r + " masqueraded", fromOutside: r + " masqueraded"}},
+		{"internal Local, an endpoint here", func(sp *rules.ServicePort) { sp.InternalLocal = true }, on(l, r), []string{toClusterIP},
+			want{fromPod: l, fromNode: l + " masqueraded", fromOutside: l + " masqueraded"}},
+		{"internal Local, endpoints elsewhere", func(sp *rules.ServicePort) { sp.InternalLocal = true }, on(r), []string{toClusterIP},
+			want{fromPod: "dropped", fromNode: "dropped", fromOutside: "dropped"}},
+		{"internal Local, no endpoint anywhere", func(sp *rules.ServicePort) { sp.InternalLocal = true }, nil, []string{toClusterIP},
+			want{fromPod: "rejected", fromNode: "rejected", fromOutside: "rejected"}},
+		{"internal Local does not matter outside", func(sp *rules.ServicePort) { sp.InternalLocal = true }, on(r), anywhere,
+			want{fromPod: r + " masqueraded", fromNode: r + " masqueraded", fromOutside: r + " masqueraded"}},
+		{"both Local", func(sp *rules.ServicePort) { sp.InternalLocal, sp.ExternalLocal = true, true }, on(l, r), anywhere,
+			want{fromPod: l + "," + r, fromOutside: l}},
+		{"no endpoints", nil, nil, append(anywhere, toClusterIP), want{fromPod: "rejected", fromNode: "rejected", fromOutside: "rejected"}},
+		{"source ranges shut out", sources("10.9.0.0/16"), on(r), []string{toLB},
+			want{fromPod: "dropped", fromNode: "dropped", fromOutside: "dropped"}},
+		{"source ranges let in", sources("10.9.0.0/16", "172.18.0.1/32"), on(r), []string{toLB},
+			want{fromPod: "dropped", fromNode: "dropped", fromOutside: r + " masqueraded"}},
+		{"source ranges do not matter to others", sources("10.9.0.0/16"), on(r), []string{toNodePort, toExternal},
+			want{fromPod: r + " masqueraded", fromOutside: r + " masqueraded"}},
+		{"source ranges that hold everything", sources("10.9.0.0/16", "0.0.0.0/0"), on(r), []string{toLB},
+			want{fromPod: r + " masqueraded", fromOutside: r + " masqueraded"}},
+		{"source ranges of the other family only", sources("fd00::/8"), on(r), []string{toLB},
+			want{fromOutside: r + " masqueraded"}},
+		{"source ranges that hold the node let the address itself in", sources("172.18.0.0/30"), on(r), []string{toLB},
+			want{"10.100.0.1": r + " masqueraded", fromNode: r + " masqueraded", fromPod: "dropped"}},
+		{"source ranges under Local", func(sp *rules.ServicePort) { sources("10.244.0.0/16")(sp); sp.ExternalLocal = true }, on(l, r), []string{toLB},
+			want{fromPod: l + "," + r, fromNode: "dropped", fromOutside: "dropped"}},
+		{"source ranges without endpoints", sources("10.244.0.0/16"), nil, []string{toLB},
+			want{fromPod: "rejected", fromOutside: "dropped"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sp := full()
+			if tt.change != nil {
+				tt.change(&sp)
+			}
+			for _, to := range tt.to {
+				for from, want := range tt.want {
+					tracer := trace(sp, tt.endpoints)
+					list := strings.Split(want, ",")
+					for range 2 {
+						for _, want := range list {
+							if got := send(t, tracer, from, to); got != want {
+								t.Errorf("from %s to %s: %s, want %s", from, to, got, want)
+							}
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func sources(ranges ...string) func(*rules.ServicePort) {
+	return func(sp *rules.ServicePort) {
+		for _, r := range ranges {
+			sp.SourceRanges = append(sp.SourceRanges, netip.MustParsePrefix(r))
+		}
+	}
+}
+
+// trace returns a tracer through the rules for one service port.
+func trace(sp rules.ServicePort, endpoints []rules.Endpoint) *rulestest.Tracer {
+	d := rules.NewDesired(testConfig, testNode)
+	d.Update([]rules.Owned{owned(sp, endpoints)})
+	return &rulestest.Tracer{State: d.State(), Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+}
+
+func send(t *testing.T, tracer *rulestest.Tracer, from, to string) string {
+	t.Helper()
+	src := netip.AddrPortFrom(netip.MustParseAddr(from), 40000)
+	fate, err := tracer.Trace(rulestest.Packet{Protocol: rules.TCP, Src: src, Dst: netip.MustParseAddrPort(to)}, from == fromNode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fateText(fate)
+}
+
+// TestAffinity sends several packets of the same and of other clients.
+func TestAffinity(t *testing.T) {
+	const a, b, c = "10.244.1.2:8080", "10.244.2.2:8080", "10.244.2.3:8080"
+	sticky := func(change func(*rules.ServicePort)) rules.ServicePort {
+		sp := full()
+		sp.Affinity = 10800
+		if change != nil {
+			change(&sp)
+		}
+		return sp
+	}
+	tracer := trace(sticky(nil), on(a, b, c))
+	for i, want := range []string{a, b, c} { // three clients, in turn
+		client := netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + i)}).String()
+		for _, to := range []string{toClusterIP, toNodePort, toLB, toExternal, toClusterIP} {
+			got := send(t, tracer, client, to)
+			if got, _, _ = strings.Cut(got, " "); got != want {
+				t.Errorf("client %s to %s: %s, want %s each time", client, to, got, want)
+			}
+		}
+	}
+
+	// A client inside stays with an endpoint elsewhere; one outside must not get it.
+	tracer = trace(sticky(func(sp *rules.ServicePort) { sp.ExternalLocal = true }), on(a, b))
+	for _, s := range []struct{ from, to, want string }{
+		{fromPod, toLB, a}, {fromPod, toLB, a}, {fromPod, toClusterIP, a},
+		{fromOutside, toClusterIP, b + " masqueraded"}, {fromOutside, toClusterIP, b + " masqueraded"},
+		{fromOutside, toLB, a}, {fromOutside, toNodePort, a}, {fromOutside, toClusterIP, b + " masqueraded"},
+	} {
+		if got := send(t, tracer, s.from, s.to); got != s.want {
+			t.Errorf("from %s to %s: %s, want %s", s.from, s.to, got, s.want)
+		}
+	}
+}
+
+// TestAffinityPrune checks that an endpoint that leaves frees its clients, and that
+// the others keep theirs.
+func TestAffinityPrune(t *testing.T) {
+	sp := full()
+	sp.Affinity = 100
+	d := rules.NewDesired(testConfig, testNode)
+	kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel = applyCut(t, kernel, d.Update([]rules.Owned{owned(sp, on("10.244.2.2:1", "10.244.2.3:1"))}))
+	set := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
+	clients := kernel.Tables[rules.IPv4].Sets[set]
+	for i, to := range []string{"10.244.2.2:1", "10.244.2.3:1", "10.244.2.2:1"} {
+		clients[rules.Key{Addr: netip.AddrFrom4([4]byte{10, 244, 1, byte(i)})}] = rules.Value{To: netip.MustParseAddrPort(to)}
+	}
+	adopted := kernel.Clone()
+	tx := d.Update([]rules.Owned{owned(sp, on("10.244.2.3:1", "10.244.2.4:1"))})
+	check := func(how string, s rules.State) {
+		left := s.Tables[rules.IPv4].Sets[set]
+		if len(left) != 1 || left[rules.Key{Addr: netip.MustParseAddr("10.244.1.1")}].To.String() != "10.244.2.3:1" {
+			t.Errorf("%s: left %v, want the client of 10.244.2.3 only", how, left)
+		}
+	}
+	check("update", applyCut(t, kernel, tx))
+	// A restart finds the same.
+	got, err := adopted.Apply(rules.Diff(adopted, d.State()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("restart", got)
+	if tx := rules.Diff(got, d.State()); tx.Len() != 0 {
+		t.Errorf("a second difference: %+v", tx.Ops())
+	}
+}
+
+// TestSchedulers counts where the connections of many clients go.
+func TestSchedulers(t *testing.T) {
+	endpoints := on("10.244.2.2:1", "10.244.2.3:1", "10.244.2.4:1")
+	for _, to := range []string{toClusterIP, toNodePort} {
+		for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash} {
+			sp := full()
+			sp.Scheduler = s
+			tracer := trace(sp, endpoints)
+			hits := map[string]int{}
+			same := 0
+			for i := range 300 {
+				from := netip.AddrFrom4([4]byte{10, 244, 3, byte(i)}).String()
+				one, two := send(t, tracer, from, to), send(t, tracer, from, to)
+				hits[one]++
+				if one == two {
+					same++
+				}
+			}
+			if len(hits) != 3 {
+				t.Errorf("%s to %s: hits %v, want all endpoints", s, to, hits)
+			}
+			if s == rules.SourceHash && same != 300 || s == rules.Random && same == 300 {
+				t.Errorf("%s to %s: %d of 300 clients got the same endpoint twice", s, to, same)
+			}
+		}
+	}
+	sp := full()
+	sp.Scheduler = rules.Random
+	sp.NodePort = 0
+	if o := rules.Build(sp, endpoints, testConfig, testNode); len(o.Chains) != 0 || len(o.Shared) != 1 {
+		t.Errorf("chains %v, shared %v: want one shared chain only", o.Chains, o.Shared)
+	}
+}
+
+// TestUnallocated sends to addresses of a range of ClusterIPs.
+func TestUnallocated(t *testing.T) {
+	node := testNode
+	node.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}
+	d := rules.NewDesired(testConfig, rules.Node{})
+	kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel = applyCut(t, kernel, d.Update([]rules.Owned{owned(servicePort("", rules.TCP, toClusterIP), on("10.244.2.2:1"))}))
+	kernel = applyCut(t, kernel, d.SetNode(node))
+	if text(t, kernel) != text(t, d.State()) {
+		t.Errorf("after SetNode: got\n%s\nwant\n%s", text(t, kernel), text(t, d.State()))
+	}
+	tracer := &rulestest.Tracer{State: kernel}
+	for to, want := range map[string]string{
+		toClusterIP: "10.244.2.2:1", "10.96.0.10:81": "rejected", "10.96.0.11:80": "dropped", "10.97.0.1:80": "10.97.0.1:80",
+	} {
+		if got := send(t, tracer, fromPod, to); got != want {
+			t.Errorf("to %s: %s, want %s", to, got, want)
+		}
+	}
+}
+
+// TestPodInterface tells pods by the interface that they come from.
+func TestPodInterface(t *testing.T) {
+	for pattern, pods := range map[string][]string{"cni0": {"cni0"}, "veth*": {"veth1", "veth"}} {
+		c := testConfig
+		c.PodInterface = pattern
+		d := rules.NewDesired(c, testNode)
+		sp := full()
+		sp.ExternalLocal = true
+		d.Update([]rules.Owned{{Owner: owner(sp), Objects: rules.Build(sp, on("10.244.2.2:1"), c, testNode)}})
+		tracer := &rulestest.Tracer{State: d.State()}
+		for _, name := range append(pods, "eth0", "") {
+			want := map[string]string{toClusterIP: "10.244.2.2:1 masqueraded", toLB: "dropped"}
+			if name != "eth0" && name != "" {
+				want = map[string]string{toClusterIP: "10.244.2.2:1", toLB: "10.244.2.2:1"}
+			}
+			for to, want := range want {
+				fate, err := tracer.Trace(rulestest.Packet{Protocol: rules.TCP, Interface: name,
+					Src: netip.MustParseAddrPort("10.244.1.10:1"), Dst: netip.MustParseAddrPort(to)}, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := fateText(fate); got != want {
+					t.Errorf("%s: from interface %q to %s: %s, want %s", pattern, name, to, got, want)
+				}
+			}
+		}
+	}
+}
