@@ -178,4 +178,8 @@ func nodeName(h netns.Host) string {
 }
 
 // nameOf makes a name of a Service out of a row's.
-func nameOf(row string) string { return strings.ReplaceAll(strings.ToLower(row), " ", "-") }
+func nameOf(row string) string {
+	name := strings.NewReplacer(" ", "-", ",", "").Replace(strings.ToLower(row))
+	const longest = 63 - len("-ipv4") // of a slice
+	return strings.Trim(name[:min(len(name), longest)], "-")
+}
