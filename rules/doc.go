@@ -6,7 +6,7 @@
 // rules/kernel turns its values into netlink messages and back.
 //
 // The table of the family ip, with a service of two endpoints, one of a single
-// endpoint and one without any:
+// endpoint and one without any (sets that are empty left out):
 //
 //	table ip nftproxy {
 //		map endpoints-2f { typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport
@@ -16,7 +16,12 @@
 //		map service-ips { type ipv4_addr . inet_proto . inet_service : verdict
 //			elements = { 10.96.0.20 . tcp . 80 : goto service/default/web/http,
 //			             10.96.0.30 . tcp . 80 : goto no-endpoints } }
+//		map service-nodeports { type inet_proto . inet_service : verdict
+//			elements = { tcp . 30080 : goto service/default/web/http } }
+//		set masquerade-nodeports { type inet_proto . inet_service; elements = { tcp . 30080 } }
+//		set nodeport-ips { type ipv4_addr; elements = { 172.18.0.2 } }
 //		set cluster-ips { type ipv4_addr; elements = { 10.96.0.1, 10.96.0.20, 10.96.0.30 } }
+//		set service-cidrs { type ipv4_addr; flags interval; elements = { 10.96.0.0/16 } }
 //		set hairpin { type ipv4_addr . ipv4_addr; elements = { 10.244.1.2 . 10.244.1.2 } }
 //		set protocols { type inet_proto; elements = { tcp, udp, sctp } }
 //
@@ -27,16 +32,41 @@
 //			meta l4proto tcp reject with tcp reset
 //			reject
 //		}
+//		chain nodeports {
+//			meta l4proto . th dport @masquerade-nodeports meta mark set meta mark | 0x00004000
+//			meta l4proto @protocols dnat ip to meta l4proto . th dport map @single-nodeports
+//			meta l4proto . th dport vmap @service-nodeports
+//		}
 //		chain services {
 //			ip daddr @cluster-ips ip saddr != 10.244.0.0/16 meta mark set meta mark | 0x00004000
+//			ip daddr . meta l4proto . th dport @masquerade-ips meta mark set meta mark | 0x00004000
 //			meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport map @single
 //			ip daddr . meta l4proto . th dport vmap @service-ips
-//			meta l4proto @protocols ip daddr @cluster-ips jump no-endpoints
+//			ip daddr @nodeport-ips jump nodeports
+//			ip daddr @cluster-ips jump no-endpoints
 //		}
 //		chain prerouting  { type nat hook prerouting priority dstnat; jump services }
 //		chain output      { type nat hook output priority -100; jump services }
-//		chain postrouting { type nat hook postrouting priority srcnat; ... masquerade }
+//		chain postrouting { type nat hook postrouting priority srcnat
+//			ip daddr @service-cidrs drop
+//			ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
+//			meta mark & 0x00004000 == 0x00000000 return
+//			meta mark set meta mark ^ 0x00004000 masquerade fully-random
+//		}
 //	}
+//
+// Some service ports have more, where they need it:
+//
+//	chain local/default/web/http     the endpoints on this node, for the traffic policy Local
+//	chain external/default/web/http  externalTrafficPolicy Local: pods and the node itself go to all
+//	                                 endpoints, others to the local ones (or no-local-endpoints: drop)
+//	chain firewall/default/web/http  loadBalancerSourceRanges, in set sources/default/web/http
+//	chain remember/default/web/http  session affinity: update @affinity/default/web/http { ip saddr timeout 3h : ip daddr . th dport }
+//	chain random-3, source-hash-3    those schedulers, for all frontends with 3 endpoints, in map backends
+//
+// Session affinity adds a rule to postrouting, and a chain on the hook input for
+// endpoints on the node itself: by where the client connected to, the map sticky
+// jumps to the chain that remembers. The service's chain asks that map first.
 //
 // All hooked chains are of type nat: the kernel asks them once for each
 // connection, so packets of established connections meet none of these rules.
