@@ -6,8 +6,12 @@ package packets
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
@@ -104,6 +108,92 @@ func TestFlowsOlderThanTheirService(t *testing.T) {
 	w.apply(t, s)
 	for _, e := range flows {
 		wantServed(t, e, spread(w.Local[0], w.RemotePods[0]))
+	}
+}
+
+// The same at a service's other addresses, under both policies.
+func TestStaleFlowsFromOutside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
+	a, b := w.Local[0], w.Local[1]
+	for _, policy := range []struct {
+		name   string
+		option option
+	}{{"Cluster", func(*corev1.Service) {}}, {"Local", externalLocal}} {
+		s := w.applied(t, w.full("policy-"+nameOf(policy.name), policy.option).to(ready(a)))
+		bystander := w.applied(t, w.full("bystander-"+nameOf(policy.name), policy.option).to(ready(a, b)))
+		all := func(s *svc) []*established {
+			var list []*established
+			for _, fe := range external {
+				for _, p := range datagrams() {
+					for _, f := range netns.Families() {
+						for _, from := range w.clients() {
+							e := establish(t, from, p, w.address(s, fe, p, f))
+							e.ask(t)
+							list = append(list, e)
+						}
+					}
+				}
+			}
+			return list
+		}
+		moving, staying := all(s), all(bystander)
+		w.apply(t, s.to(ready(b)))
+		for _, e := range moving {
+			wantServed(t, e, spread(b))
+		}
+		for _, e := range staying {
+			if e.ask(t); e.err != nil {
+				t.Errorf("policy %s: a flow of another service: %v", policy.name, e.err)
+			}
+		}
+	}
+}
+
+// A TCP connection that its endpoint has not answered goes to another one when the
+// endpoint goes: the client sends its SYN again.
+func TestUnansweredConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	nobody := w.RemotePods[0]
+	nobody.V4, nobody.V6 = netip.MustParseAddr("10.244.2.250"), netip.MustParseAddr("fd00:10:244:2::fa")
+	s := w.applied(t, w.service("web").to(ready(nobody)))
+	results := make(chan traffic.Result)
+	waiting := 0
+	for _, f := range netns.Families() {
+		for _, from := range w.clients() {
+			waiting++
+			go func() {
+				results <- traffic.Client{NS: from.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, s.at(f, servicePort))
+			}()
+		}
+	}
+	eventually(t, "the node seeing all SYNs", func() error {
+		seen := 0
+		for _, family := range []netlink.InetFamily{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			err := w.Node.Do(func() error {
+				flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+				for _, flow := range flows {
+					if flow.Forward.Protocol == uint8(traffic.TCP) && flow.Forward.DstPort == servicePort {
+						seen++
+					}
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if seen < waiting {
+			return fmt.Errorf("it has seen %d of %d", seen, waiting)
+		}
+		return nil
+	})
+	w.apply(t, s.to(ready(w.Local[0])))
+	for range waiting {
+		if err := spread(w.Local[0]).oneOf(<-results); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
