@@ -216,7 +216,10 @@ func TestNftproxy(t *testing.T) {
 
 	t.Log("another Service has its address")
 	must(t, s.cp.Client().CoreV1().Services("shop").Delete(t.Context(), "web", metav1.DeleteOptions{}))
-	again := s.service("shopfront", func(svc *corev1.Service) { svc.Spec.ClusterIPs = web.Spec.ClusterIPs; svc.Spec.ClusterIP = web.Spec.ClusterIP })
+	again := s.service("shopfront", func(svc *corev1.Service) {
+		svc.Spec.ClusterIPs = web.Spec.ClusterIPs
+		svc.Spec.ClusterIP = web.Spec.ClusterIP
+	})
 	s.want(again)
 	s.pods("shopfront", c)
 	s.want(again, c)

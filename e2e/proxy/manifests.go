@@ -43,7 +43,7 @@ func (m *Manifests) Put(objects ...runtime.Object) error {
 		if err != nil {
 			return fmt.Errorf("write manifest %s: %w", name, err)
 		}
-		if err := m.write(name, data); err != nil {
+		if err := m.Write(name, data); err != nil {
 			return err
 		}
 	}
@@ -64,8 +64,8 @@ func (m *Manifests) Delete(objects ...runtime.Object) error {
 	return nil
 }
 
-// write puts a file in place in one step, so that no reader sees half of it.
-func (m *Manifests) write(name string, data []byte) error {
+// Write puts a file in place in one step, so that no reader sees half of it.
+func (m *Manifests) Write(name string, data []byte) error {
 	temporary := filepath.Join(m.Dir, "."+name+".new")
 	if err := os.WriteFile(temporary, data, 0o644); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
@@ -106,7 +106,7 @@ func (m *Manifests) Programmed(ctx context.Context, ns *netns.NS) error {
 	frontend := barrierFrontend()
 	endpoint := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(m.barriers))
 	text := fmt.Sprintf(barrier, frontend.Addr(), frontend.Port(), endpoint.Addr(), endpoint.Port())
-	if err := m.write("zzz-barrier.json", []byte(text)); err != nil {
+	if err := m.Write("zzz-barrier.json", []byte(text)); err != nil {
 		return err
 	}
 	var k *kernel.Kernel
