@@ -88,6 +88,7 @@ func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
 	default:
 		close(p.synced)
 	}
+	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))
 	return nil

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+)
+
+var update = flag.Bool("update", false, "write golden files instead of comparing with them")
+
+// runEnv makes the test binary act as nftproxy.
+const runEnv = "NFTPROXY_E2E_RUN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runEnv) != "" {
+		os.Exit(Main("v1.2.3"))
+	}
+	os.Exit(netns.Main(m.Run))
+}
+
+// run carries out a command line in this process.
+func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	code = Run(ctx, "v1.2.3", args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestErrors: what is wrong with a command line is one message, and nothing is done.
+func TestErrors(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, tt := range []struct {
+		name string
+		args string
+		want []string
+	}{
+		{"no such command", "fly", []string{`unknown command "fly"`}},
+		{"no such flag", "run --fly", []string{"unknown flag: --fly"}},
+		{"an argument", "run now", []string{`unknown command "now"`}},
+		{"no source", "run", []string{"no source of Services", "--kubeconfig FILE, --master URL or --manifests DIR"}},
+		{"two sources", "run --manifests . --kubeconfig k", []string{"--manifests goes with neither --kubeconfig nor --master"}},
+		{"missing kubeconfig", "run --kubeconfig " + missing, []string{"read kubeconfig " + missing, "no such file"}},
+		{"missing directory", "dump --manifests " + missing, []string{missing, "no such file"}},
+		{"all faults at once", "dump --manifests . --cluster-cidr 10.0.0.0/8,pods --masquerade-bit 32 --scheduler fast --affinity-size 0 " +
+			"--node-ip here --nodeport-addresses 10.0.0.1 --detect-local-mode magic --feature-gates A=true,AllowServiceExternalIPs=perhaps",
+			[]string{`--cluster-cidr: "pods" is not a CIDR`, "--masquerade-bit: 32 is not between 0 and 31",
+				`--scheduler: "fast" is none of round-robin, random, source-hash`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
+				`--nodeport-addresses: "10.0.0.1" is neither a CIDR nor one of primary, all, localhost`,
+				`--detect-local-mode: "magic" is none of`, "--feature-gates: A is not known", `AllowServiceExternalIPs="perhaps" is neither true nor false`}},
+		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`--pod-bridge-interface: "" is not the name of an interface`}},
+		{"a long interface", "dump --manifests . --detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix 1234567890123456",
+			[]string{"--pod-interface-name-prefix", "at most 15 characters"}},
+		{"a proxy name that is no label", "dump --manifests . --service-proxy-name a/b", []string{"a/b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := run(t, strings.Fields(tt.args)...)
+			if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "nftproxy: ") {
+				t.Errorf("exit code %d, output %q, errors %q; want 1, nothing, and a message", code, stdout, stderr)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("the message does not say %q:\n%s", want, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		if code, out, _ := run(t, arg); code != 0 || !strings.Contains(out, "v1.2.3") {
+			t.Errorf("%s: exit code %d, %q", arg, code, out)
+		}
+	}
+}
+
+// TestDump prints the rules for manifests, without any privilege.
+func TestDump(t *testing.T) {
+	for name, args := range map[string]string{
+		"plain":   "--hostname-override here --cluster-cidr 10.244.0.0/16",
+		"options": "--hostname-override HERE --masquerade-all --masquerade-bit 3 --nodeport-addresses all --scheduler random",
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out, stderr := run(t, append([]string{"dump", "--manifests", "testdata/services"}, strings.Fields(args)...)...)
+			if code != 0 || stderr != "" {
+				t.Fatalf("exit code %d: %s", code, stderr)
+			}
+			golden(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".nft"), out)
+		})
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: run the test with -update to write it", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
+	}
+}
+
+// TestDumpSaysWhatIsBroken and prints the rest.
+func TestDumpSaysWhatIsBroken(t *testing.T) {
+	dir := t.TempDir()
+	good, err := os.ReadFile("testdata/services/web.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"good.yaml": string(good), "bad.yaml": "kind: Service\napiVersion: v1\nspec: {ports: 7}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, stderr := run(t, "dump", "--manifests", dir)
+	if code != 0 || !strings.Contains(out, "service/default/web/http") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+	if !strings.Contains(stderr, "nftproxy: bad.yaml:") {
+		t.Errorf("no message names the file and line: %s", stderr)
+	}
+}
+
+// TestLifeCycle goes through dump --kernel, run, /metrics and cleanup on one node.
+func TestLifeCycle(t *testing.T) {
+	ns, err := netns.New("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ns.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	command := func(args ...string) proxy.Config {
+		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
+	}
+	expect := func(wantErr bool, want string, args ...string) {
+		t.Helper()
+		out, err := proxy.Run(ctx, command(args...))
+		if (err != nil) != wantErr || !strings.Contains(out, want) {
+			t.Errorf("nftproxy %s: %v, %q; want %q", strings.Join(args, " "), err, out, want)
+		}
+	}
+	expect(true, "nftproxy: this node has no table named nftproxy: is nftproxy running here?", "dump", "--kernel")
+	expect(false, "removed 0 of the tables ip nftproxy and ip6 nftproxy", "cleanup")
+
+	manifests, err := filepath.Abs("testdata/services")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := proxy.Start(command("run", "--manifests", manifests, "--hostname-override", "here"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	if err := p.WaitSynced(ctx); err != nil {
+		t.Fatal(err)
+	}
+	expect(false, "tcp . 30080 : goto service/default/web/http", "dump", "--kernel")
+	for _, metric := range []string{"nftproxy_service_ports 2", "nftproxy_transaction_duration_seconds_count 1", "go_goroutines", "process_cpu_seconds_total"} {
+		if text := metrics(t, ns); !strings.Contains(text, "\n"+metric) {
+			t.Errorf("/metrics has no %q", metric)
+		}
+	}
+	if err := p.Stop(); err != nil {
+		t.Error(err)
+	}
+	expect(false, "chain service/default/web/http", "dump", "--kernel") // the rules stay
+	expect(false, "removed 2 of the tables", "cleanup")
+	expect(true, "no table named nftproxy", "dump", "--kernel")
+}
+
+func metrics(t *testing.T, ns *netns.NS) string {
+	t.Helper()
+	var text []byte
+	err := ns.Do(func() error {
+		// An http.Transport would dial on another thread.
+		conn, err := net.Dial("tcp", "127.0.0.1:10249")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+			return err
+		}
+		text, err = io.ReadAll(conn)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), fmt.Sprint(http.StatusOK)) {
+		t.Fatalf("/metrics: %s", text)
+	}
+	return string(text)
+}
