@@ -19,6 +19,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -85,9 +86,15 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	defer func() { _ = flows.Close() }()
 
+	addresses, err := nodeaddr.Watch(func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
+	if err != nil {
+		return err
+	}
+	defer addresses.Close()
+
 	metrics := proxier.NewMetrics()
 	o.serveMetrics(log, metrics)
-	config.Kernel, config.Conntrack, config.Changed = k, flows, watch.Changed()
+	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger, config.Metrics = log, metrics
 	p := proxier.New(config)

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package packets
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// Addresses that the node gets besides its own, by family.
+var moreAddresses = map[netns.Family]netip.Addr{
+	netns.IPv4: netip.MustParseAddr("172.18.0.77"),
+	netns.IPv6: netip.MustParseAddr("fd00:172:18::77"),
+}
+
+// addAddresses gives the node more addresses, or takes them away.
+func (w *world) addAddresses(t *testing.T, change func(*netlink.Handle, netlink.Link, *netlink.Addr) error) {
+	t.Helper()
+	handle, err := w.Node.Netlink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	link, err := handle.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range moreAddresses {
+		addr, err := netlink.ParseAddr(netip.PrefixFrom(a, a.BitLen()).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := change(handle, link, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// NodePorts are served on the addresses that are asked for, and no others; those
+// that come and go are followed.
+func TestNodePortAddresses(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name          string
+		args          []string
+		primary, more bool // served at the node's first addresses, at the others
+	}{
+		{"primary by default", nil, true, false},
+		{"primary", []string{"--nodeport-addresses", "primary"}, true, false},
+		{"all", []string{"--nodeport-addresses", "all"}, true, true},
+		{"CIDRs of everything", []string{"--nodeport-addresses", "0.0.0.0/0,::/0"}, true, true},
+		{"CIDRs", []string{"--nodeport-addresses", "172.18.0.64/26,fd00:172:18::40/122"}, false, true},
+		{"primary and CIDRs", []string{"--nodeport-addresses", "primary,172.18.0.64/26,fd00:172:18::40/122"}, true, true},
+		{"localhost only", []string{"--nodeport-addresses", "localhost"}, false, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, config{args: row.args})
+			w.put(t, nodeObject(nil))
+			a, b := w.Local[0], w.RemotePods[0]
+			s := w.full("web").to(ready(a, b))
+			w.apply(t, s)
+			check := func(t *testing.T, more bool) {
+				t.Helper()
+				for _, p := range traffic.Protocols() {
+					for _, f := range netns.Families() {
+						first := w.address(s, nodePort, p, f)
+						second := netip.AddrPortFrom(moreAddresses[f], first.Port())
+						for _, from := range w.clients() {
+							w.wantServedAt(t, from, p, first, row.primary, a, b)
+							if more {
+								w.wantServedAt(t, from, p, second, row.more, a, b)
+							}
+						}
+						loopback := netip.AddrPortFrom(netip.MustParseAddr(map[netns.Family]string{netns.IPv4: "127.0.0.1", netns.IPv6: "::1"}[f]), first.Port())
+						w.wantServedAt(t, w.Node, p, loopback, false, a, b)
+					}
+				}
+			}
+			check(t, false)
+			w.addAddresses(t, (*netlink.Handle).AddrAdd)
+			if row.more {
+				eventually(t, "serving at the new addresses", func() error {
+					for f, addr := range moreAddresses {
+						to := netip.AddrPortFrom(addr, w.address(s, nodePort, traffic.UDP, f).Port())
+						if r := (traffic.Client{NS: w.Client.NS}).Connect(t.Context(), traffic.UDP, to); r.Outcome != traffic.Answered {
+							return r.Err
+						}
+					}
+					return nil
+				})
+			}
+			check(t, true)
+			w.addAddresses(t, (*netlink.Handle).AddrDel)
+			check(t, false)
+		})
+	}
+}
+
+// wantServedAt checks that connections are served, or else that the node itself
+// answers them, where nobody listens.
+func (w *world) wantServedAt(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort, served bool, hosts ...netns.Host) {
+	t.Helper()
+	if served {
+		w.want(t, from, p, to, spread(hosts...).seen(anySource)) // any of its addresses
+		return
+	}
+	r := traffic.Client{NS: from.NS, Timeout: dropTimeout}.Connect(t.Context(), p, to)
+	if r.Outcome == traffic.Answered {
+		t.Errorf("from %s to %s %s: %s, want nobody", from.Name(), p, to, r)
+	}
+}

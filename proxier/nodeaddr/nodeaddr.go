@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package nodeaddr
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// settleTime is how long a change waits for others: an interface that comes up
+// gets several addresses.
+const settleTime = 20 * time.Millisecond
+
+// retryTime is how long to wait after a failure.
+const retryTime = time.Second
+
+// Watcher knows the node's addresses. Its methods may be called from several
+// goroutines.
+type Watcher struct {
+	handle  *netlink.Handle
+	home    netns.NsHandle // the network namespace
+	warn    func(error)
+	changed chan struct{}
+	stop    chan struct{}
+	done    sync.WaitGroup
+
+	mu    sync.Mutex
+	addrs []netip.Addr
+}
+
+// Watch lists the addresses and begins to follow them. warn, if not nil, is told
+// when that fails for a while.
+func Watch(warn func(error)) (*Watcher, error) {
+	if warn == nil {
+		warn = func(error) {}
+	}
+	w := &Watcher{warn: warn, home: netns.None(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	if err := w.start(); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("watch the node's addresses: %w", err)
+	}
+	return w, nil
+}
+
+func (w *Watcher) start() error {
+	var err error
+	if w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	if w.home, err = netns.Get(); err != nil {
+		return err
+	}
+	updates, err := w.subscribe()
+	if err != nil {
+		return err
+	}
+	if err := w.list(); err != nil { // after the subscription, so that nothing is missed
+		return err
+	}
+	w.done.Go(func() { w.run(updates) })
+	return nil
+}
+
+// subscribe asks for changes. The channel is closed when the kernel had more of
+// them than fitted its buffer, or after another error.
+func (w *Watcher) subscribe() (<-chan netlink.AddrUpdate, error) {
+	updates := make(chan netlink.AddrUpdate, 64)
+	err := netlink.AddrSubscribeWithOptions(updates, w.stop, netlink.AddrSubscribeOptions{
+		Namespace:         &w.home,
+		ErrorCallback:     func(error) {}, // what is lost is listed again
+		ReceiveBufferSize: 1 << 20,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return updates, nil
+}
+
+// Addrs returns the addresses, sorted, those of loopback interfaces included, and
+// link-local ones and those that duplicate address detection has not let through
+// left out. The slice is shared: callers do not change it.
+func (w *Watcher) Addrs() []netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.addrs
+}
+
+// Changed gets a value when the addresses have changed.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Close ends the watch.
+func (w *Watcher) Close() {
+	close(w.stop)
+	w.done.Wait()
+	if w.handle != nil {
+		w.handle.Close()
+	}
+	if w.home.IsOpen() {
+		_ = w.home.Close()
+	}
+}
+
+func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
+	settle := time.NewTimer(0)
+	settle.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case _, ok := <-updates:
+			if !ok {
+				updates = nil
+			}
+			settle.Reset(settleTime)
+		case <-settle.C:
+			var err error
+			if updates == nil {
+				updates, err = w.subscribe()
+			}
+			if err == nil {
+				err = w.list()
+			}
+			if err != nil {
+				w.warn(fmt.Errorf("follow the node's addresses: %w: trying again", err))
+				settle.Reset(retryTime)
+			}
+		}
+	}
+}
+
+// list reads the addresses, and tells if they have changed.
+func (w *Watcher) list() error {
+	list, err := w.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if addr = addr.Unmap(); !ok || addr.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
+			continue
+		}
+		addrs = append(addrs, addr)
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	addrs = slices.Compact(addrs)
+	w.mu.Lock()
+	changed := !slices.Equal(addrs, w.addrs)
+	w.addrs = addrs
+	w.mu.Unlock()
+	if changed {
+		notify(w.changed, struct{}{})
+	}
+	return nil
+}
+
+// notify sends a value unless one is waiting already.
+func notify[T any](c chan T, v T) {
+	select {
+	case c <- v:
+	default:
+	}
+}
