@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/rules"
@@ -17,6 +18,9 @@ type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many.
 	Clean(ctx context.Context, targets []conntrack.Target) (int, error)
 }
+
+// longestRest bounds how long stale flows wait while others are cleaned.
+const longestRest = 2 * time.Second
 
 // flowQueue holds what is to be cleaned. A later target of a frontend replaces an
 // earlier one: only the newest endpoints count.
@@ -40,10 +44,16 @@ func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
 				return
 			case <-p.flows.wake:
 			}
+			start := time.Now()
 			n, err := p.config.Conntrack.Clean(ctx, p.flows.take())
+			took := time.Since(start)
 			p.config.Metrics.flows.Add(float64(n))
 			if err != nil && ctx.Err() == nil {
 				p.log.Error(err, "Could not delete flows to endpoints that are gone; their clients may wait for a time-out")
+			}
+			// The kernel walks its whole table with softirqs off: no more than a tenth of the time.
+			if !sleep(ctx, min(9*took, longestRest)) {
+				return
 			}
 		}
 	})
