@@ -7,6 +7,7 @@ package packets
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -167,6 +168,11 @@ func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 			}
 		}
 		return n
+	}
+	for _, want := range []string{`nftproxy_affinity_clients{family="ip",map="affinity/test/small/tcp"} 2`, `nftproxy_affinity_size{family="ip",map="affinity/test/small/tcp"} 2`} {
+		if text := w.metrics(t); !strings.Contains(text, want) {
+			t.Errorf("/metrics has no %s", want)
+		}
 	}
 	if n := clients(); n != 2 {
 		t.Errorf("%d clients are remembered, want 2, which is the map's size", n)

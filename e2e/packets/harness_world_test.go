@@ -6,6 +6,9 @@ package packets
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -207,4 +210,27 @@ func eventually(t *testing.T, what string, try func() error) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// metrics returns what nftproxy serves at /metrics.
+func (w *world) metrics(t *testing.T) string {
+	t.Helper()
+	var text []byte
+	err := w.Node.Do(func() error {
+		// An http.Transport would dial on another thread.
+		conn, err := net.Dial("tcp", "127.0.0.1:10249")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+			return err
+		}
+		text, err = io.ReadAll(conn)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

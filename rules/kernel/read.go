@@ -190,8 +190,9 @@ func parseExpressions(f rules.Family, list []byte) []expr.Any {
 	return out
 }
 
-func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
-	err := k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
+// readSetList reads which sets there are, without their elements.
+func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error {
+	return k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
 		func(v []byte) {
 			name, size, s := parseSet(v)
@@ -208,7 +209,10 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
 			}
 		})
-	if err != nil {
+}
+
+func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
+	if err := k.readSetList(f, table, t); err != nil {
 		return err
 	}
 	for id, elements := range t.Sets {

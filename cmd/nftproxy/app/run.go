@@ -7,13 +7,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
@@ -93,7 +88,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	defer addresses.Close()
 
 	metrics := proxier.NewMetrics()
-	o.serveMetrics(log, metrics)
+	serveMetrics(o.metricsAddress, log, metrics, affinityCollector{k, table, log})
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger, config.Metrics = log, metrics
@@ -128,24 +123,6 @@ func runTogether(ctx context.Context, fns ...func(context.Context) error) error 
 		cancel()
 	}
 	return errors.Join(errs...)
-}
-
-// serveMetrics serves /metrics. A port that is taken costs the metrics only.
-func (o *runOptions) serveMetrics(log klog.Logger, m *proxier.Metrics) {
-	if o.metricsAddress == "" {
-		return
-	}
-	l, err := net.Listen("tcp", o.metricsAddress)
-	if err != nil {
-		log.Error(err, "No metrics are served; choose another --metrics-bind-address")
-		return
-	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(l) }() // ends with the process
 }
 
 func cleanupCommand() *cobra.Command {
