@@ -98,6 +98,17 @@ func nodePortIPs(want NodePortAddresses, primary [2]netip.Addr, own []netip.Addr
 	return slices.Compact(out)
 }
 
+// healthAddresses returns where healthCheckNodePorts are: where NodePorts are.
+func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr) []netip.Addr {
+	switch {
+	case want.All:
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	case want.Localhost:
+		return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nodePortIPs...)
+	}
+	return nodePortIPs
+}
+
 // syncNode programs what holds for all services, if that has changed, and marks
 // the service ports that depend on it.
 func (p *Proxier) syncNode() error {
@@ -113,6 +124,7 @@ func (p *Proxier) syncNode() error {
 	}
 	p.mu.Unlock()
 	p.programmedNode = now
+	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs))
 	tx := p.desired.SetNode(now)
 	if !p.adopted {
 		return nil // adopt writes it

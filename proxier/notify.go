@@ -3,6 +3,8 @@
 package proxier
 
 import (
+	"net/netip"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -12,6 +14,53 @@ import (
 // must not block.
 type Events interface {
 	Warning(about corev1.ObjectReference, reason, message string)
+}
+
+// Health answers those who ask whether nftproxy works, and load balancers that ask
+// for the endpoints on this node.
+type Health interface {
+	// Queued is called when a change came in, Updated when all are programmed.
+	Queued()
+	Updated()
+	// SetNodeEligible says whether load balancers may send connections here.
+	SetNodeEligible(bool)
+	// SetAddresses says where healthCheckNodePorts are; unspecified addresses stand
+	// for all of their family.
+	SetAddresses([]netip.Addr)
+	// SetService says at which port a Service is asked for and how many endpoints,
+	// by family, are ready on this node.
+	SetService(namespace, name string, port uint16, endpoints [2]int)
+	// DeleteService says that a Service is asked for no more; it may never have been.
+	DeleteService(namespace, name string)
+}
+
+// noHealth is for when nobody asks.
+type noHealth struct{}
+
+func (noHealth) Queued()                                   {}
+func (noHealth) Updated()                                  {}
+func (noHealth) SetNodeEligible(bool)                      {}
+func (noHealth) SetAddresses([]netip.Addr)                 {}
+func (noHealth) SetService(string, string, uint16, [2]int) {}
+func (noHealth) DeleteService(string, string)              {}
+
+// tellHealth says what has become of the Services whose owners were programmed.
+func (p *Proxier) tellHealth(builds []rules.Owned) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	told := objectName{}
+	for i := range builds { // sorted by Service
+		n := serviceOf(builds[i].Owner)
+		if n == told {
+			continue
+		}
+		told = n
+		if s := p.store.services[n]; s != nil && s.healthPort != 0 {
+			p.config.Health.SetService(n.namespace, n.name, s.healthPort, p.store.localReady(n))
+		} else {
+			p.config.Health.DeleteService(n.namespace, n.name)
+		}
+	}
 }
 
 // Reasons of events.

@@ -45,9 +45,8 @@ type Config struct {
 	Scheduler rules.Scheduler
 	// NoExternalIPs leaves Services' externalIPs out (KEP-5707).
 	NoExternalIPs bool
-	// NodeEligible is told whether load balancers may send connections to this
-	// node, each time that the Node object has changed; nil: nobody is.
-	NodeEligible func(bool)
+	// Health is told what those need to know who ask for it. Nil: nobody does.
+	Health Health
 	// Events takes warnings about Services. Nil: nobody does.
 	Events Events
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
@@ -96,6 +95,9 @@ func New(c Config) *Proxier {
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics()
+	}
+	if c.Health == nil {
+		c.Health = noHealth{}
 	}
 	if c.Logger.GetSink() == nil {
 		c.Logger = logr.Discard()
@@ -170,8 +172,9 @@ func (p *Proxier) Run(ctx context.Context) error {
 	}
 }
 
-// signal wakes Run.
+// signal tells Run of a change.
 func (p *Proxier) signal() {
+	p.config.Health.Queued()
 	select {
 	case p.wake <- struct{}{}:
 	default:

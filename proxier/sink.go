@@ -133,9 +133,7 @@ func (p *Proxier) setNode(n *corev1.Node) {
 	p.haveNodes = true
 	if n != nil {
 		p.node = convertNode(n)
-		if p.config.NodeEligible != nil {
-			p.config.NodeEligible(p.node.Eligible)
-		}
+		p.config.Health.SetNodeEligible(p.node.Eligible)
 	}
 }
 

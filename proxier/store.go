@@ -112,7 +112,7 @@ func (st *store) setService(n objectName, s *service) {
 	changed := map[rules.Owner]bool{}
 	note := func(o rules.Owner, sp rules.ServicePort, other *service) {
 		was, ok := portOf(other, o)
-		changed[o] = !ok || !was.Equal(&sp) || !sameAge(old, s)
+		changed[o] = !ok || !was.Equal(&sp) || !sameAge(old, s) || old.healthPort != s.healthPort
 	}
 	eachOwner(n, old, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, s) })
 	eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, old) })
@@ -256,6 +256,21 @@ func (st *store) input(o rules.Owner) (rules.ServicePort, []rules.Endpoint, []fr
 	}
 	lost := st.frontends.withhold(&sp, o)
 	return sp, st.endpoints(o, sp.Protocol), lost
+}
+
+// localReady returns how many ready endpoints of a service are on this node, by
+// family.
+func (st *store) localReady(n objectName) (count [2]int) {
+	seen := map[netip.Addr]bool{}
+	for _, s := range st.byService[n] {
+		for _, e := range s.endpoints {
+			if e.ready && e.local && !seen[e.addr] {
+				seen[e.addr] = true
+				count[s.family]++
+			}
+		}
+	}
+	return count
 }
 
 func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpoint {

@@ -25,12 +25,15 @@ func (p *Proxier) sync() error {
 		return p.adopt(builds, start)
 	}
 	if len(builds) == 0 {
+		p.config.Health.Updated()
 		return nil
 	}
 	if err := p.commit(builds, true); err != nil {
 		p.putBack(builds)
 		return err
 	}
+	p.config.Health.Updated()
+	p.tellHealth(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
 	return nil
@@ -88,6 +91,8 @@ func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
 	default:
 		close(p.synced)
 	}
+	p.config.Health.Updated()
+	p.tellHealth(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))

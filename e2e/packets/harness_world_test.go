@@ -215,22 +215,28 @@ func eventually(t *testing.T, what string, try func() error) {
 // metrics returns what nftproxy serves at /metrics.
 func (w *world) metrics(t *testing.T) string {
 	t.Helper()
+	return get(t, w.Node, "127.0.0.1:10249", "/metrics")
+}
+
+// get asks an HTTP server and returns its whole answer, with the headers.
+func get(t *testing.T, from netns.Host, address, path string) string {
+	t.Helper()
 	var text []byte
-	err := w.Node.Do(func() error {
+	err := from.Do(func() error {
 		// An http.Transport would dial on another thread.
-		conn, err := net.Dial("tcp", "127.0.0.1:10249")
+		conn, err := net.DialTimeout("tcp", address, patience)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		if _, err := fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
 			return err
 		}
 		text, err = io.ReadAll(conn)
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		return err.Error()
 	}
 	return string(text)
 }

@@ -15,23 +15,28 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// serveMetrics serves /metrics at an address, unless that is empty, until the
-// process ends. A port that is taken costs the metrics only.
+// serveMetrics serves /metrics at an address.
 func serveMetrics(address string, log klog.Logger, own ...prometheus.Collector) {
-	if address == "" {
-		return
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		log.Error(err, "No metrics are served; choose another --metrics-bind-address")
-		return
-	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(own...)
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	serveHTTP(address, log, "No metrics are served; choose another --metrics-bind-address", mux)
+}
+
+// serveHTTP serves at an address, unless that is empty, until the process ends. A
+// port that is taken costs what would have been served only.
+func serveHTTP(address string, log klog.Logger, otherwise string, handler http.Handler) {
+	if address == "" {
+		return
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		log.Error(err, otherwise)
+		return
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(l) }()
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -25,7 +27,12 @@ type runOptions struct {
 	minSyncPeriod  time.Duration
 	auditPeriod    time.Duration
 	metricsAddress string
+	healthzAddress string
 }
+
+// healthTimeout is how long changes may wait before /healthz says so: twice the sync
+// period of kube-proxy's default.
+const healthTimeout = time.Minute
 
 func runCommand(version string) *cobra.Command {
 	o := runOptions{source: sourceOptions{version: version}}
@@ -48,6 +55,7 @@ nftproxy starts. 'nftproxy cleanup' removes them.`,
 	fs.DurationVar(&o.minSyncPeriod, "min-sync-period", 0, "shortest `time` between two commits (default: none)")
 	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "`address` and port of /metrics; empty: none")
+	fs.StringVar(&o.healthzAddress, "healthz-bind-address", "0.0.0.0:10256", "`address` and port of /healthz and /livez; empty: none")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	fs.AddGoFlag(logging.Lookup("v"))
@@ -90,6 +98,16 @@ func (o *runOptions) run(ctx context.Context) error {
 	metrics := proxier.NewMetrics()
 	serveMetrics(o.metricsAddress, log, metrics, affinityCollector{k, table, log})
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
+	alive := health.NewProxy(healthTimeout)
+	answers := health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
+		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
+	}})
+	defer answers.Close()
+	serveHTTP(o.healthzAddress, log, "No health is served; choose another --healthz-bind-address", alive.Handler())
+	config.Health = struct {
+		*health.Services
+		*health.Proxy
+	}{answers, alive}
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger, config.Metrics = log, metrics
 	p := proxier.New(config)

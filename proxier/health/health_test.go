@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func loopbacks() []netip.Addr {
+	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+}
+
+// freePort returns a port that nobody listens on, on either loopback address.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// get asks at a port and returns the answer as one line.
+func get(t *testing.T, a netip.Addr, port uint16) string {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	r, err := client.Get("http://" + netip.AddrPortFrom(a, port).String() + "/anything")
+	if err != nil {
+		return "nobody"
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s %s %s %s", r.StatusCode, r.Header.Get("Content-Type"), r.Header.Get("X-Content-Type-Options"),
+		r.Header.Get("X-Load-Balancing-Endpoint-Weight"), strings.Join(strings.Fields(string(body)), " "))
+}
+
+func answered(code, endpoints int, healthy bool) string {
+	return fmt.Sprintf(`%d application/json nosniff %d { "service": { "namespace": "shop", "name": "web" }, "localEndpoints": %d, "serviceProxyHealthy": %v }`,
+		code, endpoints, endpoints, healthy)
+}
+
+func TestServices(t *testing.T) {
+	var unwell atomic.Bool
+	h := New(Config{Healthy: func() bool { return !unwell.Load() }, OnError: func(s Service, at netip.AddrPort, err error) { t.Errorf("%v at %s: %v", s, at, err) }})
+	defer h.Close()
+	port, other := freePort(t), freePort(t)
+	h.SetAddresses(loopbacks())
+	for _, step := range []struct {
+		name   string
+		change func()
+		port   uint16
+		v4, v6 string
+	}{
+		{"not there", func() {}, port, "nobody", "nobody"},
+		{"endpoints", func() { h.SetService("shop", "web", port, [2]int{2, 1}) }, port, answered(200, 2, true), answered(200, 1, true)},
+		{"none of IPv6", func() { h.SetService("shop", "web", port, [2]int{1, 0}) }, port, answered(200, 1, true), answered(503, 0, true)},
+		{"nftproxy is not well", func() { unwell.Store(true) }, port, answered(503, 1, false), answered(503, 0, false)},
+		{"IPv6 only", func() { unwell.Store(false); h.SetAddresses(loopbacks()[1:]) }, port, "nobody", answered(503, 0, true)},
+		{"both again", func() { h.SetAddresses(loopbacks()) }, port, answered(200, 1, true), answered(503, 0, true)},
+		{"another port", func() { h.SetService("shop", "web", other, [2]int{1, 1}) }, other, answered(200, 1, true), answered(200, 1, true)},
+		{"not at the old one", func() {}, port, "nobody", "nobody"},
+		{"gone", func() { h.DeleteService("shop", "web") }, other, "nobody", "nobody"},
+	} {
+		step.change()
+		if got := get(t, loopbacks()[0], step.port); got != step.v4 {
+			t.Errorf("%s, IPv4: %s, want %s", step.name, got, step.v4)
+		}
+		if got := get(t, loopbacks()[1], step.port); got != step.v6 {
+			t.Errorf("%s, IPv6: %s, want %s", step.name, got, step.v6)
+		}
+	}
+}
+
+// A port that is taken is told of once, costs nobody else anything, and is taken over
+// when it is free.
+func TestServicesPortTaken(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).AddrPort().Port()
+	var errs []string
+	h := New(Config{OnError: func(s Service, at netip.AddrPort, err error) { errs = append(errs, fmt.Sprint(s, at, err)) }})
+	defer h.Close()
+	h.SetAddresses(loopbacks()[:1])
+	h.SetService("shop", "web", port, [2]int{1, 1})
+	h.SetService("shop", "web", port, [2]int{2, 1})
+	if len(errs) != 1 || !strings.Contains(errs[0], "{shop web} 127.0.0.1:") || !strings.Contains(errs[0], "address already in use") {
+		t.Errorf("errors %q, want one that names the service, the address and the reason", errs)
+	}
+	good := freePort(t)
+	h.SetService("shop", "other", good, [2]int{1, 1})
+	if got := get(t, loopbacks()[0], good); !strings.HasPrefix(got, "200") {
+		t.Errorf("another service: %s", got)
+	}
+	_ = taken.Close()
+	h.mu.Lock()
+	h.listen(Service{"shop", "web"}, h.services[Service{"shop", "web"}]) // what retry does after a while
+	h.mu.Unlock()
+	if got := get(t, loopbacks()[0], port); got != answered(200, 2, true) {
+		t.Errorf("when the port is free: %s", got)
+	}
+}
+
+// TestProxy asks /healthz and /livez while time goes by.
+func TestProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewProxy(time.Minute)
+		for _, step := range []struct {
+			name             string
+			change           func()
+			healthz, livez   int
+			updated, healthy bool // lastUpdated is now; status
+		}{
+			{"starting", func() {}, 200, 200, true, true},
+			{"queued long before the first time", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, true, true},
+			{"programmed", func() { p.Updated(); time.Sleep(time.Hour) }, 200, 200, true, true},
+			{"queued", func() { p.Queued(); time.Sleep(59 * time.Second) }, 200, 200, true, true},
+			{"late", func() { p.Queued(); time.Sleep(time.Second) }, 503, 503, false, false},
+			{"programmed again", func() { p.Updated() }, 200, 200, true, true},
+			{"the node is to be deleted", func() { p.SetNodeEligible(false); time.Sleep(time.Second) }, 503, 200, false, true},
+			{"it stays", func() { p.SetNodeEligible(true) }, 200, 200, true, true},
+		} {
+			step.change()
+			for path, code := range map[string]int{"/healthz": step.healthz, "/livez": step.livez} {
+				w := httptest.NewRecorder()
+				p.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+				var s state
+				if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+					t.Fatal(err)
+				}
+				if w.Code != code || s.Healthy != step.healthy || (s.NodeEligible != nil) != (path == "/healthz") {
+					t.Errorf("%s: %s: %d %s, want %d, healthy %v", step.name, path, w.Code, w.Body, code, step.healthy)
+				}
+				if now := s.LastUpdated.Equal(time.Now()); path == "/healthz" && now != step.updated {
+					t.Errorf("%s: lastUpdated is %v at %v", step.name, s.LastUpdated, time.Now())
+				}
+				if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("headers %v", w.Header())
+				}
+			}
+			if p.Healthy() != step.healthy {
+				t.Errorf("%s: Healthy is %v", step.name, p.Healthy())
+			}
+		}
+	})
+}

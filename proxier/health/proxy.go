@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Proxy knows whether nftproxy works: whether changes are programmed in time.
+type Proxy struct {
+	timeout time.Duration
+
+	mu       sync.Mutex
+	queued   time.Time // since when a change has been waiting; zero: none is
+	updated  time.Time // when all was programmed last; zero: never
+	eligible bool
+}
+
+// NewProxy returns a Proxy that is well, on a node that stays. A change may take
+// the timeout before the Proxy is not well any more.
+func NewProxy(timeout time.Duration) *Proxy { return &Proxy{timeout: timeout, eligible: true} }
+
+// Queued notes that a change came in.
+func (p *Proxy) Queued() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.queued.IsZero() {
+		p.queued = time.Now()
+	}
+}
+
+// Updated notes that all changes that came in are programmed.
+func (p *Proxy) Updated() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queued, p.updated = time.Time{}, time.Now()
+}
+
+// SetNodeEligible says whether load balancers may send connections to this node: not
+// if it is about to be deleted (KEP-3458).
+func (p *Proxy) SetNodeEligible(eligible bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.eligible = eligible
+}
+
+// Healthy says whether no change has been waiting for too long. Until all has been
+// programmed once it says so, too: nftproxy is starting.
+func (p *Proxy) Healthy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.healthy()
+}
+
+func (p *Proxy) healthy() bool {
+	return p.updated.IsZero() || p.queued.IsZero() || time.Since(p.queued) < p.timeout
+}
+
+// state is the body of an answer.
+type state struct {
+	LastUpdated  time.Time              `json:"lastUpdated"`
+	CurrentTime  time.Time              `json:"currentTime"`
+	NodeEligible *bool                  `json:"nodeEligible,omitempty"`
+	Healthy      bool                   `json:"healthy"`
+	Status       map[string]familyState `json:"status,omitempty"`
+}
+
+type familyState struct {
+	LastUpdated time.Time `json:"lastUpdated"`
+	Healthy     bool      `json:"healthy"`
+}
+
+// Handler serves /healthz, which depends on the node, too, and /livez, which does not.
+func (p *Proxy) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { p.answer(w, true) })
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { p.answer(w, false) })
+	return mux
+}
+
+func (p *Proxy) answer(w http.ResponseWriter, withNode bool) {
+	p.mu.Lock()
+	s := state{LastUpdated: p.updated, CurrentTime: time.Now(), Healthy: p.healthy()}
+	if !p.updated.IsZero() {
+		f := familyState{LastUpdated: p.updated, Healthy: s.Healthy}
+		s.Status = map[string]familyState{"IPv4": f, "IPv6": f}
+	}
+	well := s.Healthy
+	if withNode {
+		eligible := p.eligible
+		s.NodeEligible = &eligible
+		well = well && eligible
+	}
+	p.mu.Unlock()
+	if well {
+		s.LastUpdated = s.CurrentTime // as recent as the answer, where nothing is late
+	}
+	body, err := json.Marshal(s)
+	reply(w, well, body, err)
+}
