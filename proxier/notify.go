@@ -3,7 +3,9 @@
 package proxier
 
 import (
+	"fmt"
 	"net/netip"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -61,6 +63,77 @@ func (p *Proxier) tellHealth(builds []rules.Owned) {
 			p.config.Health.DeleteService(n.namespace, n.name)
 		}
 	}
+}
+
+// LocalPorts serves NodePorts on loopback addresses, where the kernel does not.
+type LocalPorts interface {
+	// Set forwards connections of a network (tcp or udp) to endpoints, each in turn;
+	// with an affinity above 0 they stay with one for that long. Without endpoints
+	// nobody listens. An error says, once, that the port cannot be listened on; that is
+	// tried again.
+	Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error
+	// Delete ends that.
+	Delete(network string, at netip.AddrPort)
+}
+
+// localPort is a NodePort on a loopback address.
+type localPort struct {
+	network string
+	at      netip.AddrPort
+}
+
+// tellLocalPorts forwards what the owners that were programmed want on loopback
+// addresses.
+func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
+	if p.config.LocalPorts == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range builds {
+		o := builds[i].Owner
+		sp, endpoints, _ := p.store.input(o)
+		now := localPortOf(&sp)
+		if was := p.localPorts[o]; was != now && was.network != "" {
+			p.config.LocalPorts.Delete(was.network, was.at)
+		}
+		if now.network == "" {
+			delete(p.localPorts, o)
+			continue
+		}
+		p.localPorts[o] = now
+		u := rules.SelectEndpoints(&sp, endpoints, &p.programmedNode)
+		list := u.Cluster
+		if sp.ExternalLocal {
+			list = u.Local
+		}
+		addrs := make([]netip.AddrPort, len(list))
+		for i, e := range list {
+			addrs[i] = e.Addr
+		}
+		if err := p.config.LocalPorts.Set(now.network, now.at, addrs, time.Duration(sp.Affinity)*time.Second); err != nil {
+			p.log.Error(err, "NodePort is not served on a loopback address", "servicePort", o.String())
+			p.warnService(serviceOf(o), reasonPort, fmt.Sprintf("NodePort is not served on a loopback address: %v", err))
+		}
+	}
+}
+
+// localPortOf returns where a service port is served on a loopback address; its zero
+// value if nowhere.
+func localPortOf(sp *rules.ServicePort) localPort {
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), sp.NodePort)
+	if sp.Family == rules.IPv6 {
+		at = netip.AddrPortFrom(netip.IPv6Loopback(), sp.NodePort)
+	}
+	switch {
+	case sp.NodePort == 0:
+		return localPort{}
+	case sp.Protocol == rules.TCP:
+		return localPort{"tcp", at}
+	case sp.Protocol == rules.UDP:
+		return localPort{"udp", at}
+	}
+	return localPort{}
 }
 
 // Reasons of events.

@@ -47,6 +47,8 @@ type Config struct {
 	NoExternalIPs bool
 	// Health is told what those need to know who ask for it. Nil: nobody does.
 	Health Health
+	// LocalPorts serves NodePorts on loopback addresses; nil: they are not served there.
+	LocalPorts LocalPorts
 	// Events takes warnings about Services. Nil: nobody does.
 	Events Events
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
@@ -84,6 +86,7 @@ type Proxier struct {
 	adopted        bool
 	failing        map[rules.Owner]*failure
 	conflicts      map[conflict]rules.Owner
+	localPorts     map[rules.Owner]localPort
 	synced         chan struct{} // closed after the first commit
 	flows          *flowQueue
 }
@@ -113,6 +116,7 @@ func New(c Config) *Proxier {
 
 		serviceCIDRs: map[string][]netip.Prefix{},
 		conflicts:    map[conflict]rules.Owner{},
+		localPorts:   map[rules.Owner]localPort{},
 		synced:       make(chan struct{}),
 		flows:        newFlowQueue(),
 	}

@@ -4,6 +4,7 @@ package proxier
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -46,6 +47,9 @@ func (p *Proxier) setAside(o rules.Owner, err error) {
 	f.next = time.Now().Add(wait)
 	p.config.Metrics.failing.Set(float64(len(p.failing)))
 	p.log.Error(err, "Service port is not programmed; the others are", "servicePort", o.String(), "nextTry", wait)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.warnService(serviceOf(o), reasonRefused, fmt.Sprintf("%s is not programmed: %v", o, err))
 }
 
 // done forgets that owners failed, and hands their flows to the cleaner.

@@ -34,6 +34,7 @@ func (p *Proxier) sync() error {
 	}
 	p.config.Health.Updated()
 	p.tellHealth(builds)
+	p.tellLocalPorts(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
 	return nil
@@ -93,6 +94,7 @@ func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
 	}
 	p.config.Health.Updated()
 	p.tellHealth(builds)
+	p.tellLocalPorts(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))

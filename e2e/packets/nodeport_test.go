@@ -53,14 +53,16 @@ func TestNodePortAddresses(t *testing.T) {
 		name          string
 		args          []string
 		primary, more bool // served at the node's first addresses, at the others
+		loopback      bool // and at 127.0.0.1 and ::1
 	}{
-		{"primary by default", nil, true, false},
-		{"primary", []string{"--nodeport-addresses", "primary"}, true, false},
-		{"all", []string{"--nodeport-addresses", "all"}, true, true},
-		{"CIDRs of everything", []string{"--nodeport-addresses", "0.0.0.0/0,::/0"}, true, true},
-		{"CIDRs", []string{"--nodeport-addresses", "172.18.0.64/26,fd00:172:18::40/122"}, false, true},
-		{"primary and CIDRs", []string{"--nodeport-addresses", "primary,172.18.0.64/26,fd00:172:18::40/122"}, true, true},
-		{"localhost only", []string{"--nodeport-addresses", "localhost"}, false, false},
+		{"primary by default", nil, true, false, false},
+		{"primary", []string{"--nodeport-addresses", "primary"}, true, false, false},
+		{"all", []string{"--nodeport-addresses", "all"}, true, true, false},
+		{"CIDRs of everything", []string{"--nodeport-addresses", "0.0.0.0/0,::/0"}, true, true, false},
+		{"CIDRs", []string{"--nodeport-addresses", "172.18.0.64/26,fd00:172:18::40/122"}, false, true, false},
+		{"primary and CIDRs", []string{"--nodeport-addresses", "primary,172.18.0.64/26,fd00:172:18::40/122"}, true, true, false},
+		{"localhost only", []string{"--nodeport-addresses", "localhost"}, false, false, true},
+		{"a loopback CIDR and primary", []string{"--nodeport-addresses", "127.0.0.0/8,primary"}, true, false, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +84,7 @@ func TestNodePortAddresses(t *testing.T) {
 							}
 						}
 						loopback := netip.AddrPortFrom(netip.MustParseAddr(map[netns.Family]string{netns.IPv4: "127.0.0.1", netns.IPv6: "::1"}[f]), first.Port())
-						w.wantServedAt(t, w.Node, p, loopback, false, a, b)
+						w.wantServedAt(t, w.Node, p, loopback, row.loopback && p != traffic.SCTP, a, b)
 					}
 				}
 			}
@@ -103,6 +105,26 @@ func TestNodePortAddresses(t *testing.T) {
 			w.addAddresses(t, (*netlink.Handle).AddrDel)
 			check(t, false)
 		})
+	}
+}
+
+// A loopback port that somebody else has stays theirs, and the others are served.
+func TestLocalhostNodePortTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--nodeport-addresses", "localhost"}})
+	a, b := w.Local[0], w.RemotePods[0]
+	taken := w.full("taken").to(ready(a, b))
+	fine := w.full("fine").to(ready(a, b))
+	loopback := netns.Host{NS: w.Node.NS, V4: netip.MustParseAddr("127.0.0.1"), V6: netip.IPv6Loopback()}
+	port := uint16(taken.Spec.Ports[0].NodePort)
+	serve(t, []uint16{port}, loopback)
+	w.apply(t, taken, fine)
+	w.wantLog(t, "NodePort is not served on a loopback address")
+	for _, p := range []traffic.Protocol{traffic.TCP, traffic.UDP} {
+		for _, f := range netns.Families() {
+			w.want(t, w.Node, p, netip.AddrPortFrom(loopback.Addr(f), port), fate{outcome: traffic.Answered, sees: anySource}.and(port, loopback))
+			w.want(t, w.Node, p, netip.AddrPortFrom(loopback.Addr(f), uint16(fine.Spec.Ports[0].NodePort)), spread(a, b).seen(anySource))
+		}
 	}
 }
 

@@ -43,5 +43,5 @@ func (n proxyName) selects(labels map[string]string) bool {
 	if n == "" {
 		return !labelled
 	}
-	return labelled && value == string(n)
+	return value == string(n)
 }

@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -23,6 +24,7 @@ import (
 type failing struct {
 	err   atomic.Pointer[error] // nil: they do not fail
 	lists atomic.Int32
+	watch *watch.FakeWatcher
 }
 
 func (f *failing) fail(err error) { f.err.Store(&err) }
@@ -40,7 +42,11 @@ func (f *failing) react(clienttesting.Action) (handled bool, list runtime.Object
 func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failing, r *recorder)) {
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset(apiServiceCIDR("kubernetes", "10.96.0.0/16"))
-		f := new(failing)
+		f := &failing{watch: watch.NewFake()}
+		api.PrependWatchReactor("servicecidrs", func(clienttesting.Action) (bool, watch.Interface, error) {
+			f.watch.Reset()
+			return true, f.watch, nil
+		})
 		f.fail(err)
 		api.PrependReactor("list", "servicecidrs", f.react)
 		r := newRecorder(t)
@@ -73,11 +79,16 @@ var cidrResource = networkingv1.Resource("servicecidrs")
 
 func TestServiceCIDRsForbidden(t *testing.T) {
 	t.Parallel()
-	withServiceCIDRs(t, apierrors.NewForbidden(cidrResource, "", errors.New("not you")), func(t *testing.T, f *failing, r *recorder) {
+	forbidden := apierrors.NewForbidden(cidrResource, "", errors.New("not you"))
+	withServiceCIDRs(t, forbidden, func(t *testing.T, f *failing, r *recorder) {
 		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
 		expectAfter(t, time.Hour, f, r, "[]", 60, 240, 0) // the backoff is 15 to 60 s at last
 		f.succeed()
 		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
+		// The right is taken away again: that is news, and what was known stays.
+		f.fail(forbidden)
+		f.watch.Error(&apierrors.NewResourceExpired("too old").ErrStatus)
+		expectAfter(t, time.Hour, f, r, "[]", 60, 240, 1)
 	})
 }
 

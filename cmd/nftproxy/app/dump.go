@@ -79,7 +79,7 @@ func readKernel(table string) (rules.State, error) {
 func (o *dumpOptions) desired(ctx context.Context, config proxier.Config, stderr io.Writer) (rules.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	src, err := o.source.open(config.NodeName, func(err error) { fmt.Fprintln(stderr, "nftproxy:", err) })
+	src, _, err := o.source.open(config.NodeName, func(err error) { fmt.Fprintln(stderr, "nftproxy:", err) })
 	if err != nil {
 		return rules.State{}, err
 	}

@@ -80,16 +80,17 @@ func (o *sourceOptions) client() (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// open returns the source; warn takes messages about what it skips.
-func (o *sourceOptions) open(nodeName string, warn func(error)) (source.Source, error) {
+// open returns the source, and the client for its API server, which is nil for
+// manifests. warn takes messages about what the source skips.
+func (o *sourceOptions) open(nodeName string, warn func(error)) (source.Source, kubernetes.Interface, error) {
 	if o.manifests != "" {
-		return &source.Manifests{Dir: o.manifests, ServiceProxyName: o.proxyName, Warn: warn}, nil
+		return &source.Manifests{Dir: o.manifests, ServiceProxyName: o.proxyName, Warn: warn}, nil, nil
 	}
 	client, err := o.client()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.proxyName, Warn: warn}, nil
+	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.proxyName, Warn: warn}, client, nil
 }
 
 // rulesOptions says what holds for all services.

@@ -11,11 +11,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/events"
 	"github.com/nftproxy/nftproxy/proxier/health"
+	"github.com/nftproxy/nftproxy/proxier/localport"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -69,9 +72,17 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	node, table := config.NodeName, config.Rules.Table
 	log := klog.Background()
-	src, err := o.source.open(node, func(err error) { log.Info("Source", "problem", err.Error()) })
+	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
+	src, client, err := o.source.open(node, problem)
 	if err != nil {
 		return err
+	}
+	if client != nil {
+		recorder := events.New(client, node, problem)
+		defer recorder.Close()
+		config.Events = recorder
+	} else {
+		config.Events = events.Func(nil)
 	}
 	k, err := kernel.Open()
 	if err != nil {
@@ -101,6 +112,8 @@ func (o *runOptions) run(ctx context.Context) error {
 	alive := health.NewProxy(healthTimeout)
 	answers := health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
 		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
+		config.Events.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
+			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
 	}})
 	defer answers.Close()
 	serveHTTP(o.healthzAddress, log, "No health is served; choose another --healthz-bind-address", alive.Handler())
@@ -108,11 +121,27 @@ func (o *runOptions) run(ctx context.Context) error {
 		*health.Services
 		*health.Proxy
 	}{answers, alive}
+	if config.NodePorts.Localhost {
+		forwarder := localport.New()
+		defer forwarder.Close()
+		config.LocalPorts = localPorts{forwarder}
+	}
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger, config.Metrics = log, metrics
 	p := proxier.New(config)
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
 	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) })
+}
+
+// localPorts is a localport.Forwarder as package proxier wants it.
+type localPorts struct{ forwarder *localport.Forwarder }
+
+func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error {
+	return l.forwarder.Set(localport.Port{Network: network, Addr: at}, endpoints, affinity)
+}
+
+func (l localPorts) Delete(network string, at netip.AddrPort) {
+	l.forwarder.Delete(localport.Port{Network: network, Addr: at})
 }
 
 // proxierConfig checks the options of the commands that run a proxier, and returns

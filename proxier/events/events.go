@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package events
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
+)
+
+// controller is the reporting controller of all events.
+const controller = "nftproxy"
+
+// action is what was being done: the API wants one.
+const action = "Proxying"
+
+// How many warnings are sent; the others are dropped.
+const (
+	burst     = 50
+	perSecond = 1
+)
+
+// What the API server takes, in bytes.
+const (
+	maxNote     = 1024
+	maxInstance = 128
+)
+
+// flushTime is how long Close waits for warnings on their way.
+const flushTime = 2 * time.Second
+
+// Recorder sends warnings to an API server.
+type Recorder struct {
+	recorder    events.EventRecorder
+	broadcaster events.EventBroadcaster
+	limit       flowcontrol.PassiveRateLimiter
+	pending     *pending
+	stop        context.CancelFunc
+}
+
+// New returns a Recorder for a node. The client needs the right to create and patch events. warn, if not nil, is told why
+// events cannot be sent: once, and again if that comes back after a success. It must not call the Recorder.
+func New(client kubernetes.Interface, nodeName string, warn func(error)) *Recorder {
+	// The zero Logger discards: warn is told what matters.
+	ctx, stop := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
+	waiting := newPending()
+	broadcaster := events.NewBroadcaster(&sink{
+		api: events.EventSinkImpl{Interface: client.EventsV1()}, instance: cut(nodeName, maxInstance), warn: warn, pending: waiting,
+	})
+	// It fails only after Shutdown.
+	_ = broadcaster.StartRecordingToSinkWithContext(ctx)
+	return &Recorder{
+		recorder:    broadcaster.NewRecorder(scheme.Scheme, controller).WithLogger(klog.Logger{}),
+		broadcaster: broadcaster,
+		limit:       flowcontrol.NewTokenBucketPassiveRateLimiter(perSecond, burst),
+		pending:     waiting,
+		stop:        stop,
+	}
+}
+
+// Warning sends an event of type Warning about an object, unless there are too many. The reason is one word in CamelCase; the
+// message is cut where the API's limit of 1024 bytes is. It does not wait. After Close it does nothing.
+func (r *Recorder) Warning(about corev1.ObjectReference, reason, message string) {
+	if !r.limit.TryAccept() || !r.pending.add(subject{about, reason}) {
+		return
+	}
+	r.recorder.Eventf(&about, nil, corev1.EventTypeWarning, reason, action, "%s", cut(message, maxNote))
+}
+
+// Close tries for up to two seconds to send what is queued, and ends all goroutines. It is called once.
+func (r *Recorder) Close() {
+	timeout := time.NewTimer(flushTime)
+	defer timeout.Stop()
+	select {
+	case <-r.pending.close():
+	case <-timeout.C:
+	}
+	r.stop()
+	r.broadcaster.Shutdown()
+}
+
+// cut shortens a text to so many bytes, between two characters.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
+}
+
+// Func takes warnings instead of a Recorder. A nil one drops them.
+type Func func(about corev1.ObjectReference, reason, message string)
+
+// Warning calls f.
+func (f Func) Warning(about corev1.ObjectReference, reason, message string) {
+	if f != nil {
+		f(about, reason, message)
+	}
+}

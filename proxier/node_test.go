@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// node returns a Node n1 with addresses such as 'InternalIP=10.0.0.1'.
+func node(addresses string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	for _, a := range strings.Fields(addresses) {
+		kind, addr, _ := strings.Cut(a, "=")
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeAddressType(kind), Address: addr})
+	}
+	return n
+}
+
+func TestConvertNodeAddresses(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, addresses, want string }{
+		{"none", "", "[invalid IP invalid IP]"},
+		{"internal before external", "Hostname=n1 ExternalIP=192.0.2.1 InternalIP=10.0.0.1", "[10.0.0.1 invalid IP]"},
+		{"the first of a type", "InternalIP=10.0.0.1 InternalIP=10.0.0.2", "[10.0.0.1 invalid IP]"},
+		{"external where that is all", "ExternalIP=192.0.2.1 ExternalIP=192.0.2.2", "[192.0.2.1 invalid IP]"},
+		{"each family by itself", "InternalIP=fd00::1 ExternalIP=192.0.2.1 ExternalIP=2001:db8::1", "[192.0.2.1 fd00::1]"},
+		{"names and broken ones", "InternalDNS=n1 InternalIP=n1 InternalIP= InternalIP=fe80::1%eth0 InternalIP=10.0.0.3", "[10.0.0.3 invalid IP]"},
+		{"mapped", "InternalIP=::ffff:10.0.0.1", "[10.0.0.1 invalid IP]"},
+	} {
+		if got := fmt.Sprint(convertNode(node(test.addresses)).IPs); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestConvertNode(t *testing.T) {
+	t.Parallel()
+	now := metav1.NewTime(time.Unix(1, 0))
+	for _, test := range []struct {
+		name   string
+		change func(*corev1.Node)
+		want   string
+	}{
+		{"nothing", func(*corev1.Node) {}, `"" [] true`},
+		{"zone", func(n *corev1.Node) {
+			n.Labels = map[string]string{"topology.kubernetes.io/zone": "a", "failure-domain.beta.kubernetes.io/zone": "old"}
+		}, `"a" [] true`},
+		{"pod CIDRs", func(n *corev1.Node) {
+			n.Spec.PodCIDR, n.Spec.PodCIDRs = "10.244.1.0/24", []string{"10.244.1.0/24", "fd00:1::7/64", "x"}
+		}, `"" [10.244.1.0/24 fd00:1::/64] true`},
+		{"pod CIDR", func(n *corev1.Node) { n.Spec.PodCIDR = "10.244.1.0/24" }, `"" [10.244.1.0/24] true`},
+		{"being deleted", func(n *corev1.Node) { n.DeletionTimestamp = &now }, `"" [] false`},
+		{"about to be deleted", func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: "x"}, {Key: "ToBeDeletedByClusterAutoscaler", Effect: corev1.TaintEffectNoSchedule}}
+		}, `"" [] false`},
+		{"another taint", func(n *corev1.Node) {
+			n.Spec.Unschedulable = true
+			n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeUnschedulable}}
+		}, `"" [] true`},
+	} {
+		n := node("")
+		test.change(n)
+		got := convertNode(n)
+		if got := fmt.Sprintf("%q %v %v", got.Zone, got.PodCIDRs, got.Eligible); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// woken tells whether Run would be woken now.
+func woken(p *Proxier) bool {
+	select {
+	case <-p.wake:
+		return true
+	default:
+		return false
+	}
+}
+
+// eligibility notes what it is told of the node.
+type eligibility struct {
+	noHealth
+	eligible []bool
+}
+
+func (e *eligibility) SetNodeEligible(yes bool) { e.eligible = append(e.eligible, yes) }
+
+func TestSinkNodes(t *testing.T) {
+	t.Parallel()
+	var told eligibility
+	p := New(Config{NodeName: "n1", DetectNodeCIDR: true, Health: &told})
+	now := func() string {
+		n := p.currentNode()
+		return fmt.Sprintf("%q %v %v", n.Zone, n.IPs[0], n.PodCIDRs)
+	}
+	other := node("InternalIP=10.0.0.2")
+	other.Name = "n2"
+	p.ReplaceNodes([]*corev1.Node{other})
+	if got, want := now(), `"" invalid IP []`; got != want || !p.haveNodes {
+		t.Errorf("without this node's object: got %s, want %s; list is in: %v, want true", got, want, p.haveNodes)
+	}
+	mine := node("InternalIP=10.0.0.1")
+	mine.Labels = map[string]string{corev1.LabelTopologyZone: "a"}
+	mine.Spec.PodCIDRs = []string{"10.244.1.0/24"}
+	woken(p)
+	p.ReplaceNodes([]*corev1.Node{other, mine})
+	if got, want := now(), `"a" 10.0.0.1 [10.244.1.0/24]`; got != want || !woken(p) {
+		t.Errorf("with this node's object: got %s, want %s, and to be woken", got, want)
+	}
+	changed := mine.DeepCopy()
+	changed.Labels[corev1.LabelTopologyZone] = "b"
+	changed.Spec.Taints = []corev1.Taint{{Key: taintToBeDeleted}}
+	p.UpdateNode(other)
+	p.UpdateNode(changed)
+	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want || !woken(p) {
+		t.Errorf("after a change: got %s, want %s, and to be woken", got, want)
+	}
+	p.DeleteNode("n1")
+	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want {
+		t.Errorf("when the object is gone: got %s, want %s", got, want)
+	}
+	if got := fmt.Sprint(told.eligible); got != "[true false]" {
+		t.Errorf("eligibility was told as %s, want true, then false", got)
+	}
+}
+
+func TestSinkServiceCIDRs(t *testing.T) {
+	t.Parallel()
+	p := New(Config{})
+	expect := func(want string) {
+		t.Helper()
+		if got := fmt.Sprint(p.currentNode().ServiceCIDRs); got != want || !woken(p) {
+			t.Errorf("got %s, want %s, and to be woken", got, want)
+		}
+	}
+	cidr := func(name string, cidrs ...string) *networkingv1.ServiceCIDR {
+		return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: cidrs}}
+	}
+	p.ReplaceServiceCIDRs(nil)
+	expect("[]")
+	if !p.haveServiceCIDRs {
+		t.Error("an empty list does not count as a list")
+	}
+	p.UpdateServiceCIDR(cidr("kubernetes", "10.96.0.1/16", "fd00::/108"))
+	expect("[10.96.0.0/16 fd00::/108]")
+	p.UpdateServiceCIDR(cidr("extra", "10.95.0.0/16", "x"))
+	expect("[10.95.0.0/16 10.96.0.0/16 fd00::/108]")
+	p.UpdateServiceCIDR(cidr("extra", "10.94.0.0/16"))
+	expect("[10.94.0.0/16 10.96.0.0/16 fd00::/108]")
+	p.DeleteServiceCIDR("kubernetes")
+	expect("[10.94.0.0/16]")
+	p.ReplaceServiceCIDRs([]*networkingv1.ServiceCIDR{cidr("kubernetes", "10.96.0.0/16")})
+	expect("[10.96.0.0/16]")
+}
