@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// stay keeps everything up until ctx ends, with --keep, and says what can be done
+// meanwhile.
+func (d *demo) stay(ctx context.Context, targets []target) {
+	if !d.keep || ctx.Err() != nil {
+		return
+	}
+	d.heading("The cluster stays up until you press Ctrl-C, which removes all of it. In another terminal:")
+	node, client := d.cluster.Node.EnterCommand(), d.cluster.Client.EnterCommand()
+	d.example("edit the services and see what nftproxy says here", filepath.Join(d.manifests.Dir, "*.yaml"))
+	d.example("see the node's rules", node+" "+d.bin+" dump --kernel", node+" nft list ruleset")
+	if to, ok := firstTCP(targets); ok {
+		d.example("ask a service from the client pod: the answer says which backend it is, and whom it sees",
+			fmt.Sprintf("%s bash -c 'exec 3<>/dev/tcp/%s/%d; echo hello >&3; head -n 1 <&3'", client, to.Addr(), to.Port()))
+	}
+	d.example("enter the node, or the client pod", node+" bash", client+" bash")
+	d.say("\nEvery pod answers at the ports that the manifests named at the start. The log of nftproxy from here on:")
+	d.log.turn(true)
+	<-ctx.Done()
+	d.log.turn(false)
+	d.say("\nRemoving everything.")
+}
+
+func (d *demo) example(what string, commands ...string) {
+	d.say("\n  %s:", what)
+	for _, c := range commands {
+		d.say("    %s", c)
+	}
+}
+
+// firstTCP returns the address of a TCP target that has backends, if there is one.
+func firstTCP(targets []target) (netip.AddrPort, bool) {
+	for _, t := range targets {
+		if t.protocol == traffic.TCP && len(t.backends) > 0 {
+			return t.address, true
+		}
+	}
+	return netip.AddrPort{}, false
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+)
+
+// A signal ends the demo wherever it is, and everything is removed.
+func TestSignals(t *testing.T) {
+	const starting, loading, kept = "A cluster of", "under load", "from here on"
+	rows := []struct {
+		sig  syscall.Signal
+		at   string // a text of the output
+		keep bool
+		code int
+	}{
+		{syscall.SIGINT, starting, false, 1},
+		{syscall.SIGTERM, loading, false, 1},
+		{syscall.SIGHUP, loading, true, 1},
+		{syscall.SIGINT, kept, true, 0},
+		{syscall.SIGTERM, kept, true, 0},
+	}
+	for _, r := range rows {
+		t.Run(fmt.Sprintf("%v at %s", r.sig, r.at), func(t *testing.T) {
+			left := leftovers(t)
+			p := startDemo(t, r.keep)
+			p.waitFor(t, r.at)
+			if err := p.cmd.Process.Signal(r.sig); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.end(t); code != r.code {
+				t.Errorf("exit code %d, want %d", code, r.code)
+			}
+			left()
+			p.wantGone(t)
+		})
+	}
+}
+
+// A reader that goes away, as head does, ends it, too.
+func TestBrokenPipe(t *testing.T) {
+	left := leftovers(t)
+	p := startDemo(t, false)
+	p.waitFor(t, "A cluster of")
+	_ = p.out.Close()
+	if code := p.end(t); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	left()
+	p.wantGone(t)
+}
+
+// What --keep says to do works.
+func TestKeep(t *testing.T) {
+	if netns.InUserNamespace() {
+		t.Skip("the command that enters from outside a user namespace does not work inside")
+	}
+	netnstest.Tool(t, "ip")
+	p := startDemo(t, true)
+	p.waitFor(t, "from here on")
+	i := slices.IndexFunc(p.log, func(line string) bool { return strings.Contains(line, "/dev/tcp/") })
+	if i < 0 {
+		t.Fatalf("no command asks a service:\n%s", strings.Join(p.log, "\n"))
+	}
+	cmd := exec.CommandContext(t.Context(), netnstest.Tool(t, "bash"), "-c", p.log[i])
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	answer, err := cmd.CombinedOutput()
+	if want := "hello 10.244.2.4:6379 10.244.1.10:"; err != nil || !strings.HasPrefix(string(answer), want) {
+		t.Errorf("%s: %v, %q, want %q and a port", p.log[i], err, answer, want)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.end(t); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// process is a demo of its own.
+type process struct {
+	cmd   *exec.Cmd
+	out   io.ReadCloser
+	lines *bufio.Scanner
+	name  string   // prefix of the namespaces' names
+	log   []string // lines read so far
+}
+
+func startDemo(t *testing.T, keep bool) *process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	name := fmt.Sprintf("nftproxy-demo-test%d", os.Getpid())
+	cmd := exec.CommandContext(ctx, self, "--bin", self, "--name", name, fmt.Sprintf("--keep=%v", keep))
+	cmd.Env = append(os.Environ(), actEnv+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	return &process{cmd: cmd, out: out, lines: bufio.NewScanner(out), name: name}
+}
+
+// waitFor reads the output up to a line with a text.
+func (p *process) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for p.lines.Scan() {
+		p.log = append(p.log, p.lines.Text())
+		if strings.Contains(p.lines.Text(), text) {
+			return
+		}
+	}
+	t.Fatalf("the demo ended before it wrote %q:\n%s", text, strings.Join(p.log, "\n"))
+}
+
+// end waits until the demo has ended and returns its exit code.
+func (p *process) end(t *testing.T) int {
+	t.Helper()
+	for p.lines.Scan() {
+	}
+	err := p.cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Error(err)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// wantGone checks that no namespace has a name.
+func (p *process) wantGone(t *testing.T) {
+	t.Helper()
+	if left, _ := filepath.Glob("/run/netns/" + p.name + "*"); len(left) > 0 {
+		t.Errorf("names are left: %s", left)
+	}
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// deadline is how long anything may take that is waited for.
+const deadline = 10 * time.Second
+
+// setUp makes the directory of manifests, the cluster and the servers in its pods,
+// and returns what the manifests ask for. What it has made before an error,
+// tearDown removes.
+func (d *demo) setUp() ([]target, error) {
+	dir, err := os.MkdirTemp("", "nftproxy-demo-")
+	if err != nil {
+		return nil, fmt.Errorf("make directory of manifests: %w", err)
+	}
+	d.manifests.Dir = dir
+	if err := copyManifests(d.from, &d.manifests); err != nil {
+		return nil, err
+	}
+	targets, err := readTargets(dir)
+	if err != nil {
+		return nil, err
+	}
+	if d.cluster, err = netns.NewCluster(netns.Config{LocalPods: 2, RemotePods: 3}); err != nil {
+		return nil, err
+	}
+	d.names = podNames(d.cluster)
+	if d.keep {
+		if err := d.cluster.Keep(d.name); err != nil {
+			return nil, err
+		}
+	}
+	return targets, d.serve(backendPorts(targets))
+}
+
+// serve makes every pod answer at the ports, in all protocols.
+func (d *demo) serve(ports []uint16) error {
+	hosts := map[*netns.NS][]netip.Addr{}
+	for _, h := range slices.Concat(d.cluster.Local, d.cluster.RemotePods) {
+		hosts[h.NS] = append(hosts[h.NS], h.V4, h.V6)
+	}
+	all := traffic.Protocols()
+	for ns, addrs := range hosts {
+		s, err := traffic.Serve(ns, traffic.Endpoints(addrs, ports, all[:]...)...)
+		if err != nil {
+			return err
+		}
+		d.servers = append(d.servers, s)
+	}
+	return nil
+}
+
+// startProxy starts nftproxy on the node.
+func (d *demo) startProxy() error {
+	p, err := proxy.Start(proxy.Config{
+		Program: d.bin,
+		Args: []string{"run", "--manifests", d.manifests.Dir, "--hostname-override", "node",
+			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6},
+		NS:  d.cluster.Node.NS,
+		Log: &d.log,
+	})
+	if err == nil {
+		d.nftproxy = p
+	}
+	return err
+}
+
+// tearDown removes everything. In a hurry nftproxy gets no chance to end cleanly;
+// perhaps it got the signal, too.
+func (d *demo) tearDown(hurry bool) error {
+	var errs []error
+	if d.nftproxy != nil {
+		if hurry {
+			d.nftproxy.Kill()
+		} else {
+			errs = append(errs, d.nftproxy.Stop())
+		}
+	}
+	for _, s := range d.servers {
+		errs = append(errs, s.Close())
+	}
+	if d.cluster != nil {
+		errs = append(errs, d.cluster.Close())
+	}
+	if d.manifests.Dir != "" {
+		errs = append(errs, os.RemoveAll(d.manifests.Dir))
+	}
+	return errors.Join(errs...)
+}
