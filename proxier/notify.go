@@ -90,15 +90,20 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// All that is given up goes first: another owner may have taken it.
+	for i := range builds {
+		o := builds[i].Owner
+		sp, _, _ := p.store.input(o)
+		if was, ok := p.localPorts[o]; ok && was != localPortOf(&sp) {
+			p.config.LocalPorts.Delete(was.network, was.at)
+			delete(p.localPorts, o)
+		}
+	}
 	for i := range builds {
 		o := builds[i].Owner
 		sp, endpoints, _ := p.store.input(o)
 		now := localPortOf(&sp)
-		if was := p.localPorts[o]; was != now && was.network != "" {
-			p.config.LocalPorts.Delete(was.network, was.at)
-		}
 		if now.network == "" {
-			delete(p.localPorts, o)
 			continue
 		}
 		p.localPorts[o] = now
@@ -138,22 +143,26 @@ func localPortOf(sp *rules.ServicePort) localPort {
 
 // Reasons of events.
 const (
-	reasonConflict = "FrontendConflict" // another Service has the address, protocol and port
-	reasonInvalid  = "InvalidService"   // a part of the Service cannot be used
-	reasonRefused  = "KernelRefused"    // the kernel does not take the rules
-	reasonPort     = "PortInUse"        // something else listens on the port
+	reasonConflict     = "FrontendConflict"     // another Service has the address, protocol and port
+	reasonInvalid      = "InvalidService"       // a part of the Service cannot be used
+	reasonInvalidSlice = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
+	reasonRefused      = "KernelRefused"        // the kernel does not take the rules
+	reasonPort         = "PortInUse"            // something else listens on the port
 )
 
 // warnService sends an event about the Service of an owner. p.mu is held.
 func (p *Proxier) warnService(n objectName, reason, message string) {
-	if p.config.Events == nil {
-		return
-	}
 	about := corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: n.namespace, Name: n.name}
 	if s := p.store.services[n]; s != nil {
 		about.UID = s.uid
 	}
-	p.config.Events.Warning(about, reason, message)
+	p.warn(about, reason, message)
+}
+
+func (p *Proxier) warn(about corev1.ObjectReference, reason, message string) {
+	if p.config.Events != nil {
+		p.config.Events.Warning(about, reason, message)
+	}
 }
 
 func serviceOf(o rules.Owner) objectName { return objectName{o.Namespace, o.Name} }

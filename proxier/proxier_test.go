@@ -33,13 +33,16 @@ type node struct {
 	changed chan struct{}
 	log     strings.Builder
 	cleaned []conntrack.Target
+	events  []string
+	ports   loopback
 	stop    func()
 }
 
 // start runs a proxier in the bubble of the test.
 func start(t *testing.T, kernel *rulestest.Kernel) *node {
-	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1)}
-	n.Proxier = proxier.New(proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n})
+	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}}
+	n.Proxier = proxier.New(proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
+		Events: n, LocalPorts: n.ports})
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -3,8 +3,10 @@
 package proxier
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -50,8 +52,8 @@ func (p *Proxier) setService(s *corev1.Service) {
 	p.report(errs)
 	n := objectName{s.Namespace, s.Name}
 	p.store.setService(n, svc)
-	for _, err := range errs {
-		p.warnService(n, reasonInvalid, err.Error())
+	if len(errs) > 0 {
+		p.warnService(n, reasonInvalid, faults(errs))
 	}
 }
 
@@ -93,6 +95,10 @@ func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	s, errs := convertSlice(es, p.config.NodeName)
 	p.report(errs)
 	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
+	if len(errs) > 0 {
+		p.warn(corev1.ObjectReference{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice",
+			Namespace: es.Namespace, Name: es.Name, UID: es.UID}, reasonInvalidSlice, faults(errs))
+	}
 }
 
 // ReplaceNodes takes the full list of Nodes, of which only this one matters.
@@ -176,6 +182,12 @@ func (p *Proxier) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 		cidrs = append(cidrs, cidr.Masked())
 	}
 	p.serviceCIDRs[c.Name] = cidrs
+}
+
+// faults is one text for all that is wrong with an object: events about one object with
+// one reason are counted together, and only the first one's text is kept.
+func faults(errs []error) string {
+	return strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; ")
 }
 
 // report logs what of an object cannot be used.
