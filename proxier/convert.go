@@ -192,6 +192,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		}
 		out.ports = append(out.ports, servicePort{name: portName, protocol: proto, port: uint16(*p.Port)})
 	}
+	out.endpoints = make([]endpoint, 0, len(es.Endpoints))
 	for i := range es.Endpoints {
 		e, err := convertEndpoint(&es.Endpoints[i], out.family, nodeName)
 		if err != nil {

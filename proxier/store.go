@@ -283,6 +283,7 @@ func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpo
 			if p.name != o.Port || p.protocol != protocol {
 				continue
 			}
+			out = slices.Grow(out, len(s.endpoints))
 			for _, e := range s.endpoints {
 				out = append(out, rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
 					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local,

@@ -20,10 +20,10 @@ func (p *Proxier) sync() error {
 	if err := p.syncNode(); err != nil {
 		return err
 	}
-	builds := p.collect()
 	if !p.adopted {
-		return p.adopt(builds, start)
+		return p.adopt(start)
 	}
+	builds := p.collect()
 	if len(builds) == 0 {
 		p.config.Health.Updated()
 		return nil
@@ -47,18 +47,27 @@ func (p *Proxier) ready() bool {
 	return p.haveServices && p.haveSlices && p.haveNodes && p.haveServiceCIDRs
 }
 
-// collect takes the changed owners, and those whose time to be tried again has
-// come, and builds their objects.
+// collect builds the objects of what changed.
 func (p *Proxier) collect() []rules.Owned {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.build(p.take())
+}
+
+// take takes the changed owners, and those whose time to be tried again has come.
+// p.mu is held.
+func (p *Proxier) take() []rules.Owner {
 	now := time.Now()
 	for o, f := range p.failing {
 		if !now.Before(f.next) {
 			p.store.mark(o)
 		}
 	}
-	owners := p.store.take()
+	return p.store.take()
+}
+
+// build builds the objects of owners. p.mu is held.
+func (p *Proxier) build(owners []rules.Owner) []rules.Owned {
 	builds := make([]rules.Owned, 0, len(owners))
 	for _, o := range owners {
 		sp, endpoints, lost := p.store.input(o)
@@ -79,9 +88,12 @@ func (p *Proxier) putBack(builds []rules.Owned) {
 }
 
 // adopt makes the kernel equal to all that was listed, starting from what it holds.
-func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
-	p.update(builds)
-	written, err := p.reconcile()
+func (p *Proxier) adopt(start time.Time) error {
+	have, err := p.config.Kernel.Read(p.config.Rules.Table)
+	if err != nil {
+		return fmt.Errorf("read the kernel's tables: %w", err)
+	}
+	builds, written, err := p.programAll(have)
 	if err != nil {
 		p.putBack(builds)
 		return err
@@ -99,6 +111,29 @@ func (p *Proxier) adopt(builds []rules.Owned, start time.Time) error {
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))
 	return nil
+}
+
+// programAll programs what was listed into a kernel that holds have. It returns the
+// objects of the owners and the number of operations that it took.
+func (p *Proxier) programAll(have rules.State) ([]rules.Owned, int, error) {
+	p.mu.Lock()
+	owners := p.take()
+	p.mu.Unlock()
+	if have.Empty() && p.desired.Owners() == 0 {
+		builds, written, err := p.load(owners)
+		if err == nil {
+			return builds, written, nil
+		}
+		p.log.Error(err, "The kernel refused a transaction; reading its state back", "servicePorts", len(builds))
+		written, err = p.reconcile()
+		return builds, written, err
+	}
+	p.mu.Lock()
+	builds := p.build(owners)
+	p.mu.Unlock()
+	p.update(builds)
+	written, err := p.repair(have)
+	return builds, written, err
 }
 
 // update sets the objects of owners in desired, and returns the transaction and
@@ -181,23 +216,27 @@ func (p *Proxier) apply(tx rules.Tx) error {
 	return err
 }
 
-// reconcile reads the kernel and writes what differs from desired. It returns the
-// number of operations that this took. Owners whose objects the kernel refuses
-// are set aside.
+// reconcile reads the kernel and repairs it.
 func (p *Proxier) reconcile() (int, error) {
-	for {
-		have, err := p.config.Kernel.Read(p.config.Rules.Table)
-		if err != nil {
-			return 0, fmt.Errorf("read the kernel's tables: %w", err)
-		}
-		tx := rules.Diff(have, p.desired.State())
-		if err = p.apply(tx); err == nil {
-			return tx.Len(), nil
-		}
-		if !p.dropRefused(err) {
-			return 0, err
-		}
+	have, err := p.config.Kernel.Read(p.config.Rules.Table)
+	if err != nil {
+		return 0, fmt.Errorf("read the kernel's tables: %w", err)
 	}
+	return p.repair(have)
+}
+
+// repair makes a kernel that holds have equal to desired. It returns the number of
+// operations that this took. Owners whose objects the kernel refuses are set aside.
+func (p *Proxier) repair(have rules.State) (int, error) {
+	tx := rules.Diff(have, p.desired.State())
+	err := p.apply(tx)
+	switch {
+	case err == nil:
+		return tx.Len(), nil
+	case p.dropRefused(err):
+		return p.reconcile()
+	}
+	return 0, err
 }
 
 // dropRefused takes the owners of refused objects out of desired; false if it

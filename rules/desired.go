@@ -52,7 +52,7 @@ func (d *Desired) Owners() int { return len(d.objects) }
 // Update sets the objects of some owners, each named once, and returns the
 // transaction that does the same to a kernel that holds what d held.
 func (d *Desired) Update(changes []Owned) Tx {
-	u := update{d: d, tx: Tx{Name: d.config.Table}, net: map[ref]*delta{}}
+	u := update{d: d, tx: Tx{Name: d.config.Table}, net: map[ref]*delta{}, added: map[setOf][]Element{}}
 	before := [...]usage{d.usage(IPv4), d.usage(IPv6)}
 	for _, c := range changes {
 		u.owner(c.Owner, d.objects[c.Owner], c.Objects)
@@ -132,6 +132,16 @@ type update struct {
 	net map[ref]*delta
 	// order keeps net's keys in the order of their first touch.
 	order []ref
+	// added holds elements of exclusive sets: few operations with many elements are
+	// cheaper for the kernel than many with few.
+	added      map[setOf][]Element
+	addedOrder []setOf
+}
+
+// setOf is a set of a family.
+type setOf struct {
+	family Family
+	set    SetID
 }
 
 // delta is an element, a set or a chain before and after an update.
@@ -204,7 +214,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 		return
 	}
 	if len(old) == 0 && set.Kind.exclusive() { // the common case, without copies
-		u.tx.Add(Op{Kind: AddElements, Family: f, Set: set, Elements: new})
+		u.add(setOf{f, set}, new)
 		return
 	}
 	var added, changed, gone []Element
@@ -238,6 +248,16 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 	for _, e := range added {
 		u.touch(f, set, e, +1)
 	}
+}
+
+func (u *update) add(to setOf, elements []Element) {
+	all, ok := u.added[to]
+	if !ok {
+		u.addedOrder = append(u.addedOrder, to)
+		u.added[to] = elements[:len(elements):len(elements)] // the owner's own
+		return
+	}
+	u.added[to] = append(all, elements...)
 }
 
 // affinity compares the maps of one owner that the kernel fills: two at most.
@@ -304,20 +324,19 @@ func (u *update) onDemand(f Family, set SetID, had, has bool) {
 
 // finish turns net into operations, one for each set and kind of change.
 func (u *update) finish() {
-	type change struct{ added, changed, gone []Element }
-	type where struct {
-		family Family
-		set    SetID
+	for _, w := range u.addedOrder {
+		u.tx.Add(Op{Kind: AddElements, Family: w.family, Set: w.set, Elements: u.added[w]})
 	}
-	all := map[where]*change{}
-	var order []where
+	type change struct{ added, changed, gone []Element }
+	all := map[setOf]*change{}
+	var order []setOf
 	for _, r := range u.order {
 		dl := u.net[r]
 		if r.key == (Key{}) {
 			u.finishObject(r, dl)
 			continue
 		}
-		w := where{r.family, r.set}
+		w := setOf{r.family, r.set}
 		c := all[w]
 		if c == nil {
 			c = &change{}

@@ -78,6 +78,9 @@ next:
 				continue next
 			}
 		}
+		if out == nil {
+			out = make([]Endpoint, 0, len(endpoints)-i)
+		}
 		out = append(out, endpoints[i])
 	}
 	slices.SortFunc(out, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })

@@ -316,6 +316,9 @@ type State struct {
 	Tables [2]*Table
 }
 
+// Empty says that there are no tables.
+func (s State) Empty() bool { return s.Tables[IPv4] == nil && s.Tables[IPv6] == nil }
+
 // NewTable returns an empty table.
 func NewTable() *Table {
 	return &Table{Chains: map[string]Chain{}, Sets: map[SetID]map[Key]Value{}, Affinity: map[SetID]AffinityMap{}}

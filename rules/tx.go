@@ -107,6 +107,15 @@ func (t *Tx) Add(ops ...Op) {
 	}
 }
 
+// Split returns the transaction in two parts, to be carried out in this order: tables,
+// sets and chains that are added, and all that refers to them or takes something away.
+func (t *Tx) Split() (objects, rest Tx) {
+	objects.Name, rest.Name = t.Name, t.Name
+	copy(objects.phases[:phaseAddElem], t.phases[:phaseAddElem])
+	copy(rest.phases[phaseAddElem:], t.phases[phaseAddElem:])
+	return objects, rest
+}
+
 // Ops returns the operations in order.
 func (t *Tx) Ops() []Op {
 	out := make([]Op, 0, t.Len())

@@ -51,8 +51,7 @@ func (c Client) Connect(ctx context.Context, p Protocol, to netip.AddrPort) Resu
 func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
-	const tries = 100 // ports in use by somebody else
-	for try := 1; ; try++ {
+	for {
 		source := c.Source
 		if source.Port() == 0 {
 			source = netip.AddrPortFrom(source.Addr(), c.NS.NextPort())
@@ -61,7 +60,8 @@ func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn,
 		if err == nil {
 			return &Conn{asker: conn, timeout: c.timeout()}, nil
 		}
-		if c.Source.Port() != 0 || try == tries || !errors.Is(err, syscall.EADDRINUSE) {
+		// A port may be in use by somebody else, or for a moment still by the last connection.
+		if ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, fmt.Errorf("connect from %s to %s %s: %w", c.NS.Name(), p, to, err)
 		}
 	}

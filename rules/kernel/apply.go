@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +51,7 @@ func (k *Kernel) Apply(tx rules.Tx) error {
 			err = k.prune(&ops[i])
 		}
 	}
-	if cap(b.buf) > 1<<20 { // a full load's buffer is not needed again
+	if cap(b.buf) > 2*maxBatch { // an unusual message's
 		b.buf, b.refs = nil, nil
 	}
 	return err
@@ -85,6 +86,8 @@ func (k *Kernel) flush() error {
 		return nil
 	}
 	b.seal()
+	start := time.Now()
+	defer func() { k.busy += time.Since(start) }()
 	if err := k.sock.send(b.buf); err != nil {
 		return fmt.Errorf("send transaction of %d bytes: %w", len(b.buf), err)
 	}
@@ -119,6 +122,7 @@ func (k *Kernel) flush() error {
 	case !acked:
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
 	}
+	k.gen++
 	return nil
 }
 

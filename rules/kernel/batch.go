@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -164,19 +163,6 @@ func (b *batch) newRules(op *rules.Op) error {
 		}
 		b.close(at)
 		b.end()
-	}
-	return nil
-}
-
-func (b *batch) expressions(f rules.Family, exprs []expr.Any) error {
-	for _, e := range exprs {
-		v, err := expr.Marshal(nfproto(f), e)
-		if err != nil {
-			return fmt.Errorf("encode expression %T: %w", e, err)
-		}
-		at := b.nest(unix.NFTA_LIST_ELEM)
-		b.buf = append(b.buf, v...)
-		b.close(at)
 	}
 	return nil
 }

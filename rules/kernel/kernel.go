@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,10 @@ type Kernel struct {
 	mu    sync.Mutex // one request at a time
 	sock  *socket
 	batch batch
+	busy  time.Duration
+	// gen is the ruleset's generation that Read saw, and as many more as there were
+	// commits since.
+	gen uint32
 }
 
 // Open opens the nftables of the calling thread's network namespace.
@@ -27,6 +32,14 @@ func Open() (*Kernel, error) {
 		return nil, err
 	}
 	return &Kernel{sock: s}, nil
+}
+
+// Busy returns how long the kernel has worked on this Kernel's transactions so far: the
+// system calls alone, without what it takes to encode them.
+func (k *Kernel) Busy() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.busy
 }
 
 // Close closes the socket. What the kernel holds stays.

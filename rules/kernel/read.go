@@ -51,6 +51,7 @@ func (k *Kernel) readOnce(table string) (rules.State, error) {
 	case before != after: // what failed may only have gone meanwhile
 		return s, errChanged
 	}
+	k.gen = after
 	return s, failed
 }
 

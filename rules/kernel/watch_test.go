@@ -23,6 +23,9 @@ func (h host) watch(t *testing.T) *Watch {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := w.Join(); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -110,6 +113,24 @@ func TestWatchSleeps(t *testing.T) {
 	}
 	other.apply(t, transaction(rules.Op{Kind: rules.AddTable}))
 	wantChanged(t, w, "table added by another socket of ours")
+}
+
+// TestWatchLateJoin wakes for what others changed after the tables were read.
+func TestWatchLateJoin(t *testing.T) {
+	h := newHost(t)
+	d := desired()
+	h.load(t, d.State())
+	h.apply(t, d.Update(services(rules.IPv4, 10, 3)))
+	quiet := h.watch(t)
+	defer closeWatch(t, quiet)
+	quiet.settle(t)
+	if len(quiet.changed) > 0 {
+		t.Error("it woke though nobody else had changed anything")
+	}
+	h.foreign(t, func(c *nftables.Conn) { c.FlushRuleset() })
+	late := h.watch(t)
+	defer closeWatch(t, late)
+	wantChanged(t, late, "everything deleted")
 }
 
 // settle waits until all events up to the last commit have been looked at. Each

@@ -130,7 +130,17 @@ func (o *runOptions) run(ctx context.Context) error {
 	config.Logger, config.Metrics = log, metrics
 	p := proxier.New(config)
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
-	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) })
+	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) }, func(ctx context.Context) error {
+		select {
+		case <-p.Synced():
+			if err := watch.Join(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+		}
+		<-ctx.Done()
+		return nil
+	})
 }
 
 // localPorts is a localport.Forwarder as package proxier wants it.
