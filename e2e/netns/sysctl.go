@@ -33,14 +33,14 @@ func (n *NS) SetSysctl(name, value string) error {
 
 type sysctl struct {
 	name, value string
-	optional    bool // older kernels do not have it
+	optional    bool // older kernels do not have it, or not for user namespaces
 }
 
 func (n *NS) setSysctls(list []sysctl) error {
 	return n.Do(func() error {
 		for _, s := range list {
 			err := os.WriteFile(sysctlPath(s.name), []byte(s.value), 0)
-			if err != nil && !(s.optional && errors.Is(err, os.ErrNotExist)) {
+			if err != nil && !(s.optional && (errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission))) {
 				return fmt.Errorf("set sysctl to %q in network namespace %s (is /proc/sys read-only, as in a container?): %w", s.value, n.name, err)
 			}
 		}
@@ -67,6 +67,10 @@ func hostSysctls(forward bool) []sysctl {
 		{name: "ipv4/icmp_ratemask", value: "0"},
 		{name: "ipv6/icmp/ratelimit", value: "0"},
 		{name: "ipv6/icmp/ratemask", value: "0", optional: true}, // a list of types: only type 0
+		// An association that is not complete is forgotten after 3 seconds otherwise: less than a
+		// busy machine may take from one packet to the next.
+		{name: "netfilter/nf_conntrack_sctp_timeout_cookie_wait", value: "60", optional: true},
+		{name: "netfilter/nf_conntrack_sctp_timeout_cookie_echoed", value: "60", optional: true},
 	}
 	for _, scope := range []string{"all", "default"} {
 		list = append(list,
