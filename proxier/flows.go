@@ -45,9 +45,11 @@ func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
 			case <-p.flows.wake:
 			}
 			start := time.Now()
-			n, err := p.config.Conntrack.Clean(ctx, p.flows.take())
+			targets := p.flows.take()
+			n, err := p.config.Conntrack.Clean(ctx, targets)
 			took := time.Since(start)
 			p.config.Metrics.flows.Add(float64(n))
+			p.config.Metrics.kubeProxy.flows(took, n, !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return !t.Addr.Is6() }))
 			if err != nil && ctx.Err() == nil {
 				p.log.Error(err, "Could not delete flows to endpoints that are gone; their clients may wait for a time-out")
 			}

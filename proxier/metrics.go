@@ -26,6 +26,7 @@ type Metrics struct {
 	failing      prometheus.Gauge
 	flows        prometheus.Counter
 	conflicts    prometheus.Gauge
+	kubeProxy    *kubeProxyMetrics
 }
 
 // NewMetrics returns metrics that start at zero.
@@ -56,6 +57,8 @@ func NewMetrics() *Metrics {
 	}
 	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
 		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts}
+	m.kubeProxy = newKubeProxyMetrics()
+	m.collectors = append(m.collectors, m.kubeProxy.collectors()...)
 	return m
 }
 

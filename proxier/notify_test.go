@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
@@ -138,5 +139,89 @@ func TestLocalPorts(t *testing.T) {
 		n.expectEvents("Service default/a  PortInUse: NodePort is not served on a loopback address: address already in use")
 		n.DeleteService("default", "a")
 		expect("")
+	})
+}
+
+// TestKubeProxyMetrics: the metrics of kube-proxy's nftables mode, by their names.
+func TestKubeProxyMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &rulestest.Kernel{}
+		n := start(t, kernel)
+		defer n.stop()
+		web := service("web", "10.96.0.1 fd00::1", "80")
+		web.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+		n.lists(web, endpoints("a", "web", "8080", "10.0.0.1"))
+		value := func(name string) string {
+			t.Helper()
+			families, err := n.registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out []string
+			for _, f := range families {
+				if f.GetName() != "kubeproxy_"+name {
+					continue
+				}
+				for _, m := range f.GetMetric() {
+					v := m.GetGauge().GetValue() + m.GetCounter().GetValue()
+					if h := m.GetHistogram(); h != nil {
+						v = float64(h.GetSampleCount())
+					}
+					out = append(out, fmt.Sprint(v))
+				}
+			}
+			return strings.Join(out, " ")
+		}
+		expect := func(name, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := value(name); got != want {
+				t.Errorf("%s: %s, want %s", name, got, want)
+			}
+		}
+		now := func() string { return fmt.Sprintf("%v %[1]v", float64(time.Now().UnixNano())/1e9) }
+		expect("sync_full_proxy_rules_duration_seconds", "1 1")
+		expect("sync_partial_proxy_rules_duration_seconds", "")
+		expect("sync_proxy_rules_last_timestamp_seconds", now())
+		expect("sync_proxy_rules_service_changes_total", "1")
+		expect("sync_proxy_rules_endpoint_changes_total", "1")
+		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0") // internal, IPv4: IPv6 has none anywhere
+		expect("network_programming_duration_seconds", "")
+
+		// A change that was triggered 3 s ago, and one from before the start.
+		time.Sleep(time.Minute)
+		es := endpoints("b", "web", "8080", "10.0.0.2")
+		es.Endpoints[0].NodeName = ptr.To("here")
+		es.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Add(-3 * time.Second).Format(time.RFC3339Nano)}
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "1")
+		expect("sync_partial_proxy_rules_duration_seconds", "1 1")
+		expect("sync_proxy_rules_duration_seconds", "2 2")
+		expect("sync_proxy_rules_last_timestamp_seconds", now())
+		expect("sync_proxy_rules_last_queued_timestamp_seconds", now())
+		expect("sync_proxy_rules_no_local_endpoints_total", "0 0 0 0")
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = ptr.To("elsewhere")
+		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Add(-time.Hour).Format(time.RFC3339Nano)
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "1")
+		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0")
+		expect("sync_proxy_rules_endpoint_changes_pending", "0")
+
+		// What cannot be programmed at all stays pending and is counted as a failure.
+		kernel.FailReads(errors.New("no netlink"))
+		kernel.Refuse(func(rules.Op) bool { return true })
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = ptr.To("here")
+		n.UpdateEndpointSlice(es)
+		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
+		n.UpdateService(service("other", "10.96.0.2", "80"))
+		expect("sync_proxy_rules_service_changes_total", "2")
+		kernel.FailReads(nil)
+		kernel.Refuse(nil)
+		time.Sleep(10 * time.Minute)
+		expect("sync_proxy_rules_endpoint_changes_pending", "0")
+		n.DeleteService("default", "web")
+		expect("sync_proxy_rules_no_local_endpoints_total", "0 0 0 0")
 	})
 }

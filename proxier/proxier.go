@@ -87,6 +87,9 @@ type Proxier struct {
 	failing        map[rules.Owner]*failure
 	conflicts      map[conflict]rules.Owner
 	localPorts     map[rules.Owner]localPort
+	noLocal        map[rules.Owner]noLocal
+	pending        pending
+	began          time.Time
 	synced         chan struct{} // closed after the first commit
 	flows          *flowQueue
 }
@@ -117,6 +120,8 @@ func New(c Config) *Proxier {
 		serviceCIDRs: map[string][]netip.Prefix{},
 		conflicts:    map[conflict]rules.Owner{},
 		localPorts:   map[rules.Owner]localPort{},
+		noLocal:      map[rules.Owner]noLocal{},
+		began:        time.Now(),
 		synced:       make(chan struct{}),
 		flows:        newFlowQueue(),
 	}
@@ -179,6 +184,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 // signal tells Run of a change.
 func (p *Proxier) signal() {
 	p.config.Health.Queued()
+	p.config.Metrics.kubeProxy.queued()
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
@@ -35,14 +36,18 @@ type node struct {
 	cleaned []conntrack.Target
 	events  []string
 	ports   loopback
-	stop    func()
+
+	registry *prometheus.Registry
+	stop     func()
 }
 
 // start runs a proxier in the bubble of the test.
 func start(t *testing.T, kernel *rulestest.Kernel) *node {
-	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}}
+	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}, registry: prometheus.NewRegistry()}
+	metrics := proxier.NewMetrics()
+	n.registry.MustRegister(metrics)
 	n.Proxier = proxier.New(proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
-		Events: n, LocalPorts: n.ports})
+		Events: n, LocalPorts: n.ports, Metrics: metrics})
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -44,6 +44,7 @@ func (p *Proxier) DeleteService(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.countService()
 	p.store.setService(objectName{namespace, name}, nil)
 }
 
@@ -51,6 +52,7 @@ func (p *Proxier) setService(s *corev1.Service) {
 	svc, errs := convertService(s, serviceOptions{p.config.Scheduler, p.config.NoExternalIPs})
 	p.report(errs)
 	n := objectName{s.Namespace, s.Name}
+	p.countService()
 	p.store.setService(n, svc)
 	if len(errs) > 0 {
 		p.warnService(n, reasonInvalid, faults(errs))
@@ -88,12 +90,14 @@ func (p *Proxier) DeleteEndpointSlice(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.countSlice(nil)
 	p.store.setSlice(objectName{namespace, name}, nil)
 }
 
 func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	s, errs := convertSlice(es, p.config.NodeName)
 	p.report(errs)
+	p.countSlice(es)
 	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
 	if len(errs) > 0 {
 		p.warn(corev1.ObjectReference{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice",

@@ -17,27 +17,43 @@ func (p *Proxier) sync() error {
 		return nil
 	}
 	start := time.Now()
-	if err := p.syncNode(); err != nil {
+	was := p.takePending()
+	full := !p.adopted
+	changed, err := p.syncOnce(start)
+	switch {
+	case err != nil:
+		p.putBackPending(was)
+		p.config.Metrics.kubeProxy.failed()
 		return err
+	case changed:
+		p.config.Metrics.kubeProxy.synced(full, start, was.triggers)
+	}
+	return nil
+}
+
+// syncOnce programs what has changed, and says whether anything had.
+func (p *Proxier) syncOnce(start time.Time) (changed bool, err error) {
+	if err := p.syncNode(); err != nil {
+		return false, err
 	}
 	if !p.adopted {
-		return p.adopt(start)
+		return true, p.adopt(start)
 	}
 	builds := p.collect()
 	if len(builds) == 0 {
 		p.config.Health.Updated()
-		return nil
+		return false, nil
 	}
 	if err := p.commit(builds, true); err != nil {
 		p.putBack(builds)
-		return err
+		return false, err
 	}
 	p.config.Health.Updated()
 	p.tellHealth(builds)
 	p.tellLocalPorts(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
-	return nil
+	return true, nil
 }
 
 // ready says whether all lists are in.
@@ -72,6 +88,7 @@ func (p *Proxier) build(owners []rules.Owner) []rules.Owned {
 	for _, o := range owners {
 		sp, endpoints, lost := p.store.input(o)
 		p.reportConflicts(o, lost)
+		p.countNoLocal(o, &sp, endpoints)
 		builds = append(builds, rules.Owned{Owner: o, Objects: rules.Build(sp, endpoints, p.config.Rules, p.programmedNode)})
 	}
 	p.config.Metrics.conflicts.Set(float64(p.store.frontends.conflicts()))

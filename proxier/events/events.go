@@ -68,10 +68,19 @@ func New(client kubernetes.Interface, nodeName string, warn func(error)) *Record
 // Warning sends an event of type Warning about an object, unless there are too many. The reason is one word in CamelCase; the
 // message is cut where the API's limit of 1024 bytes is. It does not wait. After Close it does nothing.
 func (r *Recorder) Warning(about corev1.ObjectReference, reason, message string) {
+	r.send(about, corev1.EventTypeWarning, reason, message)
+}
+
+// Normal sends an event of type Normal, as Warning does.
+func (r *Recorder) Normal(about corev1.ObjectReference, reason, message string) {
+	r.send(about, corev1.EventTypeNormal, reason, message)
+}
+
+func (r *Recorder) send(about corev1.ObjectReference, kind, reason, message string) {
 	if !r.limit.TryAccept() || !r.pending.add(subject{about, reason}) {
 		return
 	}
-	r.recorder.Eventf(&about, nil, corev1.EventTypeWarning, reason, action, "%s", cut(message, maxNote))
+	r.recorder.Eventf(&about, nil, kind, reason, action, "%s", cut(message, maxNote))
 }
 
 // Close tries for up to two seconds to send what is queued, and ends all goroutines. It is called once.

@@ -5,8 +5,11 @@ package health
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Proxy knows whether nftproxy works: whether changes are programmed in time.
@@ -17,11 +20,35 @@ type Proxy struct {
 	queued   time.Time // since when a change has been waiting; zero: none is
 	updated  time.Time // when all was programmed last; zero: never
 	eligible bool
+
+	answers map[bool]*prometheus.CounterVec // by whether the node counts
 }
 
 // NewProxy returns a Proxy that is well, on a node that stays. A change may take
 // the timeout before the Proxy is not well any more.
-func NewProxy(timeout time.Duration) *Proxy { return &Proxy{timeout: timeout, eligible: true} }
+func NewProxy(timeout time.Duration) *Proxy {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"code"})
+	}
+	return &Proxy{timeout: timeout, eligible: true, answers: map[bool]*prometheus.CounterVec{
+		true:  counter("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status"),
+		false: counter("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status"),
+	}}
+}
+
+// Describe implements prometheus.Collector.
+func (p *Proxy) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range p.answers {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range p.answers {
+		c.Collect(ch)
+	}
+}
 
 // Queued notes that a change came in.
 func (p *Proxy) Queued() {
@@ -98,6 +125,11 @@ func (p *Proxy) answer(w http.ResponseWriter, withNode bool) {
 	if well {
 		s.LastUpdated = s.CurrentTime // as recent as the answer, where nothing is late
 	}
+	code := http.StatusOK
+	if !well {
+		code = http.StatusServiceUnavailable
+	}
+	p.answers[withNode].WithLabelValues(strconv.Itoa(code)).Inc()
 	body, err := json.Marshal(s)
 	reply(w, well, body, err)
 }

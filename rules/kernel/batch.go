@@ -99,11 +99,11 @@ func (b *batch) object(op *rules.Op) error {
 		b.newChain(op)
 		return b.newRules(op)
 	case rules.ReplaceChain:
-		b.chainMessage(op, unix.NFT_MSG_DELRULE, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN)
+		b.chainMessage(op, unix.NFT_MSG_DELRULE, unix.NFTA_RULE_CHAIN)
 		return b.newRules(op)
 	case rules.DeleteChain:
-		b.chainMessage(op, unix.NFT_MSG_DELRULE, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN)
-		b.chainMessage(op, unix.NFT_MSG_DELCHAIN, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)
+		b.chainMessage(op, unix.NFT_MSG_DELRULE, unix.NFTA_RULE_CHAIN)
+		b.chainMessage(op, unix.NFT_MSG_DELCHAIN, unix.NFTA_CHAIN_NAME)
 	default:
 		return fmt.Errorf("encode operation: kind %d is not known", op.Kind)
 	}
@@ -124,9 +124,9 @@ func (b *batch) tableMessage(op *rules.Op, typ, flags uint16) {
 }
 
 // chainMessage is a message that names a chain only.
-func (b *batch) chainMessage(op *rules.Op, typ, tableAttr, chainAttr uint16) {
+func (b *batch) chainMessage(op *rules.Op, typ, chainAttr uint16) {
 	b.message(typ, 0, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(tableAttr, b.table)
+	b.str(unix.NFTA_CHAIN_TABLE, b.table) // NFTA_RULE_TABLE is the same
 	b.str(chainAttr, op.Chain.Name)
 	b.end()
 }

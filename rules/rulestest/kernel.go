@@ -16,6 +16,7 @@ type Kernel struct {
 	mu      sync.Mutex
 	state   rules.State
 	refuse  func(rules.Op) bool
+	readErr error
 	applied []rules.Tx
 	refused int
 }
@@ -26,6 +27,13 @@ func (k *Kernel) Refuse(fn func(rules.Op) bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refuse = fn
+}
+
+// FailReads makes Read return an error; nil ends it.
+func (k *Kernel) FailReads(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.readErr = err
 }
 
 // State returns a copy of what the kernel holds.
@@ -62,7 +70,9 @@ func (k *Kernel) Refused() int {
 func (k *Kernel) Read(table string) (rules.State, error) {
 	s := k.State()
 	s.Name = table
-	return s, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return s, k.readErr
 }
 
 // Apply implements proxier.Kernel.

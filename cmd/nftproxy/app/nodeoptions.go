@@ -19,6 +19,7 @@ import (
 // meanings of flags that kube-proxy has, too, are kube-proxy's.
 type nodeOptions struct {
 	nodeIPs           []string
+	bindAddress       string // kube-proxy's name for one of nodeIPs
 	nodePortAddresses []string
 	detectLocalMode   string
 	bridgeInterface   string
@@ -54,6 +55,11 @@ func (o *nodeOptions) add(fs *pflag.FlagSet) {
 // in one error.
 func (o *nodeOptions) apply(c *proxier.Config) error {
 	var errs []error
+	if a, err := netip.ParseAddr(o.bindAddress); err == nil && !a.IsUnspecified() {
+		c.NodeIPs = append(c.NodeIPs, a.Unmap())
+	} else if err != nil && o.bindAddress != "" {
+		errs = append(errs, fmt.Errorf("--bind-address: %q is not an IP address", o.bindAddress))
+	}
 	for _, s := range o.nodeIPs {
 		a, err := netip.ParseAddr(s)
 		if err != nil {

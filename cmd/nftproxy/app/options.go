@@ -26,6 +26,11 @@ type sourceOptions struct {
 	master     string
 	manifests  string
 	proxyName  string // of --service-proxy-name
+
+	contentType        string
+	acceptContentTypes string
+	qps                float32 // negative: without limit
+	burst              int
 }
 
 func (o *sourceOptions) add(fs *pflag.FlagSet) {
@@ -71,8 +76,10 @@ func (o *sourceOptions) client() (kubernetes.Interface, error) {
 		return nil, err
 	}
 	config.UserAgent = "nftproxy/" + o.version
-	config.ContentType = "application/vnd.kubernetes.protobuf"
-	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	config.ContentType, config.AcceptContentTypes = o.contentType, o.acceptContentTypes
+	orElse(&config.ContentType, defaultContentType)
+	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
+	config.QPS, config.Burst = o.qps, o.burst
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make API client: %w", err)

@@ -5,14 +5,19 @@ package app
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
+	"os"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
+	"k8s.io/utils/cpuset"
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -23,52 +28,91 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
+// gcPercent is half of Go's default: on a node memory is dearer than the little time that
+// this takes more.
+const gcPercent = 50
+
+// runOptions is what nftproxy run is told by flags and a configuration file.
 type runOptions struct {
-	source         sourceOptions
-	rules          rulesOptions
-	node           nodeOptions
+	source sourceOptions
+	rules  rulesOptions
+	node   nodeOptions
+
+	configFile  string
+	writeTo     string
+	initOnly    bool
+	cleanup     bool
+	showVersion bool
+
+	syncPeriod     time.Duration
 	minSyncPeriod  time.Duration
 	auditPeriod    time.Duration
 	metricsAddress string
 	healthzAddress string
+	hardFail       bool
+	profiling      bool
+	oomScoreAdj    int
+	tracking       conntrack.Settings
+	logging        logsapi.LoggingConfiguration
+
+	flags func() []string // what was given on the command line, for /flagz
 }
 
-// healthTimeout is how long changes may wait before /healthz says so: twice the sync
-// period of kube-proxy's default.
-const healthTimeout = time.Minute
-
 func runCommand(version string) *cobra.Command {
-	o := runOptions{source: sourceOptions{version: version}}
+	o := &runOptions{source: sourceOptions{version: version}, logging: *logsapi.NewLoggingConfiguration()}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Program this node and keep it programmed",
 		Long: `Watch Services and EndpointSlices and program this node's nftables until stopped.
 
-SIGTERM and SIGINT stop it; the rules stay, so that traffic goes on while another
-nftproxy starts. 'nftproxy cleanup' removes them.`,
+kube-proxy's flags and its configuration file (--config) are understood, and what of
+them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, so
+that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.`,
 		Example: `  nftproxy run --manifests /etc/nftproxy/services
-  nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16`,
+  nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
+  nftproxy run --config /var/lib/kube-proxy/config.conf`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.main(cmd) },
 	}
-	fs := cmd.Flags()
-	o.source.add(fs)
-	o.rules.add(fs)
-	o.node.add(fs)
-	fs.DurationVar(&o.minSyncPeriod, "min-sync-period", 0, "shortest `time` between two commits (default: none)")
-	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
-	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "`address` and port of /metrics; empty: none")
-	fs.StringVar(&o.healthzAddress, "healthz-bind-address", "0.0.0.0:10256", "`address` and port of /healthz and /livez; empty: none")
-	logging := flag.NewFlagSet("", flag.ContinueOnError)
-	klog.InitFlags(logging)
-	fs.AddGoFlag(logging.Lookup("v"))
+	o.addFlags(cmd.Flags())
 	return cmd
+}
+
+// main carries out what is done instead of running, or else runs. A configuration file
+// that changes makes it start again.
+func (o *runOptions) main(cmd *cobra.Command) error {
+	o.flags = func() []string { return givenFlags(cmd.Flags()) }
+	log := klog.Background()
+	for _, name := range ignoredFlags(cmd.Flags()) {
+		log.Info("A flag has no meaning here", "flag", name)
+	}
+	switch {
+	case o.showVersion:
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), o.source.version)
+		return err
+	case o.writeTo != "":
+		return o.writeConfig(o.writeTo)
+	case o.cleanup:
+		return cleanup(cmd.OutOrStdout(), tableName(o.source.proxyName))
+	case o.configFile == "":
+		if err := applyLogging(&o.logging); err != nil {
+			return err
+		}
+		return o.run(cmd.Context())
+	}
+	return o.runWithConfig(cmd.Context(), cmd.Flags())
 }
 
 func (o *runOptions) run(ctx context.Context) error {
 	config, err := proxierConfig(&o.source, &o.rules, &o.node)
 	if err != nil {
 		return err
+	}
+	if o.initOnly { // all that needs full root privileges
+		return o.tracking.Apply(cpus())
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	node, table := config.NodeName, config.Rules.Table
 	log := klog.Background()
@@ -77,18 +121,20 @@ func (o *runOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	config.Events = events.Func(nil)
 	if client != nil {
 		recorder := events.New(client, node, problem)
 		defer recorder.Close()
+		recorder.Normal(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node}, "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
-	} else {
-		config.Events = events.Func(nil)
+		o.prepareHost(log)
 	}
 	k, err := kernel.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = k.Close() }()
+	warnLeftovers(log, k)
 	watch, err := k.Watch(table)
 	if err != nil {
 		return err
@@ -106,17 +152,20 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	defer addresses.Close()
 
-	metrics := proxier.NewMetrics()
-	serveMetrics(o.metricsAddress, log, metrics, affinityCollector{k, table, log})
+	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
-	alive := health.NewProxy(healthTimeout)
+	alive := health.NewProxy(2 * o.syncPeriod)
 	answers := health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
 		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
 		config.Events.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
 			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
 	}})
 	defer answers.Close()
-	serveHTTP(o.healthzAddress, log, "No health is served; choose another --healthz-bind-address", alive.Handler())
+	servers, err := o.serve(log, alive, config.Metrics, affinityCollector{k, table, log})
+	if err != nil {
+		return err
+	}
+	defer servers.Close()
 	config.Health = struct {
 		*health.Services
 		*health.Proxy
@@ -127,20 +176,59 @@ func (o *runOptions) run(ctx context.Context) error {
 		config.LocalPorts = localPorts{forwarder}
 	}
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
-	config.Logger, config.Metrics = log, metrics
+	config.Logger = log
 	p := proxier.New(config)
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
-	return runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) }, func(ctx context.Context) error {
-		select {
-		case <-p.Synced():
-			if err := watch.Join(); err != nil {
-				return err
-			}
-		case <-ctx.Done():
+	return runTogether(ctx, p.Run,
+		func(ctx context.Context) error { return src.Run(ctx, p) },
+		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
+}
+
+// warnLeftovers tells of what would compete with nftproxy.
+func warnLeftovers(log klog.Logger, k *kernel.Kernel) {
+	found, err := leftovers(k, "/")
+	if err != nil {
+		log.Error(err, "Cannot tell whether kube-proxy left rules")
+	}
+	for _, what := range found {
+		log.Info("Competition", "what", what)
+	}
+}
+
+// joinWhenSynced begins to watch for foreign changes once all is programmed: the
+// kernel is faster while nobody listens.
+func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch) error {
+	select {
+	case <-p.Synced():
+		debug.FreeOSMemory() // a full load leaves garbage of its own size
+		if err := watch.Join(); err != nil {
+			return err
 		}
-		<-ctx.Done()
-		return nil
-	})
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// prepareHost sets what kube-proxy sets on a node. What cannot be set costs nothing
+// else: a container may write little below /proc and /sys.
+func (o *runOptions) prepareHost(log klog.Logger) {
+	if err := o.tracking.Apply(cpus()); err != nil {
+		log.Info("Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (--conntrack-max-per-core 0)",
+			"reason", err.Error())
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(o.oomScoreAdj)), 0); err != nil {
+		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
+	}
+}
+
+// cpus returns the number of the machine's CPUs, not of those that this process may use.
+func cpus() int {
+	n, err := cpuset.NumCPU()
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 // localPorts is a localport.Forwarder as package proxier wants it.
@@ -180,29 +268,4 @@ func runTogether(ctx context.Context, fns ...func(context.Context) error) error 
 		cancel()
 	}
 	return errors.Join(errs...)
-}
-
-func cleanupCommand() *cobra.Command {
-	var proxyName string
-	cmd := &cobra.Command{
-		Use:   "cleanup",
-		Short: "Remove nftproxy's tables from this node",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, err := kernel.Open()
-			if err != nil {
-				return err
-			}
-			defer func() { _ = k.Close() }()
-			table := tableName(proxyName)
-			n, err := k.Remove(table)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
-	return cmd
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nftproxy/nftproxy/rules/kernel"
+)
+
+func cleanupCommand() *cobra.Command {
+	var proxyName string
+	var kubeProxy bool
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove nftproxy's tables from this node",
+		Long: `Remove nftproxy's tables from this node.
+
+With --kube-proxy remove what kube-proxy left, too: its nftables tables and its chains
+in the tables of iptables-nft. What it left elsewhere, this command names.`,
+		Example: `  nftproxy cleanup
+  nftproxy cleanup --kube-proxy`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cleanup(cmd.OutOrStdout(), tableName(proxyName)); err != nil {
+				return err
+			}
+			if kubeProxy {
+				return cleanupKubeProxy(cmd.OutOrStdout(), "/")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
+	cmd.Flags().BoolVar(&kubeProxy, "kube-proxy", false, "remove what kube-proxy left, too")
+	return cmd
+}
+
+// cleanup removes the tables of a name.
+func cleanup(w io.Writer, table string) error {
+	k, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.Close() }()
+	n, err := k.Remove(table)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
+	return err
+}

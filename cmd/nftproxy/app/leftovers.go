@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nftproxy/nftproxy/rules/kernel"
+)
+
+// cleanupKubeProxy removes what kube-proxy left in nftables, and names what it left
+// where netlink's nftables does not reach. root is that of /proc.
+func cleanupKubeProxy(w io.Writer, root string) error {
+	if pid := runningKubeProxy(root); pid != "" {
+		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first", pid)
+	}
+	k, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.Close() }()
+	gone, err := k.RemoveKubeProxy()
+	if err != nil {
+		return err
+	}
+	lines := gone.Removed()
+	if len(lines) == 0 {
+		lines = []string{"kube-proxy has left nothing in nftables"}
+	}
+	for _, line := range append(lines, elsewhere(root)...) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftovers says what of kube-proxy's would compete with nftproxy.
+func leftovers(k *kernel.Kernel, root string) ([]string, error) {
+	var out []string
+	if pid := runningKubeProxy(root); pid != "" {
+		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
+	}
+	found, err := k.FindKubeProxy()
+	if err != nil {
+		return out, err
+	}
+	for _, what := range found.Found() {
+		out = append(out, what+": these rules compete with ours; remove them with 'nftproxy cleanup --kube-proxy'")
+	}
+	return append(out, elsewhere(root)...), nil
+}
+
+// runningKubeProxy returns the process that is kube-proxy, as far as this one sees
+// others; "" if none is.
+func runningKubeProxy(root string) string {
+	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
+	for _, path := range paths {
+		if name, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(name)) == "kube-proxy" {
+			return filepath.Base(filepath.Dir(path))
+		}
+	}
+	return ""
+}
+
+// elsewhere names leftovers that are not in nftables, and the commands that remove them.
+func elsewhere(root string) []string {
+	var out []string
+	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
+		tables, err := os.ReadFile(filepath.Join(root, "proc/net", name))
+		if err == nil && len(strings.TrimSpace(string(tables))) > 0 {
+			out = append(out, fmt.Sprintf("legacy iptables has tables (/proc/net/%s): if kube-proxy used them, remove its chains with 'kube-proxy --cleanup'", name))
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+			out = append(out, fmt.Sprintf("cannot tell about legacy iptables: %v", err))
+		}
+	}
+	services, err := os.ReadFile(filepath.Join(root, "proc/net/ip_vs"))
+	if err == nil && strings.Count(string(services), "\n") > 3 { // more than its head
+		out = append(out, "IPVS has virtual services (/proc/net/ip_vs): if kube-proxy made them, remove them with 'kube-proxy --cleanup' or 'ipvsadm --clear'")
+	}
+	return out
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSettingsMax(t *testing.T) {
+	for _, row := range []struct{ perCore, min, cpus, want int }{
+		{0, 131072, 8, 0},
+		{32768, 131072, 2, 131072},
+		{32768, 131072, 8, 262144},
+		{32768, 131072, 64, 1 << 20},
+		{32768, 0, 2, 65536},
+	} {
+		if got := (Settings{MaxPerCore: row.perCore, Min: row.min}).Max(row.cpus); got != row.want {
+			t.Errorf("%d a core, at least %d, %d cores: %d, want %d", row.perCore, row.min, row.cpus, got, row.want)
+		}
+	}
+}
+
+func TestSettingsApply(t *testing.T) {
+	root := t.TempDir()
+	const sysctls, hashsize = "proc/sys/net/netfilter/nf_conntrack_", "sys/module/nf_conntrack/parameters/hashsize"
+	put := func(name, value string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(name, want string) {
+		t.Helper()
+		got, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s is %q, %v, want %s", name, got, err, want)
+		}
+	}
+	for name, value := range map[string]string{"max": "65536", "tcp_timeout_established": "432000", "tcp_timeout_close_wait": "60",
+		"tcp_be_liberal": "0", "udp_timeout": "30", "udp_timeout_stream": "120"} {
+		put(sysctls+name, value)
+	}
+	put(hashsize, "65536")
+	s := Settings{MaxPerCore: 32768, Min: 131072, TCPEstablished: 24 * time.Hour, TCPCloseWait: time.Hour}
+	if err := s.apply(root, 2); err != nil {
+		t.Fatal(err)
+	}
+	expect(sysctls+"max", "131072")
+	expect(hashsize, "65536") // large enough
+	expect(sysctls+"tcp_timeout_established", "86400")
+	expect(sysctls+"tcp_timeout_close_wait", "3600")
+	expect(sysctls+"tcp_be_liberal", "0")
+	expect(sysctls+"udp_timeout", "30")
+
+	put(hashsize, "1024")
+	s = Settings{MaxPerCore: 1024, TCPBeLiberal: true, UDP: time.Minute, UDPStream: 5 * time.Minute}
+	if err := s.apply(root, 2); err != nil {
+		t.Fatal(err)
+	}
+	expect(sysctls+"max", "131072") // never lowered
+	expect(sysctls+"tcp_be_liberal", "1")
+	expect(sysctls+"udp_timeout", "60")
+	expect(sysctls+"udp_timeout_stream", "300")
+
+	// What cannot be written is named, and the rest is set.
+	if err := os.RemoveAll(filepath.Join(root, sysctls+"udp_timeout")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, sysctls+"udp_timeout"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s = Settings{UDP: time.Minute, UDPStream: 10 * time.Minute}
+	if err := s.apply(root, 2); err == nil || !strings.Contains(err.Error(), "nf_conntrack_udp_timeout:") {
+		t.Errorf("the error is %v, want one that names nf_conntrack_udp_timeout", err)
+	}
+	expect(sysctls+"udp_timeout_stream", "600")
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// kubeProxyMetrics are those of kube-proxy's nftables mode (1.37), under its names and
+// labels, so that dashboards and alerts keep working. Both families are programmed
+// together, so what is not about a family has the same values for both.
+type kubeProxyMetrics struct {
+	sync, fullSync, partialSync *prometheus.HistogramVec
+	lastSync, lastQueued        *prometheus.GaugeVec
+	programming                 *prometheus.HistogramVec
+	endpointsPending            prometheus.Gauge
+	endpointsTotal              prometheus.Counter
+	servicesPending             prometheus.Gauge
+	servicesTotal               prometheus.Counter
+	syncFailures                *prometheus.CounterVec
+	cleanupFailures             *prometheus.CounterVec
+	noLocalEndpoints            *prometheus.GaugeVec
+	reconcileFlows              *prometheus.HistogramVec
+	deletedFlows                *prometheus.CounterVec
+}
+
+// familyLabels are the values of the label ip_family.
+var familyLabels = [2]string{rules.IPv4: "IPv4", rules.IPv6: "IPv6"}
+
+func newKubeProxyMetrics() *kubeProxyMetrics {
+	name := func(s string) string { return "kubeproxy_" + s }
+	seconds := prometheus.ExponentialBuckets(0.001, 2, 15)
+	family := []string{"ip_family"}
+	histogram := func(s, help string, buckets []float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name(s), Help: help, Buckets: buckets}, family)
+	}
+	gauge := func(s, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name(s), Help: help}, labels)
+	}
+	counter := func(s, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(s), Help: help}, family)
+	}
+	var programming []float64
+	for _, r := range []struct{ from, step, n float64 }{{0.25, 0.25, 2}, {1, 1, 59}, {60, 5, 12}, {120, 30, 7}} {
+		programming = append(programming, prometheus.LinearBuckets(r.from, r.step, int(r.n))...)
+	}
+	m := &kubeProxyMetrics{
+		sync:             histogram("sync_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds", seconds),
+		fullSync:         histogram("sync_full_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for full resyncs", seconds),
+		partialSync:      histogram("sync_partial_proxy_rules_duration_seconds", "SyncProxyRules latency in seconds for partial resyncs", seconds),
+		lastSync:         gauge("sync_proxy_rules_last_timestamp_seconds", "The last time proxy rules were successfully synced", family...),
+		lastQueued:       gauge("sync_proxy_rules_last_queued_timestamp_seconds", "The last time a sync of proxy rules was queued", family...),
+		programming:      histogram("network_programming_duration_seconds", "In Cluster Network Programming Latency in seconds", programming),
+		endpointsPending: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("sync_proxy_rules_endpoint_changes_pending"), Help: "Pending proxy rules Endpoint changes"}),
+		endpointsTotal:   prometheus.NewCounter(prometheus.CounterOpts{Name: name("sync_proxy_rules_endpoint_changes_total"), Help: "Cumulative proxy rules Endpoint changes"}),
+		servicesPending:  prometheus.NewGauge(prometheus.GaugeOpts{Name: name("sync_proxy_rules_service_changes_pending"), Help: "Pending proxy rules Service changes"}),
+		servicesTotal:    prometheus.NewCounter(prometheus.CounterOpts{Name: name("sync_proxy_rules_service_changes_total"), Help: "Cumulative proxy rules Service changes"}),
+		syncFailures:     counter("sync_proxy_rules_nftables_sync_failures_total", "Cumulative proxy nftables sync failures"),
+		cleanupFailures:  counter("sync_proxy_rules_nftables_cleanup_failures_total", "Cumulative proxy nftables cleanup failures"),
+		noLocalEndpoints: gauge("sync_proxy_rules_no_local_endpoints_total", "Number of services with a Local traffic policy and no endpoints", "traffic_policy", "ip_family"),
+		reconcileFlows:   histogram("conntrack_reconciler_sync_duration_seconds", "ReconcileConntrackFlowsLatency latency in seconds", seconds),
+		deletedFlows:     counter("conntrack_reconciler_deleted_entries_total", "Cumulative conntrack flows deleted by conntrack reconciler"),
+	}
+	for _, f := range familyLabels { // counters are there from the start
+		m.syncFailures.WithLabelValues(f)
+		m.cleanupFailures.WithLabelValues(f)
+		m.deletedFlows.WithLabelValues(f)
+		for _, policy := range []string{"internal", "external"} {
+			m.noLocalEndpoints.WithLabelValues(policy, f)
+		}
+	}
+	return m
+}
+
+func (m *kubeProxyMetrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.sync, m.fullSync, m.partialSync, m.lastSync, m.lastQueued, m.programming, m.endpointsPending, m.endpointsTotal,
+		m.servicesPending, m.servicesTotal, m.syncFailures, m.cleanupFailures, m.noLocalEndpoints, m.reconcileFlows, m.deletedFlows}
+}
+
+// queued notes that something is to be done.
+func (m *kubeProxyMetrics) queued() {
+	for _, f := range familyLabels {
+		m.lastQueued.WithLabelValues(f).SetToCurrentTime()
+	}
+}
+
+// synced notes a sync that succeeded, and when what it programmed was triggered.
+func (m *kubeProxyMetrics) synced(full bool, start time.Time, triggers [2][]time.Time) {
+	now := time.Now()
+	kind := m.partialSync
+	if full {
+		kind = m.fullSync
+	}
+	for i, f := range familyLabels {
+		m.sync.WithLabelValues(f).Observe(now.Sub(start).Seconds())
+		kind.WithLabelValues(f).Observe(now.Sub(start).Seconds())
+		m.lastSync.WithLabelValues(f).SetToCurrentTime()
+		for _, t := range triggers[i] {
+			m.programming.WithLabelValues(f).Observe(now.Sub(t).Seconds())
+		}
+	}
+}
+
+func (m *kubeProxyMetrics) failed() {
+	for _, f := range familyLabels {
+		m.syncFailures.WithLabelValues(f).Inc()
+	}
+}
+
+// flows notes a clean-up of connection tracking; which family an entry was of is not
+// known, so they count as IPv4 unless all frontends were IPv6.
+func (m *kubeProxyMetrics) flows(took time.Duration, deleted int, ipv6 bool) {
+	f := rules.IPv4
+	if ipv6 {
+		f = rules.IPv6
+	}
+	m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())
+	m.deletedFlows.WithLabelValues(familyLabels[f]).Add(float64(deleted))
+}
+
+// pending is what came in since the last sync. Guarded by Proxier.mu.
+type pending struct {
+	services, endpoints int
+	// triggers are when Pods or Services changed, as the EndpointSlices that came of that
+	// say, by family.
+	triggers [2][]time.Time
+}
+
+// countService notes a change of a Service. p.mu is held.
+func (p *Proxier) countService() {
+	m := p.config.Metrics.kubeProxy
+	p.pending.services++
+	m.servicesTotal.Inc()
+	m.servicesPending.Set(float64(p.pending.services))
+}
+
+// countSlice notes a change of an EndpointSlice. What was triggered before this
+// Proxier began says nothing about it. p.mu is held.
+func (p *Proxier) countSlice(es *discoveryv1.EndpointSlice) {
+	m := p.config.Metrics.kubeProxy
+	p.pending.endpoints++
+	m.endpointsTotal.Inc()
+	m.endpointsPending.Set(float64(p.pending.endpoints))
+	if es == nil {
+		return
+	}
+	t, err := time.Parse(time.RFC3339Nano, es.Annotations[corev1.EndpointsLastChangeTriggerTime])
+	if err != nil || !t.After(p.began) {
+		return
+	}
+	f := rules.IPv4
+	if es.AddressType == discoveryv1.AddressTypeIPv6 {
+		f = rules.IPv6
+	}
+	p.pending.triggers[f] = append(p.pending.triggers[f], t)
+}
+
+// takePending returns what came in and counts anew.
+func (p *Proxier) takePending() pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.pending
+	p.pending = pending{}
+	p.config.Metrics.kubeProxy.servicesPending.Set(0)
+	p.config.Metrics.kubeProxy.endpointsPending.Set(0)
+	return out
+}
+
+// putBackPending is for a sync that failed.
+func (p *Proxier) putBackPending(was pending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending.services += was.services
+	p.pending.endpoints += was.endpoints
+	for f := range was.triggers {
+		p.pending.triggers[f] = append(was.triggers[f], p.pending.triggers[f]...)
+	}
+}
+
+// noLocal is which traffic policies of an owner find no endpoint on this node.
+type noLocal struct{ internal, external bool }
+
+// countNoLocal notes whether the policy Local leaves a service port without endpoints
+// here, while there are some elsewhere. p.mu is held.
+func (p *Proxier) countNoLocal(o rules.Owner, sp *rules.ServicePort, endpoints []rules.Endpoint) {
+	var now noLocal
+	if sp.Port != 0 && (sp.InternalLocal || sp.ExternalLocal) {
+		u := rules.SelectEndpoints(sp, endpoints, &p.programmedNode)
+		none := u.Anywhere && len(u.Local) == 0
+		now = noLocal{internal: none && sp.InternalLocal, external: none && sp.ExternalLocal && sp.External()}
+	}
+	was := p.noLocal[o]
+	if was == now {
+		return
+	}
+	if p.noLocal[o] = now; now == (noLocal{}) {
+		delete(p.noLocal, o)
+	}
+	for policy, change := range map[string][2]bool{"internal": {was.internal, now.internal}, "external": {was.external, now.external}} {
+		gauge := p.config.Metrics.kubeProxy.noLocalEndpoints.WithLabelValues(policy, familyLabels[o.Family])
+		switch {
+		case change[1] && !change[0]:
+			gauge.Inc()
+		case change[0] && !change[1]:
+			gauge.Dec()
+		}
+	}
+}

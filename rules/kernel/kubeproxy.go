@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// kubeProxyTable is the name of kube-proxy's own tables, in nftables mode.
+const kubeProxyTable = "kube-proxy"
+
+// iptablesTables are the tables of iptables-nft that kube-proxy uses in its other modes.
+var iptablesTables = []string{"nat", "filter", "mangle"}
+
+// kubeProxyChain matches the chains that kube-proxy makes in them (1.37,
+// pkg/proxy/iptables and pkg/proxy/ipvs). The kubelet and network plugins have other
+// names that begin with KUBE-.
+var kubeProxyChain = regexp.MustCompile(`^KUBE-(SERVICES|NODEPORTS|POSTROUTING|MARK-MASQ|MARK-DROP|PROXY-CANARY|FORWARD|EXTERNAL-SERVICES|PROXY-FIREWALL|SOURCE-RANGES-FIREWALL|LOAD-BALANCER|NODE-PORT|IPVS-FILTER|IPVS-OUT-FILTER|(SVC|SVL|SEP|EXT|FW|XLB)-[A-Z0-9]{16})$`)
+
+// KubeProxy is what kube-proxy left in nftables.
+type KubeProxy struct {
+	tables []familyTable
+	chains map[familyTable][]string // with their rules
+	jumps  map[familyTable][]ruleRef
+}
+
+// familyTable is a table by its family and name.
+type familyTable struct {
+	family rules.Family
+	name   string
+}
+
+func (t familyTable) String() string { return fmt.Sprintf("%s %s", t.family, t.name) }
+
+// ruleRef is a rule of another chain that goes to one of kube-proxy's.
+type ruleRef struct {
+	chain  string
+	handle uint64
+}
+
+// Found describes what is there, a line each.
+func (p KubeProxy) Found() []string {
+	var out []string
+	for _, t := range p.tables {
+		out = append(out, fmt.Sprintf("kube-proxy's table %s is there", t))
+	}
+	for _, t := range p.order() {
+		out = append(out, fmt.Sprintf("%d of kube-proxy's chains are in table %s", len(p.chains[t]), t))
+	}
+	return out
+}
+
+// Removed describes what was removed, a line each.
+func (p KubeProxy) Removed() []string {
+	var out []string
+	for _, t := range p.tables {
+		out = append(out, fmt.Sprintf("removed kube-proxy's table %s", t))
+	}
+	for _, t := range p.order() {
+		out = append(out, fmt.Sprintf("removed %d of kube-proxy's chains, and %d rules that went to them, from table %s", len(p.chains[t]), len(p.jumps[t]), t))
+	}
+	return out
+}
+
+func (p KubeProxy) order() []familyTable {
+	var out []familyTable
+	for _, f := range rules.Families {
+		for _, name := range iptablesTables {
+			if t := (familyTable{f, name}); len(p.chains[t]) > 0 {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
+
+// FindKubeProxy returns what kube-proxy left.
+func (k *Kernel) FindKubeProxy() (KubeProxy, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.findKubeProxy()
+}
+
+func (k *Kernel) findKubeProxy() (KubeProxy, error) {
+	p := KubeProxy{chains: map[familyTable][]string{}, jumps: map[familyTable][]ruleRef{}}
+	for _, f := range rules.Families {
+		err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.str(unix.NFTA_TABLE_NAME, kubeProxyTable) }, func([]byte) {})
+		switch {
+		case err == nil:
+			p.tables = append(p.tables, familyTable{f, kubeProxyTable})
+		case !errors.Is(err, unix.ENOENT):
+			return p, fmt.Errorf("look for table %s %s: %w", f, kubeProxyTable, err)
+		}
+		if err := k.findChains(f, &p); err != nil {
+			return p, fmt.Errorf("look for kube-proxy's chains (%s): %w", f, err)
+		}
+	}
+	return p, nil
+}
+
+func (k *Kernel) findChains(f rules.Family, p *KubeProxy) error {
+	err := k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+		t, chain := familyTable{family: f}, ""
+		eachAttr(v, func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NFTA_CHAIN_TABLE:
+				t.name = text(v)
+			case unix.NFTA_CHAIN_NAME:
+				chain = text(v)
+			}
+		})
+		if slices.Contains(iptablesTables, t.name) && kubeProxyChain.MatchString(chain) {
+			p.chains[t] = append(p.chains[t], chain)
+		}
+	})
+	if err != nil || len(p.chains) == 0 {
+		return err
+	}
+	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+		t, r, to := familyTable{family: f}, ruleRef{}, ""
+		eachAttr(v, func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NFTA_RULE_TABLE:
+				t.name = text(v)
+			case unix.NFTA_RULE_CHAIN:
+				r.chain = text(v)
+			case unix.NFTA_RULE_HANDLE:
+				r.handle = binary.BigEndian.Uint64(v)
+			case unix.NFTA_RULE_EXPRESSIONS:
+				to = verdictChain(v)
+			}
+		})
+		if len(p.chains[t]) > 0 && kubeProxyChain.MatchString(to) && !kubeProxyChain.MatchString(r.chain) {
+			p.jumps[t] = append(p.jumps[t], r)
+		}
+	})
+}
+
+// verdictChain returns the chain that a rule jumps or goes to.
+func verdictChain(expressions []byte) string {
+	path := []uint16{unix.NFTA_LIST_ELEM, unix.NFTA_EXPR_DATA, unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN}
+	chain := ""
+	var walk func(v []byte, path []uint16)
+	walk = func(v []byte, path []uint16) {
+		if len(path) == 0 {
+			chain = text(v)
+			return
+		}
+		immediate := true
+		eachAttr(v, func(typ uint16, v []byte) {
+			if typ == unix.NFTA_EXPR_NAME && len(path) == 4 { // within an expression
+				immediate = text(v) == "immediate"
+			}
+			if typ == path[0] && immediate {
+				walk(v, path[1:])
+			}
+		})
+	}
+	walk(expressions, path)
+	return chain
+}
+
+// RemoveKubeProxy removes what kube-proxy left, in one transaction, and returns what that was.
+func (k *Kernel) RemoveKubeProxy() (KubeProxy, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p, err := k.findKubeProxy()
+	if err != nil {
+		return p, err
+	}
+	b := &k.batch
+	b.sock = k.sock
+	b.reset()
+	for _, t := range p.tables {
+		b.table = t.name
+		b.tableMessage(&rules.Op{Kind: rules.ResetTable, Family: t.family}, unix.NFT_MSG_DELTABLE, 0)
+	}
+	for _, t := range p.order() {
+		b.table = t.name
+		for _, r := range p.jumps[t] {
+			b.deleteRule(t.family, r)
+		}
+		chains := make([]*rules.Op, len(p.chains[t]))
+		for i, name := range p.chains[t] {
+			chains[i] = &rules.Op{Kind: rules.DeleteChain, Family: t.family, Chain: rules.Chain{Name: name}}
+			b.chainMessage(chains[i], unix.NFT_MSG_DELRULE, unix.NFTA_RULE_CHAIN)
+		}
+		for _, op := range chains {
+			b.chainMessage(op, unix.NFT_MSG_DELCHAIN, unix.NFTA_CHAIN_NAME)
+		}
+	}
+	if err := k.flush(); err != nil {
+		return p, fmt.Errorf("remove what kube-proxy left: %w", err)
+	}
+	return p, nil
+}
+
+func (b *batch) deleteRule(f rules.Family, r ruleRef) {
+	op := &rules.Op{Kind: rules.DeleteChain, Family: f, Chain: rules.Chain{Name: r.chain}}
+	b.message(unix.NFT_MSG_DELRULE, 0, nfproto(f), b.seqFor(op, 0))
+	b.str(unix.NFTA_RULE_TABLE, b.table)
+	b.str(unix.NFTA_RULE_CHAIN, r.chain)
+	b.bytes(unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.handle))
+	b.end()
+}
