@@ -41,6 +41,7 @@ func TestBuildText(t *testing.T) {
 			d := rules.NewDesired(testConfig, testNode)
 			d.Update(build)
 			golden(t, ".nft", text(t, d.State()))
+			golden(t, ".json", written(t, d.State().WriteJSON))
 		})
 	}
 }

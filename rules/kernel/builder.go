@@ -109,6 +109,13 @@ func be32(v []byte) uint32 {
 	return binary.BigEndian.Uint32(v)
 }
 
+func be64(v []byte) uint64 {
+	if len(v) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
 // nfproto is the kernel's number of a family.
 func nfproto(f rules.Family) uint8 {
 	if f == rules.IPv6 {

@@ -89,6 +89,16 @@ func (h host) read(t testing.TB, table string) rules.State {
 // is not empty, and returns its output.
 func (h host) nft(t testing.TB, script string, args ...string) string {
 	t.Helper()
+	stdout, stderr := h.nftWarns(t, script, args...)
+	if stderr != "" {
+		t.Errorf("nft %s says: %s", strings.Join(args, " "), stderr)
+	}
+	return stdout
+}
+
+// nftWarns does as nft does where it may say something.
+func (h host) nftWarns(t testing.TB, script string, args ...string) (out, warnings string) {
+	t.Helper()
 	path := netnstest.Tool(t, "nft")
 	if script != "" {
 		args = append(args, "-f", "-")
@@ -100,10 +110,7 @@ func (h host) nft(t testing.TB, script string, args ...string) string {
 	if err := h.ns.Do(cmd.Run); err != nil {
 		t.Fatalf("nft %s: %v\n%s%s", strings.Join(args, " "), err, &stderr, numbered(script))
 	}
-	if stderr.Len() > 0 {
-		t.Errorf("nft %s says: %s", strings.Join(args, " "), &stderr)
-	}
-	return stdout.String()
+	return stdout.String(), stderr.String()
 }
 
 // foreign changes the namespace's nftables as another program would.

@@ -131,6 +131,7 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error 
 		}
 		if of == table {
 			t.Chains[c.Name] = c
+			t.ChainOrder = append(t.ChainOrder, c.Name)
 		}
 	})
 }
@@ -205,8 +206,9 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 				return
 			}
 			t.Sets[id] = map[rules.Key]rules.Value{}
+			t.SetOrder = append(t.SetOrder, id)
 			if id.Kind == rules.Affinity {
-				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
+				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size, Clients: map[netip.Addr]rules.Lifetime{}}
 			}
 		})
 }
@@ -217,13 +219,16 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 	}
 	for id, elements := range t.Sets {
 		var ends []netip.Addr
-		err := k.readElements(f, table, id, func(e rules.Element, end bool) bool {
-			if end {
+		err := k.readElements(f, table, id, func(e element) bool {
+			if e.end {
 				ends = append(ends, e.Addr)
 				return false
 			}
 			_, again := elements[e.Key]
 			elements[e.Key] = e.Value
+			if id.Kind == rules.Affinity {
+				t.Affinity[id].Clients[e.Addr] = e.life
+			}
 			return again
 		})
 		if err != nil {
@@ -281,13 +286,19 @@ func parseSet(v []byte) (name string, size uint32, s schema) {
 	return name, size, s
 }
 
-// readElements calls fn for each element; end says that it is the end of a range. fn
-// says whether it had the element before: when the kernel lists an element twice,
+// element is an element as the kernel lists it: two for a range.
+type element struct {
+	rules.Element
+	end  bool // the end of a range
+	life rules.Lifetime
+}
+
+// readElements calls fn for each element. fn says whether it had the element before: when the kernel lists an element twice,
 // readElements returns errChanged. It lists a long set
 // in parts and goes on after as many elements as it has listed; where it makes the
 // set's hash table larger or smaller meanwhile, which it does some time after a commit
 // and without a new generation, it leaves as many others out.
-func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e rules.Element, end bool) (again bool)) error {
+func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e element) (again bool)) error {
 	twice := false
 	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
@@ -300,8 +311,8 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn f
 					return
 				}
 				eachAttr(list, func(_ uint16, v []byte) {
-					if e, end, ok := parseElement(f, id.Kind, v); ok {
-						twice = fn(e, end) || twice
+					if e, ok := parseElement(f, id.Kind, v); ok {
+						twice = fn(e) || twice
 					}
 				})
 			})
@@ -312,11 +323,15 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn f
 	return err
 }
 
-func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, end, ok bool) {
+func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok bool) {
 	eachAttr(v, func(typ uint16, v []byte) {
 		switch typ {
 		case unix.NFTA_SET_ELEM_FLAGS:
-			end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_TIMEOUT:
+			e.life.Timeout = be64(v)
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.life.Expires = be64(v)
 		case unix.NFTA_SET_ELEM_KEY:
 			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
 		case unix.NFTA_SET_ELEM_DATA:
@@ -329,7 +344,7 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element
 			})
 		}
 	})
-	return e, end, ok
+	return e, ok
 }
 
 // parseVerdict returns the chain of a verdict as it should be in a map of the kind,
