@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,17 +22,25 @@ func Main(version string) int {
 	return Run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// Run carries out a command line and returns the exit code: 0, or 1 after an error.
+// Run carries out a command line and returns the exit code: 0, or after an error 1 or
+// what the error says.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	cmd := rootCommand(version)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "nftproxy: %v\n", err)
-		return 1
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(stderr, "nftproxy: %s\n", text)
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
 }
 
 func rootCommand(version string) *cobra.Command {
@@ -47,6 +56,7 @@ program's help.`,
 		Version:       version,
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
+	cmd.AddCommand(diffCommand(version))
 	return cmd
 }
 

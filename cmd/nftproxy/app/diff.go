@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+func diffCommand(version string) *cobra.Command {
+	o := lookOptions{source: sourceOptions{version: version}}
+	cmd := &cobra.Command{
+		Use:   "diff",
+		Short: "Compare this node's kernel with what it should hold",
+		Long: `Compare what this node's kernel holds with what 'nftproxy run' would program for a
+cluster or a directory of manifests, and print what is missing, extra or
+different. Give the same options as to 'nftproxy run'. Nothing is changed.
+
+The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
+		Example: `  nftproxy diff --manifests /etc/nftproxy/services
+  nftproxy diff --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.diff(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	o.add(cmd.Flags())
+	return lookingCommand(cmd)
+}
+
+func (o *lookOptions) diff(ctx context.Context, stdout, stderr io.Writer) error {
+	snapshot, err := o.snapshot(ctx, true, nil, stderr)
+	if err != nil {
+		return err
+	}
+	have, err := readKernel(snapshot.Config.Table)
+	if err != nil {
+		return err
+	}
+	list := rules.Differences(have, snapshot.State)
+	if len(list) == 0 {
+		_, err := fmt.Fprintf(stdout, "equal: the kernel holds just what %d service ports need\n", len(snapshot.Ports))
+		return err
+	}
+	writeDifferences(stdout, "", list)
+	count := map[rules.DifferenceKind]int{}
+	for _, d := range list {
+		count[d.Kind]++
+	}
+	fmt.Fprintf(stdout, "%d missing, %d extra, %d different\n", count[rules.Missing], count[rules.Extra], count[rules.Different])
+	return &exitError{code: exitDiffers}
+}
+
+// writeDifferences writes a line for each difference, and below it the lines that
+// only the kernel has (-) and those that it should have (+).
+func writeDifferences(w io.Writer, indent string, list []rules.Difference) {
+	c := coloursFor(w)
+	for _, d := range list {
+		kind := fmt.Sprintf("%-9s", d.Kind)
+		switch d.Kind {
+		case rules.Missing:
+			kind = c.green(kind)
+		case rules.Extra:
+			kind = c.red(kind)
+		default:
+			kind = c.yellow(kind)
+		}
+		fmt.Fprintf(w, "%s%s  %-3s  %s\n", indent, kind, d.Family, d.Object)
+		for _, line := range d.Have {
+			fmt.Fprintf(w, "%s    %s\n", indent, c.red("- "+line))
+		}
+		for _, line := range d.Want {
+			fmt.Fprintf(w, "%s    %s\n", indent, c.green("+ "+line))
+		}
+	}
+}
