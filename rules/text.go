@@ -214,7 +214,7 @@ func writeChain(b *strings.Builder, c Chain, f Family) {
 		fmt.Fprintf(b, "\t\ttype nat hook %s priority %s; policy accept;\n", c.Hook.Number, priorityText(*c.Hook))
 	}
 	for _, r := range c.Rules {
-		b.WriteString("\t\t" + r.text(f) + "\n")
+		b.WriteString("\t\t" + r.Text(f) + "\n")
 	}
 	b.WriteString("\t}\n")
 }
@@ -267,7 +267,8 @@ func (r Rule) listed() (listed Rule, ports string) {
 	return listed, ports
 }
 
-func (r Rule) text(f Family) string {
+// Text returns the rule in nft's syntax, as in a table of a family.
+func (r Rule) Text(f Family) string {
 	listed, ports := r.listed()
 	words := make([]string, len(listed))
 	for i, s := range listed {
