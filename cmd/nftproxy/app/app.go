@@ -56,7 +56,7 @@ program's help.`,
 		Version:       version,
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
-	cmd.AddCommand(diffCommand(version))
+	cmd.AddCommand(diffCommand(version), explainCommand(version))
 	return cmd
 }
 

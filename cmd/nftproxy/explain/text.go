@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Style marks words; a nil function leaves them as they are.
+type Style struct{ Title, Good, Bad func(string) string }
+
+func marked(mark func(string) string, text string) string {
+	if mark == nil {
+		return text
+	}
+	return mark(text)
+}
+
+// WriteText writes an explanation in plain words.
+func (e *Explanation) WriteText(w io.Writer, style Style) error {
+	var b strings.Builder
+	for i := range e.Ports {
+		e.Ports[i].write(&b, e.Node, style)
+	}
+	e.Kernel.write(&b, style)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
+	b.WriteString(marked(style.Title, p.title()) + "\n")
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(b, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if p.InternalPolicy != "" {
+		policies := "internalTrafficPolicy " + p.InternalPolicy
+		if p.ExternalPolicy != "" {
+			policies += ", externalTrafficPolicy " + p.ExternalPolicy
+		}
+		line("policies", "%s, %s", policies, p.Scheduler)
+	}
+	if p.Affinity > 0 {
+		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", time.Duration(p.Affinity)*time.Second)
+	}
+	for _, pin := range p.Pinned {
+		line("", "%s stays with %s, for %s more", pin.Client, pin.Endpoint, time.Duration(pin.Seconds)*time.Second)
+	}
+	if len(p.SourceRanges) > 0 {
+		line("sources", "load balancer addresses: only %s", strings.Join(p.SourceRanges, ", "))
+	}
+	for _, lost := range p.Lost {
+		line("conflict", "not served at %s", lost)
+	}
+	p.writeEndpoints(b, n, style)
+	for i := range p.Frontends {
+		p.Frontends[i].write(b, style)
+	}
+	b.WriteString("\n")
+}
+
+// title names the service port.
+func (p *Port) title() string {
+	family := map[string]string{"ip": "IPv4", "ip6": "IPv6"}[p.Family]
+	if p.Service == "" {
+		return fmt.Sprintf("A service port over %s, %s; the kernel keeps no name of it", p.Protocol, family)
+	}
+	text := "Service " + p.Service + ", "
+	if p.Port != "" {
+		text += "port " + p.Port + ", "
+	}
+	return fmt.Sprintf("%s%d/%s, %s", text, p.Number, p.Protocol, family)
+}
+
+func (p *Port) writeEndpoints(b *strings.Builder, n NodeView, style Style) {
+	if p.InternalPolicy == "" {
+		return
+	}
+	used := 0
+	for _, e := range p.Endpoints {
+		if e.Cluster || e.Local {
+			used++
+		}
+	}
+	fmt.Fprintf(b, "  %-10s %d, of which %d can get connections from node %s\n", "endpoints", len(p.Endpoints), used, nodeText(n))
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, e := range p.Endpoints {
+		use := "yes"
+		if !e.Cluster && !e.Local {
+			use = "no"
+		}
+		mark := style.Good
+		if use == "no" {
+			mark = style.Bad
+		}
+		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\n", e.Address, e.where(), marked(mark, use), e.Why)
+	}
+	_ = t.Flush()
+	trimRight(b)
+}
+
+// trimRight takes blanks from the ends of lines.
+func trimRight(b *strings.Builder) {
+	lines := strings.Split(b.String(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	b.Reset()
+	b.WriteString(strings.Join(lines, "\n"))
+}
+
+func nodeText(n NodeView) string {
+	if n.Zone != "" {
+		return n.Name + " in zone " + n.Zone
+	}
+	return n.Name
+}
+
+// where says where an endpoint is.
+func (e *Endpoint) where() string {
+	var words []string
+	if e.Pod != "" {
+		words = append(words, "pod "+e.Pod)
+	}
+	switch {
+	case e.Here:
+		words = append(words, "on this node")
+	case e.Node != "":
+		words = append(words, "on node "+e.Node)
+	default:
+		words = append(words, "on a node that is not known")
+	}
+	if e.Zone != "" {
+		words = append(words, "in zone "+e.Zone)
+	}
+	return strings.Join(words, " ")
+}
+
+// write says what becomes of connections to a frontend: in one line where it is the
+// same for several clients.
+func (f *Frontend) write(b *strings.Builder, style Style) {
+	fmt.Fprintf(b, "  %s %s\n", f.Kind, f.Address)
+	var texts []string
+	from := map[string][]string{}
+	for _, fate := range f.Fates {
+		text := fate.text(style)
+		if from[text] == nil {
+			texts = append(texts, text)
+		}
+		from[text] = append(from[text], fate.From)
+	}
+	for _, text := range texts {
+		fmt.Fprintf(b, "    from %s: %s\n", strings.Join(from[text], ", "), text)
+	}
+}
+
+// text says what a client sees and why.
+func (f *Fate) text(style Style) string {
+	var text string
+	switch f.Outcome {
+	case Answer:
+		text = marked(style.Good, "an answer") + " from " + f.targets()
+	case Refused:
+		text = marked(style.Bad, "refused") + " at once"
+	case Timeout:
+		text = marked(style.Bad, "a timeout") + ", since the connection is dropped"
+	default:
+		text = marked(style.Bad, "left alone")
+	}
+	for _, why := range f.Why {
+		text += "\n      - " + why
+	}
+	return text
+}
+
+// targets names the endpoints that answer, and whom they see.
+func (f *Fate) targets() string {
+	var all []string
+	masqueraded := 0
+	for _, to := range f.To {
+		all = append(all, to.Address)
+		if to.Masqueraded {
+			masqueraded++
+		}
+	}
+	text, see := all[0], "sees"
+	if n := len(all) - 1; n > 0 {
+		text, see = strings.Join(all[:n], ", ")+" or "+all[n], "see"
+	}
+	switch masqueraded {
+	case 0:
+		return fmt.Sprintf("%s, which %s the client's own address", text, see)
+	case len(f.To):
+		return fmt.Sprintf("%s, which %s this node's address", text, see)
+	}
+	i := slices.IndexFunc(f.To, func(to To) bool { return to.Masqueraded })
+	return fmt.Sprintf("%s, which see the client's own address, but %s this node's", text, f.To[i].Address)
+}
+
+func (k *Kernel) write(b *strings.Builder, style Style) {
+	switch {
+	case k.Holds == nil:
+		fmt.Fprintf(b, "The kernel was not compared: %s\n", k.Problem)
+	case *k.Holds:
+		b.WriteString("The kernel " + marked(style.Good, "holds just that") + ".\n")
+	default:
+		b.WriteString("The kernel " + marked(style.Bad, "does not hold just that") + ":\n")
+		for _, d := range k.Differences {
+			fmt.Fprintf(b, "  %s  %s  %s\n", d.Kind, d.Family, d.Object)
+		}
+	}
+}
