@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -54,10 +55,20 @@ program's help.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
 	cmd.AddCommand(diffCommand(version), explainCommand(version))
 	return cmd
+}
+
+// displayName is what users call the program: as kubectl-nftproxy on the PATH it is a
+// plugin of kubectl.
+func displayName(program string) string {
+	if filepath.Base(program) == "kubectl-nftproxy" {
+		return "kubectl nftproxy"
+	}
+	return "nftproxy"
 }
 
 func versionCommand(version string) *cobra.Command {

@@ -124,6 +124,11 @@ func (o *dumpOptions) state(ctx context.Context, stderr io.Writer) (rules.State,
 		return state, fmt.Errorf("the kernel has no chain of a Service %s; one without a choice of endpoints needs none: "+
 			"give --manifests or --kubeconfig, too, to see its frontends", o.service)
 	}
+	for f, t := range state.Tables {
+		if t != nil && len(t.Chains)+len(t.Sets) == 0 {
+			state.Tables[f] = nil
+		}
+	}
 	return state, nil
 }
 

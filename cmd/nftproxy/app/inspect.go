@@ -115,6 +115,7 @@ func (o *lookOptions) snapshot(ctx context.Context, live bool, watch func(source
 		return proxier.Snapshot{}, err
 	}
 	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
+	stopped := ctx
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
@@ -130,9 +131,15 @@ func (o *lookOptions) snapshot(ctx context.Context, live bool, watch func(source
 			case <-p.Synced():
 				return nil
 			case <-ctx.Done():
-				return fmt.Errorf("get the lists of Services and EndpointSlices: %w", context.Cause(ctx))
+				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
+				}
+				return nil // the source says why, or the user knows
 			}
 		})
+	if err == nil {
+		err = stopped.Err()
+	}
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}

@@ -121,7 +121,7 @@ func (w *World) clientsOf(p *proxier.Port, asked []Client) []Client {
 		}
 		list = append(list, w.NodeClient(), w.OutsideClient())
 		if len(p.SourceRanges) > 0 && len(p.LoadBalancerIPs) > 0 {
-			allowed := Client{Name: "outside, in " + p.SourceRanges[0].String(), Interface: outsideInterface}
+			allowed := Client{Name: "outside in " + p.SourceRanges[0].String(), Interface: outsideInterface}
 			allowed.Addrs[p.Family] = p.SourceRanges[0].Addr()
 			list = append(list, allowed)
 		}

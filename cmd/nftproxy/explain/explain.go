@@ -239,9 +239,9 @@ func why(p *proxier.Port, j rules.Judged) string {
 		}
 		return j.WhyNotLocal
 	case j.Cluster:
-		return fmt.Sprintf("%s: not under %s Local", j.WhyNotLocal, localPolicies(p))
+		return fmt.Sprintf("%s, so not for %s Local", j.WhyNotLocal, localPolicies(p))
 	case j.Local:
-		return fmt.Sprintf("under %s Local only: else %s", localPolicies(p), j.WhyNotCluster)
+		return fmt.Sprintf("for %s Local only: else %s", localPolicies(p), j.WhyNotCluster)
 	}
 	return j.WhyNotCluster + "; " + j.WhyNotLocal
 }

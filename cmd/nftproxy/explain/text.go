@@ -45,10 +45,10 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		line("policies", "%s, %s", policies, p.Scheduler)
 	}
 	if p.Affinity > 0 {
-		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", time.Duration(p.Affinity)*time.Second)
+		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", seconds(uint64(p.Affinity)))
 	}
 	for _, pin := range p.Pinned {
-		line("", "%s stays with %s, for %s more", pin.Client, pin.Endpoint, time.Duration(pin.Seconds)*time.Second)
+		line("", "%s stays with %s, for %s more", pin.Client, pin.Endpoint, seconds(pin.Seconds))
 	}
 	if len(p.SourceRanges) > 0 {
 		line("sources", "load balancer addresses: only %s", strings.Join(p.SourceRanges, ", "))
@@ -61,6 +61,17 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		p.Frontends[i].write(b, style)
 	}
 	b.WriteString("\n")
+}
+
+// seconds writes a time without zeros at its end: 3h, not 3h0m0s.
+func seconds(n uint64) string {
+	text := (time.Duration(n) * time.Second).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if short, ok := strings.CutSuffix(text, zero); ok {
+			text = short + zero[:1]
+		}
+	}
+	return text
 }
 
 // title names the service port.
