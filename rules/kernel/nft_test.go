@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -222,6 +223,31 @@ func TestTextFollowsTheKernel(t *testing.T) {
 	}
 	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.read(t, rules.DefaultTable))); diff != "" {
 		t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
+	}
+}
+
+// TestNewerNftLoadsText loads the rules of session affinity, which nft 1.0.6 lists and
+// cannot load, with the newer nft that NFTPROXY_NEWER_NFT names (1.1.3 does).
+func TestNewerNftLoadsText(t *testing.T) {
+	nft := os.Getenv("NFTPROXY_NEWER_NFT")
+	if nft == "" {
+		t.Skip("NFTPROXY_NEWER_NFT names no nft newer than 1.0.6")
+	}
+	h, s := newHost(t), randomState(true)
+	run := func(stdin string, args ...string) string {
+		cmd := exec.Command(nft, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		var out []byte
+		if err := h.ns.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err }); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	run(stateText(t, s), "-f", "-")
+	// It has names for more priorities.
+	names := strings.NewReplacer("output priority -100", "output priority dstnat", "input priority 100", "input priority srcnat")
+	if diff := cmp.Diff(names.Replace(stateText(t, s)), run("", "list", "ruleset")); diff != "" {
+		t.Errorf("it lists what it has loaded otherwise (-ours +nft):\n%s", diff)
 	}
 }
 

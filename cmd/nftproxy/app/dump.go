@@ -145,7 +145,7 @@ func (o *dumpOptions) writeText(s rules.State, w io.Writer) error {
 		return err
 	}
 	if strings.Contains(text.String(), newerNft) {
-		fmt.Fprintf(w, "# nft 1.0.6 prints rules with '%s' in a concatenation, but cannot load them.\n", newerNft)
+		fmt.Fprintf(w, "# nft 1.0.6 prints '%s' in a concatenation but cannot load it; nft 1.1.3 can.\n", newerNft)
 	}
 	_, err := text.WriteTo(w)
 	return err

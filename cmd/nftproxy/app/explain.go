@@ -111,7 +111,11 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 	if err != nil {
 		return nil, err
 	}
-	own := ownAddresses()
+	var own []netip.Addr
+	if addresses, err := nodeaddr.Watch(func(error) {}); err == nil {
+		own = addresses.Addrs()
+		addresses.Close()
+	}
 	if o.kernel {
 		have, err := readKernel(config.Rules.Table)
 		if err != nil {
@@ -122,42 +126,24 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		w.Local = append(w.Local, own...)
 		return w, nil
 	}
-	have, kernelErr := readKernel(config.Rules.Table)
-	snapshot, err := o.snapshot(ctx, kernelErr == nil, func(s source.Sink) source.Sink {
+	w := &explain.World{Places: seen.places}
+	have, err := readKernel(config.Rules.Table)
+	if err != nil { // there is much to explain without it
+		w.Problem = err.Error()
+	} else {
+		w.Have = &have
+		w.Local = own
+	}
+	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, func(s source.Sink) source.Sink {
 		seen.Sink = s
 		return seen
 	}, stderr)
-	if err != nil {
-		return nil, err
-	}
-	w := &explain.World{Snapshot: snapshot, Places: seen.places}
-	for _, a := range snapshot.Node.IPs {
-		if a.IsValid() {
+	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
+		if a.IsValid() && !slices.Contains(w.Local, a) {
 			w.Local = append(w.Local, a)
 		}
 	}
-	w.Local = append(w.Local, snapshot.Node.NodePortIPs...)
-	if kernelErr != nil {
-		w.Problem = kernelErr.Error()
-		return w, nil
-	}
-	w.Have = &have
-	for _, a := range own {
-		if !slices.Contains(w.Local, a) {
-			w.Local = append(w.Local, a)
-		}
-	}
-	return w, nil
-}
-
-// ownAddresses returns this machine's addresses; none where they cannot be had.
-func ownAddresses() []netip.Addr {
-	w, err := nodeaddr.Watch(func(error) {})
-	if err != nil {
-		return nil
-	}
-	defer w.Close()
-	return w.Addrs()
+	return w, err
 }
 
 // client returns the client that --from means.
