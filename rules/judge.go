@@ -22,17 +22,18 @@ type Judged struct {
 // The result is sorted by address and names each address once for each reason.
 func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 	u := SelectEndpoints(sp, endpoints, n)
+	preferred := topology(endpoints, n)
 	cluster, local := !sp.InternalLocal || sp.External(), sp.InternalLocal || sp.ExternalLocal && sp.External()
 	out := make([]Judged, 0, len(endpoints))
 	for _, e := range endpoints {
 		j := Judged{Endpoint: e, Cluster: selected(u.Cluster, e), Local: selected(u.Local, e)}
 		if cluster && !j.Cluster {
-			j.WhyNotCluster = whyNot(e, u.Cluster, n)
+			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
 		}
 		if local && !j.Local {
-			j.WhyNotLocal = whyNot(e, u.Local, n)
-			if !e.Local {
-				j.WhyNotLocal = "not on this node"
+			j.WhyNotLocal = "not on this node"
+			if e.Local {
+				j.WhyNotLocal = whyNot(&e, u.Local, noPreference, n)
 			}
 		}
 		out = append(out, j)
@@ -50,7 +51,7 @@ func selected(list []Endpoint, e Endpoint) bool {
 }
 
 // whyNot says why an endpoint is not among those that were selected.
-func whyNot(e Endpoint, chosen []Endpoint, n *Node) string {
+func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) string {
 	switch {
 	case !e.Ready && e.Terminating && e.Serving && len(chosen) > 0:
 		return "terminating: it counts only where no endpoint is ready"
@@ -58,10 +59,10 @@ func whyNot(e Endpoint, chosen []Endpoint, n *Node) string {
 		return "terminating, and serving no more"
 	case !e.Ready:
 		return "not ready"
-	case len(e.NodeHints) > 0 && !slices.Contains(e.NodeHints, n.Name):
+	case preferred == byNode:
 		return fmt.Sprintf("meant for node %s by its hints; this is node %s", strings.Join(e.NodeHints, ", "), n.Name)
-	case len(e.ZoneHints) > 0 && !slices.Contains(e.ZoneHints, n.Zone):
+	case preferred == byZone:
 		return fmt.Sprintf("meant for zone %s by its hints; this node is in zone %s", strings.Join(e.ZoneHints, ", "), n.Zone)
 	}
-	return "endpoints whose hints name this node or its zone are preferred"
+	return "named twice" // and the other one is selected
 }

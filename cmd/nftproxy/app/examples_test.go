@@ -71,7 +71,9 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
-	fromCluster, err := proxy.Run(ctx, command("dump", "--kubeconfig", kubeconfig, "--hostname-override", "here"))
+	asPlugin := command("dump", "--hostname-override", "here")
+	asPlugin.Env = append(asPlugin.Env, "KUBECONFIG="+kubeconfig, "KUBERNETES_SERVICE_HOST=")
+	fromCluster, err := proxy.Run(ctx, asPlugin)
 	fromFiles, err2 := proxy.Run(ctx, command("dump", "--manifests", manifests, "--hostname-override", "here"))
 	if err != nil || err2 != nil || fromCluster != fromFiles {
 		t.Errorf("from a cluster the rules are others (%v, %v):\n%s\nthan from files:\n%s", err, err2, fromCluster, fromFiles)

@@ -50,6 +50,7 @@ at.`,
 		Example: `  nftproxy explain default/web --manifests /etc/nftproxy/services
   nftproxy explain default/web:http --manifests /etc/nftproxy/services --from 10.244.1.7
   nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services -o json
+  nftproxy explain default/web --kubeconfig /etc/kubernetes/proxy.conf --hostname-override here
   nftproxy explain 10.96.0.10:80/tcp --kernel`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -138,6 +139,9 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		seen.Sink = s
 		return seen
 	}, stderr)
+	if err == nil && o.source.manifests == "" && !seen.node {
+		fmt.Fprintf(stderr, "nftproxy: the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override\n", config.NodeName)
+	}
 	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
 		if a.IsValid() && !slices.Contains(w.Local, a) {
 			w.Local = append(w.Local, a)
@@ -253,10 +257,17 @@ type seen struct {
 	places   map[explain.Place]explain.Details
 	pods     map[string][]netip.Addr // by namespace/name
 	headless map[string]string       // Services without a ClusterIP, and why
+	node     bool                    // there is a Node of this node's name
 }
 
 func newSeen() *seen {
 	return &seen{places: map[explain.Place]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}}
+}
+
+// ReplaceNodes keeps whether there is any: a cluster tells of this node's alone.
+func (s *seen) ReplaceNodes(list []*corev1.Node) {
+	s.node = len(list) > 0
+	s.Sink.ReplaceNodes(list)
 }
 
 // ReplaceServices keeps which Services have no address.

@@ -71,7 +71,9 @@ type lookOptions struct {
 }
 
 func (o *lookOptions) add(fs *pflag.FlagSet) {
+	o.source.userConfig = true
 	o.source.add(fs)
+	fs.Lookup("kubeconfig").Usage = "kubeconfig `file` of the API server (default: in-cluster configuration, else kubectl's)"
 	o.rules.add(fs)
 	o.node.add(fs)
 }

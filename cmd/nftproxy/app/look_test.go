@@ -121,6 +121,7 @@ func TestExplainText(t *testing.T) {
 // TestBadInput: one line that says what is wrong, and exit code 2.
 func TestBadInput(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "missing"))
 	for _, tt := range []struct{ args, want string }{
 		{"explain", "accepts 1 arg(s), received 0"},
 		{"explain web" + here, `"web" is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL`},
