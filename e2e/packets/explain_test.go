@@ -132,6 +132,9 @@ func TestDiff(t *testing.T) {
 			t.Errorf("diff does not say %q:\n%s", want, out)
 		}
 	}
+	if out := w.fails(t, 1, append(diff, "-o", "json")...); !strings.Contains(out, `"equal": false`) || !strings.Contains(out, `"object": "chain mine"`) {
+		t.Errorf("as JSON diff says\n%s", out)
+	}
 	if e := w.explain(t, web); e.Kernel.Holds == nil || *e.Kernel.Holds {
 		t.Errorf("explain says that the kernel holds just that: %+v", e.Kernel)
 	}

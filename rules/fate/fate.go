@@ -39,9 +39,6 @@ type Step struct {
 	Rule  rules.Rule
 }
 
-// Text returns the rule in nft's syntax.
-func (s Step) Text(f rules.Family) string { return s.Rule.Text(f) }
-
 // Tracer sends packets through a state. It counts round robin as the kernel does:
 // for each rule. It writes what clients are to be remembered with into the state.
 type Tracer struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -135,6 +136,25 @@ func TestTextIsNftsListing(t *testing.T) {
 				t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTextHasClients lists clients that the kernel remembers as nft does, but for the
+// milliseconds that pass between two listings.
+func TestTextHasClients(t *testing.T) {
+	h, s := newHost(t), randomState(true)
+	h.load(t, s)
+	var set rules.SetID
+	for set = range s.Tables[rules.IPv4].Affinity {
+		break
+	}
+	h.nft(t, "add element ip nftproxy "+set.Name()+
+		" { 10.2.0.9 timeout 3h : 10.244.1.5 . 80, 10.1.0.9 timeout 90m : 10.244.1.6 . 80, 10.1.0.10 timeout 1d : 10.244.1.7 . 80 }")
+	expires := regexp.MustCompile(`expires [0-9dhms]+`)
+	listing := expires.ReplaceAllString(h.nft(t, "", "list", "ruleset"), "expires soon")
+	text := expires.ReplaceAllString(stateText(t, h.read(t, s.Name)), "expires soon")
+	if diff := cmp.Diff(listing, text); diff != "" || !strings.Contains(text, "10.1.0.9 timeout 1h30m expires soon : 10.244.1.6 . 80") {
+		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
 }
 

@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -25,9 +24,10 @@ import (
 
 type explainOptions struct {
 	lookOptions
-	kernel bool
-	from   []string
-	output string
+	kernel    bool
+	from      []string
+	output    string
+	showRules bool
 }
 
 func explainCommand(version string) *cobra.Command {
@@ -49,7 +49,7 @@ name of a Node, or a pod's NAMESPACE/NAME. Without it each kind of client is loo
 at.`,
 		Example: `  nftproxy explain default/web --manifests /etc/nftproxy/services
   nftproxy explain default/web:http --manifests /etc/nftproxy/services --from 10.244.1.7
-  nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services -o json
+  nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services --rules
   nftproxy explain default/web --kubeconfig /etc/kubernetes/proxy.conf --hostname-override here
   nftproxy explain 10.96.0.10:80/tcp --kernel`,
 		Args: cobra.ExactArgs(1),
@@ -63,6 +63,7 @@ at.`,
 	fs.BoolVar(&o.kernel, "kernel", false, "explain what this node's kernel holds, without another source")
 	fs.StringSliceVar(&o.from, "from", nil, "`clients`: addresses, node, pod, outside, names of Nodes, or pods' NAMESPACE/NAME (default: one of each kind)")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
+	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
 	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "from", "node", "pod", "outside")
 	return lookingCommand(cmd)
@@ -97,13 +98,10 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 		return err
 	}
 	if o.output == "json" {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(e)
+		return writeJSON(stdout, e)
 	}
 	c := coloursFor(stdout)
-	return e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red})
+	return e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
 }
 
 // world gathers what explanations are made from.

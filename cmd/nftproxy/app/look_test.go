@@ -4,14 +4,16 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 )
@@ -56,7 +58,7 @@ func TestExplain(t *testing.T) {
 			map[string]string{"10.244.1.4:8443": "", "10.244.2.5:8443": "not on this node, so not for externalTrafficPolicy Local"}},
 		{"the node is not masqueraded away", "default/guarded --from node", "172.18.0.2:30443", explain.Answer,
 			[]explain.To{{Address: "10.244.1.4:8443", Masqueraded: true}, {Address: "10.244.2.5:8443", Masqueraded: true}},
-			"masqueraded: it comes from the node itself", nil},
+			"masqueraded: it comes from the node itself; pods and the node itself reach all endpoints under externalTrafficPolicy Local, too", nil},
 		{"a hairpin", "default/zones:http --from 10.244.1.3", "10.96.0.12:80", explain.Answer, []explain.To{{Address: "10.244.1.3:8080", Masqueraded: true}},
 			"masqueraded where an endpoint connects to itself", nil},
 		{"from outside", "default/zones:http --from outside", "10.96.0.12:80", explain.Answer, []explain.To{{Address: "10.244.1.3:8080", Masqueraded: true}},
@@ -105,7 +107,7 @@ func TestExplain(t *testing.T) {
 func TestExplainText(t *testing.T) {
 	for _, name := range []string{"unready", "zones", "guarded", "sticky", "older"} {
 		t.Run(name, func(t *testing.T) {
-			code, out, stderr := run(t, strings.Fields("explain default/"+name+here+" --service-proxy-name=")...)
+			code, out, stderr := run(t, strings.Fields("explain default/"+name+here+" --rules="+fmt.Sprint(name == "older"))...)
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d: %s", code, stderr)
 			}
@@ -143,6 +145,7 @@ func TestBadInput(t *testing.T) {
 		{"dump --family inet" + here, `--family: "inet" is neither ip nor ip6`},
 		{"dump --service web" + here, `--service: "web" is not a Service`},
 		{"dump --service default/web" + here, "there is no Service default/web with a ClusterIP in testdata/explain"},
+		{"diff -o yaml" + here, `--output: "yaml" is neither text nor json`},
 		{"diff", "no source of Services"},
 		{"diff --manifests missing", "missing: no such file or directory"},
 	} {
@@ -238,4 +241,71 @@ func TestNames(t *testing.T) {
 			t.Errorf("completion of %q: exit code %d: %s", line, code, out)
 		}
 	}
+}
+
+// TestTerminal: colours and progress are for terminals, and NO_COLOR is heeded.
+func TestTerminal(t *testing.T) {
+	explain := func(t *testing.T) (stdout, stderr string) {
+		out, err := newTerminal(t), newTerminal(t)
+		if code := Run(t.Context(), "v1.2.3", strings.Fields("explain default/unready"+here), out.file, err.file); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		return out.text(), err.text()
+	}
+	t.Run("colours", func(t *testing.T) {
+		t.Setenv("NO_COLOR", "")
+		stdout, stderr := explain(t)
+		if !strings.Contains(stdout, "\x1b[31mrefused\x1b[0m") {
+			t.Errorf("on a terminal it is not red that a connection is refused: %q", stdout)
+		}
+		if !strings.Contains(stderr, "nftproxy: reading Services and EndpointSlices from testdata/explain ...\r\x1b[K") {
+			t.Errorf("no progress is shown and wiped out: %q", stderr)
+		}
+	})
+	t.Run("NO_COLOR", func(t *testing.T) {
+		t.Setenv("NO_COLOR", "1")
+		if stdout, _ := explain(t); strings.Contains(stdout, "\x1b") || !strings.Contains(stdout, "refused") {
+			t.Errorf("with NO_COLOR it is %q", stdout)
+		}
+	})
+}
+
+// terminal is a pseudo-terminal that a command writes to.
+type terminal struct {
+	file *os.File
+	read chan string
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("there are no pseudo-terminals: %v", err)
+	}
+	fd := int(screen.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &terminal{file: file, read: make(chan string, 1)}
+	go func() {
+		text, _ := io.ReadAll(screen) // ends with EIO when nobody has the other side
+		_ = screen.Close()
+		out.read <- string(text)
+	}()
+	t.Cleanup(func() { _ = file.Close() })
+	return out
+}
+
+// text closes the terminal and returns what was written to it.
+func (t *terminal) text() string {
+	_ = t.file.Close()
+	return <-t.read
 }

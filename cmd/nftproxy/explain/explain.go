@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
@@ -73,6 +74,8 @@ type Pin struct {
 type Frontend struct {
 	Kind    string `json:"kind"`
 	Address string `json:"address"`
+	// Problem says why nothing can be said of it.
+	Problem string `json:"problem,omitempty"`
 	Fates   []Fate `json:"fates"`
 
 	at netip.AddrPort
@@ -92,6 +95,9 @@ type Fate struct {
 	Outcome string   `json:"outcome"`
 	To      []To     `json:"to,omitempty"`
 	Why     []string `json:"why,omitempty"`
+	// Rules are those that do something with the packet, as CHAIN: RULE; of several
+	// endpoints, on the way to the first.
+	Rules []string `json:"rules,omitempty"`
 }
 
 // To is an endpoint that connections go to.
@@ -197,6 +203,9 @@ func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, er
 	out.Pinned = w.pins(p)
 	for _, f := range w.frontends(p, target) {
 		for _, c := range w.clientsOf(p, clients) {
+			if f.Problem != "" {
+				break
+			}
 			fate, err := w.fate(p, f, c)
 			if err != nil {
 				return Port{}, fmt.Errorf("follow a connection to %s %s: %w", f.Kind, f.Address, err)
@@ -287,8 +296,13 @@ func (w *World) frontends(p *proxier.Port, target Target) []Frontend {
 	}
 	add("ClusterIP", p.ClusterIP, p.Port)
 	if p.NodePort != 0 {
-		for _, a := range w.nodePortAddrs(p.Family) {
+		addrs := w.nodePortAddrs(p.Family)
+		for _, a := range addrs {
 			add("NodePort", a, p.NodePort)
+		}
+		if len(addrs) == 0 && !target.At.IsValid() {
+			out = append(out, Frontend{Kind: "NodePort", Address: strconv.Itoa(int(p.NodePort)), Fates: []Fate{},
+				Problem: "no address of the node that serves NodePorts is known: give --node-ip"})
 		}
 	}
 	for _, a := range p.LoadBalancerIPs {

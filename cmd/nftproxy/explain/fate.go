@@ -32,6 +32,11 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 			return out, err
 		}
 		out.Outcome = outcome(end, f)
+		if out.Rules == nil {
+			for _, step := range end.Steps {
+				out.Rules = append(out.Rules, step.Chain+": "+step.Rule.Text(p.Family))
+			}
+		}
 		for _, why := range w.reasons(p, end, f, c) {
 			if !slices.Contains(out.Why, why) {
 				out.Why = append(out.Why, why)
@@ -108,6 +113,10 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f Frontend, c Client, i i
 	case rules.Masquerade:
 		if setOf(step.Rule, rules.Hairpin) {
 			return "masqueraded where an endpoint connects to itself: its answers would else not come back through this node"
+		}
+	case rules.Goto:
+		if strings.HasPrefix(step.Chain, "external/") && len(step.Rule) > 1 {
+			return "pods and the node itself reach all endpoints under externalTrafficPolicy Local, too"
 		}
 	case rules.DNAT:
 		if s.Map.Kind == rules.Affinity {

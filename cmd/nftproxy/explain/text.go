@@ -11,8 +11,12 @@ import (
 	"time"
 )
 
-// Style marks words; a nil function leaves them as they are.
-type Style struct{ Title, Good, Bad func(string) string }
+// Style marks words; a nil function leaves them as they are. Rules shows the rules
+// that connections meet.
+type Style struct {
+	Title, Good, Bad func(string) string
+	Rules            bool
+}
 
 func marked(mark func(string) string, text string) string {
 	if mark == nil {
@@ -155,6 +159,9 @@ func (e *Endpoint) where() string {
 // same for several clients.
 func (f *Frontend) write(b *strings.Builder, style Style) {
 	fmt.Fprintf(b, "  %s %s\n", f.Kind, f.Address)
+	if f.Problem != "" {
+		fmt.Fprintf(b, "    %s\n", f.Problem)
+	}
 	var texts []string
 	from := map[string][]string{}
 	for _, fate := range f.Fates {
@@ -184,6 +191,11 @@ func (f *Fate) text(style Style) string {
 	}
 	for _, why := range f.Why {
 		text += "\n      - " + why
+	}
+	if style.Rules {
+		for _, rule := range f.Rules {
+			text += "\n      | " + rule
+		}
 	}
 	return text
 }
