@@ -156,6 +156,16 @@ func TestTextHasClients(t *testing.T) {
 	if diff := cmp.Diff(listing, text); diff != "" || !strings.Contains(text, "10.1.0.9 timeout 1h30m expires soon : 10.244.1.6 . 80") {
 		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
+	var ours strings.Builder
+	if err := h.read(t, s.Name).WriteJSON(&ours); err != nil {
+		t.Fatal(err)
+	}
+	theirs, _ := h.nftWarns(t, "", "-j", "list", "ruleset")
+	seconds := regexp.MustCompile(`"expires": ?[0-9]+`)
+	soon := func(listing string) []any { return ruleset(t, seconds.ReplaceAllString(listing, `"expires":1`)) }
+	if diff := cmp.Diff(soon(theirs), soon(ours.String())); diff != "" {
+		t.Errorf("our JSON differs from nft's (-nft +ours):\n%s", diff)
+	}
 }
 
 // TestJSONIsNfts: what State.WriteJSON writes is what nft -j lists, but for what nft

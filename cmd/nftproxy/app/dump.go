@@ -3,6 +3,7 @@
 package app
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -158,22 +159,31 @@ func (o *dumpOptions) writeJSON(s rules.State, w io.Writer) error {
 	return s.WriteJSON(w)
 }
 
+// writeYAML turns JSON into YAML an object at a time: a large document as a whole takes
+// gigabytes.
 func (o *dumpOptions) writeYAML(s rules.State, w io.Writer) error {
 	var text bytes.Buffer
 	if err := o.writeJSON(s, &text); err != nil {
 		return err
 	}
-	var document yaml.Node // JSON is YAML; this keeps its order
-	if err := yaml.Unmarshal(text.Bytes(), &document); err != nil {
-		return fmt.Errorf("write YAML: %w", err)
+	lines := bytes.Split(bytes.TrimSpace(text.Bytes()), []byte("\n"))
+	out := bufio.NewWriter(w)
+	fmt.Fprintln(out, "nftables:")
+	for _, line := range lines[1 : len(lines)-1] { // an object each
+		var object yaml.Node // JSON is YAML; this keeps its order
+		if err := yaml.Unmarshal(bytes.TrimSuffix(line, []byte(",")), &object); err != nil {
+			return fmt.Errorf("write YAML: %w", err)
+		}
+		block(&object)
+		item, err := yaml.Marshal([]*yaml.Node{object.Content[0]})
+		if err != nil {
+			return fmt.Errorf("write YAML: %w", err)
+		}
+		if _, err := out.Write(item); err != nil {
+			return err
+		}
 	}
-	block(&document)
-	encoder := yaml.NewEncoder(w)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(&document); err != nil {
-		return fmt.Errorf("write YAML: %w", err)
-	}
-	return encoder.Close()
+	return out.Flush()
 }
 
 // block takes JSON's style from a document.

@@ -210,8 +210,11 @@ func (f *Fate) targets() string {
 			masqueraded++
 		}
 	}
+	const most = 4
 	text, see := all[0], "sees"
-	if n := len(all) - 1; n > 0 {
+	if n := len(all) - 1; n >= most {
+		text, see = fmt.Sprintf("%s or one of %d others", strings.Join(all[:most-1], ", "), len(all)-most+1), "see"
+	} else if n > 0 {
 		text, see = strings.Join(all[:n], ", ")+" or "+all[n], "see"
 	}
 	switch masqueraded {
