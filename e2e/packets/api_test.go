@@ -213,9 +213,7 @@ func TestServiceAPI(t *testing.T) {
 								t.Errorf("from %s to %s %s %s: %v", w.clients()[j].Name(), fe, p, to, err)
 								continue
 							}
-							if err := said.check(w, w.clients()[j], p, to, want); err != nil {
-								t.Errorf("from %s to %s %s %s: %v", w.clients()[j].Name(), fe, p, to, err)
-							}
+							w.wantSaid(t, said, w.clients()[j], p, to, want)
 						}
 					}
 				}

@@ -21,11 +21,14 @@ import (
 type explained struct{ explain.Explanation }
 
 // explain asks the program, as it runs on the node, what becomes of connections to a
-// service.
-func (w *world) explain(t *testing.T, s *svc) explained {
+// service, from hosts or else from every kind of client.
+func (w *world) explain(t *testing.T, s *svc, from ...netns.Host) explained {
 	t.Helper()
 	args := append([]string{"explain", s.Namespace + "/" + s.Name, "-o", "json"}, w.args[1:]...)
-	for _, c := range w.clients() {
+	if len(from) == 0 {
+		from = w.clients()
+	}
+	for _, c := range from {
 		for _, f := range netns.Families() {
 			args = append(args, "--from", c.Addr(f).String())
 		}
@@ -93,6 +96,14 @@ func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip
 	return nil
 }
 
+// wantSaid checks what is said of connections from a host to an address.
+func (w *world) wantSaid(t *testing.T, said explained, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) {
+	t.Helper()
+	if err := said.check(w, from, p, to, want); err != nil {
+		t.Errorf("from %s to %s %s: %v", from.Name(), p, to, err)
+	}
+}
+
 // checkSaidSource compares whether connections are said to be masqueraded with whom
 // the backend saw.
 func (w *world) checkSaidSource(from netns.Host, to explain.To, s source) error {
@@ -102,6 +113,9 @@ func (w *world) checkSaidSource(from netns.Host, to explain.To, s source) error 
 		if isPod := from.NS != w.Node.NS && from.NS != w.Outside.NS; !isPod || backend == from.Addr(familyOf(backend)) {
 			s = asNode
 		}
+	}
+	if onNode := from.NS == w.Node.NS && backend == w.Node.Addr(familyOf(backend)); onNode {
+		return nil // the node is seen in either case
 	}
 	if s != anySource && to.Masqueraded != (s == asNode) {
 		return fmt.Errorf("explain says masqueraded %v on the way to %s, which packets contradict", to.Masqueraded, to.Address)

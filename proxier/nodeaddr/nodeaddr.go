@@ -94,6 +94,22 @@ func (w *Watcher) Addrs() []netip.Addr {
 	return w.addrs
 }
 
+// InterfaceTo returns the name of the interface that packets to an address leave by.
+func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
+	routes, err := w.handle.RouteGet(a.AsSlice())
+	if err != nil {
+		return "", fmt.Errorf("get route to %s: %w", a, err)
+	}
+	for _, r := range routes {
+		link, err := w.handle.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			return "", fmt.Errorf("get interface of the route to %s: %w", a, err)
+		}
+		return link.Attrs().Name, nil
+	}
+	return "", fmt.Errorf("get route to %s: there is none", a)
+}
+
 // Changed gets a value when the addresses have changed.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 

@@ -20,7 +20,11 @@ import (
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	return Run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "kubectl_complete-nftproxy" { // kubectl asks for completions
+		args = append([]string{cobra.ShellCompRequestCmd}, args...)
+	}
+	return Run(ctx, version, args, os.Stdout, os.Stderr)
 }
 
 // Run carries out a command line and returns the exit code: 0, or after an error 1 or

@@ -111,9 +111,10 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		return nil, err
 	}
 	var own []netip.Addr
-	if addresses, err := nodeaddr.Watch(func(error) {}); err == nil {
-		own = addresses.Addrs()
-		addresses.Close()
+	var interfaceTo func(netip.Addr) (string, error)
+	if addresses, err := nodeaddr.Watch(nil); err == nil {
+		defer addresses.Close()
+		own, interfaceTo = addresses.Addrs(), addresses.InterfaceTo
 	}
 	if o.kernel {
 		have, err := readKernel(config.Rules.Table)
@@ -122,7 +123,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		}
 		w := explain.FromKernel(have)
 		w.Node.Name, w.Config.PodCIDRs, w.Config.PodInterface = config.NodeName, config.Rules.PodCIDRs, config.Rules.PodInterface
-		w.Local = append(w.Local, own...)
+		w.Local, w.InterfaceTo = append(w.Local, own...), interfaceTo
 		return w, nil
 	}
 	w := &explain.World{Places: seen.places}
@@ -131,7 +132,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		w.Problem = err.Error()
 	} else {
 		w.Have = &have
-		w.Local = own
+		w.Local, w.InterfaceTo = own, interfaceTo
 	}
 	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, func(s source.Sink) source.Sink {
 		seen.Sink = s

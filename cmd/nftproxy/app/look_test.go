@@ -132,6 +132,7 @@ func TestBadInput(t *testing.T) {
 		{"explain default/zones:81" + here, `service default/zones has no port "81": it has dns (53/udp), http (80/tcp)`},
 		{"explain 10.97.0.1:80/tcp" + here, "10.97.0.1:80/tcp is neither an address of a Service nor a NodePort on this node"},
 		{"explain 10.96.7.7:80/tcp" + here, "connections to an address of the ServiceCIDR 10.96.0.0/16 that no Service has are dropped"},
+		{"explain 127.0.0.1:30443" + here, "no rule serves NodePorts on loopback addresses"},
 		{"explain 10.244.1.3:8080/tcp" + here, "10.244.1.3:8080/tcp is an endpoint of Service default/zones"},
 		{"explain 10.96.0.12:80/icmp" + here, `"icmp" is none of tcp, udp, sctp`},
 		{"explain default/zones --from default/nobody" + here, "--from: pod default/nobody is not known here: give its address"},

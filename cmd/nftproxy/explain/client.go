@@ -31,14 +31,10 @@ const outsideInterface = "(outside)"
 
 // ClientAt returns the client that has an address.
 func (w *World) ClientAt(a netip.Addr) Client {
-	c := Client{Name: a.String(), Interface: outsideInterface}
+	c := Client{Name: a.String()}
 	c.Addrs[rules.FamilyOf(a)] = a
-	c.IsNode = slices.Contains(w.Local, a) || a.IsLoopback()
-	switch {
-	case c.IsNode:
-		c.Interface = ""
-	case w.isPod(a):
-		c.Interface = w.podInterface()
+	if c.IsNode = slices.Contains(w.Local, a) || a.IsLoopback(); !c.IsNode {
+		c.Interface = w.interfaceOf(a)
 	}
 	return c
 }
@@ -75,17 +71,24 @@ func (w *World) PodClient() (Client, bool) {
 	return c, c.Addrs[rules.IPv4].IsValid() || c.Addrs[rules.IPv6].IsValid()
 }
 
-// isPod says whether an address is a pod's, by what tells pods from others.
-func (w *World) isPod(a netip.Addr) bool {
-	if w.Config.PodInterface != "" {
-		for _, p := range w.Ports {
-			if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr.Addr() == a && e.Local }) {
-				return true
-			}
-		}
-		return false
+// interfaceOf returns where packets from an address come in. It matters where
+// interfaces tell pods from others: where the node's routes are not known, endpoints on
+// this node are taken to be pods.
+func (w *World) interfaceOf(a netip.Addr) string {
+	if w.Config.PodInterface == "" {
+		return outsideInterface // any will do
 	}
-	return slices.ContainsFunc(slices.Concat(w.Config.PodCIDRs, w.Node.PodCIDRs), func(p netip.Prefix) bool { return p.Contains(a) })
+	if w.InterfaceTo != nil {
+		if name, err := w.InterfaceTo(a); err == nil {
+			return name
+		}
+	}
+	for _, p := range w.Ports {
+		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr.Addr() == a && e.Local }) {
+			return w.podInterface()
+		}
+	}
+	return outsideInterface
 }
 
 func (w *World) podInterface() string {

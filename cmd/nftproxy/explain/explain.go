@@ -127,6 +127,9 @@ type World struct {
 	FromKernel bool
 	// Local lists the node's own addresses that are known.
 	Local []netip.Addr
+	// InterfaceTo returns the interface that leads to an address, and so the one that
+	// its packets come from. Nil: it is not known.
+	InterfaceTo func(netip.Addr) (string, error)
 }
 
 // Place names an endpoint of a Service.

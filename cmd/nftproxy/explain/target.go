@@ -118,5 +118,8 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 			return nil, fmt.Errorf("no Service has %s: connections to an address of the ServiceCIDR %s that no Service has are dropped", t.Text, c)
 		}
 	}
+	if t.At.Addr().IsLoopback() {
+		return nil, fmt.Errorf("%s/%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", t.At, t.Protocol)
+	}
 	return nil, fmt.Errorf("%s/%s is neither an address of a Service nor a NodePort on this node", t.At, t.Protocol)
 }
