@@ -138,6 +138,9 @@ func TestDiff(t *testing.T) {
 	if e := w.explain(t, web); e.Kernel.Holds == nil || *e.Kernel.Holds {
 		t.Errorf("explain says that the kernel holds just that: %+v", e.Kernel)
 	}
+	if out := w.fails(t, 1, append(diff, "--masquerade-all")...); !strings.Contains(out, "were the options those of 'nftproxy run'") {
+		t.Errorf("with other options diff says\n%s", out)
+	}
 	w.run(t, "cleanup")
 	if out := w.fails(t, 2, diff...); !strings.Contains(out, "this node has no table named nftproxy") {
 		t.Errorf("without tables diff says %q", out)

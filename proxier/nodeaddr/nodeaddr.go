@@ -97,17 +97,17 @@ func (w *Watcher) Addrs() []netip.Addr {
 // InterfaceTo returns the name of the interface that packets to an address leave by.
 func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
 	routes, err := w.handle.RouteGet(a.AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.EHOSTUNREACH
+	}
 	if err != nil {
 		return "", fmt.Errorf("get route to %s: %w", a, err)
 	}
-	for _, r := range routes {
-		link, err := w.handle.LinkByIndex(r.LinkIndex)
-		if err != nil {
-			return "", fmt.Errorf("get interface of the route to %s: %w", a, err)
-		}
-		return link.Attrs().Name, nil
+	link, err := w.handle.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", fmt.Errorf("get interface of the route to %s: %w", a, err)
 	}
-	return "", fmt.Errorf("get route to %s: there is none", a)
+	return link.Attrs().Name, nil
 }
 
 // Changed gets a value when the addresses have changed.

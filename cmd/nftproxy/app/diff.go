@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -97,4 +98,5 @@ func writeDifferences(w io.Writer, list []rules.Difference) {
 		}
 	}
 	fmt.Fprintf(w, "%d missing, %d extra, %d different\n", count[rules.Missing], count[rules.Extra], count[rules.Different])
+	fmt.Fprint(w, explain.OptionsHint(list))
 }

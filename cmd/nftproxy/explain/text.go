@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Style marks words; a nil function leaves them as they are. Rules shows the rules
@@ -236,7 +238,20 @@ func (k *Kernel) write(b *strings.Builder, style Style) {
 	default:
 		b.WriteString("The kernel " + marked(style.Bad, "does not hold just that") + ":\n")
 		for _, d := range k.Differences {
-			fmt.Fprintf(b, "  %s  %s  %s\n", d.Kind, d.Family, d.Object)
+			fmt.Fprintf(b, "  %-9s  %-3s  %s\n", d.Kind, d.Family, d.Object)
+		}
+		b.WriteString(OptionsHint(k.Differences))
+	}
+}
+
+// OptionsHint returns a line about options where rules differ that hold for all
+// services; else nothing.
+func OptionsHint(list []rules.Difference) string {
+	for _, d := range list {
+		switch d.Object {
+		case "chain services", "chain nodeports", "chain postrouting":
+			return "Rules for all services differ: were the options those of 'nftproxy run', such as --cluster-cidr?\n"
 		}
 	}
+	return ""
 }
