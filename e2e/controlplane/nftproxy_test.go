@@ -229,6 +229,18 @@ func TestNftproxy(t *testing.T) {
 		t.Errorf("the kernel does not hold what the cluster asks for:\n%s", out)
 	}
 
+	t.Log("what becomes of connections, in words")
+	pod := "shop/" + podName("shopfront", c)
+	said := s.run(append([]string{"explain", "shop/shopfront:tcp", "--from", pod, "--from", "remote"}, s.args[1:]...)...)
+	for _, want := range []string{
+		"pod " + pod + " on node remote", fmt.Sprintf("from %s: an answer from %s:%d", pod, c.V4, backendPort),
+		fmt.Sprintf("from remote: an answer from [%s]:%d", c.V6, backendPort), "The kernel holds just that.",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("explain does not say %q:\n%s", want, said)
+		}
+	}
+
 	t.Log("without nftproxy")
 	must(t, p.Stop())
 	s.want(again, c)
