@@ -5,6 +5,7 @@
 package packets
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -56,6 +57,51 @@ func TestExplain(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFromKernel: what the kernel alone tells, and what it needs another source for.
+func TestFromKernel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
+	web := w.full("web", externalLocal).to(ready(w.Local[0], w.RemotePods[0]))
+	one := w.service("one").to(ready(w.Local[0]))
+	w.apply(t, web, one)
+	source := w.args[1:]
+
+	var e explained
+	text := w.run(t, "explain", "test/web", "--kernel", "-o", "json", "--cluster-cidr", netns.ClusterCIDR4+","+netns.ClusterCIDR6,
+		"--from", w.Client.V4.String(), "--from", w.Client.V6.String(), "--from", w.Outside.V4.String(), "--from", w.Outside.V6.String())
+	if err := json.Unmarshal([]byte(text), &e.Explanation); err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
+		for _, fe := range external {
+			to := w.address(web, fe, p, f)
+			w.wantSaid(t, e, w.Client, p, to, spread(w.Local[0], w.RemotePods[0]).seen(asItself))
+			w.wantSaid(t, e, w.Outside, p, to, spread(w.Local[0]).seen(asItself))
+		}
+		w.wantSaid(t, e, w.Outside, p, web.at(f, servicePort), spread(w.Local[0], w.RemotePods[0]))
+	})
+	at := one.at(netns.IPv4, servicePort).String()
+	if out := w.run(t, "explain", at+"/udp", "--kernel"); !strings.Contains(out, "an answer from "+w.Local[0].V4.String()+":8080") {
+		t.Errorf("of a frontend with one endpoint explain says\n%s", out)
+	}
+	for _, args := range [][]string{{"explain", "test/one", "--kernel"}, {"dump", "--kernel", "--service", "test/one"}} {
+		if out := w.fails(t, 2, args...); !strings.Contains(out, "the kernel has no chain of a Service test/one") {
+			t.Errorf("%s: %s", args, out)
+		}
+	}
+	dump := w.run(t, "dump", "--kernel", "--service", "test/web")
+	both := w.run(t, append([]string{"dump", "--kernel", "--service", "test/one"}, source...)...)
+	if !strings.Contains(dump, "chain external/test/web/tcp {") || strings.Contains(dump, at[:len(at)-3]+" ") {
+		t.Errorf("of test/web the kernel has\n%s", dump)
+	}
+	if !strings.Contains(both, "map single {") || strings.Contains(both, "test/web") {
+		t.Errorf("of test/one the kernel has\n%s", both)
+	}
+	if want := w.run(t, append([]string{"dump", "--service", "test/one"}, source...)...); want != both {
+		t.Errorf("of test/one the kernel has\n%s\nit should have\n%s", both, want)
+	}
 }
 
 // TestDumpLoads: nft loads a dump of the kernel into a namespace without tables, which

@@ -128,6 +128,7 @@ func TestBadInput(t *testing.T) {
 		{"explain", "accepts 1 arg(s), received 0"},
 		{"explain web" + here, `"web" is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL`},
 		{"explain default/web" + here, "there is no Service default/web with a ClusterIP"},
+		{"explain shop/zones" + here, "there is no Service shop/zones with a ClusterIP: there is default/zones"},
 		{"explain default/headless" + here, "service default/headless is headless"},
 		{"explain default/zones:81" + here, `service default/zones has no port "81": it has dns (53/udp), http (80/tcp)`},
 		{"explain 10.97.0.1:80/tcp" + here, "10.97.0.1:80/tcp is neither an address of a Service nor a NodePort on this node"},

@@ -203,7 +203,7 @@ func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, er
 	if out.Endpoints = []Endpoint{}; !w.FromKernel {
 		out.Endpoints = w.endpoints(p)
 	}
-	out.Pinned = w.pins(p)
+	out.Pinned = w.pins(p, clients)
 	for _, f := range w.frontends(p, target) {
 		for _, c := range w.clientsOf(p, clients) {
 			if f.Problem != "" {
@@ -268,8 +268,8 @@ func localPolicies(p *proxier.Port) string {
 	return "externalTrafficPolicy"
 }
 
-// pins returns the clients that the kernel remembers for a port.
-func (w *World) pins(p *proxier.Port) []Pin {
+// pins returns which of some clients the kernel remembers for a port; of none: all.
+func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 	var out []Pin
 	if w.Have == nil || w.Have.Tables[p.Family] == nil {
 		return nil
@@ -277,6 +277,10 @@ func (w *World) pins(p *proxier.Port) []Pin {
 	t := w.Have.Tables[p.Family]
 	for _, m := range p.Objects.Affinity {
 		for k, v := range t.Sets[m.Set] {
+			asked := slices.ContainsFunc(clients, func(c Client) bool { return c.addr(p.Family) == k.Addr })
+			if len(clients) > 0 && !asked {
+				continue
+			}
 			out = append(out, Pin{Client: k.Addr.String(), Endpoint: v.To.String(), Seconds: t.Affinity[m.Set].Clients[k.Addr].Expires / 1000})
 		}
 	}

@@ -66,11 +66,28 @@ func (w *World) find(t Target) ([]*proxier.Port, error) {
 	}
 	switch {
 	case len(all) == 0:
-		return nil, fmt.Errorf("there is no Service %s/%s with a ClusterIP", t.Namespace, t.Name)
+		if w.FromKernel {
+			return nil, fmt.Errorf("the kernel has no chain of a Service %s/%s; one without a choice of endpoints needs none: give its ADDRESS:PORT/PROTOCOL", t.Namespace, t.Name)
+		}
+		return nil, fmt.Errorf("there is no Service %s/%s with a ClusterIP%s", t.Namespace, t.Name, w.namesakes(t.Name))
 	case len(out) == 0:
 		return nil, fmt.Errorf("service %s/%s has no port %q: it has %s", t.Namespace, t.Name, t.Port, portNames(all))
 	}
 	return out, nil
+}
+
+// namesakes tells of Services of a name in other namespaces, at the end of a message.
+func (w *World) namesakes(name string) string {
+	var out []string
+	for _, p := range w.Ports {
+		if full := p.Name.Namespace + "/" + p.Name.Name; p.Name.Name == name && !slices.Contains(out, full) {
+			out = append(out, full)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return ": there is " + strings.Join(out, ", ")
 }
 
 func portNames(ports []*proxier.Port) string {

@@ -53,7 +53,12 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 	if p.Affinity > 0 {
 		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", seconds(uint64(p.Affinity)))
 	}
-	for _, pin := range p.Pinned {
+	for i, pin := range p.Pinned {
+		const most = 5
+		if i == most {
+			line("", "and %d more clients stay with theirs", len(p.Pinned)-most)
+			break
+		}
 		line("", "%s stays with %s, for %s more", pin.Client, pin.Endpoint, seconds(pin.Seconds))
 	}
 	if len(p.SourceRanges) > 0 {
