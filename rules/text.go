@@ -48,6 +48,10 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		next(id.note())
 		writeSet(b, f, id, t)
 	}
+	for _, foreign := range t.Foreign {
+		next("")
+		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", foreign)
+	}
 	for _, c := range t.chainsInOrder() {
 		next(c.note())
 		writeChain(b, c, f)

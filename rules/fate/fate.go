@@ -60,7 +60,7 @@ type Tracer struct {
 func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
 	f := rules.FamilyOf(p.Dst.Addr())
 	table := t.State.Tables[f]
-	if table == nil {
+	if table == nil || table.Dormant {
 		return Fate{To: p.Dst}, nil
 	}
 	hook := rules.HookPrerouting

@@ -139,6 +139,7 @@ func TestBadInput(t *testing.T) {
 		{"explain default/zones --from default/nobody" + here, "--from: pod default/nobody is not known here: give its address"},
 		{"explain default/zones --from elsewhere" + here, "--from: Node elsewhere is not known here: give its address"},
 		{"explain default/zones --from pod --manifests testdata/explain --hostname-override here", "--from: nothing tells where pods are"},
+		{"explain default/zones --from fd00::7" + here, "no client has an address in the families of default/zones"},
 		{"explain default/zones -o yaml" + here, `--output: "yaml" is neither text nor json`},
 		{"explain default/zones", "no source of Services"},
 		{"explain default/zones --fly", "unknown flag: --fly"},

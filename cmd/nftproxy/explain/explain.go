@@ -149,11 +149,17 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	}
 	out := &Explanation{Target: target.Text, Node: NodeView{w.Node.Name, w.Node.Zone}}
 	for _, p := range ports {
+		if len(w.clientsOf(p, clients)) == 0 {
+			continue
+		}
 		explained, err := w.port(p, target, clients)
 		if err != nil {
 			return nil, err
 		}
 		out.Ports = append(out.Ports, explained)
+	}
+	if len(out.Ports) == 0 {
+		return nil, fmt.Errorf("no client has an address in the families of %s: choose another with --from", target.Text)
 	}
 	out.Kernel = w.kernel(ports[0].Name)
 	return out, nil
