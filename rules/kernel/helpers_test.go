@@ -20,26 +20,14 @@ import (
 // wantState compares what was read back with what should be there.
 func wantState(t testing.TB, what string, got, want rules.State) {
 	t.Helper()
-	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(rules.AffinityMap{}, "Keep", "Clients"),
-		cmpopts.IgnoreFields(rules.Table{}, "SetOrder", "ChainOrder"),
+	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(rules.AffinityMap{}, "Keep"),
 		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}))
-	if lines := cmp.Diff(stateText(t, want), stateText(t, unordered(got))); diff != "" && lines != "" {
+	if lines := cmp.Diff(stateText(t, want), stateText(t, got)); lines != "" {
 		diff = lines // easier to read
 	}
 	if diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
-}
-
-// unordered returns a state without the order in which the kernel listed it.
-func unordered(s rules.State) rules.State {
-	s = s.Clone()
-	for _, table := range s.Tables {
-		if table != nil {
-			table.SetOrder, table.ChainOrder = nil, nil
-		}
-	}
-	return s
 }
 
 // wantSame says that a state needs no change to become another.

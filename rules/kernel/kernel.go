@@ -18,6 +18,8 @@ type Kernel struct {
 	mu    sync.Mutex // one request at a time
 	sock  *socket
 	batch batch
+	// listing says that a reading keeps what listings show.
+	listing bool
 }
 
 // Open opens the nftables of the calling thread's network namespace.

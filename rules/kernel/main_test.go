@@ -85,6 +85,16 @@ func (h host) read(t testing.TB, table string) rules.State {
 	return s
 }
 
+// listing reads a table as it is listed.
+func (h host) listing(t testing.TB, table string) rules.State {
+	t.Helper()
+	s, err := h.ReadListing(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // nft runs Debian's nft in the namespace, with a script as standard input if it
 // is not empty, and returns its output.
 func (h host) nft(t testing.TB, script string, args ...string) string {

@@ -132,7 +132,7 @@ func TestTextIsNftsListing(t *testing.T) {
 			if diff := cmp.Diff(listing, stateText(t, s)); diff != "" {
 				t.Errorf("the text of what was written differs from nft's listing (-nft +text):\n%s", diff)
 			}
-			if diff := cmp.Diff(listing, stateText(t, h.read(t, s.Name))); diff != "" {
+			if diff := cmp.Diff(listing, stateText(t, h.listing(t, s.Name))); diff != "" {
 				t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
 			}
 		})
@@ -152,12 +152,12 @@ func TestTextHasClients(t *testing.T) {
 		" { 10.2.0.9 timeout 3h : 10.244.1.5 . 80, 10.1.0.9 timeout 90m : 10.244.1.6 . 80, 10.1.0.10 timeout 1d : 10.244.1.7 . 80 }")
 	expires := regexp.MustCompile(`expires [0-9dhms]+`)
 	listing := expires.ReplaceAllString(h.nft(t, "", "list", "ruleset"), "expires soon")
-	text := expires.ReplaceAllString(stateText(t, h.read(t, s.Name)), "expires soon")
+	text := expires.ReplaceAllString(stateText(t, h.listing(t, s.Name)), "expires soon")
 	if diff := cmp.Diff(listing, text); diff != "" || !strings.Contains(text, "10.1.0.9 timeout 1h30m expires soon : 10.244.1.6 . 80") {
 		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
 	var ours strings.Builder
-	if err := h.read(t, s.Name).WriteJSON(&ours); err != nil {
+	if err := h.listing(t, s.Name).WriteJSON(&ours); err != nil {
 		t.Fatal(err)
 	}
 	theirs, _ := h.nftWarns(t, "", "-j", "list", "ruleset")
@@ -180,7 +180,7 @@ func TestJSONIsNfts(t *testing.T) {
 			h := newHost(t)
 			h.load(t, s)
 			var ours strings.Builder
-			if err := h.read(t, s.Name).WriteJSON(&ours); err != nil {
+			if err := h.listing(t, s.Name).WriteJSON(&ours); err != nil {
 				t.Fatal(err)
 			}
 			listing, _ := h.nftWarns(t, "", "-j", "list", "ruleset")
@@ -251,7 +251,7 @@ func TestTextFollowsTheKernel(t *testing.T) {
 	for range 60 {
 		h.apply(t, d.Update(w.Step()))
 	}
-	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.read(t, rules.DefaultTable))); diff != "" {
+	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.listing(t, rules.DefaultTable))); diff != "" {
 		t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
 	}
 }
@@ -288,7 +288,7 @@ func TestNftLoadsDormantText(t *testing.T) {
 	h := newHost(t)
 	h.nft(t, stateText(t, s))
 	wantState(t, "loaded by nft", h.read(t, s.Name), s)
-	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.read(t, s.Name))); diff != "" {
+	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.listing(t, s.Name))); diff != "" {
 		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
 }

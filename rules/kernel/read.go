@@ -25,9 +25,16 @@ const foreignHook = ^rules.HookNumber(0)
 
 // Read reads the tables of a name. A reading during which anybody changed the
 // ruleset is done again, a few times.
-func (k *Kernel) Read(table string) (rules.State, error) {
+func (k *Kernel) Read(table string) (rules.State, error) { return k.read(table, false) }
+
+// ReadListing reads as Read does, and also what listings show: the order of sets and
+// chains, and how long clients are remembered.
+func (k *Kernel) ReadListing(table string) (rules.State, error) { return k.read(table, true) }
+
+func (k *Kernel) read(table string, listing bool) (rules.State, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.listing = listing
 	for range 10 {
 		s, err := k.readOnce(table)
 		if !errors.Is(err, errChanged) {
@@ -131,7 +138,9 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error 
 		}
 		if of == table {
 			t.Chains[c.Name] = c
-			t.ChainOrder = append(t.ChainOrder, c.Name)
+			if k.listing {
+				t.ChainOrder = append(t.ChainOrder, c.Name)
+			}
 		}
 	})
 }
@@ -206,9 +215,11 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 				return
 			}
 			t.Sets[id] = map[rules.Key]rules.Value{}
-			t.SetOrder = append(t.SetOrder, id)
 			if id.Kind == rules.Affinity {
-				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size, Clients: map[netip.Addr]rules.Lifetime{}}
+				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
+			}
+			if k.listing {
+				t.SetOrder = append(t.SetOrder, id)
 			}
 		})
 }
@@ -219,6 +230,12 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 	}
 	for id, elements := range t.Sets {
 		var ends []netip.Addr
+		var clients map[netip.Addr]rules.Lifetime
+		if m, ok := t.Affinity[id]; ok && k.listing {
+			clients = map[netip.Addr]rules.Lifetime{}
+			m.Clients = clients
+			t.Affinity[id] = m
+		}
 		err := k.readElements(f, table, id, func(e element) bool {
 			if e.end {
 				ends = append(ends, e.Addr)
@@ -226,8 +243,8 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 			}
 			_, again := elements[e.Key]
 			elements[e.Key] = e.Value
-			if id.Kind == rules.Affinity {
-				t.Affinity[id].Clients[e.Addr] = e.life
+			if clients != nil {
+				clients[e.Addr] = e.life
 			}
 			return again
 		})

@@ -168,7 +168,7 @@ func readKernel(table string) (rules.State, error) {
 		return rules.State{}, err
 	}
 	defer func() { _ = k.Close() }()
-	state, err := k.Read(table)
+	state, err := k.ReadListing(table)
 	if err == nil && state.Tables == [2]*rules.Table{} {
 		err = fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
 	}
