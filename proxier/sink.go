@@ -51,7 +51,7 @@ func (p *Proxier) setService(s *corev1.Service) {
 	n := objectName{s.Namespace, s.Name}
 	p.store.setService(n, svc)
 	for _, err := range errs {
-		p.warnService(n, reasonInvalid, err.Error())
+		p.warnService(n, ReasonInvalid, err.Error())
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 )
@@ -126,7 +127,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		w.Local, w.InterfaceTo = append(w.Local, own...), interfaceTo
 		return w, nil
 	}
-	w := &explain.World{Places: seen.places}
+	w := &explain.World{Places: seen.places, Notes: seen.notes}
 	have, err := readKernel(config.Rules.Table)
 	if err != nil { // there is much to explain without it
 		w.Problem = err.Error()
@@ -134,10 +135,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 		w.Have = &have
 		w.Local, w.InterfaceTo = own, interfaceTo
 	}
-	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, func(s source.Sink) source.Sink {
-		seen.Sink = s
-		return seen
-	}, stderr)
+	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr)
 	if err == nil && o.source.manifests == "" && !seen.node {
 		fmt.Fprintf(stderr, "nftproxy: the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override\n", config.NodeName)
 	}
@@ -256,11 +254,12 @@ type seen struct {
 	places   map[explain.Place]explain.Details
 	pods     map[string][]netip.Addr // by namespace/name
 	headless map[string]string       // Services without a ClusterIP, and why
+	notes    map[string][]string     // what of a Service is not served, and why
 	node     bool                    // there is a Node of this node's name
 }
 
 func newSeen() *seen {
-	return &seen{places: map[explain.Place]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}}
+	return &seen{places: map[explain.Place]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
 }
 
 // ReplaceNodes keeps whether there is any: a cluster tells of this node's alone.
@@ -279,9 +278,33 @@ func (s *seen) ReplaceServices(list []*corev1.Service) {
 			s.headless[name] = "is headless, so that clients get its endpoints from DNS"
 		case svc.Spec.ClusterIP == "":
 			s.headless[name] = "has no ClusterIP yet"
+		default:
+			s.notes[name] = append(s.notes[name], loadBalancerNotes(svc)...)
 		}
 	}
 	s.Sink.ReplaceServices(list)
+}
+
+// loadBalancerNotes says which of a Service's load balancers are not served.
+func loadBalancerNotes(svc *corev1.Service) []string {
+	var out []string
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		switch {
+		case in.IP == "":
+			out = append(out, fmt.Sprintf("load balancer %s is not served: it is a name, not an address", in.Hostname))
+		case ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) != corev1.LoadBalancerIPModeVIP:
+			out = append(out, fmt.Sprintf("load balancer %s is not served: its ipMode is %s, so connections must go through it", in.IP, *in.IPMode))
+		}
+	}
+	return out
+}
+
+// Warning keeps what of a Service cannot be served.
+func (s *seen) Warning(about corev1.ObjectReference, reason, message string) {
+	if reason == proxier.ReasonInvalid {
+		name := about.Namespace + "/" + about.Name
+		s.notes[name] = append(s.notes[name], strings.TrimPrefix(message, "service "+name+": "))
+	}
 }
 
 // ReplaceEndpointSlices keeps where endpoints are.

@@ -96,9 +96,9 @@ const listTimeout = time.Minute
 
 // snapshot runs a proxier on a kernel in memory until it has programmed the
 // source's first lists: the same code that programs a node. With live it knows the
-// addresses of the node that it runs on, as `nftproxy run` does. watch is told all
-// that the source tells; nil: nobody is.
-func (o *lookOptions) snapshot(ctx context.Context, live bool, watch func(source.Sink) source.Sink, stderr io.Writer) (proxier.Snapshot, error) {
+// addresses of the node that it runs on, as `nftproxy run` does. seen, if not nil, keeps
+// more of what the source tells.
+func (o *lookOptions) snapshot(ctx context.Context, live bool, seen *seen, stderr io.Writer) (proxier.Snapshot, error) {
 	config, err := proxierConfig(&o.source, &o.rules, &o.node)
 	if err != nil {
 		return proxier.Snapshot{}, err
@@ -121,10 +121,13 @@ func (o *lookOptions) snapshot(ctx context.Context, live bool, watch func(source
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
+	if seen != nil {
+		config.Events = seen
+	}
 	p := proxier.New(config)
 	var sink source.Sink = p
-	if watch != nil {
-		sink = watch(p)
+	if seen != nil {
+		seen.Sink, sink = p, seen
 	}
 	err = runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, sink) },

@@ -18,6 +18,8 @@ type Explanation struct {
 	// Node is the node whose view this is.
 	Node  NodeView `json:"node"`
 	Ports []Port   `json:"ports"`
+	// Notes say what of the Service is not served, and why.
+	Notes []string `json:"notes,omitempty"`
 	// Kernel says whether the kernel holds just that.
 	Kernel Kernel `json:"kernel"`
 }
@@ -119,6 +121,8 @@ type World struct {
 	proxier.Snapshot
 	// Places says what is known of endpoints besides.
 	Places map[Place]Details
+	// Notes say what of a Service, by its namespace/name, is not served.
+	Notes map[string][]string
 	// Have is what the kernel holds; nil: it could not be read, for the reason
 	// that Problem gives.
 	Have    *rules.State
@@ -161,6 +165,7 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	if len(out.Ports) == 0 {
 		return nil, fmt.Errorf("no client has an address in the families of %s: choose another with --from", target.Text)
 	}
+	out.Notes = w.Notes[out.Ports[0].Service]
 	out.Kernel = w.kernel(ports[0].Name)
 	return out, nil
 }

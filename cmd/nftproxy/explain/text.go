@@ -33,6 +33,9 @@ func (e *Explanation) WriteText(w io.Writer, style Style) error {
 	for i := range e.Ports {
 		e.Ports[i].write(&b, e.Node, style)
 	}
+	for _, note := range e.Notes {
+		b.WriteString(marked(style.Bad, "Note") + ": " + note + "\n")
+	}
 	e.Kernel.write(&b, style)
 	_, err := io.WriteString(w, b.String())
 	return err
