@@ -111,6 +111,9 @@ func TestDumpLoads(t *testing.T) {
 	netnstest.Tool(t, "nft")
 	w := newWorld(t, config{node: true, args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
 	rows := apiRows(w)
+	if netns.InUserNamespace() {
+		rows = rows[:len(rows)/3] // nft sends all at once, and the buffer is small
+	}
 	services := make([]*svc, len(rows))
 	for i, r := range rows {
 		services[i] = w.full(nameOf(r.name), r.options...).to(r.endpoints(w)...)
