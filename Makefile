@@ -14,7 +14,7 @@ LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 # Modules of their own, apart because of what they require; ./... does not enter them.
 NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 # Packages that must compile on systems other than Linux.
-PORTABLE := ./rules ./rules/rulestest
+PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
 .PHONY: all build demo test e2e bench-micro lint cross clean help
@@ -52,7 +52,7 @@ $(LINTER):
 cross: ## Compile for arm64, and for macOS what must compile there
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/nftproxy-linux-arm64 ./cmd/nftproxy
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
-	GOOS=darwin CGO_ENABLED=0 $(GO) build $(PORTABLE)
+	GOOS=darwin CGO_ENABLED=0 $(GO) vet $(PORTABLE)
 
 clean: ## Remove what make has built
 	rm -rf bin dist bench-report

@@ -144,7 +144,7 @@ func localPortOf(sp *rules.ServicePort) localPort {
 // Reasons of events.
 const (
 	reasonConflict     = "FrontendConflict"     // another Service has the address, protocol and port
-	reasonInvalid      = "InvalidService"       // a part of the Service cannot be used
+	ReasonInvalid      = "InvalidService"       // a part of the Service cannot be used
 	reasonInvalidSlice = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
 	reasonRefused      = "KernelRefused"        // the kernel does not take the rules
 	reasonPort         = "PortInUse"            // something else listens on the port

@@ -23,6 +23,7 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/fate"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
@@ -95,17 +96,17 @@ func (n *node) fates(to string, packets int) string {
 	addr, proto, _ := strings.Cut(to, "/")
 	dst := netip.MustParseAddrPort(addr)
 	p := map[string]rules.Protocol{"": rules.TCP, "UDP": rules.UDP, "SCTP": rules.SCTP}[proto]
-	tracer := rulestest.Tracer{State: n.kernel.State()}
+	tracer := fate.Tracer{State: n.kernel.State()}
 	var out []string
 	for range packets {
-		fate, err := tracer.Trace(rulestest.Packet{Protocol: p, Src: netip.MustParseAddrPort("10.244.1.10:1000"), Dst: dst}, false)
+		became, err := tracer.Trace(fate.Packet{Protocol: p, Src: netip.MustParseAddrPort("10.244.1.10:1000"), Dst: dst}, false)
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		if fate.Rejected {
+		if became.Rejected {
 			out = append(out, "rejected")
 		} else {
-			out = append(out, fate.To.String())
+			out = append(out, became.To.String())
 		}
 	}
 	return strings.Join(out, " ")

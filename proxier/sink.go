@@ -55,7 +55,7 @@ func (p *Proxier) setService(s *corev1.Service) {
 	p.countService()
 	p.store.setService(n, svc)
 	if len(errs) > 0 {
-		p.warnService(n, reasonInvalid, faults(errs))
+		p.warnService(n, ReasonInvalid, faults(errs))
 	}
 }
 

@@ -136,7 +136,7 @@ func (p *Proxier) programAll(have rules.State) ([]rules.Owned, int, error) {
 	p.mu.Lock()
 	owners := p.take()
 	p.mu.Unlock()
-	if have.Empty() && p.desired.Owners() == 0 {
+	if have.Tables == [2]*rules.Table{} && p.desired.Owners() == 0 {
 		builds, written, err := p.load(owners)
 		if err == nil {
 			return builds, written, nil

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/fate"
 )
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")}
@@ -41,6 +41,7 @@ func TestBuildText(t *testing.T) {
 			d := rules.NewDesired(testConfig, testNode)
 			d.Update(build)
 			golden(t, ".nft", text(t, d.State()))
+			golden(t, ".json", written(t, d.State().WriteJSON))
 		})
 	}
 }
@@ -97,14 +98,14 @@ func TestFate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := rules.NewDesired(tt.config, testNode)
 			d.Update([]rules.Owned{owned(servicePort("", rules.TCP, web), tt.endpoints)})
-			tracer := rulestest.Tracer{State: d.State()}
+			tracer := fate.Tracer{State: d.State()}
 			for i, want := range tt.want {
-				fate, err := tracer.Trace(rulestest.Packet{Protocol: tt.proto,
+				became, err := tracer.Trace(fate.Packet{Protocol: tt.proto,
 					Src: netip.MustParseAddrPort(tt.src), Dst: netip.MustParseAddrPort(tt.dst)}, tt.fromNode)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := fateText(fate); got != want {
+				if got := fateText(became); got != want {
 					t.Errorf("packet %d: %s, want %s", i, got, want)
 				}
 			}
@@ -112,7 +113,7 @@ func TestFate(t *testing.T) {
 	}
 }
 
-func fateText(f rulestest.Fate) string {
+func fateText(f fate.Fate) string {
 	switch {
 	case f.Rejected:
 		return "rejected"
@@ -132,19 +133,19 @@ func TestRoundRobinIsExact(t *testing.T) {
 	one := servicePort("one", rules.TCP, "10.96.0.10:80")
 	two := servicePort("two", rules.TCP, "10.96.0.11:80")
 	d.Update([]rules.Owned{owned(one, ready("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")), owned(two, ready("10.0.0.4:1", "10.0.0.5:1"))})
-	tracer := rulestest.Tracer{State: d.State()}
+	tracer := fate.Tracer{State: d.State()}
 	hits := map[string]int{}
 	for i := range 60 {
 		sp := one
 		if i%3 == 0 { // 20 of 60
 			sp = two
 		}
-		fate, err := tracer.Trace(rulestest.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("10.1.1.1:1"),
+		became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("10.1.1.1:1"),
 			Dst: netip.AddrPortFrom(sp.ClusterIP, sp.Port)}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hits[fate.To.Addr().String()]++
+		hits[became.To.Addr().String()]++
 	}
 	for addr, n := range hits {
 		want := 10

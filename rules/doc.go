@@ -29,7 +29,7 @@
 //			meta l4proto tcp dnat ip to numgen inc mod 1 offset 914 . numgen inc mod 2 offset 196608 map @endpoints-2f
 //		}
 //		chain no-endpoints {
-//			meta l4proto tcp reject with tcp reset
+//			reject with tcp reset
 //			reject
 //		}
 //		chain nodeports {

@@ -26,7 +26,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 	leaving := func(e *Endpoint) bool { return e.Serving && e.Terminating }
 	if !sp.InternalLocal || sp.External() {
 		preferred := topology(endpoints, n)
-		u.Cluster = pick(endpoints, ready, preferred)
+		u.Cluster = pick(endpoints, ready, func(e *Endpoint) bool { return preferred.admits(e, n) })
 		if len(u.Cluster) == 0 {
 			u.Cluster = pick(endpoints, leaving)
 		}
@@ -43,10 +43,30 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 	return u
 }
 
-// topology returns which of the ready endpoints a node prefers. Hints count only
+// preference says by which hints a node chooses among ready endpoints.
+type preference uint8
+
+const (
+	noPreference preference = iota
+	byNode
+	byZone
+)
+
+// admits says whether a ready endpoint is meant for the node.
+func (p preference) admits(e *Endpoint, n *Node) bool {
+	switch p {
+	case byNode:
+		return slices.Contains(e.NodeHints, n.Name)
+	case byZone:
+		return slices.Contains(e.ZoneHints, n.Zone)
+	}
+	return true
+}
+
+// topology returns how a node chooses among the ready endpoints. Hints count only
 // if every ready endpoint has them and one is meant for this node: for its name, or
 // else for its zone.
-func topology(endpoints []Endpoint, n *Node) func(*Endpoint) bool {
+func topology(endpoints []Endpoint, n *Node) preference {
 	any, allNode, allZone, forNode, forZone := false, true, true, false, false
 	for i := range endpoints {
 		e := &endpoints[i]
@@ -56,16 +76,16 @@ func topology(endpoints []Endpoint, n *Node) func(*Endpoint) bool {
 		any = true
 		allNode = allNode && len(e.NodeHints) > 0
 		allZone = allZone && len(e.ZoneHints) > 0
-		forNode = forNode || slices.Contains(e.NodeHints, n.Name)
-		forZone = forZone || slices.Contains(e.ZoneHints, n.Zone)
+		forNode = forNode || byNode.admits(e, n)
+		forZone = forZone || byZone.admits(e, n)
 	}
 	switch {
 	case any && allNode && forNode:
-		return func(e *Endpoint) bool { return slices.Contains(e.NodeHints, n.Name) }
+		return byNode
 	case any && allZone && forZone:
-		return func(e *Endpoint) bool { return slices.Contains(e.ZoneHints, n.Zone) }
+		return byZone
 	}
-	return func(*Endpoint) bool { return true }
+	return noPreference
 }
 
 // pick returns the endpoints that all conditions hold for.

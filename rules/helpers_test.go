@@ -4,6 +4,7 @@ package rules_test
 
 import (
 	"flag"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -74,8 +75,13 @@ func golden(t *testing.T, ext, got string) {
 
 func text(t *testing.T, s rules.State) string {
 	t.Helper()
+	return written(t, s.WriteText)
+}
+
+func written(t *testing.T, write func(io.Writer) error) string {
+	t.Helper()
 	var b strings.Builder
-	if err := s.WriteText(&b); err != nil {
+	if err := write(&b); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

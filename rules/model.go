@@ -262,7 +262,14 @@ type AffinityMap struct {
 	Set  SetID
 	Size uint32
 	Keep []netip.AddrPort
+	// Clients says how long the clients in the map are remembered: in what was
+	// read from the kernel only.
+	Clients map[netip.Addr]Lifetime
 }
+
+// Lifetime is how long an element of a map that the kernel fills stays after its
+// last use, and how long it still will, in milliseconds.
+type Lifetime struct{ Timeout, Expires uint64 }
 
 // shared says whether several owners may have the same element in sets of this kind.
 func (k SetKind) shared() bool { return k == Hairpin || k == ClusterIPs }
@@ -305,6 +312,10 @@ type Table struct {
 	// Foreign lists the names of sets that are not ours, found by reading the
 	// kernel. They are deleted.
 	Foreign []string
+	// SetOrder and ChainOrder are the order in which the kernel lists what was
+	// read from it; empty: not known.
+	SetOrder   []SetID
+	ChainOrder []string
 	// Dormant says that somebody switched the table's chains off.
 	Dormant bool
 }
@@ -315,9 +326,6 @@ type State struct {
 	Name   string // of both tables
 	Tables [2]*Table
 }
-
-// Empty says that there are no tables.
-func (s State) Empty() bool { return s.Tables[IPv4] == nil && s.Tables[IPv6] == nil }
 
 // NewTable returns an empty table.
 func NewTable() *Table {

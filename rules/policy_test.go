@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/fate"
 )
 
 // Who connects, in the tests below.
@@ -126,20 +126,20 @@ func sources(ranges ...string) func(*rules.ServicePort) {
 }
 
 // trace returns a tracer through the rules for one service port.
-func trace(sp rules.ServicePort, endpoints []rules.Endpoint) *rulestest.Tracer {
+func trace(sp rules.ServicePort, endpoints []rules.Endpoint) *fate.Tracer {
 	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(sp, endpoints)})
-	return &rulestest.Tracer{State: d.State(), Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+	return &fate.Tracer{State: d.State(), Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
 }
 
-func send(t *testing.T, tracer *rulestest.Tracer, from, to string) string {
+func send(t *testing.T, tracer *fate.Tracer, from, to string) string {
 	t.Helper()
 	src := netip.AddrPortFrom(netip.MustParseAddr(from), 40000)
-	fate, err := tracer.Trace(rulestest.Packet{Protocol: rules.TCP, Src: src, Dst: netip.MustParseAddrPort(to)}, from == fromNode)
+	became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Src: src, Dst: netip.MustParseAddrPort(to)}, from == fromNode)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fateText(fate)
+	return fateText(became)
 }
 
 // TestAffinity sends several packets of the same and of other clients.
@@ -261,7 +261,7 @@ func TestUnallocated(t *testing.T) {
 	if text(t, kernel) != text(t, d.State()) {
 		t.Errorf("after SetNode: got\n%s\nwant\n%s", text(t, kernel), text(t, d.State()))
 	}
-	tracer := &rulestest.Tracer{State: kernel}
+	tracer := &fate.Tracer{State: kernel}
 	for to, want := range map[string]string{
 		toClusterIP: "10.244.2.2:1", "10.96.0.10:81": "rejected", "10.96.0.11:80": "dropped", "10.97.0.1:80": "10.97.0.1:80",
 	} {
@@ -280,19 +280,19 @@ func TestPodInterface(t *testing.T) {
 		sp := full()
 		sp.ExternalLocal = true
 		d.Update([]rules.Owned{{Owner: owner(sp), Objects: rules.Build(sp, on("10.244.2.2:1"), c, testNode)}})
-		tracer := &rulestest.Tracer{State: d.State()}
+		tracer := &fate.Tracer{State: d.State()}
 		for _, name := range append(pods, "eth0", "") {
 			want := map[string]string{toClusterIP: "10.244.2.2:1 masqueraded", toLB: "dropped"}
 			if name != "eth0" && name != "" {
 				want = map[string]string{toClusterIP: "10.244.2.2:1", toLB: "10.244.2.2:1"}
 			}
 			for to, want := range want {
-				fate, err := tracer.Trace(rulestest.Packet{Protocol: rules.TCP, Interface: name,
+				became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Interface: name,
 					Src: netip.MustParseAddrPort("10.244.1.10:1"), Dst: netip.MustParseAddrPort(to)}, false)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got := fateText(fate); got != want {
+				if got := fateText(became); got != want {
 					t.Errorf("%s: from interface %q to %s: %s, want %s", pattern, name, to, got, want)
 				}
 			}

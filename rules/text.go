@@ -3,116 +3,167 @@
 package rules
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 )
 
-// WriteText writes a state as nft text that `nft -f` loads, tables, sets and
-// chains in a fixed order: equal states give equal text.
-func (s State) WriteText(w io.Writer) error {
+// WriteText writes a state as `nft list ruleset` of nft 1.0.6 lists it, in the
+// kernel's order where it is known, else in a fixed one: equal states give equal text.
+// `nft -f` loads it, but for the rules of session
+// affinity, which nft 1.0.6 lists and cannot parse.
+func (s State) WriteText(w io.Writer) error { return s.writeText(w, false) }
+
+// WriteNotes writes a state as WriteText does, with comments that say what each
+// set and chain is for.
+func (s State) WriteNotes(w io.Writer) error { return s.writeText(w, true) }
+
+func (s State) writeText(w io.Writer, notes bool) error {
 	var b strings.Builder
 	for _, f := range Families {
 		if t := s.Tables[f]; t != nil {
-			if b.Len() > 0 {
-				b.WriteString("\n")
-			}
-			writeTable(&b, s.Name, f, t)
+			writeTable(&b, s.Name, f, t, notes)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func writeTable(b *strings.Builder, name string, f Family, t *Table) {
+func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool) {
 	fmt.Fprintf(b, "table %s %s {\n", f, name)
-	if t.Dormant {
-		b.WriteString("\tflags dormant\n\n")
+	blank := ""
+	next := func(note string) {
+		b.WriteString(blank)
+		if blank = "\n"; notes && note != "" {
+			b.WriteString("\t# " + note + "\n")
+		}
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(t.Sets), SetID.compare) {
+	if t.Dormant {
+		next("")
+		b.WriteString("\tflags dormant\n")
+	}
+	for _, id := range t.setsInOrder() {
+		next(id.note())
 		writeSet(b, f, id, t)
 	}
-	chains := slices.SortedFunc(maps.Values(t.Chains), func(a, b Chain) int {
-		return cmp.Or(cmp.Compare(chainRank(a), chainRank(b)), cmp.Compare(a.Name, b.Name))
-	})
-	for i, c := range chains {
-		if i > 0 {
-			b.WriteString("\n")
-		}
+	for _, foreign := range t.Foreign {
+		next("")
+		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", foreign)
+	}
+	for _, c := range t.chainsInOrder() {
+		next(c.note())
 		writeChain(b, c, f)
 	}
 	b.WriteString("}\n")
 }
 
 func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
-	word, lines := setType(f, id.Kind)
+	d := declare(f, id.Kind)
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", d.word(), id.Name(), d.text())
 	if m, ok := t.Affinity[id]; ok {
-		lines = append(lines, fmt.Sprintf("size %d", m.Size), "flags dynamic,timeout")
+		fmt.Fprintf(b, "\t\tsize %d\n", m.Size)
 	}
-	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", word, id.Name(), strings.Join(lines, "\n\t\t"))
-	elements := t.Sets[id]
-	if id.Kind == Affinity {
-		elements = nil // the kernel's own
+	if len(d.flags) > 0 {
+		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(d.flags, ","))
 	}
-	for i, k := range slices.SortedFunc(maps.Keys(elements), Key.compare) {
-		lead := ",\n\t\t\t     "
-		if i == 0 {
-			lead = "\t\telements = { "
+	line := 1
+	if f == IPv4 && len(d.key) == 1 {
+		line = 2
+	}
+	if id.Kind == Protocols {
+		line = 6
+	}
+	elements := t.elementsInOrder(id)
+	for i, e := range elements {
+		switch {
+		case i == 0:
+			b.WriteString("\t\telements = { ")
+		case i%line == 0:
+			b.WriteString(",\n\t\t\t     ")
+		default:
+			b.WriteString(", ")
 		}
-		b.WriteString(lead + elementText(id.Kind, Element{k, elements[k]}))
+		b.WriteString(elementText(id.Kind, e, t.Affinity[id].Clients))
 	}
 	if len(elements) > 0 {
 		b.WriteString(" }\n")
 	}
-	b.WriteString("\t}\n\n")
+	b.WriteString("\t}\n")
 }
 
-// setType returns the word that starts a set's declaration, and its types and flags.
-func setType(f Family, k SetKind) (word string, lines []string) {
-	addr := "ipv4_addr"
+// declaration is a set's types and flags, as nft names them.
+type declaration struct {
+	key, data []string // types; no data: a set. A map to verdicts has data "verdict".
+	typeof    string   // in place of types: key and data as expressions
+	flags     []string
+}
+
+func (d declaration) word() string {
+	if len(d.data) > 0 {
+		return "map"
+	}
+	return "set"
+}
+
+func (d declaration) text() string {
+	if d.typeof != "" {
+		return "typeof " + d.typeof
+	}
+	s := "type " + strings.Join(d.key, " . ")
+	if len(d.data) > 0 {
+		s += " : " + strings.Join(d.data, " . ")
+	}
+	return s
+}
+
+// declare returns the declaration of sets of a kind.
+func declare(f Family, k SetKind) declaration {
+	const proto, service, integer, verdict = "inet_proto", "inet_service", "integer", "verdict"
+	addr, daddr := "ipv4_addr", f.String()+" daddr"
 	if f == IPv6 {
 		addr = "ipv6_addr"
 	}
-	nodePort := "inet_proto . inet_service"
-	frontend := addr + " . " + nodePort
-	daddr := f.String() + " daddr"
+	to := []string{addr, service}
 	switch k {
 	case Protocols:
-		return "set", []string{"type inet_proto"}
+		return declaration{key: []string{proto}}
 	case Affinity:
-		return "map", []string{"type " + addr + " : " + addr + " . inet_service"}
+		return declaration{key: []string{addr}, data: to, flags: []string{"dynamic", "timeout"}}
 	case Endpoints:
-		return "map", []string{"typeof numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
+		return declaration{key: []string{integer, integer}, data: to,
+			typeof: "numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
 	case Backends:
-		return "map", []string{"typeof " + daddr + " . meta l4proto . th dport . numgen inc mod 65536 : " + daddr + " . th dport"}
+		return declaration{key: []string{addr, proto, service, integer}, data: to,
+			typeof: daddr + " . meta l4proto . th dport . numgen inc mod 65536 : " + daddr + " . th dport"}
 	case Hairpin:
-		return "set", []string{"type " + addr + " . " + addr}
+		return declaration{key: []string{addr, addr}}
 	case Sources, ServiceCIDRs:
-		return "set", []string{"type " + addr, "flags interval"}
+		return declaration{key: []string{addr}, flags: []string{"interval"}}
 	case MasqueradeIPs:
-		return "set", []string{"type " + frontend}
+		return declaration{key: []string{addr, proto, service}}
 	case MasqueradeNodePorts:
-		return "set", []string{"type " + nodePort}
+		return declaration{key: []string{proto, service}}
 	case Single:
-		return "map", []string{"type " + frontend + " : " + addr + " . inet_service"}
+		return declaration{key: []string{addr, proto, service}, data: to}
 	case SingleNodePorts:
-		return "map", []string{"type " + nodePort + " : " + addr + " . inet_service"}
+		return declaration{key: []string{proto, service}, data: to}
 	case ServiceIPs, Sticky:
-		return "map", []string{"type " + frontend + " : verdict"}
+		return declaration{key: []string{addr, proto, service}, data: []string{verdict}}
 	case NodePorts, StickyNodePorts:
-		return "map", []string{"type " + nodePort + " : verdict"}
-	default:
-		return "set", []string{"type " + addr}
+		return declaration{key: []string{proto, service}, data: []string{verdict}}
 	}
+	return declaration{key: []string{addr}}
 }
 
-// elementText writes an element of a set of some kind.
-func elementText(k SetKind, e Element) string {
+// elementText writes an element of a set of some kind; clients says how long those
+// of an affinity map stay.
+func elementText(k SetKind, e Element, clients map[netip.Addr]Lifetime) string {
 	key := keyText(k, e)
+	if l, ok := clients[e.Addr]; ok {
+		key += fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
+	}
 	switch {
 	case e.Goto != "":
 		return key + " : " + k.Verdict() + " " + e.Goto
@@ -144,16 +195,21 @@ func keyText(k SetKind, e Element) string {
 
 // rangeText writes a range of addresses as a prefix where it is one, as nft does.
 func rangeText(e Element) string {
-	first, last := e.Addr, e.To.Addr()
-	if first == last {
-		return first.String()
+	if p, ok := rangePrefix(e); ok {
+		return prefixText(p)
 	}
-	for bits := range first.BitLen() {
+	return e.Addr.String() + "-" + e.To.Addr().String()
+}
+
+// rangePrefix returns the prefix that a range of addresses is, if it is one.
+func rangePrefix(e Element) (netip.Prefix, bool) {
+	first, last := e.Addr, e.To.Addr()
+	for bits := range first.BitLen() + 1 {
 		if p := netip.PrefixFrom(first, bits); p.Masked() == p && lastOf(p) == last {
-			return p.String()
+			return p, true
 		}
 	}
-	return first.String() + "-" + last.String()
+	return netip.Prefix{}, false
 }
 
 func writeChain(b *strings.Builder, c Chain, f Family) {
@@ -162,28 +218,71 @@ func writeChain(b *strings.Builder, c Chain, f Family) {
 		fmt.Fprintf(b, "\t\ttype nat hook %s priority %s; policy accept;\n", c.Hook.Number, priorityText(*c.Hook))
 	}
 	for _, r := range c.Rules {
-		b.WriteString("\t\t" + r.text(f) + "\n")
+		b.WriteString("\t\t" + r.Text(f) + "\n")
 	}
 	b.WriteString("\t}\n")
 }
 
-// priorityText uses the names that nft knows for a hook.
+// priorityText uses the names that nft knows, as nft does: exactly, or with a number
+// of at most 10 added.
 func priorityText(h Hook) string {
-	switch {
-	case h.Number == HookPrerouting && h.Priority == priorityDstNAT:
-		return "dstnat"
-	case h.Number == HookPostrouting && h.Priority == prioritySrcNAT:
-		return "srcnat"
+	for _, named := range []struct {
+		name     string
+		priority int32
+		only     bool // on the hook
+		hook     HookNumber
+	}{
+		{name: "raw", priority: -300}, {name: "mangle", priority: -150},
+		{name: "dstnat", priority: priorityDstNAT, only: true, hook: HookPrerouting},
+		{name: "filter", priority: 0}, {name: "security", priority: 50},
+		{name: "srcnat", priority: prioritySrcNAT, only: true, hook: HookPostrouting},
+	} {
+		switch d := h.Priority - named.priority; {
+		case named.only && h.Number != named.hook:
+		case d == 0:
+			return named.name
+		case d > 0 && d <= 10:
+			return fmt.Sprintf("%s + %d", named.name, d)
+		case d < 0 && d >= -10:
+			return fmt.Sprintf("%s - %d", named.name, -d)
+		}
 	}
 	return fmt.Sprint(h.Priority)
 }
 
-func (r Rule) text(f Family) string {
-	words := make([]string, len(r))
+// listed returns the rule as nft lists it: without a match of the protocol that
+// another statement implies, and with that protocol's name in a hash of ports.
+func (r Rule) listed() (listed Rule, ports string) {
+	ports = "th"
 	for i, s := range r {
+		if p, ok := s.(MatchProtocol); ok && i+1 < len(r) {
+			switch next := r[i+1].(type) {
+			case Reset:
+				continue
+			case DNAT:
+				if slices.ContainsFunc(next.Fields.All(), func(fd Field) bool { return fd.Kind == ClientHash }) {
+					ports = p.Protocol.String()
+					continue
+				}
+			}
+		}
+		listed = append(listed, s)
+	}
+	return listed, ports
+}
+
+// Text returns the rule in nft's syntax, as in a table of a family.
+func (r Rule) Text(f Family) string {
+	listed, ports := r.listed()
+	words := make([]string, len(listed))
+	for i, s := range listed {
 		words[i] = statementText(s, f)
 	}
-	return strings.Join(words, " ")
+	text := strings.Join(words, " ")
+	if ports != "th" {
+		text = strings.Replace(text, "th sport", ports+" sport", 1)
+	}
+	return text
 }
 
 func statementText(s Statement, f Family) string {
@@ -204,6 +303,9 @@ func statementText(s Statement, f Family) string {
 	case MatchDNAT:
 		return "ct status dnat"
 	case MatchMarkUnset:
+		if s.Bits == 1<<31 {
+			return "meta mark 0x00000000/1" // nft sees a prefix
+		}
 		return fmt.Sprintf("meta mark & 0x%08x == 0x00000000", s.Bits)
 	case SetMark:
 		return fmt.Sprintf("meta mark set meta mark | 0x%08x", s.Bits)
@@ -283,16 +385,19 @@ func offsetText(fd Field) string {
 }
 
 // secondsText writes a time as nft does: 1d2h3m4s.
-func secondsText(s uint32) string {
+func secondsText(s uint32) string { return timeText(uint64(s) * 1000) }
+
+// timeText writes milliseconds as nft does: 1d2h3m4s5ms.
+func timeText(ms uint64) string {
 	var b strings.Builder
 	for _, u := range []struct {
-		name    byte
-		seconds uint32
-	}{{'d', 86400}, {'h', 3600}, {'m', 60}, {'s', 1}} {
-		if n := s / u.seconds; n > 0 {
-			fmt.Fprintf(&b, "%d%c", n, u.name)
+		name string
+		ms   uint64
+	}{{"d", 86400e3}, {"h", 3600e3}, {"m", 60e3}, {"s", 1e3}, {"ms", 1}} {
+		if n := ms / u.ms; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, u.name)
 		}
-		s %= u.seconds
+		ms %= u.ms
 	}
 	return b.String()
 }

@@ -183,7 +183,8 @@ func (s State) Clone() State {
 			continue
 		}
 		c := &Table{Chains: maps.Clone(t.Chains), Sets: make(map[SetID]map[Key]Value, len(t.Sets)),
-			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign), Dormant: t.Dormant}
+			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign),
+			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant}
 		for id, set := range t.Sets {
 			c.Sets[id] = maps.Clone(set)
 		}
@@ -238,7 +239,7 @@ func (o Op) object(table string) Object {
 
 func (o Object) elementText() string {
 	id, _ := ParseSetID(o.Set)
-	return elementText(id.Kind, *o.Element)
+	return elementText(id.Kind, *o.Element, nil)
 }
 
 // Object names what the operation is about; of several elements, the first.

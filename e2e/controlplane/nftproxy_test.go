@@ -225,9 +225,20 @@ func TestNftproxy(t *testing.T) {
 	s.want(again, c)
 
 	t.Log("what a fresh start would program")
-	args := append([]string{"dump"}, s.args[1:]...)
-	if want, got := s.run(args...), s.run("dump", "--kernel"); want != got {
-		t.Errorf("the kernel holds\n%s\nthe cluster asks for\n%s", got, want)
+	if out := s.run(append([]string{"diff"}, s.args[1:]...)...); !strings.HasPrefix(out, "equal: ") {
+		t.Errorf("the kernel does not hold what the cluster asks for:\n%s", out)
+	}
+
+	t.Log("what becomes of connections, in words")
+	pod := "shop/" + podName("shopfront", c)
+	said := s.run(append([]string{"explain", "shop/shopfront:tcp", "--from", pod, "--from", "remote"}, s.args[1:]...)...)
+	for _, want := range []string{
+		"pod " + pod + " on node remote", fmt.Sprintf("from %s: an answer from %s:%d", pod, c.V4, backendPort),
+		fmt.Sprintf("from remote: an answer from [%s]:%d", c.V6, backendPort), "The kernel holds just that.",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("explain does not say %q:\n%s", want, said)
+		}
 	}
 
 	t.Log("without nftproxy")

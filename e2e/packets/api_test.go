@@ -183,7 +183,8 @@ func manyRanges() []string {
 }
 
 // TestServiceAPI sends connections of every protocol over both families to the
-// frontends of each row's service, from a pod, from the node and from outside.
+// frontends of each row's service, from a pod, from the node and from outside, and
+// compares what becomes of them with what `nftproxy explain` says.
 func TestServiceAPI(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, config{node: true, args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
@@ -196,6 +197,10 @@ func TestServiceAPI(t *testing.T) {
 	w.programmed(t)
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
+			said := w.explain(t, services[i])
+			if said.Kernel.Holds == nil || !*said.Kernel.Holds {
+				t.Errorf("explain says that the kernel does not hold just that: %+v", said.Kernel)
+			}
 			for _, fe := range r.to {
 				for _, p := range traffic.Protocols() {
 					for _, f := range netns.Families() {
@@ -206,7 +211,9 @@ func TestServiceAPI(t *testing.T) {
 							}
 							if err := w.check(t.Context(), w.clients()[j], p, to, want); err != nil {
 								t.Errorf("from %s to %s %s %s: %v", w.clients()[j].Name(), fe, p, to, err)
+								continue
 							}
+							w.wantSaid(t, said, w.clients()[j], p, to, want)
 						}
 					}
 				}

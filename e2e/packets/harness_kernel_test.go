@@ -6,6 +6,7 @@ package packets
 
 import (
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/google/nftables"
@@ -56,4 +57,16 @@ func (w *world) listRuleset(t *testing.T) string {
 		t.Fatalf("nft list ruleset: %v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// loadRuleset loads a script into the node's nftables with the program nft.
+func (w *world) loadRuleset(t *testing.T, script string) {
+	t.Helper()
+	cmd := exec.CommandContext(patient(t), netnstest.Tool(t, "nft"), "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	var out []byte
+	err := w.Node.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err })
+	if err != nil {
+		t.Fatalf("nft -f: %v\n%s", err, out)
+	}
 }

@@ -6,10 +6,12 @@ package packets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -124,6 +126,17 @@ func (w *world) run(t *testing.T, args ...string) string {
 	out, err := proxy.Run(patient(t), w.process(args...))
 	if err != nil {
 		t.Fatalf("nftproxy %s: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// fails runs a command that must end with an exit code, and returns what it wrote.
+func (w *world) fails(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	out, err := proxy.Run(patient(t), w.process(args...))
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != code {
+		t.Fatalf("nftproxy %s: %v, want exit code %d\n%s", args, err, code, out)
 	}
 	return out
 }

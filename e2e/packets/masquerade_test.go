@@ -45,9 +45,12 @@ func TestMasquerade(t *testing.T) {
 			w.apply(t, one, two)
 			for _, r := range c.rows {
 				t.Run(r.name, func(t *testing.T) {
+					from, both := r.from(w), spread(w.Local[0], w.RemotePods[0]).seen(r.sees)
+					said := w.explain(t, two, from)
 					each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
-						w.want(t, r.from(w), p, one.at(f, servicePort), spread(w.Local[0]).seen(r.sees))
-						w.want(t, r.from(w), p, two.at(f, servicePort), spread(w.Local[0], w.RemotePods[0]).seen(r.sees))
+						w.want(t, from, p, one.at(f, servicePort), spread(w.Local[0]).seen(r.sees))
+						w.want(t, from, p, two.at(f, servicePort), both)
+						w.wantSaid(t, said, from, p, two.at(f, servicePort), both)
 					})
 				})
 			}
@@ -78,9 +81,11 @@ func TestHairpin(t *testing.T) {
 	w.apply(t, services...)
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
+			said := w.explain(t, services[i], r.from...)
 			each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
 				for _, from := range r.from {
 					w.want(t, from, p, services[i].at(f, servicePort), spread(r.endpoints...))
+					w.wantSaid(t, said, from, p, services[i].at(f, servicePort), spread(r.endpoints...))
 				}
 			})
 		})

@@ -112,14 +112,19 @@ func TestDetectLocal(t *testing.T) {
 			here, there := w.Local[0], w.RemotePods[0]
 			s := w.full("web", externalLocal).to(ready(here, there))
 			w.apply(t, s)
+			said := w.explain(t, s)
 			each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
+				want := func(from netns.Host, to netip.AddrPort, fate fate) {
+					w.want(t, from, p, to, fate)
+					w.wantSaid(t, said, from, p, to, fate)
+				}
 				for _, from := range w.clients() {
-					w.want(t, from, p, s.at(f, servicePort), spread(here, there))
+					want(from, s.at(f, servicePort), spread(here, there))
 				}
 				lb := w.address(s, loadBalancer, p, f)
-				w.want(t, w.Client, p, lb, spread(here, there).seen(asItself))
-				w.want(t, w.Node, p, lb, spread(here, there).seen(asNode))
-				w.want(t, w.Outside, p, lb, spread(here).seen(asItself))
+				want(w.Client, lb, spread(here, there).seen(asItself))
+				want(w.Node, lb, spread(here, there).seen(asNode))
+				want(w.Outside, lb, spread(here).seen(asItself))
 			})
 			if mode.name != "NodeCIDR" {
 				return

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -51,19 +52,23 @@ func (c Client) Connect(ctx context.Context, p Protocol, to netip.AddrPort) Resu
 func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
+	var inUse error
 	for {
 		source := c.Source
 		if source.Port() == 0 {
 			source = netip.AddrPortFrom(source.Addr(), c.NS.NextPort())
 		}
 		conn, err := c.open(ctx, p, source, to)
-		if err == nil {
+		switch {
+		case err == nil:
 			return &Conn{asker: conn, timeout: c.timeout()}, nil
+		case ctx.Err() == nil && errors.Is(err, syscall.EADDRINUSE):
+			inUse = err // by somebody else, or for a moment still by the last connection
+			continue
+		case inUse != nil && os.IsTimeout(err):
+			err = inUse
 		}
-		// A port may be in use by somebody else, or for a moment still by the last connection.
-		if ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("connect from %s to %s %s: %w", c.NS.Name(), p, to, err)
-		}
+		return nil, fmt.Errorf("connect from %s to %s %s: %w", c.NS.Name(), p, to, err)
 	}
 }
 

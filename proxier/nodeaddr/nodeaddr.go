@@ -94,6 +94,22 @@ func (w *Watcher) Addrs() []netip.Addr {
 	return w.addrs
 }
 
+// InterfaceTo returns the name of the interface that packets to an address leave by.
+func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
+	routes, err := w.handle.RouteGet(a.AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.EHOSTUNREACH
+	}
+	if err != nil {
+		return "", fmt.Errorf("get route to %s: %w", a, err)
+	}
+	link, err := w.handle.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", fmt.Errorf("get interface of the route to %s: %w", a, err)
+	}
+	return link.Attrs().Name, nil
+}
+
 // Changed gets a value when the addresses have changed.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package kernel
 
 import (
@@ -36,7 +38,7 @@ func (k *Kernel) AffinityUsage(table string) ([]AffinityUsage, error) {
 		}
 		for id, m := range t.Affinity {
 			u := AffinityUsage{Family: f, Map: id.Name(), Size: m.Size}
-			err := k.readElements(f, table, id, func(rules.Element, bool) bool { u.Clients++; return false })
+			err := k.readElements(f, table, id, func(element) bool { u.Clients++; return false })
 			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errChanged) {
 				return nil, fmt.Errorf("count clients in %s: %w", id.Name(), err)
 			}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package kernel
 
 import (
@@ -107,6 +109,13 @@ func be32(v []byte) uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(v)
+}
+
+func be64(v []byte) uint64 {
+	if len(v) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
 }
 
 // nfproto is the kernel's number of a family.

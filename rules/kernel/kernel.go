@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package kernel
 
 import (
@@ -23,6 +25,8 @@ type Kernel struct {
 	// gen is the ruleset's generation that Read saw, and as many more as there were
 	// commits since.
 	gen uint32
+	// listing says that a reading keeps what listings show.
+	listing bool
 }
 
 // Open opens the nftables of the calling thread's network namespace.

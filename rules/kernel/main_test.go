@@ -85,9 +85,29 @@ func (h host) read(t testing.TB, table string) rules.State {
 	return s
 }
 
+// listing reads a table as it is listed.
+func (h host) listing(t testing.TB, table string) rules.State {
+	t.Helper()
+	s, err := h.ReadListing(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // nft runs Debian's nft in the namespace, with a script as standard input if it
 // is not empty, and returns its output.
 func (h host) nft(t testing.TB, script string, args ...string) string {
+	t.Helper()
+	stdout, stderr := h.nftWarns(t, script, args...)
+	if stderr != "" {
+		t.Errorf("nft %s says: %s", strings.Join(args, " "), stderr)
+	}
+	return stdout
+}
+
+// nftWarns does as nft does where it may say something.
+func (h host) nftWarns(t testing.TB, script string, args ...string) (out, warnings string) {
 	t.Helper()
 	path := netnstest.Tool(t, "nft")
 	if script != "" {
@@ -100,10 +120,7 @@ func (h host) nft(t testing.TB, script string, args ...string) string {
 	if err := h.ns.Do(cmd.Run); err != nil {
 		t.Fatalf("nft %s: %v\n%s%s", strings.Join(args, " "), err, &stderr, numbered(script))
 	}
-	if stderr.Len() > 0 {
-		t.Errorf("nft %s says: %s", strings.Join(args, " "), &stderr)
-	}
-	return stdout.String()
+	return stdout.String(), stderr.String()
 }
 
 // foreign changes the namespace's nftables as another program would.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package kernel
 
 import (
@@ -20,11 +22,11 @@ func (k *Kernel) prune(op *rules.Op) error {
 	for range tries {
 		gone := rules.Op{Kind: rules.DeleteElements, Family: op.Family, Set: op.Set}
 		seen := map[rules.Key]bool{}
-		err = k.readElements(op.Family, k.batch.table, op.Set, func(e rules.Element, _ bool) bool {
+		err = k.readElements(op.Family, k.batch.table, op.Set, func(e element) bool {
 			again := seen[e.Key]
 			seen[e.Key] = true
 			if !again && !slices.Contains(op.Keep, e.To) {
-				gone.Elements = append(gone.Elements, e)
+				gone.Elements = append(gone.Elements, e.Element)
 			}
 			return again
 		})

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package kernel
 
 import (
@@ -25,9 +27,16 @@ const foreignHook = ^rules.HookNumber(0)
 
 // Read reads the tables of a name. A reading during which anybody changed the
 // ruleset is done again, a few times.
-func (k *Kernel) Read(table string) (rules.State, error) {
+func (k *Kernel) Read(table string) (rules.State, error) { return k.read(table, false) }
+
+// ReadListing reads as Read does, and also what listings show: the order of sets and
+// chains, and how long clients are remembered.
+func (k *Kernel) ReadListing(table string) (rules.State, error) { return k.read(table, true) }
+
+func (k *Kernel) read(table string, listing bool) (rules.State, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.listing = listing
 	for range 10 {
 		s, err := k.readOnce(table)
 		if !errors.Is(err, errChanged) {
@@ -132,6 +141,9 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error 
 		}
 		if of == table {
 			t.Chains[c.Name] = c
+			if k.listing {
+				t.ChainOrder = append(t.ChainOrder, c.Name)
+			}
 		}
 	})
 }
@@ -209,6 +221,9 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 			if id.Kind == rules.Affinity {
 				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
 			}
+			if k.listing {
+				t.SetOrder = append(t.SetOrder, id)
+			}
 		})
 }
 
@@ -218,13 +233,22 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 	}
 	for id, elements := range t.Sets {
 		var ends []netip.Addr
-		err := k.readElements(f, table, id, func(e rules.Element, end bool) bool {
-			if end {
+		var clients map[netip.Addr]rules.Lifetime
+		if m, ok := t.Affinity[id]; ok && k.listing {
+			clients = map[netip.Addr]rules.Lifetime{}
+			m.Clients = clients
+			t.Affinity[id] = m
+		}
+		err := k.readElements(f, table, id, func(e element) bool {
+			if e.end {
 				ends = append(ends, e.Addr)
 				return false
 			}
 			_, again := elements[e.Key]
 			elements[e.Key] = e.Value
+			if clients != nil {
+				clients[e.Addr] = e.life
+			}
 			return again
 		})
 		if err != nil {
@@ -282,13 +306,19 @@ func parseSet(v []byte) (name string, size uint32, s schema) {
 	return name, size, s
 }
 
-// readElements calls fn for each element; end says that it is the end of a range. fn
-// says whether it had the element before: when the kernel lists an element twice,
+// element is an element as the kernel lists it: two for a range.
+type element struct {
+	rules.Element
+	end  bool // the end of a range
+	life rules.Lifetime
+}
+
+// readElements calls fn for each element. fn says whether it had the element before: when the kernel lists an element twice,
 // readElements returns errChanged. It lists a long set
 // in parts and goes on after as many elements as it has listed; where it makes the
 // set's hash table larger or smaller meanwhile, which it does some time after a commit
 // and without a new generation, it leaves as many others out.
-func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e rules.Element, end bool) (again bool)) error {
+func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e element) (again bool)) error {
 	twice := false
 	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
@@ -301,8 +331,8 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn f
 					return
 				}
 				eachAttr(list, func(_ uint16, v []byte) {
-					if e, end, ok := parseElement(f, id.Kind, v); ok {
-						twice = fn(e, end) || twice
+					if e, ok := parseElement(f, id.Kind, v); ok {
+						twice = fn(e) || twice
 					}
 				})
 			})
@@ -313,11 +343,15 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn f
 	return err
 }
 
-func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element, end, ok bool) {
+func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok bool) {
 	eachAttr(v, func(typ uint16, v []byte) {
 		switch typ {
 		case unix.NFTA_SET_ELEM_FLAGS:
-			end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_TIMEOUT:
+			e.life.Timeout = be64(v)
+		case unix.NFTA_SET_ELEM_EXPIRATION:
+			e.life.Expires = be64(v)
 		case unix.NFTA_SET_ELEM_KEY:
 			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
 		case unix.NFTA_SET_ELEM_DATA:
@@ -330,7 +364,7 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e rules.Element
 			})
 		}
 	})
-	return e, end, ok
+	return e, ok
 }
 
 // parseVerdict returns the chain of a verdict as it should be in a map of the kind,

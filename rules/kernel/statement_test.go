@@ -21,8 +21,7 @@ type statementRow struct {
 	families  []rules.Family
 	hook      rules.HookNumber // of the base chain that it is put into
 	statement rules.Statement
-	text      string // what rules writes for its rule
-	nft       string // what nft lists for it, if that differs
+	text      string // what rules writes, and nft lists, for its rule
 }
 
 var (
@@ -49,73 +48,72 @@ func statementRows() []statementRow {
 	prefix := netip.MustParsePrefix
 	longest := longestChain()
 	return []statementRow{
-		{both, pre, rules.MatchProtocol{Protocol: rules.TCP}, "meta l4proto tcp", ""},
-		{both, pre, rules.MatchProtocol{Protocol: rules.SCTP}, "meta l4proto sctp", ""},
-		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.0.0/16")}, "ip saddr 10.244.0.0/16", ""},
-		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.0.0/15"), Not: true}, "ip saddr != 10.244.0.0/15", ""},
-		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.1.1/32"), Not: true}, "ip saddr != 10.244.1.1", ""},
-		{v6, pre, rules.MatchSource{Prefix: prefix("fd00:10:244::/48")}, "ip6 saddr fd00:10:244::/48", ""},
-		{v6, pre, rules.MatchSource{Prefix: prefix("fd00:10::/31"), Not: true}, "ip6 saddr != fd00:10::/31", ""},
-		{v6, pre, rules.MatchSource{Prefix: prefix("fd00::1/128")}, "ip6 saddr fd00::1", ""},
-		{both, pre, rules.MatchSet{Fields: rules.NewFields(l4), Set: rules.SetID{Kind: rules.Protocols}}, "meta l4proto @protocols", ""},
-		{both, pre, rules.MatchSet{Fields: rules.NewFields(dest), Set: rules.SetID{Kind: rules.ClusterIPs}}, "IP daddr @cluster-ips", ""},
-		{both, post, rules.MatchSet{Fields: rules.NewFields(source, dest), Set: rules.SetID{Kind: rules.Hairpin}}, "IP saddr . IP daddr @hairpin", ""},
-		{both, pre, rules.MatchSet{Fields: rules.NewFields(source), Set: sources, Not: true}, "IP saddr != @sources/default/web", ""},
+		{both, pre, rules.MatchProtocol{Protocol: rules.TCP}, "meta l4proto tcp"},
+		{both, pre, rules.MatchProtocol{Protocol: rules.SCTP}, "meta l4proto sctp"},
+		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.0.0/16")}, "ip saddr 10.244.0.0/16"},
+		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.0.0/15"), Not: true}, "ip saddr != 10.244.0.0/15"},
+		{v4, pre, rules.MatchSource{Prefix: prefix("10.244.1.1/32"), Not: true}, "ip saddr != 10.244.1.1"},
+		{v6, pre, rules.MatchSource{Prefix: prefix("fd00:10:244::/48")}, "ip6 saddr fd00:10:244::/48"},
+		{v6, pre, rules.MatchSource{Prefix: prefix("fd00:10::/31"), Not: true}, "ip6 saddr != fd00:10::/31"},
+		{v6, pre, rules.MatchSource{Prefix: prefix("fd00::1/128")}, "ip6 saddr fd00::1"},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(l4), Set: rules.SetID{Kind: rules.Protocols}}, "meta l4proto @protocols"},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(dest), Set: rules.SetID{Kind: rules.ClusterIPs}}, "IP daddr @cluster-ips"},
+		{both, post, rules.MatchSet{Fields: rules.NewFields(source, dest), Set: rules.SetID{Kind: rules.Hairpin}}, "IP saddr . IP daddr @hairpin"},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(source), Set: sources, Not: true}, "IP saddr != @sources/default/web"},
 		{both, pre, rules.MatchSet{Fields: rules.NewFields(l4, port), Set: rules.SetID{Kind: rules.MasqueradeNodePorts}},
-			"meta l4proto . th dport @masquerade-nodeports", ""},
-		{both, pre, rules.MatchInterface{Name: "cni0"}, `iifname "cni0"`, ""},
-		{both, pre, rules.MatchInterface{Name: "a23456789012345", Not: true}, `iifname != "a23456789012345"`, ""},
-		{both, pre, rules.MatchInterface{Name: "veth*"}, `iifname "veth*"`, ""},
-		{both, rules.HookOutput, rules.MatchInterface{Name: "veth*", Not: true}, `iifname != "veth*"`, ""},
-		{both, pre, rules.MatchLocalSource{}, "fib saddr type local", ""},
-		{both, post, rules.MatchLocalSource{}, "fib saddr type local", ""},
-		{v4, pre, rules.MatchLocalDest{}, "ip daddr != 127.0.0.0/8 fib daddr type local", ""},
-		{v6, rules.HookOutput, rules.MatchLocalDest{}, "ip6 daddr != ::1 fib daddr type local", ""},
-		{both, post, rules.MatchDNAT{}, "ct status dnat", ""},
-		{both, post, rules.MatchMarkUnset{Bits: 0x4000}, "meta mark & 0x00004000 == 0x00000000", ""},
-		{both, post, rules.MatchMarkUnset{Bits: 1 << 31}, "meta mark & 0x80000000 == 0x00000000", "meta mark 0x00000000/1"},
-		{both, pre, rules.SetMark{Bits: 0x4000}, "meta mark set meta mark | 0x00004000", ""},
-		{both, pre, rules.SetMark{Bits: 1}, "meta mark set meta mark | 0x00000001", ""},
-		{both, post, rules.FlipMark{Bits: 0x4000}, "meta mark set meta mark ^ 0x00004000", ""},
+			"meta l4proto . th dport @masquerade-nodeports"},
+		{both, pre, rules.MatchInterface{Name: "cni0"}, `iifname "cni0"`},
+		{both, pre, rules.MatchInterface{Name: "a23456789012345", Not: true}, `iifname != "a23456789012345"`},
+		{both, pre, rules.MatchInterface{Name: "veth*"}, `iifname "veth*"`},
+		{both, rules.HookOutput, rules.MatchInterface{Name: "veth*", Not: true}, `iifname != "veth*"`},
+		{both, pre, rules.MatchLocalSource{}, "fib saddr type local"},
+		{both, post, rules.MatchLocalSource{}, "fib saddr type local"},
+		{v4, pre, rules.MatchLocalDest{}, "ip daddr != 127.0.0.0/8 fib daddr type local"},
+		{v6, rules.HookOutput, rules.MatchLocalDest{}, "ip6 daddr != ::1 fib daddr type local"},
+		{both, post, rules.MatchDNAT{}, "ct status dnat"},
+		{both, post, rules.MatchMarkUnset{Bits: 0x4000}, "meta mark & 0x00004000 == 0x00000000"},
+		{both, post, rules.MatchMarkUnset{Bits: 1 << 31}, "meta mark 0x00000000/1"},
+		{both, pre, rules.SetMark{Bits: 0x4000}, "meta mark set meta mark | 0x00004000"},
+		{both, pre, rules.SetMark{Bits: 1}, "meta mark set meta mark | 0x00000001"},
+		{both, post, rules.FlipMark{Bits: 0x4000}, "meta mark set meta mark ^ 0x00004000"},
 		{both, pre, rules.Dispatch{Fields: rules.NewFields(dest, l4, port), Map: rules.SetID{Kind: rules.ServiceIPs}},
-			"IP daddr . meta l4proto . th dport vmap @service-ips", ""},
+			"IP daddr . meta l4proto . th dport vmap @service-ips"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: rules.NewFields(dest, l4, port), Map: rules.SetID{Kind: rules.Single}},
-			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport map @single", ""},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport map @single"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: rules.NewFields(dest, l4, port), Map: rules.SetID{Kind: rules.Single}},
-			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport map @single", ""},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport map @single"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: numgens(914, 2, 3<<16), Map: shard},
-			"meta l4proto tcp dnat ip to numgen inc mod 1 offset 914 . numgen inc mod 2 offset 196608 map @endpoints-2f", ""},
+			"meta l4proto tcp dnat ip to numgen inc mod 1 offset 914 . numgen inc mod 2 offset 196608 map @endpoints-2f"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: numgens(1<<32-1, 1<<16, 0xffff<<16), Map: shard},
-			"meta l4proto tcp dnat ip6 to numgen inc mod 1 offset 4294967295 . numgen inc mod 65536 offset 4294901760 map @endpoints-2f", ""},
+			"meta l4proto tcp dnat ip6 to numgen inc mod 1 offset 4294967295 . numgen inc mod 65536 offset 4294901760 map @endpoints-2f"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: numgens(0, 7, 0), Map: shard},
-			"meta l4proto tcp dnat ip to numgen inc mod 1 . numgen inc mod 7 map @endpoints-2f", ""},
+			"meta l4proto tcp dnat ip to numgen inc mod 1 . numgen inc mod 7 map @endpoints-2f"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.RandomNumber), Map: backends},
-			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @backends", ""},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @backends"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.RandomNumber), Map: backends},
-			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 3 map @backends", ""},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 3 map @backends"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.ClientHash), Map: backends},
-			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . jhash ip saddr . th sport mod 3 seed 0x6e667470 map @backends", ""},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . jhash ip saddr . th sport mod 3 seed 0x6e667470 map @backends"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.ClientHash), Map: backends},
-			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 map @backends", ""},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 map @backends"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: hashed, Map: shard},
-			"meta l4proto tcp dnat ip6 to numgen inc mod 1 offset 5 . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 offset 7 map @endpoints-2f",
 			"dnat ip6 to numgen inc mod 1 offset 5 . jhash ip6 saddr . tcp sport mod 3 seed 0x6e667470 offset 7 map @endpoints-2f"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: rules.NewFields(source), Map: affinity},
-			"meta l4proto tcp dnat ip to ip saddr map @affinity/default/web", ""},
+			"meta l4proto tcp dnat ip to ip saddr map @affinity/default/web"},
 		{both, post, rules.Dispatch{Fields: rules.NewFields(original, l4, originalPort), Map: rules.SetID{Kind: rules.Sticky}},
-			"ct original IP daddr . meta l4proto . ct original proto-dst vmap @sticky", ""},
+			"ct original IP daddr . meta l4proto . ct original proto-dst vmap @sticky"},
 		{both, rules.HookInput, rules.Dispatch{Fields: rules.NewFields(l4, originalPort), Map: rules.SetID{Kind: rules.StickyNodePorts}},
-			"meta l4proto . ct original proto-dst vmap @sticky-nodeports", ""},
-		{both, post, rules.Remember{Set: affinity, Seconds: 10800}, "update @affinity/default/web { IP saddr timeout 3h : IP daddr . th dport }", ""},
-		{both, post, rules.Remember{Set: affinity, Seconds: 90061}, "update @affinity/default/web { IP saddr timeout 1d1h1m1s : IP daddr . th dport }", ""},
-		{both, pre, rules.Jump{Chain: "services"}, "jump services", ""},
-		{both, pre, rules.Goto{Chain: "services"}, "goto services", ""},
-		{both, pre, rules.Jump{Chain: longest}, "jump " + longest, ""},
-		{both, post, rules.Return{}, "return", ""},
-		{both, pre, rules.Reject{}, "reject", ""},
-		{both, pre, rules.Reset{}, "meta l4proto tcp reject with tcp reset", "reject with tcp reset"},
-		{both, pre, rules.Drop{}, "drop", ""},
-		{both, post, rules.Masquerade{}, "masquerade fully-random", ""},
+			"meta l4proto . ct original proto-dst vmap @sticky-nodeports"},
+		{both, post, rules.Remember{Set: affinity, Seconds: 10800}, "update @affinity/default/web { IP saddr timeout 3h : IP daddr . th dport }"},
+		{both, post, rules.Remember{Set: affinity, Seconds: 90061}, "update @affinity/default/web { IP saddr timeout 1d1h1m1s : IP daddr . th dport }"},
+		{both, pre, rules.Jump{Chain: "services"}, "jump services"},
+		{both, pre, rules.Goto{Chain: "services"}, "goto services"},
+		{both, pre, rules.Jump{Chain: longest}, "jump " + longest},
+		{both, post, rules.Return{}, "return"},
+		{both, pre, rules.Reject{}, "reject"},
+		{both, pre, rules.Reset{}, "reject with tcp reset"},
+		{both, pre, rules.Drop{}, "drop"},
+		{both, post, rules.Masquerade{}, "masquerade fully-random"},
 	}
 }
 
@@ -192,12 +190,8 @@ func TestStatements(t *testing.T) {
 	t.Run("nft", func(t *testing.T) {
 		lines := chainLines(h.nft(t, "", "list", "ruleset"))
 		for i, r := range rows {
-			want := r.text
-			if r.nft != "" {
-				want = r.nft
-			}
 			for _, f := range r.families {
-				wantLine(t, lines, f, i, want)
+				wantLine(t, lines, f, i, r.text)
 			}
 		}
 	})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rulestest has what tests of the data plane share: a kernel in memory
-// that checks transactions and can be told to refuse some, random sets of service
-// ports, and the fate of a packet in a state.
+// that checks transactions and can be told to refuse some, and random sets of service
+// ports.
 package rulestest

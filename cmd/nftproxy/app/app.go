@@ -4,10 +4,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -18,20 +20,32 @@ import (
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	return Run(ctx, version, os.Args[1:], os.Stdout, os.Stderr)
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "kubectl_complete-nftproxy" { // kubectl asks for completions
+		args = append([]string{cobra.ShellCompRequestCmd}, args...)
+	}
+	return Run(ctx, version, args, os.Stdout, os.Stderr)
 }
 
-// Run carries out a command line and returns the exit code: 0, or 1 after an error.
+// Run carries out a command line and returns the exit code: 0, or after an error 1 or
+// what the error says.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	cmd := rootCommand(version)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "nftproxy: %v\n", err)
-		return 1
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(stderr, "nftproxy: %s\n", text)
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
 }
 
 func rootCommand(version string) *cobra.Command {
@@ -45,9 +59,20 @@ program's help.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
+	cmd.AddCommand(diffCommand(version), explainCommand(version))
 	return cmd
+}
+
+// displayName is what users call the program: as kubectl-nftproxy on the PATH it is a
+// plugin of kubectl.
+func displayName(program string) string {
+	if filepath.Base(program) == "kubectl-nftproxy" {
+		return "kubectl nftproxy"
+	}
+	return "nftproxy"
 }
 
 func versionCommand(version string) *cobra.Command {

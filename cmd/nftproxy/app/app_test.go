@@ -73,8 +73,12 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			code, stdout, stderr := run(t, strings.Fields(tt.args)...)
-			if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "nftproxy: ") {
-				t.Errorf("exit code %d, output %q, errors %q; want 1, nothing, and a message", code, stdout, stderr)
+			want := 1
+			if strings.HasPrefix(tt.args, "dump") {
+				want = 2
+			}
+			if code != want || stdout != "" || !strings.HasPrefix(stderr, "nftproxy: ") {
+				t.Errorf("exit code %d, output %q, errors %q; want %d, nothing, and a message", code, stdout, stderr, want)
 			}
 			for _, want := range tt.want {
 				if !strings.Contains(stderr, want) {

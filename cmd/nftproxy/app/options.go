@@ -26,6 +26,7 @@ type sourceOptions struct {
 	master     string
 	manifests  string
 	proxyName  string // of --service-proxy-name
+	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
 
 	contentType        string
 	acceptContentTypes string
@@ -63,6 +64,16 @@ func (o *sourceOptions) restConfig() (*rest.Config, error) {
 		config.Host = o.master
 	case err != nil && o.master != "":
 		config = &rest.Config{Host: o.master}
+	case err != nil && o.userConfig:
+		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
+		config, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
+		if userErr == nil {
+			return config, nil
+		}
+		if !clientcmd.IsEmptyConfig(userErr) {
+			return nil, fmt.Errorf("read kubectl's kubeconfig: %w", userErr)
+		}
+		return nil, fmt.Errorf("no source of Services: %w, and kubectl has no kubeconfig: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	case err != nil:
 		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	}

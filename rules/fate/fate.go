@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package rulestest
+package fate
 
 import (
 	"fmt"
@@ -29,6 +29,14 @@ type Fate struct {
 	Rejected, Dropped bool
 	// Masqueraded says that it goes out with the node's address.
 	Masqueraded bool
+	// Steps are the rules that did something with the packet, in order.
+	Steps []Step
+}
+
+// Step is a rule that did something: it marked, translated, jumped or decided.
+type Step struct {
+	Chain string
+	Rule  rules.Rule
 }
 
 // Tracer sends packets through a state. It counts round robin as the kernel does:
@@ -37,6 +45,11 @@ type Tracer struct {
 	State rules.State
 	// Local lists the node's own addresses.
 	Local []netip.Addr
+	// Choose returns the number below mod that is chosen where there is a choice, for
+	// those who want to see them all. Nil: as the kernel chooses.
+	Choose func(mod uint32) uint32
+	// Forget leaves the state as it is: no client is remembered.
+	Forget bool
 
 	counters map[string]uint32
 	random   uint32
@@ -47,7 +60,7 @@ type Tracer struct {
 func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
 	f := rules.FamilyOf(p.Dst.Addr())
 	table := t.State.Tables[f]
-	if table == nil {
+	if table == nil || table.Dormant {
 		return Fate{To: p.Dst}, nil
 	}
 	hook := rules.HookPrerouting
@@ -99,7 +112,7 @@ func (w *walk) chain(name string) error {
 		return fmt.Errorf("no chain %s", name)
 	}
 	for i, r := range c.Rules {
-		returned, err := w.rule(fmt.Sprintf("%s %s %d", w.family, name, i), r)
+		returned, err := w.rule(fmt.Sprintf("%s %s %d", w.family, name, i), name, r)
 		if err != nil || w.stopped || returned {
 			return err
 		}
@@ -109,9 +122,20 @@ func (w *walk) chain(name string) error {
 
 // rule carries out a rule's statements until one does not match; returned says
 // that the chain ends here.
-func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
+func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
+	noted := false
+	note := func() {
+		if !noted {
+			noted = true
+			w.fate.Steps = append(w.fate.Steps, Step{chain, r})
+		}
+	}
 	for _, s := range r {
 		matched := true
+		switch s.(type) {
+		case rules.SetMark, rules.Jump, rules.Goto, rules.Return, rules.Reject, rules.Reset, rules.Drop, rules.Masquerade, rules.Remember:
+			note()
+		}
 		switch s := s.(type) {
 		case rules.MatchProtocol:
 			matched = w.packet.Protocol == s.Protocol
@@ -135,13 +159,18 @@ func (w *walk) rule(id string, r rules.Rule) (returned bool, err error) {
 		case rules.FlipMark:
 			w.mark ^= s.Bits
 		case rules.Dispatch:
-			matched, err = w.dispatch(id, s)
+			matched, err = w.dispatch(id, s, note)
 			if matched && s.Map.Kind.Verdict() == "goto" {
 				return true, err
 			}
 		case rules.DNAT:
-			matched, err = w.dnat(id, s)
+			if matched, err = w.dnat(id, s); matched {
+				note()
+			}
 		case rules.Remember:
+			if w.tracer.Forget {
+				break
+			}
 			w.table.Sets[s.Set][rules.Key{Addr: w.packet.Src.Addr()}] = rules.Value{To: w.packet.Dst}
 		case rules.Jump:
 			return false, w.chain(s.Chain)
@@ -197,7 +226,7 @@ func interfaceMatches(pattern, name string) bool {
 	return pattern == name
 }
 
-func (w *walk) dispatch(id string, s rules.Dispatch) (bool, error) {
+func (w *walk) dispatch(id string, s rules.Dispatch, note func()) (bool, error) {
 	set, ok := w.table.Sets[s.Map]
 	if !ok {
 		return false, fmt.Errorf("no map %s", s.Map.Name())
@@ -206,6 +235,7 @@ func (w *walk) dispatch(id string, s rules.Dispatch) (bool, error) {
 	if !ok {
 		return false, nil
 	}
+	note()
 	return true, w.chain(v.Goto)
 }
 
@@ -252,6 +282,9 @@ func (w *walk) key(id string, fields rules.Fields) rules.Key {
 
 // choose returns the number below f.Mod that a field chooses.
 func (w *walk) choose(id string, f rules.Field) uint32 {
+	if w.tracer.Choose != nil && f.Mod > 1 {
+		return w.tracer.Choose(f.Mod) % f.Mod
+	}
 	switch f.Kind {
 	case rules.RandomNumber: // as good as any other
 		w.tracer.random = w.tracer.random*1664525 + 1013904223

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+func diffCommand(version string) *cobra.Command {
+	o := lookOptions{source: sourceOptions{version: version}}
+	var output string
+	cmd := &cobra.Command{
+		Use:   "diff",
+		Short: "Compare this node's kernel with what it should hold",
+		Long: `Compare what this node's kernel holds with what 'nftproxy run' would program for a
+cluster or a directory of manifests, and print what is missing, extra or
+different. Give the same options as to 'nftproxy run'. Nothing is changed.
+
+The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
+		Example: `  nftproxy diff --manifests /etc/nftproxy/services
+  nftproxy diff --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.diff(cmd.Context(), output, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	o.add(cmd.Flags())
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
+	completeWith(cmd, "output", "text", "json")
+	return lookingCommand(cmd)
+}
+
+func (o *lookOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
+	if output != "text" && output != "json" {
+		return fmt.Errorf("--output: %q is neither text nor json", output)
+	}
+	snapshot, err := o.snapshot(ctx, true, nil, stderr)
+	if err != nil {
+		return err
+	}
+	have, err := readKernel(snapshot.Config.Table)
+	if err != nil {
+		return err
+	}
+	list := rules.Differences(have, snapshot.State)
+	switch {
+	case output == "json":
+		err = writeJSON(stdout, map[string]any{"equal": len(list) == 0, "differences": append([]rules.Difference{}, list...)})
+	case len(list) == 0:
+		_, err = fmt.Fprintf(stdout, "equal: the kernel holds just what %d service ports need\n", len(snapshot.Ports))
+	default:
+		writeDifferences(stdout, list)
+	}
+	if err == nil && len(list) > 0 {
+		return &exitError{code: exitDiffers}
+	}
+	return err
+}
+
+// writeJSON writes a value for programs and for people.
+func writeJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// writeDifferences writes a line for each difference, and below it the lines that
+// only the kernel has (-) and those that it should have (+); and how many there are.
+func writeDifferences(w io.Writer, list []rules.Difference) {
+	c := coloursFor(w)
+	count := map[rules.DifferenceKind]int{}
+	for _, d := range list {
+		count[d.Kind]++
+		kind := fmt.Sprintf("%-9s", d.Kind)
+		switch d.Kind {
+		case rules.Missing:
+			kind = c.green(kind)
+		case rules.Extra:
+			kind = c.red(kind)
+		default:
+			kind = c.yellow(kind)
+		}
+		fmt.Fprintf(w, "%s  %-3s  %s\n", kind, d.Family, d.Object)
+		for _, line := range d.Have {
+			fmt.Fprintf(w, "    %s\n", c.red("- "+line))
+		}
+		for _, line := range d.Want {
+			fmt.Fprintf(w, "    %s\n", c.green("+ "+line))
+		}
+	}
+	fmt.Fprintf(w, "%d missing, %d extra, %d different\n", count[rules.Missing], count[rules.Extra], count[rules.Different])
+	fmt.Fprint(w, explain.OptionsHint(list))
+}

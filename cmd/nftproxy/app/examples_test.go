@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+)
+
+// TestExamples runs the examples in the help of the commands that look, on a node whose
+// nftproxy has the services of testdata/services, and an API server that has them, too.
+func TestExamples(t *testing.T) {
+	ns, err := netns.New("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ns.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	manifests, err := filepath.Abs("testdata/services")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig := serveAPI(t, ns, manifests)
+	command := func(args ...string) proxy.Config {
+		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
+	}
+	p, err := proxy.Start(command("run", "--manifests", manifests, "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	if err := p.WaitSynced(ctx); err != nil {
+		t.Fatal(err)
+	}
+	here := strings.NewReplacer("/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig)
+	for _, c := range rootCommand("v1.2.3").Commands() {
+		if c.Name() != "dump" && c.Name() != "diff" && c.Name() != "explain" {
+			continue
+		}
+		if c.Example == "" {
+			t.Errorf("the help of %s has no example", c.Name())
+		}
+		for line := range strings.Lines(c.Example) {
+			words := strings.Fields(here.Replace(line))
+			if words[0] != "nftproxy" {
+				t.Errorf("example %q does not run nftproxy", line)
+			}
+			args := words[1:]
+			if !strings.Contains(line, "--kernel") { // as nftproxy run was started
+				args = append(args, "--hostname-override", "here")
+			}
+			if c.Name() == "diff" && !strings.Contains(line, "--cluster-cidr") {
+				args = append(args, "--cluster-cidr", "10.244.0.0/16")
+			}
+			if out, err := proxy.Run(ctx, command(args...)); err != nil || out == "" {
+				t.Errorf("%s: %v\n%s", strings.TrimSpace(line), err, out)
+			}
+		}
+	}
+	asPlugin := command("dump", "--hostname-override", "here")
+	asPlugin.Env = append(asPlugin.Env, "KUBECONFIG="+kubeconfig, "KUBERNETES_SERVICE_HOST=")
+	fromCluster, err := proxy.Run(ctx, asPlugin)
+	fromFiles, err2 := proxy.Run(ctx, command("dump", "--manifests", manifests, "--hostname-override", "here"))
+	if err != nil || err2 != nil || fromCluster != fromFiles {
+		t.Errorf("from a cluster the rules are others (%v, %v):\n%s\nthan from files:\n%s", err, err2, fromCluster, fromFiles)
+	}
+}
+
+// serveAPI serves the objects of a directory of manifests as an API server would, in a
+// namespace, and returns a kubeconfig for it. Nothing there ever changes.
+func serveAPI(t *testing.T, ns *netns.NS, dir string) (kubeconfig string) {
+	t.Helper()
+	items := manifestItems(t, dir)
+	var l net.Listener
+	err := ns.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:0"); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Query().Get("sendInitialEvents") != "" { // it is too old for that
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+			return
+		}
+		if r.URL.Query().Get("watch") != "" {
+			w.WriteHeader(http.StatusOK)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+			return
+		}
+		of := map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "servicecidrs": "ServiceCIDR"}[filepath.Base(r.URL.Path)]
+		version := strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(r.URL.Path), "/apis/"), "/api/")
+		list := map[string]any{"kind": of + "List", "apiVersion": version, "metadata": map[string]any{"resourceVersion": "1"}, "items": items[of]}
+		_ = json.NewEncoder(w).Encode(list)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "it", "clusters": [{"name": "it", "cluster": {"server": "http://%s"}}],
+"users": [{"name": "it", "user": {}}], "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}]}`, l.Addr())
+	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kubeconfig
+}
+
+// manifestItems returns the objects of a directory of manifests by kind.
+func manifestItems(t *testing.T, dir string) map[string][]any {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no manifests in %s (%v)", dir, err)
+	}
+	items := map[string][]any{}
+	for _, file := range files {
+		text, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer text.Close()
+		for d := yaml.NewDecoder(text); ; {
+			var o map[string]any
+			if err := d.Decode(&o); err != nil {
+				break
+			}
+			kind := o["kind"].(string)
+			items[kind] = append(items[kind], o)
+		}
+	}
+	return items
+}

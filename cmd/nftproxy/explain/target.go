@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Target is what is to be explained: a Service, one of its ports, or an address.
+type Target struct {
+	Text            string
+	Namespace, Name string
+	Port            string // name or number; empty: all
+	At              netip.AddrPort
+	Protocol        rules.Protocol // of At
+}
+
+// ParseTarget reads NAMESPACE/NAME, NAMESPACE/NAME:PORT or ADDRESS:PORT/PROTOCOL.
+func ParseTarget(text string) (Target, error) {
+	t := Target{Text: text}
+	address, protocol, ok := strings.Cut(text, "/")
+	if at, err := netip.ParseAddrPort(address); err == nil {
+		t.At, t.Protocol = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), rules.TCP
+		if !ok {
+			return t, nil
+		}
+		for _, p := range []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} {
+			if p.String() == strings.ToLower(protocol) {
+				t.Protocol = p
+				return t, nil
+			}
+		}
+		return t, fmt.Errorf("%q: %q is none of tcp, udp, sctp", text, protocol)
+	}
+	t.Namespace, t.Name, ok = strings.Cut(text, "/")
+	t.Name, t.Port, _ = strings.Cut(t.Name, ":")
+	if !ok || t.Namespace == "" || t.Name == "" || strings.Contains(t.Name, "/") {
+		return t, fmt.Errorf("%q is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL, such as default/web, default/web:http or 10.96.0.10:80/tcp", text)
+	}
+	return t, nil
+}
+
+// find returns the service ports that a target means.
+func (w *World) find(t Target) ([]*proxier.Port, error) {
+	if t.At.IsValid() {
+		p, err := w.findAddress(t)
+		return []*proxier.Port{p}, err
+	}
+	var out, all []*proxier.Port
+	for i := range w.Ports {
+		p := &w.Ports[i]
+		if p.Name.Namespace != t.Namespace || p.Name.Name != t.Name {
+			continue
+		}
+		all = append(all, p)
+		if t.Port == "" || p.Name.Port == t.Port || strconv.Itoa(int(p.Port)) == t.Port {
+			out = append(out, p)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		if w.FromKernel {
+			return nil, fmt.Errorf("the kernel has no chain of a Service %s/%s; one without a choice of endpoints needs none: give its ADDRESS:PORT/PROTOCOL", t.Namespace, t.Name)
+		}
+		return nil, fmt.Errorf("there is no Service %s/%s with a ClusterIP%s", t.Namespace, t.Name, w.namesakes(t.Name))
+	case len(out) == 0:
+		return nil, fmt.Errorf("service %s/%s has no port %q: it has %s", t.Namespace, t.Name, t.Port, portNames(all))
+	}
+	return out, nil
+}
+
+// namesakes tells of Services of a name in other namespaces, at the end of a message.
+func (w *World) namesakes(name string) string {
+	var out []string
+	for _, p := range w.Ports {
+		if full := p.Name.Namespace + "/" + p.Name.Name; p.Name.Name == name && !slices.Contains(out, full) {
+			out = append(out, full)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return ": there is " + strings.Join(out, ", ")
+}
+
+func portNames(ports []*proxier.Port) string {
+	var out []string
+	for _, p := range ports {
+		text := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		if p.Name.Port != "" {
+			text = p.Name.Port + " (" + text + ")"
+		}
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// findAddress returns the service port that an address is, or one whose ClusterIP it
+// is with another port.
+func (w *World) findAddress(t Target) (*proxier.Port, error) {
+	var same *proxier.Port
+	for i := range w.Ports {
+		p := &w.Ports[i]
+		if p.Protocol == t.Protocol && slices.ContainsFunc(w.frontends(p, Target{}), func(f Frontend) bool { return f.at == t.At }) {
+			return p, nil
+		}
+		if p.ClusterIP == t.At.Addr() && same == nil {
+			same = p
+		}
+	}
+	if same != nil {
+		other := *same
+		other.Protocol, other.Port, other.Name.Port = t.Protocol, t.At.Port(), ""
+		other.ClusterIP, other.NodePort, other.LoadBalancerIPs, other.ExternalIPs = netip.Addr{}, 0, nil, nil
+		other.Endpoints, other.Objects = nil, rules.Objects{}
+		return &other, nil
+	}
+	for _, p := range w.Ports {
+		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == t.At }) {
+			return nil, fmt.Errorf("%s is an endpoint of Service %s/%s, not an address of a Service: connections to it meet none of nftproxy's rules",
+				t.Text, p.Name.Namespace, p.Name.Name)
+		}
+	}
+	for _, c := range w.Node.ServiceCIDRs {
+		if c.Contains(t.At.Addr()) {
+			return nil, fmt.Errorf("no Service has %s: connections to an address of the ServiceCIDR %s that no Service has are dropped", t.Text, c)
+		}
+	}
+	if t.At.Addr().IsLoopback() {
+		return nil, fmt.Errorf("%s/%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", t.At, t.Protocol)
+	}
+	return nil, fmt.Errorf("%s/%s is neither an address of a Service nor a NodePort on this node", t.At, t.Protocol)
+}

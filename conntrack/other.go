@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+)
+
+var errSystem = errors.New("open conntrack: only Linux has it")
+
+// Conn exists so that programs compile on systems other than Linux, where it cannot
+// be opened.
+type Conn struct{}
+
+// Open fails.
+func Open() (*Conn, error) { return nil, errSystem }
+
+// Close does nothing.
+func (*Conn) Close() error { return nil }
+
+// Clean fails.
+func (*Conn) Clean(context.Context, []Target) (int, error) { return 0, errSystem }

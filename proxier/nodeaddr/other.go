@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package nodeaddr
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// errSystem is what Watch returns, so that nothing else is ever called.
+var errSystem = errors.New("watch the node's addresses: only on Linux")
+
+// Watcher exists so that programs compile on systems other than Linux.
+type Watcher struct{}
+
+// Watch fails.
+func Watch(func(error)) (*Watcher, error) { return nil, errSystem }
+
+// Addrs returns nil.
+func (*Watcher) Addrs() []netip.Addr { return nil }
+
+// InterfaceTo fails.
+func (*Watcher) InterfaceTo(netip.Addr) (string, error) { return "", errSystem }
+
+// Changed returns nil.
+func (*Watcher) Changed() <-chan struct{} { return nil }
+
+// Close does nothing.
+func (*Watcher) Close() {}

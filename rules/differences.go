@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// DifferenceKind says in what a state is not another.
+type DifferenceKind string
+
+// The kinds of differences.
+const (
+	Missing   DifferenceKind = "missing"
+	Extra     DifferenceKind = "extra"
+	Different DifferenceKind = "different"
+)
+
+// Difference is one thing in which a state is not as it should be.
+type Difference struct {
+	Kind   DifferenceKind `json:"kind"`
+	Family string         `json:"family"`
+	Object string         `json:"object"`
+	// Have and Want are lines that only one of the states has, of something that
+	// is different.
+	Have []string `json:"have,omitempty"`
+	Want []string `json:"want,omitempty"`
+}
+
+// Differences says what Diff would change, in words.
+func Differences(have, want State) []Difference {
+	tx := Diff(have, want)
+	d := differences{have: have, want: want, reset: map[Family]bool{}, gone: map[Family]map[string]bool{IPv4: {}, IPv6: {}}}
+	for _, op := range tx.Ops() {
+		if op.Kind == DeleteChain {
+			d.gone[op.Family][op.Chain.Name] = true
+		}
+	}
+	for _, op := range tx.Ops() {
+		if !d.reset[op.Family] {
+			d.op(op)
+		}
+	}
+	return d.out
+}
+
+type differences struct {
+	have, want State
+	reset      map[Family]bool            // families whose whole table is missing or different
+	gone       map[Family]map[string]bool // chains that should not be
+	out        []Difference
+}
+
+func (d *differences) add(kind DifferenceKind, f Family, format string, args ...any) *Difference {
+	d.out = append(d.out, Difference{Kind: kind, Family: f.String(), Object: fmt.Sprintf(format, args...)})
+	return &d.out[len(d.out)-1]
+}
+
+func (d *differences) op(op Op) {
+	f := op.Family
+	switch op.Kind {
+	case ResetTable:
+		d.reset[f] = true
+		d.add(Different, f, "table %s: a set or a hook is of another kind, so that all of it must be replaced", d.want.Name)
+	case AddTable:
+		if d.have.Tables[f] != nil {
+			d.add(Different, f, "table %s: it is switched off (flag dormant)", d.want.Name)
+			return
+		}
+		d.reset[f] = true
+		d.add(Missing, f, "table %s", d.want.Name)
+	case AddSet:
+		d.add(Missing, f, "%s %s", declare(f, op.Set.Kind).word(), op.SetName())
+	case DeleteSet:
+		d.add(Extra, f, "set %s", op.SetName())
+	case AddChain:
+		d.add(Missing, f, "chain %s", op.Chain.Name)
+	case DeleteChain:
+		d.add(Extra, f, "chain %s", op.Chain.Name)
+	case ReplaceChain:
+		if !d.gone[f][op.Chain.Name] {
+			c := d.add(Different, f, "chain %s", op.Chain.Name)
+			c.Have, c.Want = onlyIn(d.have.Tables[f].Chains[op.Chain.Name].lines(f), op.Chain.lines(f))
+		}
+	case PruneElements:
+		d.add(Extra, f, "clients of endpoints that are gone, in map %s", op.SetName())
+	case FillSet:
+		c := d.add(Different, f, "set %s", op.SetName())
+		c.Have, c.Want = onlyIn(d.elements(d.have, op), d.elements(d.want, op))
+	default:
+		d.elementsOp(op)
+	}
+}
+
+// elementsOp is for operations on single elements.
+func (d *differences) elementsOp(op Op) {
+	for _, e := range op.Elements {
+		text := elementText(op.Set.Kind, e, nil)
+		switch op.Kind {
+		case AddElements:
+			d.add(Missing, op.Family, "element of %s: %s", op.SetName(), text)
+		case DeleteElements:
+			d.add(Extra, op.Family, "element of %s: %s", op.SetName(), text)
+		default:
+			old := d.have.Tables[op.Family].Sets[op.Set][e.Key]
+			c := d.add(Different, op.Family, "element of %s", op.SetName())
+			c.Have, c.Want = []string{elementText(op.Set.Kind, Element{e.Key, old}, nil)}, []string{text}
+		}
+	}
+}
+
+// elements returns the elements of an operation's set in a state.
+func (d *differences) elements(s State, op Op) []string {
+	var out []string
+	for _, e := range sortedElements(s.Tables[op.Family].Sets[op.Set]) {
+		out = append(out, elementText(op.Set.Kind, e, nil))
+	}
+	return out
+}
+
+// lines returns the chain's hook and rules as text.
+func (c Chain) lines(f Family) []string {
+	var b strings.Builder
+	writeChain(&b, c, f)
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return lines[1 : len(lines)-1]
+}
+
+// onlyIn returns the lines that only one of two lists has; where they are only in
+// another order, both lists.
+func onlyIn(have, want []string) (onlyHave, onlyWant []string) {
+	without := func(list, other []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(l string) bool { return slices.Contains(other, l) })
+	}
+	onlyHave, onlyWant = without(have, want), without(want, have)
+	if len(onlyHave)+len(onlyWant) == 0 {
+		return have, want
+	}
+	return onlyHave, onlyWant
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"strings"
+)
+
+// note says what a set is for.
+func (s SetID) note() string {
+	switch s.Kind {
+	case Protocols:
+		return "the protocols that Services can have"
+	case Affinity:
+		return "which clients stay with which endpoint; the kernel fills it"
+	case Endpoints:
+		return "endpoints: a chain's own number and its counter -> an endpoint"
+	case Backends:
+		return "endpoints of the schedulers random and source-hash: a frontend and a choice -> an endpoint"
+	case Hairpin:
+		return "endpoints on this node, masqueraded when they connect to themselves"
+	case Sources:
+		return "loadBalancerSourceRanges: who may connect to load balancer addresses"
+	case Sticky, StickyNodePorts:
+		return "session affinity: frontends whose clients are remembered, and by which chain"
+	case MasqueradeIPs, MasqueradeNodePorts:
+		return "frontends whose connections are all masqueraded: answers must come back through this node"
+	case Single:
+		return "frontends with one endpoint"
+	case ServiceIPs:
+		return "frontends, and the chain that decides about their connections"
+	case SingleNodePorts:
+		return "NodePorts with one endpoint"
+	case NodePorts:
+		return "NodePorts, and the chain that decides about their connections"
+	case NodePortIPs:
+		return "addresses that serve NodePorts"
+	case ClusterIPs:
+		return "ClusterIPs: their other ports are refused"
+	case ServiceCIDRs:
+		return "ranges of ClusterIPs: those that no Service has are dropped"
+	}
+	return ""
+}
+
+// note says what a chain is for.
+func (c Chain) note() string {
+	switch c.Name {
+	case chainNoEndpoints:
+		return "service ports without endpoints: the client is told at once"
+	case chainNoLocalEndpoints:
+		return "traffic policy Local, and no endpoint on this node: dropped"
+	case chainServices:
+		return "decides where new connections go; destinations that are no service's fall through"
+	case chainNodePorts:
+		return "decides about connections to the node's own addresses"
+	case chainPostrouting:
+		return "after translation: remembers clients, and masquerades"
+	case chainInput:
+		return "remembers clients of endpoints on the node itself"
+	case chainPrerouting:
+		return "connections from pods and from outside"
+	case chainOutput:
+		return "connections from the node itself"
+	}
+	prefix, of, service := strings.Cut(c.Name, "/")
+	if !service {
+		return fmt.Sprintf("scheduler %s: all frontends with as many endpoints", c.Name)
+	}
+	switch prefix {
+	case prefixService:
+		return of + ": chooses one of the endpoints of the traffic policy Cluster"
+	case prefixLocal:
+		return of + ": chooses one of the endpoints on this node, for the traffic policy Local"
+	case prefixExternal:
+		return of + ": externalTrafficPolicy Local: pods and the node go to all endpoints, others to those on this node"
+	case prefixFirewall:
+		return of + ": lets loadBalancerSourceRanges in only"
+	case prefixRemember, prefixRememberLocal:
+		return of + ": session affinity: remembers the client's endpoint"
+	case prefixRememberExternal:
+		return of + ": session affinity: under which policy the client is remembered"
+	}
+	return ""
+}
