@@ -221,12 +221,13 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil
-	if e.Hints != nil {
+	if e.Hints != nil && len(e.Hints.ForZones)+len(e.Hints.ForNodes) > 0 {
+		out.hints = &hints{}
 		for _, z := range e.Hints.ForZones {
-			out.zoneHints = append(out.zoneHints, z.Name)
+			out.hints.zones = append(out.hints.zones, z.Name)
 		}
 		for _, n := range e.Hints.ForNodes {
-			out.nodeHints = append(out.nodeHints, n.Name)
+			out.hints.nodes = append(out.hints.nodes, n.Name)
 		}
 	}
 	return out, nil

@@ -65,13 +65,22 @@ type endpoint struct {
 	addr                        netip.Addr
 	ready, serving, terminating bool
 	local, nodeUnknown          bool
-	nodeHints, zoneHints        []string
+	hints                       *hints // nil: none
 }
+
+// hints name the nodes and zones that an endpoint is meant for.
+type hints struct{ nodes, zones []string }
 
 func (e endpoint) equal(o endpoint) bool {
 	return e.addr == o.addr && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
-		e.local == o.local && e.nodeUnknown == o.nodeUnknown &&
-		slices.Equal(e.nodeHints, o.nodeHints) && slices.Equal(e.zoneHints, o.zoneHints)
+		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.hints.equal(o.hints)
+}
+
+func (h *hints) equal(o *hints) bool {
+	if h == nil || o == nil {
+		return h == o
+	}
+	return slices.Equal(h.nodes, o.nodes) && slices.Equal(h.zones, o.zones)
 }
 
 func (s *slice) equal(o *slice) bool {
@@ -236,7 +245,7 @@ func (st *store) take() []rules.Owner {
 	for o := range st.changed {
 		out = append(out, o)
 	}
-	clear(st.changed)
+	st.changed = map[rules.Owner]struct{}{} // after a full load the old one is large
 	slices.SortFunc(out, compareOwners)
 	return out
 }
@@ -285,9 +294,12 @@ func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpo
 			}
 			out = slices.Grow(out, len(s.endpoints))
 			for _, e := range s.endpoints {
-				out = append(out, rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
-					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local,
-					NodeUnknown: e.nodeUnknown, NodeHints: e.nodeHints, ZoneHints: e.zoneHints})
+				usable := rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
+					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local, NodeUnknown: e.nodeUnknown}
+				if e.hints != nil {
+					usable.NodeHints, usable.ZoneHints = e.hints.nodes, e.hints.zones
+				}
+				out = append(out, usable)
 			}
 		}
 	}

@@ -195,15 +195,24 @@ func warnLeftovers(log klog.Logger, k *kernel.Kernel) {
 	}
 }
 
+// settle is how long after the first commit all that it needed is garbage.
+const settle = 5 * time.Second
+
 // joinWhenSynced begins to watch for foreign changes once all is programmed: the
-// kernel is faster while nobody listens.
+// kernel is faster while nobody listens. Then it gives the memory back that a full load
+// needs besides.
 func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch) error {
 	select {
 	case <-p.Synced():
-		debug.FreeOSMemory() // a full load leaves garbage of its own size
 		if err := watch.Join(); err != nil {
 			return err
 		}
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case <-time.After(settle):
+		debug.FreeOSMemory()
 	case <-ctx.Done():
 	}
 	<-ctx.Done()
