@@ -23,3 +23,9 @@ func (*Conn) Close() error { return nil }
 
 // Clean fails.
 func (*Conn) Clean(context.Context, []Target) (int, error) { return 0, errSystem }
+
+// Get fails.
+func (*Conn) Get(context.Context, uint8, Tuple) (Flow, bool, error) { return Flow{}, false, errSystem }
+
+// WatchNew fails.
+func WatchNew(context.Context, func(Flow), func()) error { return errSystem }

@@ -5,7 +5,9 @@
 package kernel
 
 import (
+	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -75,3 +77,43 @@ func (*Kernel) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSyste
 
 // RemoveKubeProxy fails.
 func (*Kernel) RemoveKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
+
+// TraceFilter chooses what is traced.
+type TraceFilter struct {
+	From, To netip.Prefix
+	ToPort   uint16
+	Protocol rules.Protocol
+}
+
+// TraceEvent is what a rule did with a packet.
+type TraceEvent struct {
+	ID           uint32
+	Table, Chain string
+	Dropped      bool
+	Src, Dst     netip.AddrPort
+	Protocol     uint8
+}
+
+// Trace is tracing that goes on.
+type Trace struct{}
+
+// Trace fails.
+func (*Kernel) Trace(TraceFilter) (*Trace, error) { return nil, errSystem }
+
+// Next fails.
+func (*Trace) Next(context.Context, func(TraceEvent), func()) error { return errSystem }
+
+// Close does nothing.
+func (*Trace) Close() error { return nil }
+
+// BaseChain is a chain at a hook.
+type BaseChain struct {
+	Family      string
+	Table, Name string
+	Type        string
+	Hook        rules.HookNumber
+	Priority    int32
+}
+
+// BaseChains fails.
+func (*Kernel) BaseChains() ([]BaseChain, error) { return nil, errSystem }

@@ -62,7 +62,7 @@ program's help.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
-	cmd.AddCommand(diffCommand(version), explainCommand(version))
+	cmd.AddCommand(diffCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version))
 	return cmd
 }
 

@@ -58,10 +58,13 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 
 // runningKubeProxy returns the process that is kube-proxy, as far as this one sees
 // others; "" if none is.
-func runningKubeProxy(root string) string {
+func runningKubeProxy(root string) string { return running(root, "kube-proxy") }
+
+// running returns the process of a name; "" if this one sees none.
+func running(root, program string) string {
 	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
 	for _, path := range paths {
-		if name, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(name)) == "kube-proxy" {
+		if name, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(name)) == program {
 			return filepath.Base(filepath.Dir(path))
 		}
 	}

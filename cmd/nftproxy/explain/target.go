@@ -140,3 +140,12 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 	}
 	return nil, fmt.Errorf("%s/%s is neither an address of a Service nor a NodePort on this node", t.At, t.Protocol)
 }
+
+// PortAt returns the service port that serves an address; nil if none does.
+func (w *World) PortAt(protocol rules.Protocol, at netip.AddrPort) *proxier.Port {
+	p, err := w.findAddress(Target{At: at, Protocol: protocol})
+	if err != nil || p == nil || p.Name.Port == "" && p.Objects.Sets == nil && !p.ClusterIP.IsValid() && p.NodePort == 0 && len(p.ExternalIPs)+len(p.LoadBalancerIPs) == 0 {
+		return nil
+	}
+	return p
+}

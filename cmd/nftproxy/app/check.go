@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/kernel"
+)
+
+// exitFailed is the exit code of check when something failed.
+const exitFailed = 1
+
+// probeTable is made and removed by check.
+const probeTable = "nftproxy-check"
+
+type checkOptions struct {
+	lookOptions
+	root string // of /proc, for tests
+}
+
+func checkCommand(version string) *cobra.Command {
+	o := checkOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}, root: "/"}
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check whether this node is ready for nftproxy",
+		Long: `Check this node: the kernel and each feature of nftables that is used, connection
+tracking, forwarding, software that competes, and the source of Services with the
+rights that it needs. One line each: ok, warning or failed, with what to do.
+
+The exit code is 0 if nothing failed, 1 if something did. A table named
+nftproxy-check is made and removed; nothing else is changed.`,
+		Example: `  nftproxy check --manifests /etc/nftproxy/services
+  nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) },
+	}
+	o.add(cmd.Flags())
+	return lookingCommand(cmd)
+}
+
+// report writes lines and remembers the worst.
+type report struct {
+	w       io.Writer
+	colours colours
+	failed  bool
+}
+
+func (r *report) ok(what, detail string)      { r.line(r.colours.green("ok     "), what, detail) }
+func (r *report) warning(what, detail string) { r.line(r.colours.yellow("warning"), what, detail) }
+func (r *report) fail(what, detail string) {
+	r.failed = true
+	r.line(r.colours.red("failed "), what, detail)
+}
+
+func (r *report) line(state, what, detail string) {
+	fmt.Fprintf(r.w, "%s  %-24s %s\n", state, what, detail)
+}
+
+// result is ok, or failed with what to do.
+func (r *report) result(what string, err error, fine, advice string) {
+	if err != nil {
+		r.fail(what, fmt.Sprintf("%v: %s", err, advice))
+		return
+	}
+	r.ok(what, fine)
+}
+
+func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
+	if err := errors.Join(o.source.validate()); err != nil {
+		return err
+	}
+	r := &report{w: stdout, colours: coloursFor(stdout)}
+	r.ok("kernel", o.file("proc/sys/kernel/osrelease"))
+	k, err := kernel.Open()
+	if err != nil {
+		r.fail("nftables", err.Error()+": run this as root, or with CAP_NET_ADMIN")
+	} else {
+		o.features(r, k)
+		o.competition(r, k)
+		_ = k.Close()
+	}
+	o.tracking(ctx, r)
+	o.forwarding(r)
+	o.checkSource(ctx, r)
+	if r.failed {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+func (o *checkOptions) file(name string) string {
+	text, err := os.ReadFile(filepath.Join(o.root, name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// features programs a service of each kind into a table of its own, with the code that
+// programs all of them.
+func (o *checkOptions) features(r *report, k *kernel.Kernel) {
+	const advice = "the kernel needs the modules nf_tables, nft_chain_nat, nft_ct, nft_fib, nft_hash, nft_masq, nft_nat, nft_numgen, nft_reject; 5.13 or newer has all that is used"
+	defer func() { _, _ = k.Remove(probeTable) }()
+	for _, f := range probes() {
+		d := rules.NewDesired(f.config, f.node)
+		var owned []rules.Owned
+		for _, sp := range f.ports {
+			owned = append(owned, rules.Owned{Owner: rules.Owner{ServicePortName: sp.Name, Family: sp.Family},
+				Objects: rules.Build(sp, probeEndpoints(sp.Family), f.config, f.node)})
+		}
+		d.Update(owned)
+		_, _ = k.Remove(probeTable)
+		r.result("nftables: "+f.name, k.Apply(rules.Diff(rules.State{}, d.State())), f.fine, advice)
+	}
+}
+
+// probe is a kind of service.
+type probe struct {
+	name, fine string
+	config     rules.Config
+	node       rules.Node
+	ports      []rules.ServicePort
+}
+
+func probes() []probe {
+	config := rules.Config{Table: probeTable}.WithDefaults()
+	node := rules.Node{NodePortIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
+	port := func(change func(*rules.ServicePort)) []rules.ServicePort {
+		var out []rules.ServicePort
+		for _, f := range rules.Families {
+			sp := rules.ServicePort{Name: rules.ServicePortName{Namespace: "check", Name: "check"}, Family: f, Protocol: rules.TCP,
+				ClusterIP: probeAddress(f, 1), Port: 80}
+			change(&sp)
+			out = append(out, sp)
+		}
+		return out
+	}
+	return []probe{
+		{"round robin", "numgen, maps of concatenations, masquerade, reject", config, node, port(func(*rules.ServicePort) {})},
+		{"random", "", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.Random })},
+		{"source hash", "jhash", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.SourceHash })},
+		{"session affinity", "maps that packets fill, with a timeout", config, node, port(func(sp *rules.ServicePort) { sp.Affinity = 60 })},
+		{"NodePorts", "fib", config, node, port(func(sp *rules.ServicePort) { sp.NodePort = 30000 })},
+		{"source ranges", "interval sets", config, node, port(func(sp *rules.ServicePort) {
+			sp.LoadBalancerIPs = []netip.Addr{probeAddress(sp.Family, 2)}
+			sp.SourceRanges = []netip.Prefix{netip.PrefixFrom(probeAddress(sp.Family, 0), 24)}
+		})},
+	}
+}
+
+func probeAddress(f rules.Family, i byte) netip.Addr {
+	if f == rules.IPv6 {
+		return netip.AddrFrom16([16]byte{0xfd, 15: i})
+	}
+	return netip.AddrFrom4([4]byte{10, 0, 0, i})
+}
+
+func probeEndpoints(f rules.Family) []rules.Endpoint {
+	return []rules.Endpoint{{Addr: netip.AddrPortFrom(probeAddress(f, 11), 80), Ready: true}, {Addr: netip.AddrPortFrom(probeAddress(f, 12), 80), Ready: true}}
+}
+
+// competition looks for who else handles Services or translates addresses first.
+func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
+	found, err := leftovers(k, o.root)
+	if err != nil {
+		r.fail("kube-proxy", err.Error())
+	}
+	for _, what := range found {
+		r.warning("kube-proxy", what)
+	}
+	if err == nil && len(found) == 0 {
+		r.ok("kube-proxy", "none, and nothing left of one")
+	}
+	if pid := running(o.root, "firewalld"); pid != "" {
+		r.warning("firewalld", "is running as process "+pid+": it may drop forwarded connections; let it accept those to and from pods")
+	}
+	chains, err := k.BaseChains()
+	if err != nil {
+		r.fail("other nat chains", err.Error())
+		return
+	}
+	ours := tableName(o.source.proxyName)
+	var others []string
+	for _, c := range chains {
+		if c.Type == "nat" && c.Priority == -100 && c.Table != ours {
+			others = append(others, fmt.Sprintf("%s %s %s", c.Family, c.Table, c.Name))
+		}
+	}
+	if len(others) > 0 {
+		r.warning("other nat chains", strings.Join(others, ", ")+": at our hook and priority; what they translate first, no Service sees")
+		return
+	}
+	r.ok("other nat chains", "none at our hooks and priority")
+}
+
+func (o *checkOptions) tracking(ctx context.Context, r *report) {
+	c, err := conntrack.Open()
+	if err == nil {
+		_, _, err = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_ = c.Close()
+	}
+	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
+}
+
+func (o *checkOptions) forwarding(r *report) {
+	for _, s := range []struct{ what, file, name string }{
+		{"forwarding, IPv4", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"},
+		{"forwarding, IPv6", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
+	} {
+		switch o.file(s.file) {
+		case "1":
+			r.ok(s.what, "on")
+		case "":
+			r.warning(s.what, "the kernel has none: Services of this family are not served")
+		default:
+			r.warning(s.what, "off: pods cannot reach endpoints on other nodes; sysctl -w "+s.name+"=1")
+		}
+	}
+}
+
+// checkSource looks whether Services can be read.
+func (o *checkOptions) checkSource(ctx context.Context, r *report) {
+	if o.source.manifests != "" {
+		objects, errs := source.Manifests{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
+		for _, err := range errs {
+			r.fail("manifests", err.Error())
+		}
+		if len(errs) == 0 {
+			r.ok("manifests", fmt.Sprintf("%d Services, %d EndpointSlices", len(objects.Services), len(objects.EndpointSlices)))
+		}
+		return
+	}
+	client, err := o.source.client()
+	if err != nil {
+		r.fail("API server", err.Error())
+		return
+	}
+	version, err := client.Discovery().ServerVersion()
+	if err != nil {
+		r.fail("API server", err.Error()+": give the right --kubeconfig or --master")
+		return
+	}
+	r.ok("API server", version.GitVersion)
+	for _, right := range neededRights() {
+		what := "right to " + right.Verb + " " + right.Resource
+		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx,
+			&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &right}}, metav1.CreateOptions{})
+		switch {
+		case err != nil:
+			r.fail(what, err.Error())
+		case review.Status.Allowed:
+			r.ok(what, "")
+		default:
+			r.fail(what, fmt.Sprintf("missing: allow it with a ClusterRole (apiGroups: [%q], resources: [%q], verbs: [%q])", right.Group, right.Resource, right.Verb))
+		}
+	}
+}
+
+func neededRights() []authorizationv1.ResourceAttributes {
+	var out []authorizationv1.ResourceAttributes
+	for _, of := range []struct{ group, resource, verbs string }{
+		{"", "services", "list watch"}, {"discovery.k8s.io", "endpointslices", "list watch"}, {"", "nodes", "list watch"},
+		{"networking.k8s.io", "servicecidrs", "list watch"}, {"events.k8s.io", "events", "create patch"},
+	} {
+		for verb := range strings.FieldsSeq(of.verbs) {
+			out = append(out, authorizationv1.ResourceAttributes{Group: of.group, Resource: of.resource, Verb: verb})
+		}
+	}
+	return out
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package kernel
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// BaseChain is a chain at a hook, anybody's.
+type BaseChain struct {
+	Family      string // ip, ip6 or inet
+	Table, Name string
+	Type        string // such as nat or filter
+	Hook        rules.HookNumber
+	Priority    int32
+}
+
+// BaseChains returns all base chains for IPv4 and IPv6.
+func (k *Kernel) BaseChains() ([]BaseChain, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []BaseChain
+	for _, f := range []struct {
+		number uint8
+		name   string
+	}{{unix.NFPROTO_IPV4, "ip"}, {unix.NFPROTO_IPV6, "ip6"}, {unix.NFPROTO_INET, "inet"}} {
+		err := k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f.number, nil, func(v []byte) {
+			c := BaseChain{Family: f.name}
+			var hook *rules.Hook
+			eachAttr(v, func(typ uint16, v []byte) {
+				switch typ {
+				case unix.NFTA_CHAIN_TABLE:
+					c.Table = text(v)
+				case unix.NFTA_CHAIN_NAME:
+					c.Name = text(v)
+				case unix.NFTA_CHAIN_TYPE:
+					c.Type = text(v)
+				case unix.NFTA_CHAIN_HOOK:
+					hook = parseHook(v)
+				}
+			})
+			if hook != nil {
+				c.Hook, c.Priority = hook.Number, hook.Priority
+				out = append(out, c)
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list chains (%s): %w", f.name, err)
+		}
+	}
+	return out, nil
+}
