@@ -94,7 +94,7 @@ type store struct {
 	services map[objectName]*service
 	slices   map[objectName]*slice
 	// byService finds the slices of a service.
-	byService map[objectName]map[objectName]*slice
+	byService map[objectName][]*slice
 	frontends claims
 	changed   map[rules.Owner]struct{}
 }
@@ -103,7 +103,7 @@ func newStore() *store {
 	return &store{
 		services:  map[objectName]*service{},
 		slices:    map[objectName]*slice{},
-		byService: map[objectName]map[objectName]*slice{},
+		byService: map[objectName][]*slice{},
 		frontends: newClaims(),
 		changed:   map[rules.Owner]struct{}{},
 	}
@@ -209,18 +209,15 @@ func (st *store) setSlice(n objectName, s *slice) {
 	if old != nil {
 		st.markSlice(old)
 		delete(st.slices, n)
-		delete(st.byService[old.service], n)
-		if len(st.byService[old.service]) == 0 {
+		rest := slices.DeleteFunc(st.byService[old.service], func(s *slice) bool { return s == old })
+		if st.byService[old.service] = rest; len(rest) == 0 {
 			delete(st.byService, old.service)
 		}
 	}
 	if s != nil {
 		st.markSlice(s)
 		st.slices[n] = s
-		if st.byService[s.service] == nil {
-			st.byService[s.service] = map[objectName]*slice{}
-		}
-		st.byService[s.service][n] = s
+		st.byService[s.service] = append(st.byService[s.service], s)
 	}
 }
 

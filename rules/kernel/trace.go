@@ -31,7 +31,7 @@ const (
 	traceGroup     = 9  // NFNLGRP_NFTRACE
 	traceMessage   = 17 // NFT_MSG_TRACE
 	ctStateNew     = 8  // NF_CT_STATE_BIT(IP_CT_NEW)
-	traceTypeRule  = 2  // NFT_TRACETYPE_RULE
+	traceTypeRule  = 3  // NFT_TRACETYPE_RULE
 	verdictDropped = 0  // NF_DROP
 )
 
@@ -143,9 +143,8 @@ func (f TraceFilter) expressions(family rules.Family) []expr.Any {
 		&expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1})
 }
 
-// Next calls fn for each event until ctx ends, and idle whenever there was none for a
-// moment.
-func (t *Trace) Next(ctx context.Context, fn func(TraceEvent), idle func()) error {
+// Next calls fn for each event until ctx ends, and pause every few events and moments.
+func (t *Trace) Next(ctx context.Context, fn func(TraceEvent), pause func()) error {
 	fds := []unix.PollFd{{Fd: int32(t.sock.fd), Events: unix.POLLIN}}
 	const moment = 20 // milliseconds
 	for ctx.Err() == nil {
@@ -156,9 +155,10 @@ func (t *Trace) Next(ctx context.Context, fn func(TraceEvent), idle func()) erro
 		case err != nil:
 			return fmt.Errorf("trace: %w", err)
 		case n == 0:
-			idle()
+			pause()
 			continue
 		}
+		pause()
 		if _, err := t.sock.receive(false, func(m message) error {
 			if m.typ == unix.NFNL_SUBSYS_NFTABLES<<8|traceMessage && len(m.data) > 4 {
 				fn(parseTrace(m.data[4:]))

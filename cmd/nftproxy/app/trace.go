@@ -95,10 +95,10 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 		fmt.Fprintln(stderr, "tracing new connections; Ctrl-C ends it")
 	}
 	s := stories{world: world, flows: flows, table: world.Config.Table, open: map[uint32]*story{}, out: stdout, colours: coloursFor(stdout), showRules: o.showRules}
-	if err := t.Next(ctx, s.add, func() { s.tell(ctx) }); err != nil {
+	if err := t.Next(ctx, s.add, func() { s.tell(ctx, false) }); err != nil {
 		return err
 	}
-	s.tell(context.WithoutCancel(ctx))
+	s.tell(context.WithoutCancel(ctx), true)
 	return nil
 }
 
@@ -150,7 +150,11 @@ type story struct {
 	src, dst netip.AddrPort
 	chains   []string // of our table, in the order they were met
 	dropped  string   // the chain that dropped it
+	began    time.Time
 }
+
+// settled is when nothing more comes of a packet.
+const settled = 20 * time.Millisecond
 
 // stories gathers events and tells of packets that met our rules.
 type stories struct {
@@ -167,7 +171,7 @@ type stories struct {
 func (s *stories) add(e kernel.TraceEvent) {
 	st := s.open[e.ID]
 	if st == nil {
-		st = &story{}
+		st = &story{began: time.Now()}
 		s.open[e.ID] = st
 		s.order = append(s.order, e.ID)
 	}
@@ -185,15 +189,21 @@ func (s *stories) add(e kernel.TraceEvent) {
 	}
 }
 
-// tell writes what came in, now that nothing more does.
-func (s *stories) tell(ctx context.Context) {
+// tell writes what began some time ago, and all if it is the end.
+func (s *stories) tell(ctx context.Context, end bool) {
+	n := 0
 	for _, id := range s.order {
-		if st := s.open[id]; len(st.chains) > 0 && st.src.IsValid() {
+		st := s.open[id]
+		if !end && time.Since(st.began) < settled {
+			break
+		}
+		if len(st.chains) > 0 && st.src.IsValid() {
 			s.write(ctx, st)
 		}
+		delete(s.open, id)
+		n++
 	}
-	clear(s.open)
-	s.order = s.order[:0]
+	s.order = s.order[n:]
 }
 
 func (s *stories) write(ctx context.Context, st *story) {
