@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -51,6 +52,10 @@ type Config struct {
 	LocalPorts LocalPorts
 	// Events takes warnings about Services. Nil: nobody does.
 	Events Events
+	// CommitRate is how many commits a second there are at most when changes keep
+	// coming; after a rest, the first 100 wait for nothing. Each commit costs the kernel
+	// as much time as there are chains, however little it changes. Default: 30.
+	CommitRate rate.Limit
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
 	// changes are only gathered while a commit is running.
 	MinSyncPeriod time.Duration
@@ -66,11 +71,15 @@ type Config struct {
 	Metrics *Metrics
 }
 
+// commitBurst is how many commits wait for nothing after a rest.
+const commitBurst = 100
+
 // Proxier is the sink of a source; Run programs the kernel.
 type Proxier struct {
 	config Config
 	log    logr.Logger
 	wake   chan struct{} // of capacity 1: something is to be done
+	pace   *rate.Limiter // of commits
 
 	mu    sync.Mutex // guards what follows; never held during a commit
 	store *store
@@ -99,6 +108,9 @@ func New(c Config) *Proxier {
 	if c.AuditPeriod == 0 {
 		c.AuditPeriod = 15 * time.Minute
 	}
+	if c.CommitRate == 0 {
+		c.CommitRate = 30
+	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics()
 	}
@@ -111,6 +123,7 @@ func New(c Config) *Proxier {
 	c.Rules = c.Rules.WithDefaults()
 	return &Proxier{
 		config:  c,
+		pace:    rate.NewLimiter(c.CommitRate, commitBurst),
 		log:     c.Logger,
 		wake:    make(chan struct{}, 1),
 		store:   newStore(),
@@ -155,6 +168,9 @@ func (p *Proxier) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.wake:
+			if !sleep(ctx, p.pace.Reserve().Delay()) {
+				return nil
+			}
 		case <-addresses:
 		case <-retry.C():
 		case <-audit.C():

@@ -581,3 +581,34 @@ func randomChange(r *rand.Rand, n *node, services map[string]*corev1.Service, sl
 	slices[slice] = es
 	n.UpdateEndpointSlice(es)
 }
+
+// TestCommitRate: after a burst changes are gathered; none waits for long.
+func TestCommitRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &rulestest.Kernel{}
+		n := start(t, kernel)
+		defer n.stop()
+		n.lists(service("web", "10.96.0.1", "80"), endpoints("a", "web", "8080", "10.0.0.1"))
+		time.Sleep(time.Minute)
+		kernel.Applied()
+		began := time.Now()
+		for i := range 3000 { // 300 a second
+			n.UpdateEndpointSlice(endpoints("a", "web", "8080", fmt.Sprintf("10.1.%d.%d", i/250, 1+i%250)))
+			synctest.Wait()
+			if i < 90 {
+				n.expect("10.96.0.1:80", fmt.Sprintf("10.1.%d.%d:8080", i/250, 1+i%250)) // at once
+			}
+			time.Sleep(time.Second / 300)
+		}
+		if commits, took := len(kernel.Applied()), time.Since(began); float64(commits) > 101+30*took.Seconds() {
+			t.Errorf("%d commits in %s, want at most 100 and 30 a second", commits, took)
+		}
+		time.Sleep(40 * time.Millisecond)
+		synctest.Wait()
+		n.expect("10.96.0.1:80", "10.1.11.250:8080")
+		time.Sleep(5 * time.Second) // rest: the next one is immediate again
+		n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.9"))
+		synctest.Wait()
+		n.expect("10.96.0.1:80", "10.0.0.9:8080")
+	})
+}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -88,7 +90,7 @@ func (n *node) start() {
 	if err != nil {
 		n.b.Fatal(err)
 	}
-	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, Changed: n.watch.Changed()})
+	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: rate.Inf, Changed: n.watch.Changed()})
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(context.Background())
