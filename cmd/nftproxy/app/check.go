@@ -152,7 +152,7 @@ func probes() []probe {
 	}
 	return []probe{
 		{"round robin", "numgen, maps of concatenations, masquerade, reject", config, node, port(func(*rules.ServicePort) {})},
-		{"random", "", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.Random })},
+		{"random", "numgen random", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.Random })},
 		{"source hash", "jhash", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.SourceHash })},
 		{"session affinity", "maps that packets fill, with a timeout", config, node, port(func(sp *rules.ServicePort) { sp.Affinity = 60 })},
 		{"NodePorts", "fib", config, node, port(func(sp *rules.ServicePort) { sp.NodePort = 30000 })},
