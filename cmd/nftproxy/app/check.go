@@ -68,7 +68,7 @@ func (r *report) fail(what, detail string) {
 }
 
 func (r *report) line(state, what, detail string) {
-	fmt.Fprintf(r.w, "%s  %-24s %s\n", state, what, detail)
+	fmt.Fprintf(r.w, "%s  %-32s %s\n", state, what, detail)
 }
 
 // result is ok, or failed with what to do.

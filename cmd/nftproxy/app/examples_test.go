@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +36,7 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig := serveAPI(t, ns, manifests)
+	kubeconfig := serveAPI(t, ns, manifests, "")
 	command := func(args ...string) proxy.Config {
 		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
 	}
@@ -46,9 +48,9 @@ func TestExamples(t *testing.T) {
 	if err := p.WaitSynced(ctx); err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig)
+	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig)
 	for _, c := range rootCommand("v1.2.3").Commands() {
-		if c.Name() != "dump" && c.Name() != "diff" && c.Name() != "explain" {
+		if !slices.Contains([]string{"dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue
 		}
 		if c.Example == "" {
@@ -66,7 +68,7 @@ func TestExamples(t *testing.T) {
 			if c.Name() == "diff" && !strings.Contains(line, "--cluster-cidr") {
 				args = append(args, "--cluster-cidr", "10.244.0.0/16")
 			}
-			if out, err := proxy.Run(ctx, command(args...)); err != nil || out == "" {
+			if out, err := proxy.Run(ctx, command(args...)); err != nil || out == "" && c.Name() != "trace" {
 				t.Errorf("%s: %v\n%s", strings.TrimSpace(line), err, out)
 			}
 		}
@@ -80,9 +82,33 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestCheckRights names a right that is missing, and how it is given.
+func TestCheckRights(t *testing.T) {
+	ns, err := netns.New("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ns.Close() }()
+	kubeconfig := serveAPI(t, ns, "testdata/services", "servicecidrs")
+	out, err := proxy.Run(t.Context(), proxy.Config{Args: []string{"check", "--kubeconfig", kubeconfig}, Env: []string{runEnv + "=1"}, NS: ns})
+	if err == nil {
+		t.Error("the exit code is 0")
+	}
+	for _, want := range []string{"API server", "v1.37.2", "right to watch endpointslices",
+		`failed   right to list servicecidrs       missing: allow it with a ClusterRole (apiGroups: ["networking.k8s.io"], resources: ["servicecidrs"], verbs: ["list"])`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Count(out, "failed ") != 2 {
+		t.Errorf("more fails than two rights:\n%s", out)
+	}
+}
+
 // serveAPI serves the objects of a directory of manifests as an API server would, in a
-// namespace, and returns a kubeconfig for it. Nothing there ever changes.
-func serveAPI(t *testing.T, ns *netns.NS, dir string) (kubeconfig string) {
+// namespace, and returns a kubeconfig for it. Nothing there ever changes. Clients have
+// all rights but those for the denied resource.
+func serveAPI(t *testing.T, ns *netns.NS, dir, denied string) (kubeconfig string) {
 	t.Helper()
 	items := manifestItems(t, dir)
 	var l net.Listener
@@ -95,6 +121,16 @@ func serveAPI(t *testing.T, ns *netns.NS, dir string) (kubeconfig string) {
 		if r.URL.Query().Get("sendInitialEvents") != "" { // it is too old for that
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+			return
+		}
+		if r.URL.Path == "/version" {
+			fmt.Fprint(w, `{"major":"1","minor":"37","gitVersion":"v1.37.2"}`)
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews") {
+			body, _ := io.ReadAll(r.Body)
+			allowed := denied == "" || !strings.Contains(string(body), denied)
+			fmt.Fprintf(w, `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{},"status":{"allowed":%v}}`, allowed)
 			return
 		}
 		if r.URL.Query().Get("watch") != "" {

@@ -151,6 +151,13 @@ func TestBadInput(t *testing.T) {
 		{"diff -o yaml" + here, `--output: "yaml" is neither text nor json`},
 		{"diff", "no source of Services"},
 		{"diff --manifests missing", "missing: no such file or directory"},
+		{"trace --proto icmp", `--proto: "icmp" is none of tcp, udp, sctp`},
+		{"trace --from nowhere", `--from: "nowhere" is neither an address nor a CIDR`},
+		{"trace --to web", `--to: "web" is neither an address nor a CIDR`},
+		{"trace now", `unknown command "now"`},
+		{"top --interval 0s", "--interval: 0s is not above 0"},
+		{"top --fly", "unknown flag: --fly"},
+		{"check --manifests x --kubeconfig y", "--manifests goes with neither --kubeconfig nor --master"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			code, stdout, stderr := run(t, strings.Fields(tt.args)...)
