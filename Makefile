@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./rules ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar demo test e2e bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -34,6 +34,9 @@ image-tar: ## Make dist/nftproxy-image.tar, the image for amd64 and arm64
 	cd e2e/image && $(GO) run ./build -name $(IMAGE) -version $(VERSION) -o $(CURDIR)/dist/nftproxy-image.tar \
 		$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(CURDIR)/dist/nftproxy-linux-$(arch))
 	@ls -l dist/nftproxy-image.tar
+
+manifests: ## Render deploy/nftproxy.yaml from deploy/chart
+	cd e2e/chart && $(GO) run ./render $(CURDIR)/deploy/chart $(CURDIR)/deploy/nftproxy.yaml
 
 demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep leaves them up)
 	$(BUILD) -o bin/demo ./e2e/demo
