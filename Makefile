@@ -4,6 +4,10 @@ VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 GO      ?= go
 GOLANGCI_LINT_VERSION := v2.15.0
 
+# The name and the architectures of the image that `make image-tar` makes.
+IMAGE       ?= docker.io/library/nftproxy:latest
+IMAGE_ARCHS ?= amd64 arm64
+
 # Flags for `go test`, for `go test -bench` and for the demo.
 TEST_FLAGS  ?=
 BENCH_FLAGS ?=
@@ -17,12 +21,22 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build demo test e2e bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e bench-micro lint cross clean help
 
 all: build ## The same as build
 
 build: ## Build bin/nftproxy, a static program
 	$(BUILD) -o bin/nftproxy ./cmd/nftproxy
+
+# An OCI archive for `ctr images import`, `podman load` and `docker load`; no container engine makes it.
+image-tar: ## Make dist/nftproxy-image.tar, the image for amd64 and arm64
+	for arch in $(IMAGE_ARCHS); do GOARCH=$$arch GOOS=linux $(BUILD) -o dist/nftproxy-linux-$$arch ./cmd/nftproxy || exit 1; done
+	cd e2e/image && $(GO) run ./build -name $(IMAGE) -version $(VERSION) -o $(CURDIR)/dist/nftproxy-image.tar \
+		$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(CURDIR)/dist/nftproxy-linux-$(arch))
+	@ls -l dist/nftproxy-image.tar
+
+manifests: ## Render deploy/nftproxy.yaml from deploy/chart
+	cd e2e/chart && $(GO) run ./render $(CURDIR)/deploy/chart $(CURDIR)/deploy/nftproxy.yaml
 
 demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep leaves them up)
 	$(BUILD) -o bin/demo ./e2e/demo

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const dir = "../../deploy/chart"
+
+func render(t *testing.T, values string) string {
+	t.Helper()
+	var v map[string]any
+	if err := yaml.Unmarshal([]byte(values), &v); err != nil {
+		t.Fatal(err)
+	}
+	text, err := Render(dir, "kube-system", v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// find decodes the document of a kind, which must have no unknown fields.
+func find[T any](t *testing.T, text, kind string) *T {
+	t.Helper()
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		if !strings.Contains(doc, "\nkind: "+kind+"\n") {
+			continue
+		}
+		object := new(T)
+		if err := yaml.UnmarshalStrict([]byte(doc), object); err != nil {
+			t.Fatalf("%s: %v\n%s", kind, err, doc)
+		}
+		return object
+	}
+	t.Fatalf("there is no %s in\n%s", kind, text)
+	return nil
+}
+
+func daemonSet(t *testing.T, values string) *appsv1.DaemonSet {
+	t.Helper()
+	return find[appsv1.DaemonSet](t, render(t, values), "DaemonSet")
+}
+
+func TestPlainManifests(t *testing.T) {
+	want, err := Plain(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../deploy/nftproxy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("deploy/nftproxy.yaml is not what deploy/chart renders: run 'make manifests'")
+	}
+}
+
+func TestDaemonSet(t *testing.T) {
+	ds := daemonSet(t, "")
+	pod, c := ds.Spec.Template.Spec, ds.Spec.Template.Spec.Containers[0]
+	security := c.SecurityContext
+	for what, ok := range map[string]bool{
+		"namespace kube-system":       ds.Namespace == "kube-system",
+		"rolling update":              ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.String() == "10%",
+		"host network":                pod.HostNetwork,
+		"system-node-critical":        pod.PriorityClassName == "system-node-critical",
+		"tolerates everything":        slices.Equal(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}),
+		"service account":             pod.ServiceAccountName == "nftproxy",
+		"one container, not more":     len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
+		"no volume of its own":        len(pod.Volumes) == 0,
+		"read-only root file system":  *security.ReadOnlyRootFilesystem,
+		"no privilege escalation":     !*security.AllowPrivilegeEscalation,
+		"only NET_ADMIN":              slices.Equal(security.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) && slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}),
+		"not privileged":              security.Privileged == nil,
+		"seccomp RuntimeDefault":      security.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault,
+		"liveness and readiness":      c.LivenessProbe != nil && c.ReadinessProbe != nil,
+		"requests":                    !c.Resources.Requests.Cpu().IsZero() && !c.Resources.Requests.Memory().IsZero(),
+		"no limit of memory":          c.Resources.Limits.Memory().IsZero(),
+		"the node's name is known":    slices.Contains(c.Args, "--hostname-override=$(NODE_NAME)") && c.Env[0].Name == "NODE_NAME",
+		"the API server's is not set": len(c.Env) == 1,
+	} {
+		if !ok {
+			t.Errorf("the DaemonSet lacks: %s", what)
+		}
+	}
+}
+
+func TestClusterRoleIsLeast(t *testing.T) {
+	role := find[rbacv1.ClusterRole](t, render(t, ""), "ClusterRole")
+	for _, rule := range role.Rules {
+		for _, verb := range rule.Verbs {
+			readsOnly := slices.Contains([]string{"get", "list", "watch"}, verb)
+			if !readsOnly && !slices.Equal(rule.Resources, []string{"events"}) {
+				t.Errorf("nftproxy may %s %s", verb, rule.Resources)
+			}
+		}
+		if slices.Contains(append(rule.Resources, rule.APIGroups...), "*") || slices.Contains(rule.Resources, "secrets") {
+			t.Errorf("too wide: %v", rule)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	pod := func(values string) corev1.PodSpec { return daemonSet(t, values).Spec.Template.Spec }
+	hasArg := func(p corev1.PodSpec, arg string) bool { return slices.Contains(p.Containers[0].Args, arg) }
+
+	p := pod("{image: {repository: registry.example/nftproxy, tag: v1, pullPolicy: Always}, clusterCIDR: '10.1.0.0/16,fd00:1::/48', extraArgs: [--scheduler=random], logLevel: 2}")
+	if c := p.Containers[0]; c.Image != "registry.example/nftproxy:v1" || c.ImagePullPolicy != corev1.PullAlways {
+		t.Errorf("image %s, %s", c.Image, c.ImagePullPolicy)
+	}
+	for _, arg := range []string{"--cluster-cidr=10.1.0.0/16,fd00:1::/48", "--scheduler=random", "--v=2"} {
+		if !hasArg(p, arg) {
+			t.Errorf("%s is not among %q", arg, p.Containers[0].Args)
+		}
+	}
+
+	env := pod("{apiServer: {host: 10.0.0.1, port: 443}}").Containers[0].Env
+	if len(env) != 3 || env[1] != (corev1.EnvVar{Name: "KUBERNETES_SERVICE_HOST", Value: "10.0.0.1"}) || env[2] != (corev1.EnvVar{Name: "KUBERNETES_SERVICE_PORT", Value: "443"}) {
+		t.Errorf("apiServer gave the environment %v", env)
+	}
+
+	p = pod("{kubeProxyConfigMap: kube-proxy}")
+	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || hasArg(p, "--cluster-cidr=10.244.0.0/16") {
+		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
+	}
+	if len(p.Volumes) != 1 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
+		t.Errorf("kubeProxyConfigMap gave %v, mounted at %v", p.Volumes, p.Containers[0].VolumeMounts)
+	}
+
+	p = pod("{conntrackSysctls: true, kubeProxyConfigMap: kube-proxy}")
+	if len(p.InitContainers) != 1 || !*p.InitContainers[0].SecurityContext.Privileged || !slices.Contains(p.InitContainers[0].Args, "--init-only") || len(p.InitContainers[0].VolumeMounts) != 1 {
+		t.Errorf("conntrackSysctls gave the init containers %v", p.InitContainers)
+	}
+	if p.Containers[0].SecurityContext.Privileged != nil || hasArg(p, "--init-only") {
+		t.Error("conntrackSysctls changed nftproxy's own container")
+	}
+
+	p = pod("{resources: {limits: {cpu: 1}}, tolerations: [{key: a, operator: Exists}], nodeSelector: {pool: b}, podAnnotations: {a: b}, imagePullSecrets: [{name: s}], affinity: {nodeAffinity: {}}}")
+	if p.Containers[0].Resources.Limits.Cpu().Value() != 1 || p.Tolerations[0].Key != "a" || p.NodeSelector["pool"] != "b" || p.ImagePullSecrets[0].Name != "s" || p.Affinity.NodeAffinity == nil {
+		t.Errorf("the pod is %v", p)
+	}
+}
+
+func TestServiceMonitor(t *testing.T) {
+	text := render(t, "{serviceMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}}, metrics: {bindAddress: '0.0.0.0:9999'}}")
+	if svc := find[corev1.Service](t, text, "Service"); svc.Spec.ClusterIP != corev1.ClusterIPNone || svc.Spec.Ports[0].Port != 9999 {
+		t.Errorf("the Service is %v", svc.Spec)
+	}
+	monitor := *find[map[string]any](t, text, "ServiceMonitor")
+	endpoint := monitor["spec"].(map[string]any)["endpoints"].([]any)[0].(map[string]any)
+	labels := monitor["metadata"].(map[string]any)["labels"].(map[string]any)
+	if endpoint["interval"] != "15s" || endpoint["port"] != "metrics" || labels["release"] != "prometheus" {
+		t.Errorf("the ServiceMonitor is %v", monitor)
+	}
+	if strings.Contains(render(t, ""), "ServiceMonitor") {
+		t.Error("there is a ServiceMonitor that nobody asked for")
+	}
+}
+
+// TestBadValues: what the schema or the chart refuses, and that the message names it.
+func TestBadValues(t *testing.T) {
+	for values, want := range map[string]string{
+		"{clusterCidr: 10.0.0.0/8}":            "clusterCidr",
+		"{clusterCIDR: 10.0.0.0}":              "clusterCIDR",
+		"{image: {tag: ''}}":                   "tag",
+		"{image: {pullPolicy: Sometimes}}":     "pullPolicy",
+		"{apiServer: {host: a, port: 70000}}":  "port",
+		"{apiServer: {host: a, port: '6443'}}": "port",
+		"{extraArgs: [scheduler=random]}":      "extraArgs",
+		"{extraArgs: --v=2}":                   "extraArgs",
+		"{metrics: {bindAddress: '10249'}}":    "bindAddress",
+		"{serviceMonitor: {interval: fast}}":   "interval",
+		"{serviceMonitor: {enabled: 'yes'}}":   "enabled",
+		"{kubeProxyConfigMap: Kube_Proxy}":     "kubeProxyConfigMap",
+		"{updateStrategy: {type: Recreate}}":   "updateStrategy",
+		"{logLevel: 11}":                       "logLevel",
+		"{resources: {request: {}}}":           "resources",
+		"{serviceMonitor: {enabled: true}}":    "set it to 0.0.0.0:10249",
+	} {
+		var v map[string]any
+		if err := yaml.Unmarshal([]byte(values), &v); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Render(dir, "kube-system", v); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: want an error about %q, got %v", values, want, err)
+		}
+	}
+}
+
+// TestEveryValueIsDocumented: each key of values.yaml is in the schema with a
+// description, and each of the schema's in values.yaml.
+func TestEveryValueIsDocumented(t *testing.T) {
+	var schema struct {
+		Properties map[string]struct {
+			Description string                    `json:"description"`
+			Properties  map[string]map[string]any `json:"properties"`
+		} `json:"properties"`
+	}
+	var values map[string]any
+	for file, into := range map[string]any{"values.schema.json": &schema, "values.yaml": &values} {
+		data, err := os.ReadFile(dir + "/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key := range values {
+		if schema.Properties[key].Description == "" {
+			t.Errorf("values.schema.json does not describe %s", key)
+		}
+	}
+	for key := range schema.Properties {
+		if _, ok := values[key]; !ok && key != "global" {
+			t.Errorf("values.yaml lacks %s", key)
+		}
+	}
+}

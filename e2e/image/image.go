@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Image describes a Linux image.
+type Image struct {
+	// Name is the full reference, with registry and tag, such as docker.io/library/nftproxy:v1.
+	Name string
+	// Entrypoint is the path of the binary in the image; Cmd are its default arguments.
+	Entrypoint string
+	Cmd        []string
+	// Binaries has the binary's file on this machine for each GOARCH.
+	Binaries []Binary
+	Labels   map[string]string
+}
+
+// Binary is a static binary of one architecture.
+type Binary struct {
+	Arch string // GOARCH
+	File string
+}
+
+// index makes the image's index with a manifest for each binary.
+func (i Image) index() (v1.ImageIndex, error) {
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, b := range i.Binaries {
+		img, err := i.manifest(b)
+		if err != nil {
+			return nil, fmt.Errorf("make image %s for %s: %w", i.Name, b.Arch, err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img,
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: b.Arch}}})
+	}
+	return index, nil
+}
+
+func (i Image) manifest(b Binary) (v1.Image, error) {
+	layer, err := binaryLayer(b.File, i.Entrypoint)
+	if err != nil {
+		return nil, err
+	}
+	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
+	if img, err = mutate.AppendLayers(img, layer); err != nil {
+		return nil, err
+	}
+	return mutate.ConfigFile(img, i.config(b.Arch, img))
+}
+
+func (i Image) config(arch string, img v1.Image) *v1.ConfigFile {
+	config, err := img.ConfigFile()
+	if err != nil { // it was made in memory a moment ago
+		panic(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", arch
+	config.Config = v1.Config{Entrypoint: []string{i.Entrypoint}, Cmd: i.Cmd, Labels: i.Labels, WorkingDir: "/"}
+	return config
+}
+
+// binaryLayer is a layer of one executable file, owned by root, without times.
+func binaryLayer(file, name string) (v1.Layer, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	header := &tar.Header{Name: path.Clean(name)[1:], Mode: 0o755, Size: int64(len(data)), Typeflag: tar.TypeReg}
+	if err := w.WriteHeader(header); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
+	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
+}
