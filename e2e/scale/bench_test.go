@@ -213,3 +213,54 @@ func connect(to netip.AddrPort) (time.Duration, error) {
 	}
 	return time.Since(start), nil
 }
+
+// BenchmarkRolling replaces endpoints at an even pace, as a rolling update does, and
+// reports how far behind the kernel is and what part of a CPU that takes.
+func BenchmarkRolling(b *testing.B) {
+	const perSecond, seconds = 333, 20
+	n := newNode(b)
+	n.commitRate = 0 // as it is by default
+	n.load(large)
+	for i := 0; b.Loop(); i++ {
+		var begun, committed []time.Time
+		busy := cpuTime(b)
+		start := time.Now()
+		tick := time.NewTicker(time.Second / perSecond)
+		for j := 0; time.Since(start) < seconds*time.Second; {
+			select {
+			case <-tick.C:
+				begun = append(begun, time.Now())
+				n.replaceEndpoint(j%large.services, large, i%2 == 1)
+				j++
+			case <-n.kernel.applied:
+				committed = append(committed, time.Now())
+			}
+		}
+		tick.Stop()
+		committed = append(committed, time.Now(), time.Now())
+		var behind []time.Duration
+		next := 0
+		for _, t := range begun[:len(begun)-perSecond] { // the commit after the one that may be going on
+			for committed[next].Before(t) {
+				next++
+			}
+			behind = append(behind, committed[next].Sub(t))
+		}
+		report(b, behind)
+		b.ReportMetric(float64(behind[len(behind)-1].Microseconds())/1000, "max-ms")
+		b.ReportMetric(float64(len(committed))/seconds, "commits/s")
+		b.ReportMetric(float64(cpuTime(b)-busy)/float64(time.Since(start))*100, "cpu-%")
+	}
+	b.StopTimer()
+	n.close()
+}
+
+// cpuTime is the processor time of this process so far.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -45,6 +45,8 @@ type node struct {
 	ownNS  bool // made with the node, and closed with it
 	kernel *recorder
 	watch  *kernel.Watch
+
+	commitRate rate.Limit // default: none, to measure one change after the other
 	*proxier.Proxier
 	stop func()
 }
@@ -63,7 +65,7 @@ func newNode(b *testing.B) *node {
 
 func newNodeIn(b *testing.B, ns *netns.NS) *node {
 	b.Helper()
-	n := &node{b: b, ns: ns, kernel: &recorder{applied: make(chan rules.Tx, 1000)}}
+	n := &node{b: b, ns: ns, commitRate: rate.Inf, kernel: &recorder{applied: make(chan rules.Tx, 1000)}}
 	if err := ns.Do(func() (err error) { n.kernel.Kernel, err = kernel.Open(); return err }); err != nil {
 		b.Fatal(err)
 	}
@@ -90,7 +92,7 @@ func (n *node) start() {
 	if err != nil {
 		n.b.Fatal(err)
 	}
-	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: rate.Inf, Changed: n.watch.Changed()})
+	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: n.commitRate, Changed: n.watch.Changed()})
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(context.Background())
