@@ -54,7 +54,7 @@ type Config struct {
 	Events Events
 	// CommitRate is how many commits a second there are at most when changes keep
 	// coming; after a rest, the first 100 wait for nothing. Each commit costs the kernel
-	// as much time as there are chains, however little it changes. Default: 15.
+	// as much time as there are chains, however little it changes. Default: 30.
 	CommitRate rate.Limit
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
 	// changes are only gathered while a commit is running.
@@ -109,7 +109,7 @@ func New(c Config) *Proxier {
 		c.AuditPeriod = 15 * time.Minute
 	}
 	if c.CommitRate == 0 {
-		c.CommitRate = 15
+		c.CommitRate = 30
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics()
