@@ -61,11 +61,11 @@ func TestErrors(t *testing.T) {
 		{"missing kubeconfig", "run --kubeconfig " + missing, []string{"read kubeconfig " + missing, "no such file"}},
 		{"missing directory", "dump --manifests " + missing, []string{missing, "no such file"}},
 		{"all faults at once", "dump --manifests . --cluster-cidr 10.0.0.0/8,pods --masquerade-bit 32 --scheduler fast --affinity-size 0 " +
-			"--node-ip here --nodeport-addresses 10.0.0.1 --detect-local-mode magic --feature-gates A=true,AllowServiceExternalIPs=perhaps",
+			"--node-ip here --nodeport-addresses 10.0.0.1 --detect-local-mode magic",
 			[]string{`--cluster-cidr: "pods" is not a CIDR`, "--masquerade-bit: 32 is not between 0 and 31",
 				`--scheduler: "fast" is none of round-robin, random, source-hash`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
 				`--nodeport-addresses: "10.0.0.1" is neither a CIDR nor one of primary, all, localhost`,
-				`--detect-local-mode: "magic" is none of`, "--feature-gates: A is not known", `AllowServiceExternalIPs="perhaps" is neither true nor false`}},
+				`--detect-local-mode: "magic" is none of`}},
 		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`--pod-bridge-interface: "" is not the name of an interface`}},
 		{"a long interface", "dump --manifests . --detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix 1234567890123456",
 			[]string{"--pod-interface-name-prefix", "at most 15 characters"}},

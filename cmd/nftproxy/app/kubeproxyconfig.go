@@ -257,10 +257,10 @@ func (o *runOptions) use(c *kubeProxyConfig) {
 	o.node.nodePortAddresses = c.NodePortAddresses
 	o.node.detectLocalMode = string(c.DetectLocalMode)
 	o.node.bridgeInterface, o.node.interfacePrefix = c.DetectLocal.BridgeInterface, c.DetectLocal.InterfaceNamePrefix
-	o.node.featureGates = map[string]string{}
+	o.node.featureGates = map[string]bool{}
 	for gate, on := range c.FeatureGates {
 		if gate == gateExternalIPs {
-			o.node.featureGates[gate] = strconv.FormatBool(on)
+			o.node.featureGates[gate] = on
 		}
 	}
 	o.syncPeriod, o.minSyncPeriod = c.NFTables.SyncPeriod.Duration, c.NFTables.MinSyncPeriod.Duration
@@ -282,7 +282,7 @@ func (o *runOptions) config() *kubeProxyConfig {
 	c.APIVersion, c.Kind = proxyconfig.SchemeGroupVersion.String(), "KubeProxyConfiguration"
 	c.DetectLocal.BridgeInterface, c.DetectLocal.InterfaceNamePrefix = o.node.bridgeInterface, o.node.interfacePrefix
 	for gate, on := range o.node.featureGates {
-		c.FeatureGates[gate] = strings.EqualFold(on, "true")
+		c.FeatureGates[gate] = on
 	}
 	c.ClientConnection.Kubeconfig, c.ClientConnection.ContentType = o.source.kubeconfig, o.source.contentType
 	c.ClientConnection.AcceptContentTypes = o.source.acceptContentTypes

@@ -94,7 +94,7 @@ logging: {verbosity: 4}
 		{"conntrack", o.tracking.MaxPerCore == 0 && o.tracking.Min == 1 && o.tracking.TCPEstablished == time.Hour && o.tracking.TCPCloseWait == 0 &&
 			o.tracking.TCPBeLiberal && o.tracking.UDP == 10*time.Second && o.tracking.UDPStream == 20*time.Second, true},
 		{"OOM score", o.oomScoreAdj, 5},
-		{"gates", o.node.featureGates["AllowServiceExternalIPs"], "false"},
+		{"gates", o.node.featureGates["AllowServiceExternalIPs"], false},
 		{"unknown gates", len(o.node.featureGates), 1},
 		{"verbosity", int(c.Logging.Verbosity), 4},
 	} {

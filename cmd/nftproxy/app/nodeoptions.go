@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
@@ -26,7 +27,7 @@ type nodeOptions struct {
 	interfacePrefix   string
 	scheduler         string
 	affinitySize      uint32
-	featureGates      map[string]string
+	featureGates      map[string]bool
 }
 
 // The values of --detect-local-mode.
@@ -48,7 +49,7 @@ func (o *nodeOptions) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.interfacePrefix, "pod-interface-name-prefix", "", "what the `names` of pods' interfaces begin with, for InterfaceNamePrefix")
 	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
-	fs.StringToStringVar(&o.featureGates, "feature-gates", nil, "`gates`=true|false; known: "+gateExternalIPs)
+	fs.Var(cliflag.NewMapStringBool(&o.featureGates), "feature-gates", "`gates`=true|false; known: "+gateExternalIPs+"; kube-proxy's others are taken and mean nothing")
 }
 
 // apply checks the options and sets what they say; all that is wrong with them is
@@ -70,7 +71,8 @@ func (o *nodeOptions) apply(c *proxier.Config) error {
 	}
 	var err error
 	c.NodePorts, err = o.nodePorts()
-	errs = append(errs, err, o.detectLocal(c), o.gates(c))
+	errs = append(errs, err, o.detectLocal(c))
+	o.gates(c)
 	c.Rules.AllNodePortIPs = c.NodePorts.All
 	scheduler, ok := rules.ParseScheduler(o.scheduler)
 	if !ok {
@@ -139,18 +141,13 @@ func podInterface(to *string, name, suffix, flag string) error {
 	return nil
 }
 
-// gates reads --feature-gates.
-func (o *nodeOptions) gates(c *proxier.Config) error {
-	var errs []error
-	for gate, value := range o.featureGates {
-		switch on := strings.ToLower(value); {
-		case !slices.Contains([]string{"true", "false"}, on):
-			errs = append(errs, fmt.Errorf("--feature-gates: %s=%q is neither true nor false", gate, value))
-		case gate == gateExternalIPs:
-			c.NoExternalIPs = on == "false"
-		default:
-			errs = append(errs, fmt.Errorf("--feature-gates: %s is not known; known: %s", gate, gateExternalIPs))
+// gates reads --feature-gates. kube-proxy's others change nothing here.
+func (o *nodeOptions) gates(c *proxier.Config) {
+	for gate, on := range o.featureGates {
+		if gate == gateExternalIPs {
+			c.NoExternalIPs = !on
+			continue
 		}
+		klog.V(1).InfoS("A feature gate is not one of nftproxy's", "gate", gate)
 	}
-	return errors.Join(errs...)
 }
