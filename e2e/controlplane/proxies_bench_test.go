@@ -199,8 +199,13 @@ func (s *benchSite) change(b *testing.B, i int) time.Duration {
 	b.Helper()
 	start := time.Now()
 	mustB(b, s.update(b.Context(), "zz-probe", []string{s.RemotePods[1-i].V4.String()}))
+	api := time.Since(start)
 	s.waitFor(b, 1-i, 3*time.Minute)
-	return time.Since(start)
+	took := time.Since(start)
+	if api > time.Second {
+		b.Logf("a change took %s, of that the API server %s", took, api)
+	}
+	return took
 }
 
 func (s *benchSite) probe(b *testing.B, i int) {

@@ -95,7 +95,7 @@ func (k *Kernel) Trace(filter TraceFilter) (*Trace, error) {
 	return t, nil
 }
 
-// mark makes the table. One that is left of a program whose kernel knows no owners goes.
+// mark makes the table, which goes with its socket.
 func (t *Trace) mark(filter TraceFilter) error {
 	table := &nftables.Table{Name: traceTable, Family: nftables.TableFamilyINet, Flags: nftables.TableFlagOwner}
 	t.conn.AddTable(table)

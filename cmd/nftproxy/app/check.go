@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -81,7 +80,7 @@ func (r *report) result(what string, err error, fine, advice string) {
 }
 
 func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
-	if err := errors.Join(o.source.validate()); err != nil {
+	if err := o.source.validate(); err != nil {
 		return err
 	}
 	r := &report{w: stdout, colours: coloursFor(stdout)}

@@ -68,7 +68,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if world.Have == nil {
 		return errors.New(world.Problem)
 	}
-	c := counts{world: world, services: map[string]*serviceCount{}}
+	c := counts{world: world, services: map[frontend]*serviceCount{}, names: map[frontend]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan error, 1)
@@ -100,34 +100,53 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 // counts counts new connections since the last table.
 type counts struct {
 	world *explain.World
+	names map[frontend]string // found once; empty: no Service's
 
 	mu       sync.Mutex
-	services map[string]*serviceCount
+	services map[frontend]*serviceCount
 	lost     bool
 }
 
+// frontend is where connections are sent.
+type frontend struct {
+	protocol rules.Protocol
+	at       netip.AddrPort
+}
+
+func (f frontend) String() string { return fmt.Sprintf("%s/%s", f.at, f.protocol) }
+
+func (f frontend) compare(o frontend) int {
+	return cmp.Or(f.at.Compare(o.at), cmp.Compare(f.protocol, o.protocol))
+}
+
 type serviceCount struct {
-	name, frontend string
-	total          int
-	endpoints      map[netip.AddrPort]int
+	frontend
+	name      string
+	total     int
+	endpoints map[netip.AddrPort]int
 }
 
 func (c *counts) add(f conntrack.Flow) {
 	if f.Reply.Src == f.Orig.Dst { // went where it was sent
 		return
 	}
-	protocol := rules.Protocol(f.Proto)
-	port := c.world.PortAt(protocol, f.Orig.Dst)
-	if port == nil {
+	to := frontend{rules.Protocol(f.Proto), f.Orig.Dst}
+	name, known := c.names[to]
+	if !known {
+		if port := c.world.PortAt(to.protocol, to.at); port != nil {
+			name = serviceText(port)
+		}
+		c.names[to] = name
+	}
+	if name == "" {
 		return
 	}
-	frontend := fmt.Sprintf("%s/%s", f.Orig.Dst, protocol)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.services[frontend]
+	s := c.services[to]
 	if s == nil {
-		s = &serviceCount{name: serviceText(port), frontend: frontend, endpoints: map[netip.AddrPort]int{}}
-		c.services[frontend] = s
+		s = &serviceCount{frontend: to, name: name, endpoints: map[netip.AddrPort]int{}}
+		c.services[to] = s
 	}
 	s.total++
 	s.endpoints[f.Reply.Src]++
@@ -144,10 +163,10 @@ func (c *counts) table(rows int, interval time.Duration) string {
 	c.mu.Lock()
 	list := slices.Collect(maps.Values(c.services))
 	lost := c.lost
-	c.services, c.lost = map[string]*serviceCount{}, false
+	c.services, c.lost = map[frontend]*serviceCount{}, false
 	c.mu.Unlock()
 	slices.SortFunc(list, func(a, b *serviceCount) int {
-		return cmp.Or(cmp.Compare(b.total, a.total), cmp.Compare(a.frontend, b.frontend))
+		return cmp.Or(cmp.Compare(b.total, a.total), a.frontend.compare(b.frontend))
 	})
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)

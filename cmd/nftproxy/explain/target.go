@@ -144,7 +144,7 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 // PortAt returns the service port that serves an address; nil if none does.
 func (w *World) PortAt(protocol rules.Protocol, at netip.AddrPort) *proxier.Port {
 	p, err := w.findAddress(Target{At: at, Protocol: protocol})
-	if err != nil || p == nil || p.Name.Port == "" && p.Objects.Sets == nil && !p.ClusterIP.IsValid() && p.NodePort == 0 && len(p.ExternalIPs)+len(p.LoadBalancerIPs) == 0 {
+	if err != nil || len(w.frontends(p, Target{})) == 0 { // an address of a Service, but no port of it
 		return nil
 	}
 	return p
