@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test e2e bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e bench-micro bench-proxies lint cross clean help
 
 all: build ## The same as build
 
@@ -55,6 +55,9 @@ e2e: build ## Run the tests against a real kube-apiserver, as root (its first bu
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
+bench-proxies: build ## Compare nftproxy with kube-proxy on one kube-apiserver, as root (10 minutes)
+	cd e2e/controlplane && $(GO) test -run '^$$' -bench Proxies -benchtime 1x -timeout 40m $(BENCH_FLAGS) .
+
 lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:" $$files >&2; exit 1; fi
 	$(GO) vet ./...
@@ -74,4 +77,4 @@ clean: ## Remove what make has built
 	rm -rf bin dist bench-report
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
