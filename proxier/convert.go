@@ -217,7 +217,7 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 		return endpoint{}, fmt.Errorf("address %s is not of the slice's address type: left out", a)
 	}
 	out := endpoint{addr: a, ready: ptr.Deref(e.Conditions.Ready, true)}
-	out.serving = ptr.Deref(e.Conditions.Serving, out.ready)
+	out.serving = ptr.Deref(e.Conditions.Serving, true)
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil

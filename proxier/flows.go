@@ -4,6 +4,7 @@ package proxier
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,12 +23,11 @@ type Conntrack interface {
 // longestRest bounds how long stale flows wait while others are cleaned.
 const longestRest = 2 * time.Second
 
-// flowQueue holds what is to be cleaned. A later target of a frontend replaces an
-// earlier one: only the newest endpoints count.
+// flowQueue holds the frontends whose flows are to be looked through.
 type flowQueue struct {
-	mu      sync.Mutex
-	targets map[conntrack.Frontend]conntrack.Target
-	wake    chan struct{}
+	mu        sync.Mutex
+	frontends map[frontend]struct{}
+	wake      chan struct{}
 }
 
 // startFlowCleaner starts the goroutine that cleans, so that programming never
@@ -38,23 +38,21 @@ func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
 		return &wg
 	}
 	wg.Go(func() {
+		var backoff backoff
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-p.flows.wake:
 			}
-			start := time.Now()
-			targets := p.flows.take()
-			n, err := p.config.Conntrack.Clean(ctx, targets)
-			took := time.Since(start)
-			p.config.Metrics.flows.Add(float64(n))
-			p.config.Metrics.kubeProxy.flows(took, n, !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return !t.Addr.Is6() }))
+			rest, err := p.cleanFlows(ctx)
 			if err != nil && ctx.Err() == nil {
-				p.log.Error(err, "Could not delete flows to endpoints that are gone; their clients may wait for a time-out")
+				rest = backoff.next()
+				p.log.Error(err, "Could not delete flows to endpoints that are gone; trying again", "in", rest)
+			} else {
+				backoff.reset()
 			}
-			// The kernel walks its whole table with softirqs off: no more than a tenth of the time.
-			if !sleep(ctx, min(9*took, longestRest)) {
+			if !sleep(ctx, rest) {
 				return
 			}
 		}
@@ -62,17 +60,36 @@ func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
 	return &wg
 }
 
-func newFlowQueue() *flowQueue {
-	return &flowQueue{targets: map[conntrack.Frontend]conntrack.Target{}, wake: make(chan struct{}, 1)}
+// cleanFlows cleans what is queued, and returns how long to rest: the kernel walks its
+// whole table with softirqs off, which is to take no more than a tenth of the time.
+func (p *Proxier) cleanFlows(ctx context.Context) (rest time.Duration, err error) {
+	start := time.Now()
+	frontends := p.flows.take()
+	targets := p.targets(frontends)
+	if len(targets) == 0 {
+		return 0, nil
+	}
+	n, err := p.config.Conntrack.Clean(ctx, targets)
+	took := time.Since(start)
+	p.config.Metrics.flows.Add(float64(n))
+	p.config.Metrics.kubeProxy.flows(took, n, !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return !t.Addr.Is6() }))
+	if err != nil {
+		p.flows.put(frontends)
+	}
+	return min(9*took, longestRest), err
 }
 
-func (q *flowQueue) put(targets []conntrack.Target) {
-	if len(targets) == 0 {
+func newFlowQueue() *flowQueue {
+	return &flowQueue{frontends: map[frontend]struct{}{}, wake: make(chan struct{}, 1)}
+}
+
+func (q *flowQueue) put(frontends []frontend) {
+	if len(frontends) == 0 {
 		return
 	}
 	q.mu.Lock()
-	for _, t := range targets {
-		q.targets[t.Frontend] = t
+	for _, f := range frontends {
+		q.frontends[f] = struct{}{}
 	}
 	q.mu.Unlock()
 	select {
@@ -81,74 +98,115 @@ func (q *flowQueue) put(targets []conntrack.Target) {
 	}
 }
 
-func (q *flowQueue) take() []conntrack.Target {
+func (q *flowQueue) take() []frontend {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out := make([]conntrack.Target, 0, len(q.targets))
-	for _, t := range q.targets {
-		out = append(out, t)
-	}
-	clear(q.targets)
+	out := slices.Collect(maps.Keys(q.frontends))
+	clear(q.frontends)
 	return out
 }
 
-// cleanFlows queues the frontends whose flows may be stale after a commit.
-func (p *Proxier) cleanFlows(before, after []rules.Owned) {
+// targets says where flows of frontends may go now: to every endpoint that serves,
+// whatever policies, topology and draining say of new ones, as in kube-proxy. That of a
+// NodePort is left out where the addresses that serve it are not known, lest other
+// services' flows are deleted.
+func (p *Proxier) targets(frontends []frontend) []conntrack.Target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []conntrack.Target
+	for _, f := range frontends {
+		t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
+		if f.addr.IsUnspecified() {
+			for _, a := range p.programmedNode.NodePortIPs {
+				if rules.FamilyOf(a) == rules.FamilyOf(f.addr) {
+					t.Local = append(t.Local, a)
+				}
+			}
+			if len(t.Local) == 0 {
+				continue
+			}
+		}
+		if o := p.store.frontends.holderOf(f); o.Name != "" {
+			for _, e := range p.store.endpoints(o, f.protocol) {
+				if e.Serving || e.Ready {
+					t.Endpoints = append(t.Endpoints, e.Addr)
+				}
+			}
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// queueFlows queues the frontends whose flows may be stale after a commit.
+func (p *Proxier) queueFlows(before, after []rules.Owned) {
 	if p.config.Conntrack == nil {
 		return
 	}
-	// A frontend that one owner lost and another got has the endpoints of the latter.
-	targets := map[conntrack.Frontend]conntrack.Target{}
+	var out []frontend
 	for i := range before {
-		for _, t := range p.staleTargets(before[i].Owner.Family, before[i].Objects, after[i].Objects) {
-			if old, ok := targets[t.Frontend]; !ok || len(old.Endpoints) == 0 {
-				targets[t.Frontend] = t
-			}
-		}
+		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
 	}
-	list := make([]conntrack.Target, 0, len(targets))
-	for _, t := range targets {
-		list = append(list, t)
-	}
-	p.flows.put(list)
+	p.flows.put(out)
 }
 
-// staleTargets returns the frontends that lost an endpoint, are gone, or are new or
-// got their first endpoint: flows of before that go nowhere.
-func (p *Proxier) staleTargets(f rules.Family, before, after rules.Objects) []conntrack.Target {
+// staleFrontends returns the frontends that are gone; of TCP those that lost an
+// endpoint, are new or got their first one; and all others, whose flows outlive
+// endpoints that no longer get new ones.
+func staleFrontends(f rules.Family, before, after rules.Objects) []frontend {
 	had, has := before.Backends(), after.Backends()
 	lost := slices.ContainsFunc(had, func(a netip.AddrPort) bool { return !slices.Contains(has, a) })
 	first := len(had) == 0 && len(has) > 0
 	was, now := before.Frontends(), after.Frontends()
-	var out []conntrack.Target
+	var out []frontend
 	for _, k := range now {
-		if lost || first || len(has) > 0 && !slices.Contains(was, k) {
-			out = p.appendTarget(out, f, k, has)
+		if k.Protocol != rules.TCP || lost || first || len(has) > 0 && !slices.Contains(was, k) {
+			out = append(out, frontendOf(f, k))
 		}
 	}
 	for _, k := range was {
 		if !slices.Contains(now, k) {
-			out = p.appendTarget(out, f, k, nil)
+			out = append(out, frontendOf(f, k))
 		}
 	}
 	return out
 }
 
-// appendTarget adds a frontend. That of a NodePort is left out where the addresses
-// that serve it are not known, lest other services' flows are deleted.
-func (p *Proxier) appendTarget(list []conntrack.Target, f rules.Family, k rules.Key, endpoints []netip.AddrPort) []conntrack.Target {
-	t := conntrack.Target{Endpoints: endpoints,
-		Frontend: conntrack.Frontend{Addr: k.Addr, Proto: uint8(k.Protocol), Port: k.Port}}
+func frontendOf(f rules.Family, k rules.Key) frontend {
 	if !k.Addr.IsValid() {
-		t.Addr = unspecified(f)
-		for _, a := range p.programmedNode.NodePortIPs {
-			if rules.FamilyOf(a) == f {
-				t.Local = append(t.Local, a)
+		return frontend{unspecified(f), k.Protocol, k.Port}
+	}
+	return frontend{k.Addr, k.Protocol, k.Port}
+}
+
+// cleanAllFlows queues all frontends but those of TCP: those that there are, and those
+// that the kernel had before all was made as it should be. Endpoints may have
+// gone while nobody looked.
+func (p *Proxier) cleanAllFlows(had rules.State) {
+	if p.config.Conntrack == nil {
+		return
+	}
+	var out []frontend
+	for _, f := range rules.Families {
+		if had.Tables[f] == nil {
+			continue
+		}
+		for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
+			for k := range had.Tables[f].Sets[rules.SetID{Kind: kind}] {
+				if k.Protocol != rules.TCP {
+					out = append(out, frontendOf(f, k))
+				}
 			}
 		}
-		if len(t.Local) == 0 {
-			return list
-		}
 	}
-	return append(list, t)
+	p.mu.Lock()
+	for n, svc := range p.store.services {
+		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
+			if sp.Protocol != rules.TCP {
+				out = append(out, frontendsOf(&sp)...)
+			}
+		})
+	}
+	p.mu.Unlock()
+	p.flows.put(out)
 }

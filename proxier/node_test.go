@@ -126,8 +126,8 @@ func TestSinkNodes(t *testing.T) {
 	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want {
 		t.Errorf("when the object is gone: got %s, want %s", got, want)
 	}
-	if got := fmt.Sprint(told.eligible); got != "[true false]" {
-		t.Errorf("eligibility was told as %s, want true, then false", got)
+	if got := fmt.Sprint(told.eligible); got != "[true false false]" {
+		t.Errorf("eligibility was told as %s, want true, false for the taint and false when it is gone", got)
 	}
 }
 

@@ -26,6 +26,15 @@ func (a NodePortAddresses) primary() bool {
 	return a.Primary || !a.All && !a.Localhost && len(a.CIDRs) == 0
 }
 
+// all says whether all addresses of a family serve, as in kube-proxy: those of a family
+// without a CIDR do where the other family has one.
+func (a NodePortAddresses) all(f rules.Family) bool {
+	return a.All || len(a.CIDRs) > 0 && !slices.ContainsFunc(a.CIDRs, func(p netip.Prefix) bool { return rules.FamilyOf(p.Addr()) == f && p.Bits() > 0 })
+}
+
+// Everything says whether all addresses of both families serve.
+func (a NodePortAddresses) Everything() bool { return a.all(rules.IPv4) && a.all(rules.IPv6) }
+
 // Addresses tells the node's own addresses.
 type Addresses interface {
 	// Addrs returns all of them, loopback ones included.
@@ -90,7 +99,7 @@ func nodePortIPs(want NodePortAddresses, primary [2]netip.Addr, own []netip.Addr
 		if a.IsLoopback() {
 			continue
 		}
-		if want.All || slices.ContainsFunc(want.CIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if want.all(rules.FamilyOf(a)) || slices.ContainsFunc(want.CIDRs, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			out = append(out, a)
 		}
 	}
@@ -101,7 +110,7 @@ func nodePortIPs(want NodePortAddresses, primary [2]netip.Addr, own []netip.Addr
 // healthAddresses returns where healthCheckNodePorts are: where NodePorts are.
 func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr) []netip.Addr {
 	switch {
-	case want.All:
+	case want.Everything():
 		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	case want.Localhost:
 		return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nodePortIPs...)
@@ -122,8 +131,8 @@ func (p *Proxier) syncNode() error {
 	if !now.BuildsEqual(&was) {
 		p.store.markAll()
 	}
-	p.mu.Unlock()
 	p.programmedNode = now
+	p.mu.Unlock()
 	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs))
 	tx := p.desired.SetNode(now)
 	if !p.adopted {

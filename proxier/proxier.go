@@ -93,6 +93,7 @@ type Proxier struct {
 	desired        *rules.Desired
 	programmedNode rules.Node
 	adopted        bool
+	unfinished     bool // what comes after a commit has failed
 	failing        map[rules.Owner]*failure
 	conflicts      map[conflict]rules.Owner
 	localPorts     map[rules.Owner]localPort
@@ -164,6 +165,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 		addresses = p.config.Addresses.Changed()
 	}
 	for {
+		do := p.sync
 		select {
 		case <-ctx.Done():
 			return nil
@@ -174,17 +176,20 @@ func (p *Proxier) Run(ctx context.Context) error {
 		case <-addresses:
 		case <-retry.C():
 		case <-audit.C():
-			p.audit("period")
+			do = func() error { return p.audit("period") }
 			audit.set(p.config.AuditPeriod)
-			continue
 		case <-p.config.Changed:
-			p.audit("the tables were changed by another program")
-			continue
+			do = func() error { return p.audit("the tables were changed by another program") }
 		}
-		if err := p.sync(); err != nil {
+		if err := do(); err != nil {
 			wait := backoff.next()
 			p.log.Error(err, "Could not program the kernel; trying again", "in", wait)
 			retry.set(wait)
+			continue
+		}
+		if p.unfinished {
+			p.unfinished, p.adopted = false, false // compare everything again
+			retry.set(backoff.next())
 			continue
 		}
 		backoff.reset()

@@ -59,7 +59,7 @@ func (p *Proxier) done(builds, before []rules.Owned) {
 	}
 	p.config.Metrics.failing.Set(float64(len(p.failing)))
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
-	p.cleanFlows(before, builds)
+	p.queueFlows(before, builds)
 }
 
 // nextRetry returns when the first failing owner is to be tried again.

@@ -132,6 +132,7 @@ func (p *Proxier) UpdateNode(n *corev1.Node) {
 func (p *Proxier) DeleteNode(name string) {
 	if name == p.config.NodeName {
 		p.log.Info("The Node object of this node is gone", "node", name)
+		p.config.Health.SetNodeEligible(false)
 	}
 }
 

@@ -116,6 +116,7 @@ func (p *Proxier) adopt(start time.Time) error {
 		return err
 	}
 	p.adopted = true
+	p.cleanAllFlows(have)
 	select {
 	case <-p.synced: // not the first time
 	default:
@@ -230,6 +231,12 @@ func (p *Proxier) apply(tx rules.Tx) error {
 	start := time.Now()
 	err := p.config.Kernel.Apply(tx)
 	p.config.Metrics.transaction(tx, time.Since(start), err)
+	var committed interface{ Committed() bool }
+	if errors.As(err, &committed) && committed.Committed() {
+		p.log.Error(err, "Committed, but clients may stay with endpoints that are gone; trying again")
+		p.unfinished = true
+		return nil
+	}
 	return err
 }
 
@@ -271,17 +278,25 @@ func (p *Proxier) dropRefused(err error) bool {
 	return len(owners) > 0
 }
 
-// audit compares the kernel with desired and repairs it.
-func (p *Proxier) audit(why string) {
+// audit compares the kernel with desired and repairs it. After an error the next sync
+// compares everything again.
+func (p *Proxier) audit(why string) error {
 	if !p.adopted {
-		return
+		return nil
 	}
-	repaired, err := p.reconcile()
-	switch {
-	case err != nil:
-		p.log.Error(err, "Could not compare the kernel's tables with what they should hold")
-	case repaired > 0:
+	have, err := p.config.Kernel.Read(p.config.Rules.Table)
+	repaired := 0
+	if err == nil {
+		repaired, err = p.repair(have)
+	}
+	if err != nil {
+		p.adopted = false
+		return fmt.Errorf("compare the kernel's tables with what they should hold: %w", err)
+	}
+	if repaired > 0 {
 		p.config.Metrics.repairs.Add(float64(repaired))
 		p.log.Info("Repaired the kernel's tables", "operations", repaired, "reason", why)
+		p.cleanAllFlows(have)
 	}
+	return nil
 }

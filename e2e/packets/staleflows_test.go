@@ -263,3 +263,54 @@ func wantServed(t *testing.T, e *established, want fate) {
 	t.Helper()
 	eventually(t, e.name, func() error { return want.oneOf(e.askSoon(t)) })
 }
+
+// TestStaleFlowsOfARestart: endpoints that went while nftproxy was down lose their flows.
+func TestStaleFlowsOfARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	a, b := w.Local[0], w.RemotePods[0]
+	s := w.applied(t, w.service("dns").to(ready(a)))
+	flows := w.flows(t, s, datagrams())
+	for _, e := range flows {
+		e.ask(t)
+	}
+	w.stop(t)
+	w.put(t, s.to(ready(b)).objects()...)
+	w.start(t)
+	for _, e := range flows {
+		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+	}
+}
+
+// TestFlowsToADrainingEndpointStay: it gets no new flows while another is ready, and
+// keeps those that it has until it is gone.
+func TestFlowsToADrainingEndpointStay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	a, b := w.Local[0], w.RemotePods[0]
+	s := w.applied(t, w.service("dns").to(ready(a)))
+	flows := w.flows(t, s, datagrams())
+	for _, e := range flows {
+		e.ask(t)
+	}
+	w.apply(t, s.to(append(draining(a), ready(b)...)))
+	// Another service's stale flow is deleted after that, so the cleaner has been here.
+	other := w.applied(t, w.service("other").to(ready(a)))
+	others := w.flows(t, other, datagrams())
+	for _, e := range others {
+		e.ask(t)
+	}
+	w.apply(t, other.to(ready(b)))
+	for _, e := range others {
+		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+	}
+	for _, e := range flows {
+		if e.ask(t); e.err != nil {
+			t.Errorf("%s: %v", e.name, e.err)
+		}
+	}
+	w.apply(t, s.to(ready(b)))
+	for _, e := range flows {
+		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+	}
+}

@@ -44,7 +44,11 @@ func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...promethe
 		if s.address == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", s.address)
+		address := s.address
+		if host, port, err := net.SplitHostPort(address); err == nil && host == "0.0.0.0" {
+			address = ":" + port // IPv6, too: a node may have nothing else
+		}
+		l, err := net.Listen("tcp", address)
 		switch {
 		case err != nil && o.hardFail:
 			all.Close()
@@ -62,9 +66,8 @@ func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...promethe
 
 // affinityCollector counts clients with session affinity when it is asked.
 type affinityCollector struct {
-	kernel *kernel.Kernel
-	table  string
-	log    klog.Logger
+	table string
+	log   klog.Logger
 }
 
 // Describe implements prometheus.Collector: its metrics are not known before.
@@ -75,7 +78,13 @@ func (c affinityCollector) Collect(ch chan<- prometheus.Metric) {
 	labels := []string{"family", "map"}
 	clients := prometheus.NewDesc("nftproxy_affinity_clients", "Clients that a service port with session affinity remembers.", labels, nil)
 	size := prometheus.NewDesc("nftproxy_affinity_size", "Clients that it can remember.", labels, nil)
-	usage, err := c.kernel.AffinityUsage(c.table)
+	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
+	if err != nil {
+		c.log.Error(err, "Metrics about session affinity are missing")
+		return
+	}
+	defer func() { _ = k.Close() }()
+	usage, err := k.AffinityUsage(c.table)
 	if err != nil {
 		c.log.Error(err, "Metrics about session affinity are missing")
 		return

@@ -73,7 +73,7 @@ func (o *nodeOptions) apply(c *proxier.Config) error {
 	c.NodePorts, err = o.nodePorts()
 	errs = append(errs, err, o.detectLocal(c))
 	o.gates(c)
-	c.Rules.AllNodePortIPs = c.NodePorts.All
+	c.Rules.AllNodePortIPs = c.NodePorts.Everything()
 	scheduler, ok := rules.ParseScheduler(o.scheduler)
 	if !ok {
 		errs = append(errs, fmt.Errorf("--scheduler: %q is none of round-robin, random, source-hash", o.scheduler))
@@ -102,8 +102,6 @@ func (o *nodeOptions) nodePorts() (proxier.NodePortAddresses, error) {
 			switch {
 			case err != nil:
 				errs = append(errs, fmt.Errorf("--nodeport-addresses: %q is neither a CIDR nor one of primary, all, localhost", s))
-			case p.Bits() == 0:
-				a.All = true
 			case p.Addr().IsLoopback():
 				a.Localhost = true
 			default:

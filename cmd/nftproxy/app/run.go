@@ -161,7 +161,7 @@ func (o *runOptions) run(ctx context.Context) error {
 			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
 	}})
 	defer answers.Close()
-	servers, err := o.serve(log, alive, config.Metrics, affinityCollector{k, table, log})
+	servers, err := o.serve(log, alive, config.Metrics, affinityCollector{table, log})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/rulestest"
+)
+
+// slowConntrack takes its time, and may fail.
+type slowConntrack struct {
+	cleaned []string
+	err     error
+}
+
+func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (int, error) {
+	for _, t := range targets {
+		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
+	}
+	time.Sleep(200 * time.Millisecond)
+	return 0, s.err
+}
+
+// runWith runs a proxier on a kernel and a connection tracking until the test ends.
+func runWith(t *testing.T, c proxier.Config) (p *proxier.Proxier, stop func()) {
+	t.Helper()
+	c.NodeName = "here"
+	p = proxier.New(c)
+	p.ReplaceNodes(nil)
+	p.ReplaceServiceCIDRs(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- p.Run(ctx) }()
+	return p, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestFlowsOfNow: what waits to be cleaned is cleaned by the endpoints of then.
+func TestFlowsOfNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracking := &slowConntrack{}
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+		defer stop()
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80/UDP"), service("other", "10.96.0.2", "80/UDP")})
+		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080/UDP", "10.0.0.1 10.0.0.2")})
+		synctest.Wait() // the cleaner is busy
+		for _, addrs := range []string{"10.0.0.1", "10.0.0.1 10.0.0.3"} {
+			p.UpdateEndpointSlice(endpoints("w", "web", "8080/UDP", addrs))
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Second)
+		if got := tracking.cleaned[len(tracking.cleaned)-1]; got != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
+			t.Errorf("cleaned %q, want the endpoints of now last", tracking.cleaned)
+		}
+	})
+}
+
+// TestFlowsAreTriedAgain when they could not be deleted.
+func TestFlowsAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracking := &slowConntrack{err: errors.New("no buffer space available")}
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+		defer stop()
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80/UDP")})
+		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080/UDP", "10.0.0.1")})
+		time.Sleep(5 * time.Minute)
+		if n := len(tracking.cleaned); n < 5 || n > 100 {
+			t.Errorf("tried %d times in 5 minutes, want some", n)
+		}
+		tracking.err = nil
+		time.Sleep(5 * time.Minute)
+		n := len(tracking.cleaned)
+		time.Sleep(time.Hour)
+		if again := len(tracking.cleaned) - n; again != 0 {
+			t.Errorf("tried %d times more after it had worked", again)
+		}
+	})
+}
+
+// prunesBadly commits, but cannot delete clients.
+type prunesBadly struct {
+	rulestest.Kernel
+	fail   bool
+	prunes int
+}
+
+func (k *prunesBadly) Apply(tx rules.Tx) error {
+	if err := k.Kernel.Apply(tx); err != nil {
+		return err
+	}
+	for _, op := range tx.Ops() {
+		if op.Kind == rules.PruneElements {
+			if k.prunes++; k.fail {
+				return committed{errors.New("message too long")}
+			}
+		}
+	}
+	return nil
+}
+
+type committed struct{ error }
+
+func (committed) Committed() bool { return true }
+
+// TestPruneFails: rules that are committed stay, and the rest is tried again.
+func TestPruneFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &prunesBadly{fail: true}
+		p, stop := runWith(t, proxier.Config{Kernel: kernel})
+		defer stop()
+		sticky := service("web", "10.96.0.1", "80")
+		sticky.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+		p.ReplaceServices([]*corev1.Service{sticky})
+		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2 10.0.0.3")})
+		synctest.Wait()
+		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2"))
+		synctest.Wait()
+		if strings.Contains(text(kernel.State()), "10.0.0.3") {
+			t.Error("the rules of the endpoint that is gone are back")
+		}
+		// As the kernel reads while clients are left: the next comparison prunes again.
+		var affinity rules.SetID
+		kernel.Tamper(func(s *rules.State) {
+			for id := range s.Tables[rules.IPv4].Affinity {
+				affinity = id
+				s.Tables[rules.IPv4].Sets[id] = map[rules.Key]rules.Value{{Addr: endpointAddr("10.9.9.9:1").Addr()}: {To: endpointAddr("10.0.0.3:8080")}}
+			}
+		})
+		before := kernel.prunes
+		kernel.fail = false
+		time.Sleep(10 * time.Minute)
+		if kernel.prunes == before || affinity.Of == "" {
+			t.Errorf("the deletion of clients was not tried again (map %v)", affinity)
+		}
+	})
+}
+
+// TestRepairIsTriedAgain: a repair that the kernel refuses, as a whole or of one
+// service, does not wait for the next period.
+func TestRepairIsTriedAgain(t *testing.T) {
+	for name, refuse := range map[string]func(rules.Op) bool{
+		"all of it":   func(o rules.Op) bool { return o.Kind == rules.AddTable },
+		"one service": func(o rules.Op) bool { return o.Kind == rules.AddElements && o.Set.Kind == rules.Single },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := start(t, &rulestest.Kernel{})
+				defer n.stop()
+				n.lists(service("web", "10.96.0.1", "80"), endpoints("web-1", "web", "8080", "10.0.0.1"))
+				n.expect("10.96.0.1:80", "10.0.0.1:8080")
+				n.kernel.Refuse(refuse)
+				n.kernel.Tamper(func(s *rules.State) { s.Tables = [2]*rules.Table{} })
+				n.changed <- struct{}{}
+				time.Sleep(time.Second)
+				n.kernel.Refuse(nil)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				n.expect("10.96.0.1:80", "10.0.0.1:8080")
+			})
+		})
+	}
+}
+
+func endpointAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
