@@ -4,6 +4,7 @@ package proxier
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -158,4 +159,29 @@ func TestSinkServiceCIDRs(t *testing.T) {
 	expect("[10.94.0.0/16]")
 	p.ReplaceServiceCIDRs([]*networkingv1.ServiceCIDR{cidr("kubernetes", "10.96.0.0/16")})
 	expect("[10.96.0.0/16]")
+}
+
+// TestNodePortFamilies: CIDRs of one family leave the other open, as in kube-proxy.
+func TestNodePortFamilies(t *testing.T) {
+	t.Parallel()
+	var own []netip.Addr
+	for _, s := range []string{"10.0.0.1", "172.16.0.1", "127.0.0.1", "fd00::1", "2001:db8::1", "::1"} {
+		own = append(own, netip.MustParseAddr(s))
+	}
+	for _, row := range []struct{ cidrs, want string }{
+		{"10.0.0.0/8", "[10.0.0.1 2001:db8::1 fd00::1]"},
+		{"fd00::/8", "[10.0.0.1 172.16.0.1 fd00::1]"},
+		{"10.0.0.0/8 fd00::/8", "[10.0.0.1 fd00::1]"},
+		{"0.0.0.0/0 fd00::/8", "[10.0.0.1 172.16.0.1 fd00::1]"},
+		{"0.0.0.0/0", "[10.0.0.1 172.16.0.1 2001:db8::1 fd00::1]"},
+		{"0.0.0.0/0 ::/0", "[10.0.0.1 172.16.0.1 2001:db8::1 fd00::1]"},
+	} {
+		var n NodePortAddresses
+		for s := range strings.FieldsSeq(row.cidrs) {
+			n.CIDRs = append(n.CIDRs, netip.MustParsePrefix(s))
+		}
+		if got := fmt.Sprint(nodePortIPs(n, [2]netip.Addr{}, own)); got != row.want {
+			t.Errorf("%s: %s, want %s", row.cidrs, got, row.want)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -183,4 +184,32 @@ func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestAffinityIsRefreshed: new connections keep a client with its endpoint for longer
+// than the timeout.
+func TestAffinityIsRefreshed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	s := w.service("web", sticky(2)).to(ready(w.Local[0], w.RemotePods[0], w.RemotePods[1]))
+	w.apply(t, s)
+	for _, f := range netns.Families() {
+		t.Run(f.String(), func(t *testing.T) {
+			to := s.at(f, servicePort)
+			client := traffic.Client{NS: w.Client.NS}
+			first := client.Connect(t.Context(), traffic.TCP, to)
+			began, last := time.Now(), time.Now()
+			for time.Since(began) < 5*time.Second {
+				r := client.Connect(t.Context(), traffic.TCP, to)
+				if pause := time.Since(last); pause > time.Second {
+					t.Skipf("a pause of %s: the machine is too busy to tell", pause)
+				}
+				last = time.Now()
+				if r.Outcome != traffic.Answered || r.Backend != first.Backend {
+					t.Fatalf("after %s: %s, want %s as before", time.Since(began), r, first.Backend)
+				}
+				time.Sleep(20 * time.Millisecond) // a pace, to wait for nothing
+			}
+		})
+	}
 }

@@ -7,6 +7,7 @@ package packets
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -177,7 +178,8 @@ func apiRows(w *world) []apiRow {
 func manyRanges() []string {
 	list := []string{"172.18.0.1/32", "fd00:172:18::1/128"}
 	for i := range 300 {
-		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i >> 4), byte(i << 4)}), 30).String())
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i >> 4), byte(i << 4)}), 30).String(),
+			netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 3: 99, 5: byte(i >> 8), 6: byte(i)}), 60).Masked().String())
 	}
 	return list
 }
@@ -220,4 +222,23 @@ func TestServiceAPI(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoExternalIPs: with the feature gate off, externalIPs lead nowhere (KEP-5707), all
+// else is served.
+func TestNoExternalIPs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--feature-gates", "AllowServiceExternalIPs=false"}})
+	a := w.Local[0]
+	s := w.full("web").to(ready(a))
+	w.apply(t, s)
+	each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
+		for _, from := range w.clients() {
+			w.want(t, from, p, w.address(s, loadBalancer, p, f), spread(a).seen(anySource))
+			client := traffic.Client{NS: from.NS, Timeout: 100 * time.Millisecond}
+			if r := client.Connect(t.Context(), p, w.address(s, externalIP, p, f)); r.Outcome == traffic.Answered {
+				t.Errorf("from %s: %s", from.Name(), r)
+			}
+		}
+	})
 }

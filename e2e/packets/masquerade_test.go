@@ -92,6 +92,27 @@ func TestHairpin(t *testing.T) {
 	}
 }
 
+// TestHairpinFromOutside: a pod reaches itself through its service's NodePort and load
+// balancer, too, under both external policies.
+func TestHairpinFromOutside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
+	a, b := w.Local[0], w.RemotePods[0]
+	for name, options := range map[string][]option{"cluster": nil, "local": {externalLocal}} {
+		alone := w.full("alone-"+name, options...).to(ready(a))
+		among := w.full("among-"+name, options...).to(ready(a, b))
+		w.apply(t, alone, among)
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
+				for _, fe := range []frontend{clusterIP, nodePort, loadBalancer, externalIP} {
+					w.want(t, a, p, w.address(alone, fe, p, f), spread(a).seen(anySource))
+					w.want(t, a, p, w.address(among, fe, p, f), spread(a, b).seen(anySource))
+				}
+			})
+		})
+	}
+}
+
 // Of the packet mark only the masquerade bit is ours.
 func TestMarkOfOthers(t *testing.T) {
 	t.Parallel()

@@ -131,6 +131,15 @@ func TestExtremeObjects(t *testing.T) {
 		w.want(t, w.Client, 6, many.at(f, 1299), spread(w.Local[0], w.RemotePods[0]))
 	}
 
+	bad := w.service("bad-object", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"nowhere"} })
+	zero := w.service("zero-port", port("zero", 6, 0, backendPort))
+	w.put(t, bad.objects()...)
+	w.put(t, zero.objects()...)
+	w.wantLog(t, "bad-object")
+	w.wantLog(t, "zero-port")
+	w.programmed(t)
+	w.wantEverywhere(t, good, spread(w.Local[0]))
+
 	crowd := w.service("crowd")
 	for _, f := range netns.Families() {
 		es := crowd.slice(nameOf(f.String()), f, ready(w.Local[0]))
