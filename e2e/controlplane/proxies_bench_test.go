@@ -5,6 +5,7 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -216,19 +217,40 @@ func (s *benchSite) probe(b *testing.B, i int) {
 // waitFor connects until the answer comes from one of the two pods.
 func (s *benchSite) waitFor(b *testing.B, i int, patience time.Duration) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
-	defer cancel()
-	client := traffic.Client{NS: s.Client.NS, Timeout: 200 * time.Millisecond}
-	to := netip.MustParseAddrPort(probeAddress + ":80")
 	pace := time.NewTicker(time.Millisecond) // more would fill the kernel's table of connections
 	defer pace.Stop()
-	for ctx.Err() == nil {
-		<-pace.C
-		if r := client.Connect(ctx, traffic.TCP, to); r.Outcome == traffic.Answered && r.Backend.Addr() == s.RemotePods[i].V4 {
+	want := netip.AddrPortFrom(s.RemotePods[i].V4, backendPort).String()
+	var last error
+	for start := time.Now(); time.Since(start) < patience; <-pace.C {
+		backend, err := s.ask()
+		if last = err; err == nil && backend == want {
 			return
 		}
 	}
-	b.Fatalf("connections did not go to %s in %s", s.RemotePods[i].V4, patience)
+	b.Fatalf("connections did not go to %s in %s: %v", want, patience, last)
+}
+
+// ask connects to the probe's service and returns who answers. It closes by a reset:
+// the ports of thousands of connections would stay in use otherwise.
+func (s *benchSite) ask() (backend string, err error) {
+	const patience = 200 * time.Millisecond
+	var conn net.Conn
+	err = s.Client.Do(func() (err error) {
+		conn, err = (&net.Dialer{Timeout: patience}).Dial("tcp4", probeAddress+":80")
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprintln(conn, "who"); err != nil {
+		return "", err
+	}
+	var question string
+	_, err = fmt.Fscan(conn, &question, &backend)
+	return backend, err
 }
 
 // roll replaces endpoints of the rolling services, at an even pace, and reports the
