@@ -7,6 +7,7 @@ package nodeaddr
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +28,7 @@ const retryTime = time.Second
 // goroutines.
 type Watcher struct {
 	handle  *netlink.Handle
-	home    netns.NsHandle // the network namespace
+	home    netns.NsHandle // the network namespace, if it is not the process's
 	warn    func(error)
 	changed chan struct{}
 	stop    chan struct{}
@@ -56,7 +57,7 @@ func (w *Watcher) start() error {
 	if w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
-	if w.home, err = netns.Get(); err != nil {
+	if w.home, err = foreignNamespace(); err != nil {
 		return err
 	}
 	updates, err := w.subscribe()
@@ -68,6 +69,26 @@ func (w *Watcher) start() error {
 	}
 	w.done.Go(func() { w.run(updates) })
 	return nil
+}
+
+// foreignNamespace returns the calling thread's network namespace if it is not the
+// process's, as in tests, else none: to enter a namespace, even one's own, needs
+// CAP_SYS_ADMIN, which the DaemonSet does not have.
+func foreignNamespace() (netns.NsHandle, error) {
+	thread, err := netns.Get()
+	if err != nil {
+		return netns.None(), err
+	}
+	process, err := netns.GetFromPid(os.Getpid())
+	if err != nil {
+		_ = thread.Close()
+		return netns.None(), err
+	}
+	defer func() { _ = process.Close() }()
+	if !thread.Equal(process) {
+		return thread, nil
+	}
+	return netns.None(), thread.Close()
 }
 
 // subscribe asks for changes. The channel is closed when the kernel had more of
