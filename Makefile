@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./rules ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test e2e bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e e2e-cluster bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -49,6 +49,16 @@ test: ## Run all tests that need no cluster, as root or not
 
 e2e: build ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+
+# containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
+CONTAINERD := github.com/containerd/containerd/v2/cmd
+e2e-cluster: ## Run a whole cluster in namespaces, with kubelets and containerd, as root (its first build takes 20 minutes)
+	$(MAKE) image-tar IMAGE=docker.io/library/nftproxy:latest IMAGE_ARCHS=$$($(GO) env GOARCH)
+	mkdir -p bin/cluster
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -p 2 -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server \
+		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
+	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) test -p 2 -vet=off -trimpath -ldflags '-s -w' -timeout 15m -count 1 $(TEST_FLAGS) .
 
 bench-micro: ## Run the benchmarks of single packages
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/...

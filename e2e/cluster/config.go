@@ -50,7 +50,6 @@ enforceNodeAllocatable: []
 evictionHard: {memory.available: 1Mi, nodefs.available: 1Mi, imagefs.available: 1Mi}
 failCgroupV1: false
 failSwapOn: false
-fileCheckFrequency: 0s
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 localStorageCapacityIsolation: false
