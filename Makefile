@@ -55,10 +55,11 @@ CONTAINERD := github.com/containerd/containerd/v2/cmd
 e2e-cluster: ## Run a whole cluster in namespaces, with kubelets and containerd, as root (its first build takes 20 minutes)
 	$(MAKE) image-tar IMAGE=docker.io/library/nftproxy:latest IMAGE_ARCHS=$$($(GO) env GOARCH)
 	mkdir -p bin/cluster
-	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -p 2 -trimpath -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server \
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ \
 		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
 	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
-	cd e2e/cluster && CGO_ENABLED=0 $(GO) test -p 2 -vet=off -trimpath -ldflags '-s -w' -timeout 15m -count 1 $(TEST_FLAGS) .
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 15m -count 1 $(TEST_FLAGS) .
 
 bench-micro: ## Run the benchmarks of single packages
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/...
