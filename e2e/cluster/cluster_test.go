@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
