@@ -315,7 +315,7 @@ func exact(ctx context.Context, r route, p traffic.Protocol, backends []netip.Ad
 		return err
 	}
 	if err := traffic.ExactRoundRobin(tally.Hits, backends, n); err != nil {
-		return fmt.Errorf("from %s to %s %s: %w (last error: %v)", r.from.Name(), p, r.to, err, tally.LastErr)
+		return fmt.Errorf("from %s to %s %s: %w (last error: %w)", r.from.Name(), p, r.to, err, tally.LastErr)
 	}
 	return nil
 }
