@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test e2e bench-micro bench-proxies lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e e2e-cluster bench-micro bench-proxies lint cross clean help
 
 all: build ## The same as build
 
@@ -51,6 +51,17 @@ e2e: build ## Run the tests against a real kube-apiserver, as root (its first bu
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+
+# containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
+CONTAINERD := github.com/containerd/containerd/v2/cmd
+e2e-cluster: ## Run a whole cluster in namespaces, with kubelets and containerd, as root (its first build takes 20 minutes)
+	$(MAKE) image-tar IMAGE=docker.io/library/nftproxy:latest IMAGE_ARCHS=$$($(GO) env GOARCH)
+	mkdir -p bin/cluster
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ \
+		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
+	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 15m -count 1 $(TEST_FLAGS) .
 
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale

@@ -58,10 +58,21 @@ func apiServerArgs(at endpoint) []string {
 	return args
 }
 
+// workloadControllers are needed besides where Pods run.
+var workloadControllers = []string{
+	"daemonset-controller",
+	"deployment-controller",
+	"node-lifecycle-controller",
+	"pod-garbage-collector-controller",
+	"replicaset-controller",
+	"taint-eviction-controller",
+}
+
 // controllerArgs is the command line of kube-controller-manager: the
-// controllers that Services, EndpointSlices and their namespaces need.
+// controllers that Services, EndpointSlices and their namespaces need, and with
+// workloads those of Pods and Nodes.
 // The garbage collector removes the slices of a deleted Service.
-func controllerArgs(kubeconfig string) []string {
+func controllerArgs(kubeconfig string, workloads bool) []string {
 	controllers := []string{
 		"endpointslice-controller",
 		"endpointslice-mirroring-controller",
@@ -70,6 +81,9 @@ func controllerArgs(kubeconfig string) []string {
 		"root-ca-certificate-publisher-controller",
 		"serviceaccount-controller",
 		"serviceaccount-token-controller",
+	}
+	if workloads {
+		controllers = append(controllers, workloadControllers...)
 	}
 	return []string{
 		"--kubeconfig=" + kubeconfig,
@@ -82,5 +96,15 @@ func controllerArgs(kubeconfig string) []string {
 		"--profiling=false",
 		"--kube-api-qps=1000",
 		"--kube-api-burst=2000",
+	}
+}
+
+// schedulerArgs is the command line of kube-scheduler.
+func schedulerArgs(kubeconfig string) []string {
+	return []string{
+		"--kubeconfig=" + kubeconfig,
+		"--leader-elect=false",
+		"--secure-port=0",
+		"--profiling=false",
 	}
 }

@@ -12,6 +12,7 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // as in the servers' own main packages
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 )
 
 // childEnv is set in the environment of each child to the server it runs.
@@ -22,6 +23,7 @@ const (
 	etcdServer       = "etcd"
 	apiServer        = "kube-apiserver"
 	controllerServer = "kube-controller-manager"
+	schedulerServer  = "kube-scheduler"
 )
 
 // RunChild runs the server that this process was started for and exits with
@@ -37,6 +39,8 @@ func RunChild() {
 		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
 	case controllerServer:
 		os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
+	case schedulerServer:
+		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 	default:
 		os.Exit(exitCode(fmt.Errorf("run child: unknown server %q in %s", name, childEnv)))
 	}

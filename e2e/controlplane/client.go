@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
+	"strings"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -41,6 +43,23 @@ func restConfig(ns namespace, server netip.AddrPort, a *authority, user credenti
 		QPS:             -1,
 	}
 }
+
+// MakeKubeconfig writes a kubeconfig for a user with a certificate, a member of the
+// groups, and returns its path. It goes away with the control plane.
+func (cp *ControlPlane) MakeKubeconfig(user string, groups ...string) (string, error) {
+	who, err := cp.authority.client(user, groups...)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cp.dir, strings.ReplaceAll(user, ":", "-")+".kubeconfig")
+	return path, writeKubeconfig(path, cp.at.serve, cp.authority, who)
+}
+
+// Address returns where clients reach the API server.
+func (cp *ControlPlane) Address() netip.AddrPort { return cp.at.serve }
+
+// CAFile returns the path of the certificate that signs the API server's.
+func (cp *ControlPlane) CAFile() string { return filepath.Join(cp.dir, caFile) }
 
 // Kubeconfig returns the path of the administrator's kubeconfig. Its server is
 // Config.Address, so it works wherever that address can be reached.

@@ -33,6 +33,11 @@ type Config struct {
 	Dir string
 	// Log gets a line for each step of Start. Default: none.
 	Log io.Writer
+	// Workloads is for a cluster with real kubelets: kube-scheduler runs, too, and
+	// all controllers that DaemonSets, Deployments, Pods and Nodes need.
+	Workloads bool
+	// ControllerArgs are further arguments of kube-controller-manager.
+	ControllerArgs []string
 }
 
 // ControlPlane is a running control plane. Its methods may be called by
@@ -43,6 +48,8 @@ type ControlPlane struct {
 	rest       *rest.Config
 	client     kubernetes.Interface
 	ns         namespace
+	authority  *authority
+	at         endpoint
 	spawner    *spawner
 	processes  []*process // in the order of their start
 	stop       func() error
@@ -116,19 +123,42 @@ func (cp *ControlPlane) start(ctx context.Context, config Config) error {
 	if err := cp.makeDir(config.Dir); err != nil {
 		return err
 	}
-	at, err := chooseEndpoint(cp.ns, config.Address)
+	var err error
+	if cp.at, err = chooseEndpoint(cp.ns, config.Address); err != nil {
+		return err
+	}
+	if err := cp.makeIdentities(); err != nil {
+		return err
+	}
+	servers, err := cp.servers(config)
 	if err != nil {
 		return err
 	}
-	controllerConfig, err := cp.makeIdentities(at)
+	return cp.startServers(ctx, config.Log, servers)
+}
+
+// servers lists the servers in the order of their start.
+func (cp *ControlPlane) servers(config Config) ([]server, error) {
+	controllers, err := cp.MakeKubeconfig("system:kube-controller-manager")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return cp.startServers(ctx, config.Log, []server{
+	args := append(controllerArgs(controllers, config.Workloads), config.ControllerArgs...)
+	list := []server{
 		{name: etcdServer, ready: cp.etcdListens},
-		{name: apiServer, args: apiServerArgs(at), ready: cp.apiServerReady},
-		{name: controllerServer, args: controllerArgs(controllerConfig), ready: cp.controllersWork},
-	})
+		{name: apiServer, args: apiServerArgs(cp.at), ready: cp.apiServerReady},
+		{name: controllerServer, args: args, ready: cp.controllersWork},
+	}
+	if config.Workloads {
+		scheduler, err := cp.MakeKubeconfig("system:kube-scheduler")
+		if err != nil {
+			return nil, err
+		}
+		// Its work shows when a Pod gets a node; nothing waits for it here.
+		ready := func(context.Context) error { return nil }
+		list = append(list, server{name: schedulerServer, args: schedulerArgs(scheduler), ready: ready})
+	}
+	return list, nil
 }
 
 // makeDir makes the folder of this control plane, with an absolute path.
@@ -146,37 +176,28 @@ func (cp *ControlPlane) makeDir(parent string) error {
 	return nil
 }
 
-// makeIdentities writes keys, certificates and kubeconfigs, makes the
-// administrator's client, and returns the kubeconfig of the controllers.
-func (cp *ControlPlane) makeIdentities(at endpoint) (controllerConfig string, err error) {
-	authority, err := newAuthority()
+// makeIdentities writes the keys and certificates of the servers, and makes the
+// administrator's kubeconfig and client.
+func (cp *ControlPlane) makeIdentities() error {
+	var err error
+	if cp.authority, err = newAuthority(); err != nil {
+		return err
+	}
+	if err := writeServerFiles(cp.dir, cp.authority, cp.at.serve.Addr()); err != nil {
+		return fmt.Errorf("write the API server's keys: %w", err)
+	}
+	if cp.kubeconfig, err = cp.MakeKubeconfig("admin", "system:masters"); err != nil {
+		return err
+	}
+	admin, err := cp.authority.client("admin", "system:masters")
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := writeServerFiles(cp.dir, authority, at.serve.Addr()); err != nil {
-		return "", fmt.Errorf("write the API server's keys: %w", err)
-	}
-	controllers, err := authority.client("system:kube-controller-manager")
-	if err != nil {
-		return "", err
-	}
-	controllerConfig = filepath.Join(cp.dir, "controllers.kubeconfig")
-	if err := writeKubeconfig(controllerConfig, at.serve, authority, controllers); err != nil {
-		return "", err
-	}
-	admin, err := authority.client("admin", "system:masters")
-	if err != nil {
-		return "", err
-	}
-	cp.kubeconfig = filepath.Join(cp.dir, "admin.kubeconfig")
-	if err := writeKubeconfig(cp.kubeconfig, at.serve, authority, admin); err != nil {
-		return "", err
-	}
-	cp.rest = restConfig(cp.ns, at.serve, authority, admin)
+	cp.rest = restConfig(cp.ns, cp.at.serve, cp.authority, admin)
 	if cp.client, err = kubernetes.NewForConfig(cp.rest); err != nil {
-		return "", fmt.Errorf("make client: %w", err)
+		return fmt.Errorf("make client: %w", err)
 	}
-	return controllerConfig, nil
+	return nil
 }
 
 // chooseEndpoint picks a free port. Only in a namespace made for tests does

@@ -75,6 +75,16 @@ func Current() (*NS, error) {
 	return newHandle("current", file), nil
 }
 
+// Open returns the namespace that a path stands for, such as /proc/PID/ns/net. The
+// name is only for messages.
+func Open(name, path string) (*NS, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", name, err)
+	}
+	return newHandle(name, file), nil
+}
+
 func newHandle(name string, file *os.File) *NS {
 	n := &NS{name: name, file: file}
 	// Namespaces whose ports went in step would collide where one masquerades the other.

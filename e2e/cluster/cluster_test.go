@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+// TestCluster goes through the life of a cluster whose only service proxy is
+// nftproxy's DaemonSet. The steps build on each other.
+func TestCluster(t *testing.T) {
+	s := newSite(t)
+	s.install()
+	s.openShop()
+	for _, step := range []struct {
+		name string
+		run  func(*site)
+	}{
+		{"every service answers round robin across both nodes", func(s *site) { s.want(20 * time.Second) }},
+		{"headless", (*site).headless},
+		{"no other proxy", (*site).noOtherProxy},
+		{"rolling update of the Deployment", (*site).updateDeployment},
+		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
+		{"kill nftproxy", (*site).killNftproxy},
+		{"delete a pod", (*site).deletePod},
+		{"cordon", (*site).cordon},
+		{"a node goes away", (*site).loseNode},
+	} {
+		s.t = t
+		if !t.Run(step.name, func(t *testing.T) {
+			s.t = t
+			step.run(s)
+		}) {
+			t.Fatal("the further steps need this one")
+		}
+	}
+	s.t = t
+}
+
+// headless: pods reach each endpoint itself, and the endpoint sees the pod.
+func (s *site) headless() {
+	for _, f := range netns.Families() {
+		backends, err := s.backends(s.t.Context(), f)
+		must(s.t, err)
+		for _, to := range backends {
+			for _, from := range s.clients {
+				r := traffic.Client{NS: from}.Connect(s.t.Context(), traffic.TCP, to)
+				if r.Outcome != traffic.Answered || r.Backend != to || r.Peer != r.Local {
+					s.t.Errorf("from %s, %s, to %s: %v", from.Name(), r.Local, to, r)
+				}
+			}
+		}
+	}
+}
+
+// noOtherProxy: the nodes have nftproxy's tables and no others, and no kube-proxy.
+func (s *site) noOtherProxy() {
+	nft := netnstest.Tool(s.t, "nft")
+	for _, n := range s.Nodes {
+		var out []byte
+		must(s.t, n.Do(func() (err error) {
+			out, err = exec.Command(nft, "list", "tables").CombinedOutput()
+			return err
+		}))
+		if got := string(out); got != "table ip nftproxy\ntable ip6 nftproxy\n" {
+			s.t.Errorf("the tables of %s are\n%s", n.Name(), got)
+		}
+		if pid, err := findProcess(n.NS, func(cmdline, _ string) bool { return strings.Contains(cmdline, "kube-proxy\x00") }); err == nil {
+			s.t.Errorf("process %d on %s is a kube-proxy", pid, n.Name())
+		}
+	}
+}
+
+// restart is `kubectl rollout restart`.
+func restart(value string) []byte {
+	return fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, value)
+}
+
+func (s *site) updateDeployment() {
+	before, err := s.backends(s.t.Context(), netns.IPv4)
+	must(s.t, err)
+	s.under("a rolling update of the Deployment", func() {
+		_, err := s.Client().AppsV1().Deployments(shop).Patch(s.t.Context(), "web", types.StrategicMergePatchType, restart("1"), metav1.PatchOptions{})
+		must(s.t, err)
+		s.waitWeb(4)
+		s.waitGone(before)
+	})
+	s.want(20 * time.Second)
+}
+
+// waitGone waits until the pods with the addresses have ended.
+func (s *site) waitGone(old []netip.AddrPort) {
+	s.t.Helper()
+	must(s.t, Poll(s.t.Context(), time.Minute, func(ctx context.Context) error {
+		list, err := s.Client().CoreV1().Pods(shop).List(ctx, metav1.ListOptions{LabelSelector: "app=web"})
+		if err != nil {
+			return err
+		}
+		for _, p := range list.Items {
+			for _, a := range old {
+				if p.Status.PodIP == a.Addr().String() {
+					return fmt.Errorf("pod %s is still there", p.Name)
+				}
+			}
+		}
+		return nil
+	}))
+}
+
+func (s *site) updateDaemonSet() {
+	s.under("a rolling update of the DaemonSet", func() {
+		_, err := s.Client().AppsV1().DaemonSets("kube-system").Patch(s.t.Context(), "nftproxy", types.StrategicMergePatchType, restart("1"), metav1.PatchOptions{})
+		must(s.t, err)
+		s.waitNftproxy()
+	})
+	s.want(20 * time.Second)
+}
+
+// killNftproxy kills nftproxy on the first node; its kubelet starts it again.
+func (s *site) killNftproxy() {
+	node := s.Nodes[0].Name()
+	s.under("kill -9 of nftproxy", func() {
+		pid, err := findProcess(s.Nodes[0].NS, func(cmdline, _ string) bool {
+			return strings.HasPrefix(cmdline, "\x00/nftproxy\x00run\x00")
+		})
+		must(s.t, err)
+		must(s.t, unix.Kill(pid, unix.SIGKILL))
+		must(s.t, Poll(s.t.Context(), time.Minute, func(ctx context.Context) error {
+			list, err := s.Client().CoreV1().Pods("kube-system").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+			if err != nil {
+				return err
+			}
+			for _, p := range list.Items {
+				if len(p.Status.ContainerStatuses) == 1 && p.Status.ContainerStatuses[0].RestartCount == 1 && ready(p) {
+					return nil
+				}
+			}
+			return fmt.Errorf("nftproxy was not started again on %s", node)
+		}))
+	})
+	s.want(20 * time.Second)
+}
+
+func (s *site) deletePod() {
+	pods, err := s.pods(s.t.Context(), "web")
+	must(s.t, err)
+	s.under("deleting a pod", func() {
+		must(s.t, s.Client().CoreV1().Pods(shop).Delete(s.t.Context(), pods[0].Name, metav1.DeleteOptions{}))
+		s.waitGone([]netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(pods[0].Status.PodIP), backendPort)})
+		s.waitWeb(4)
+	})
+	s.want(20 * time.Second)
+}
+
+// cordon: new pods go to the other node, and Services go on to use those that are there.
+func (s *site) cordon() {
+	node := s.Nodes[1].Name()
+	s.unschedulable(node, true)
+	before := s.onNode(node)
+	s.under("cordoning a node", func() {
+		_, err := s.Client().AppsV1().Deployments(shop).Patch(s.t.Context(), "web", types.MergePatchType, []byte(`{"spec":{"replicas":6}}`), metav1.PatchOptions{})
+		must(s.t, err)
+		s.waitWeb(6)
+	})
+	if after := s.onNode(node); after != before || before == 0 {
+		s.t.Errorf("%d web pods on the cordoned %s, there were %d", after, node, before)
+	}
+	s.want(20 * time.Second)
+	s.unschedulable(node, false)
+}
+
+func (s *site) unschedulable(node string, yes bool) {
+	s.t.Helper()
+	patch := fmt.Appendf(nil, `{"spec":{"unschedulable":%t}}`, yes)
+	_, err := s.Client().CoreV1().Nodes().Patch(s.t.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{})
+	must(s.t, err)
+}
+
+func (s *site) onNode(node string) int {
+	s.t.Helper()
+	pods, err := s.pods(s.t.Context(), "web")
+	must(s.t, err)
+	n := 0
+	for _, p := range pods {
+		if p.Spec.NodeName == node {
+			n++
+		}
+	}
+	return n
+}
+
+// loseNode: once the cluster has noticed that a node is dead, Services use the pods of
+// the other one; and all its pods are made anew there when the node is deleted.
+func (s *site) loseNode() {
+	dead := s.Nodes[1]
+	s.clients = s.clients[:1]
+	began := time.Now()
+	dead.Kill()
+	must(s.t, s.waitNode(s.t.Context(), dead.Name(), corev1.ConditionUnknown))
+	s.t.Logf("the cluster noticed after %.1f s", time.Since(began).Seconds())
+	s.want(30 * time.Second)
+	s.t.Logf("all connections reach living pods after %.1f s", time.Since(began).Seconds())
+	must(s.t, s.Client().CoreV1().Nodes().Delete(s.t.Context(), dead.Name(), metav1.DeleteOptions{}))
+	must(s.t, Poll(s.t.Context(), 2*time.Minute, func(context.Context) error {
+		if n := s.onNode(s.Nodes[0].Name()); n != 6 {
+			return fmt.Errorf("%d web pods on %s, want 6", n, s.Nodes[0].Name())
+		}
+		return nil
+	}))
+	s.waitWeb(6)
+	s.want(20 * time.Second)
+}
