@@ -208,6 +208,14 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0")
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
 
+		// A change that changes no rule is a sync, too.
+		time.Sleep(time.Minute)
+		es = es.DeepCopy()
+		es.Endpoints[0].Conditions.Serving = ptr.To(false)
+		n.UpdateEndpointSlice(es)
+		expect("sync_proxy_rules_last_queued_timestamp_seconds", now())
+		expect("sync_proxy_rules_last_timestamp_seconds", now())
+
 		// What cannot be programmed at all stays pending and is counted as a failure.
 		kernel.FailReads(errors.New("no netlink"))
 		kernel.Refuse(func(rules.Op) bool { return true })
@@ -215,6 +223,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
 		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
+		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
 		expect("sync_proxy_rules_service_changes_total", "2")
 		kernel.FailReads(nil)
