@@ -46,8 +46,8 @@ func newKubeProxyMetrics() *kubeProxyMetrics {
 	counter := func(s, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(s), Help: help}, family)
 	}
-	var programming []float64
-	for _, r := range []struct{ from, step, n float64 }{{0.25, 0.25, 2}, {1, 1, 59}, {60, 5, 12}, {120, 30, 7}} {
+	var programming []float64 // the bucket of 0 is kube-proxy's, too
+	for _, r := range []struct{ from, step, n float64 }{{0, 0.25, 3}, {1, 1, 59}, {60, 5, 12}, {120, 30, 7}} {
 		programming = append(programming, prometheus.LinearBuckets(r.from, r.step, int(r.n))...)
 	}
 	m := &kubeProxyMetrics{
@@ -69,6 +69,7 @@ func newKubeProxyMetrics() *kubeProxyMetrics {
 	}
 	for _, f := range familyLabels { // counters are there from the start
 		m.reconcileFlows.WithLabelValues(f)
+		m.programming.WithLabelValues(f)
 		m.syncFailures.WithLabelValues(f)
 		m.cleanupFailures.WithLabelValues(f)
 		m.deletedFlows.WithLabelValues(f)

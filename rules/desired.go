@@ -370,13 +370,13 @@ func (u *update) finish() {
 // finishObject is for sets that exist on demand, and shared chains.
 func (u *update) finishObject(r ref, dl *delta) {
 	op := Op{Family: r.family, Set: r.set, Chain: dl.chain}
-	add, del, n := AddSet, DeleteSet, 0
+	add, del, n := AddSet, DeleteSet, +1
 	if r.chain != "" {
 		add, del = AddChain, DeleteChain
 	}
 	switch {
 	case !dl.had && dl.has:
-		op.Kind, n = add, +1
+		op.Kind = add
 	case dl.had && !dl.has:
 		op.Kind, n = del, -1
 	default:
