@@ -46,8 +46,8 @@ func newKubeProxyMetrics() *kubeProxyMetrics {
 	counter := func(s, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(s), Help: help}, family)
 	}
-	var programming []float64
-	for _, r := range []struct{ from, step, n float64 }{{0.25, 0.25, 2}, {1, 1, 59}, {60, 5, 12}, {120, 30, 7}} {
+	var programming []float64 // the bucket of 0 is kube-proxy's, too
+	for _, r := range []struct{ from, step, n float64 }{{0, 0.25, 3}, {1, 1, 59}, {60, 5, 12}, {120, 30, 7}} {
 		programming = append(programming, prometheus.LinearBuckets(r.from, r.step, int(r.n))...)
 	}
 	m := &kubeProxyMetrics{
@@ -68,6 +68,8 @@ func newKubeProxyMetrics() *kubeProxyMetrics {
 		deletedFlows:     counter("conntrack_reconciler_deleted_entries_total", "Cumulative conntrack flows deleted by conntrack reconciler"),
 	}
 	for _, f := range familyLabels { // counters are there from the start
+		m.reconcileFlows.WithLabelValues(f)
+		m.programming.WithLabelValues(f)
 		m.syncFailures.WithLabelValues(f)
 		m.cleanupFailures.WithLabelValues(f)
 		m.deletedFlows.WithLabelValues(f)
@@ -90,6 +92,13 @@ func (m *kubeProxyMetrics) queued() {
 	}
 }
 
+// upToDate notes that nothing waits for a sync.
+func (m *kubeProxyMetrics) upToDate() {
+	for _, f := range familyLabels {
+		m.lastSync.WithLabelValues(f).SetToCurrentTime()
+	}
+}
+
 // synced notes a sync that succeeded, and when what it programmed was triggered.
 func (m *kubeProxyMetrics) synced(full bool, start time.Time, triggers [2][]time.Time) {
 	now := time.Now()
@@ -100,11 +109,11 @@ func (m *kubeProxyMetrics) synced(full bool, start time.Time, triggers [2][]time
 	for i, f := range familyLabels {
 		m.sync.WithLabelValues(f).Observe(now.Sub(start).Seconds())
 		kind.WithLabelValues(f).Observe(now.Sub(start).Seconds())
-		m.lastSync.WithLabelValues(f).SetToCurrentTime()
 		for _, t := range triggers[i] {
 			m.programming.WithLabelValues(f).Observe(now.Sub(t).Seconds())
 		}
 	}
+	m.upToDate()
 }
 
 func (m *kubeProxyMetrics) failed() {
@@ -181,6 +190,8 @@ func (p *Proxier) putBackPending(was pending) {
 	for f := range was.triggers {
 		p.pending.triggers[f] = append(was.triggers[f], p.pending.triggers[f]...)
 	}
+	p.config.Metrics.kubeProxy.servicesPending.Set(float64(p.pending.services))
+	p.config.Metrics.kubeProxy.endpointsPending.Set(float64(p.pending.endpoints))
 }
 
 // noLocal is which traffic policies of an owner find no endpoint on this node.

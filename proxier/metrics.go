@@ -26,6 +26,7 @@ type Metrics struct {
 	failing      prometheus.Gauge
 	flows        prometheus.Counter
 	conflicts    prometheus.Gauge
+	objects      *prometheus.GaugeVec
 	kubeProxy    *kubeProxyMetrics
 }
 
@@ -54,9 +55,16 @@ func NewMetrics() *Metrics {
 			Name: "nftproxy_conntrack_deleted_total", Help: "Conntrack entries deleted because their endpoint is gone."}),
 		conflicts: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "nftproxy_frontend_conflicts", Help: "Addresses, protocols and ports that a service port does without because an older Service has them."}),
+		objects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "nftproxy_kernel_objects", Help: "Objects in nftproxy's tables, by kind; clients with session affinity are not among the elements."},
+			[]string{"family", "kind"}),
 	}
+	for _, errno := range []syscall.Errno{unix.EBUSY, unix.EEXIST, unix.EINVAL, unix.ENOBUFS, unix.ENOENT, unix.ENOMEM, unix.EOPNOTSUPP, unix.EPERM} {
+		m.refused.WithLabelValues(unix.ErrnoName(errno)) // there from the start: an increase from nothing would not be seen
+	}
+	m.refused.WithLabelValues(otherErrno)
 	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
-		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts}
+		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts, m.objects}
 	m.kubeProxy = newKubeProxyMetrics()
 	m.collectors = append(m.collectors, m.kubeProxy.collectors()...)
 	return m
@@ -76,16 +84,29 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// otherErrno is the label of refusals without a known errno.
+const otherErrno = "other"
+
 func (m *Metrics) transaction(tx rules.Tx, took time.Duration, err error) {
 	if err == nil {
 		m.txDuration.Observe(took.Seconds())
 		m.txElements.Observe(float64(tx.Elements()))
 		return
 	}
-	name := "other"
+	name := otherErrno
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		name = unix.ErrnoName(errno)
 	}
 	m.refused.WithLabelValues(name).Inc()
+}
+
+// holds notes what the kernel holds now.
+func (m *Metrics) holds(d *rules.Desired) {
+	for _, f := range rules.Families {
+		c := d.Counts(f)
+		for kind, n := range map[string]int{"table": 1, "chain": c.Chains, "rule": c.Rules, "set": c.Sets, "map": c.Maps, "element": c.Elements} {
+			m.objects.WithLabelValues(f.String(), kind).Set(float64(n))
+		}
+	}
 }

@@ -186,7 +186,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_service_changes_total", "1")
 		expect("sync_proxy_rules_endpoint_changes_total", "1")
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0") // internal, IPv4: IPv6 has none anywhere
-		expect("network_programming_duration_seconds", "")
+		expect("network_programming_duration_seconds", "0 0")
 
 		// A change that was triggered 3 s ago, and one from before the start.
 		time.Sleep(time.Minute)
@@ -194,7 +194,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		es.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Add(-3 * time.Second).Format(time.RFC3339Nano)}
 		n.UpdateEndpointSlice(es)
-		expect("network_programming_duration_seconds", "1")
+		expect("network_programming_duration_seconds", "1 0")
 		expect("sync_partial_proxy_rules_duration_seconds", "1 1")
 		expect("sync_proxy_rules_duration_seconds", "2 2")
 		expect("sync_proxy_rules_last_timestamp_seconds", now())
@@ -204,9 +204,15 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("elsewhere")
 		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Add(-time.Hour).Format(time.RFC3339Nano)
 		n.UpdateEndpointSlice(es)
-		expect("network_programming_duration_seconds", "1")
+		expect("network_programming_duration_seconds", "1 0")
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0")
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
+
+		// A change that changes no rule is a sync, too.
+		time.Sleep(time.Minute)
+		n.UpdateService(service("headless", "None", "80"))
+		expect("sync_proxy_rules_last_queued_timestamp_seconds", now())
+		expect("sync_proxy_rules_last_timestamp_seconds", now())
 
 		// What cannot be programmed at all stays pending and is counted as a failure.
 		kernel.FailReads(errors.New("no netlink"))
@@ -215,8 +221,9 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
 		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
+		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
-		expect("sync_proxy_rules_service_changes_total", "2")
+		expect("sync_proxy_rules_service_changes_total", "3")
 		kernel.FailReads(nil)
 		kernel.Refuse(nil)
 		time.Sleep(10 * time.Minute)

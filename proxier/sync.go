@@ -27,7 +27,10 @@ func (p *Proxier) sync() error {
 		return err
 	case changed:
 		p.config.Metrics.kubeProxy.synced(full, start, was.triggers)
+	default:
+		p.config.Metrics.kubeProxy.upToDate()
 	}
+	p.config.Metrics.holds(p.desired)
 	return nil
 }
 

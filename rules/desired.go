@@ -18,6 +18,8 @@ type Desired struct {
 	// elements in a set that exists on demand, under its ID and the zero Key, and
 	// those of shared chains.
 	refs map[ref]int32
+	// counts is what the owners have; baseCounts is the rest.
+	counts, baseCounts [2]Counts
 }
 
 type ref struct {
@@ -29,12 +31,14 @@ type ref struct {
 
 // NewDesired returns the desired state without any service.
 func NewDesired(c Config, n Node) *Desired {
-	return &Desired{
+	d := &Desired{
 		config:  c.WithDefaults(),
 		node:    n,
 		objects: map[Owner]Objects{},
 		refs:    map[ref]int32{},
 	}
+	d.countBase()
+	return d
 }
 
 // Owned is the objects that an owner is to have. Empty objects remove the owner.
@@ -56,6 +60,8 @@ func (d *Desired) Update(changes []Owned) Tx {
 	before := [...]usage{d.usage(IPv4), d.usage(IPv6)}
 	for _, c := range changes {
 		u.owner(c.Owner, d.objects[c.Owner], c.Objects)
+		d.counts[c.Owner.Family].own(d.objects[c.Owner], -1)
+		d.counts[c.Owner.Family].own(c.Objects, +1)
 		if len(c.Objects.Sets) == 0 {
 			delete(d.objects, c.Owner)
 		} else {
@@ -66,6 +72,7 @@ func (d *Desired) Update(changes []Owned) Tx {
 	for _, f := range Families {
 		if after := d.usage(f); after != before[f] {
 			u.chains(f, usageChains(d.config, before[f]), usageChains(d.config, after))
+			d.countBase()
 		}
 	}
 	return u.tx
@@ -77,6 +84,7 @@ func (d *Desired) Update(changes []Owned) Tx {
 func (d *Desired) SetNode(n Node) Tx {
 	before := d.baseState()
 	d.node = n
+	d.countBase()
 	return Diff(before, d.baseState())
 }
 
@@ -354,6 +362,7 @@ func (u *update) finish() {
 	}
 	for _, w := range order {
 		c := all[w]
+		u.d.counts[w.family].Elements += len(c.added) - len(c.gone)
 		addElementOps(w.family, w.set, c.added, c.changed, c.gone, &u.tx)
 	}
 }
@@ -361,7 +370,7 @@ func (u *update) finish() {
 // finishObject is for sets that exist on demand, and shared chains.
 func (u *update) finishObject(r ref, dl *delta) {
 	op := Op{Family: r.family, Set: r.set, Chain: dl.chain}
-	add, del := AddSet, DeleteSet
+	add, del, n := AddSet, DeleteSet, +1
 	if r.chain != "" {
 		add, del = AddChain, DeleteChain
 	}
@@ -369,9 +378,14 @@ func (u *update) finishObject(r ref, dl *delta) {
 	case !dl.had && dl.has:
 		op.Kind = add
 	case dl.had && !dl.has:
-		op.Kind = del
+		op.Kind, n = del, -1
 	default:
 		return
+	}
+	if r.chain != "" {
+		u.d.counts[r.family].chain(dl.chain, n)
+	} else {
+		u.d.counts[r.family].set(r.set, n)
 	}
 	u.tx.Add(op)
 }

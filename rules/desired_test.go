@@ -35,6 +35,11 @@ func TestDesiredModel(t *testing.T) {
 				if got := text(t, d.State()); got != text(t, kernel) {
 					t.Fatalf("the desired state is not what the transactions built:\n%s", got)
 				}
+				for _, f := range rules.Families {
+					if got, want := d.Counts(f), kernel.Tables[f].Counts(); got != want || got.Chains != len(kernel.Tables[f].Chains) {
+						t.Fatalf("counted %+v objects of family %s, the kernel has %+v", got, f, want)
+					}
+				}
 			}
 		})
 	}
