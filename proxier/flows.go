@@ -23,10 +23,15 @@ type Conntrack interface {
 // longestRest bounds how long stale flows wait while others are cleaned.
 const longestRest = 2 * time.Second
 
+// tcpPause is how long TCP connections that nobody answered wait for others of their kind: their
+// clients try again a second after the first time. Other protocols' flows would lose what is sent meanwhile.
+const tcpPause = time.Second
+
 // flowQueue holds the frontends whose flows are to be looked through.
 type flowQueue struct {
 	mu        sync.Mutex
 	frontends map[frontend]struct{}
+	urgent    bool // not only TCP's
 	wake      chan struct{}
 }
 
@@ -39,12 +44,12 @@ func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
 	}
 	wg.Go(func() {
 		var backoff backoff
+		var last time.Time
 		for {
-			select {
-			case <-ctx.Done():
+			if !p.flows.wait(ctx, last.Add(tcpPause)) {
 				return
-			case <-p.flows.wake:
 			}
+			last = time.Now()
 			rest, err := p.cleanFlows(ctx)
 			if err != nil && ctx.Err() == nil {
 				rest = backoff.next()
@@ -83,6 +88,33 @@ func newFlowQueue() *flowQueue {
 	return &flowQueue{frontends: map[frontend]struct{}{}, wake: make(chan struct{}, 1)}
 }
 
+// wait waits until there is something to be cleaned: if that is TCP's only, until a certain time. It returns
+// false if ctx ended.
+func (q *flowQueue) wait(ctx context.Context, tcp time.Time) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-q.wake:
+	}
+	pause := time.NewTimer(time.Until(tcp))
+	defer pause.Stop()
+	for {
+		q.mu.Lock()
+		urgent := q.urgent
+		q.mu.Unlock()
+		if urgent {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-pause.C:
+			return true
+		case <-q.wake:
+		}
+	}
+}
+
 func (q *flowQueue) put(frontends []frontend) {
 	if len(frontends) == 0 {
 		return
@@ -90,6 +122,7 @@ func (q *flowQueue) put(frontends []frontend) {
 	q.mu.Lock()
 	for _, f := range frontends {
 		q.frontends[f] = struct{}{}
+		q.urgent = q.urgent || f.protocol != rules.TCP
 	}
 	q.mu.Unlock()
 	select {
@@ -103,6 +136,7 @@ func (q *flowQueue) take() []frontend {
 	defer q.mu.Unlock()
 	out := slices.Collect(maps.Keys(q.frontends))
 	clear(q.frontends)
+	q.urgent = false
 	return out
 }
 

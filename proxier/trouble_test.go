@@ -3,10 +3,12 @@
 package proxier_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,6 +26,7 @@ import (
 // slowConntrack takes its time, and may fail.
 type slowConntrack struct {
 	cleaned []string
+	takes   time.Duration // default: 200 ms
 	err     error
 }
 
@@ -31,7 +34,7 @@ func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (in
 	for _, t := range targets {
 		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(cmp.Or(s.takes, 200*time.Millisecond))
 	return 0, s.err
 }
 
@@ -69,6 +72,37 @@ func TestFlowsOfNow(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if got := tracking.cleaned[len(tracking.cleaned)-1]; got != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
 			t.Errorf("cleaned %q, want the endpoints of now last", tracking.cleaned)
+		}
+	})
+}
+
+// TestFlowsOfTCPGather: the flows of TCP are looked through once a second, those of UDP at once.
+func TestFlowsOfTCPGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracking := &slowConntrack{takes: time.Millisecond}
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+		defer stop()
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80"), service("dns", "10.96.0.2", "53/UDP")})
+		p.ReplaceEndpointSlices(nil)
+		time.Sleep(10 * time.Second)
+		tracking.cleaned = nil
+		for i := range 40 {
+			p.UpdateEndpointSlice(endpoints("w", "web", "8080", fmt.Sprintf("10.0.0.%d", 1+i%2)))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(tracking.cleaned); n < 3 || n > 5 {
+			t.Errorf("TCP's flows were looked through %d times in 4 s, want once a second: %q", n, tracking.cleaned)
+		}
+		time.Sleep(10 * time.Second)
+		for _, addr := range []string{"10.0.1.1", "10.0.1.2"} {
+			tracking.cleaned = nil
+			p.UpdateEndpointSlice(endpoints("w", "web", "8080", addr))
+			p.UpdateEndpointSlice(endpoints("d", "dns", "53/UDP", addr))
+			synctest.Wait()
+			if !slices.ContainsFunc(tracking.cleaned, func(s string) bool { return strings.HasPrefix(s, "10.96.0.2 ") }) {
+				t.Errorf("UDP's flows waited for TCP's: %q", tracking.cleaned)
+			}
+			time.Sleep(500 * time.Millisecond)
 		}
 	})
 }
