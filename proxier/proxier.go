@@ -36,6 +36,9 @@ type Config struct {
 	// NodeIPs are this node's primary addresses. Default: the Node object's; if it
 	// has none, the first of Addresses.
 	NodeIPs []netip.Addr
+	// NodeWait is how long Run waits for the Node object, from the call of New on, before
+	// it programs anything: for its podCIDRs, with DetectNodeCIDR, ten times as long. Default: not at all.
+	NodeWait time.Duration
 	// Addresses tells this node's own addresses; nil: they are not known.
 	Addresses Addresses
 	// NodePorts says where NodePorts are served. Default: at NodeIPs.
@@ -87,13 +90,16 @@ type Proxier struct {
 	haveServices, haveSlices, haveNodes, haveServiceCIDRs bool
 
 	node         nodeInfo
+	nodeSeen     bool // node is what an object said
 	serviceCIDRs map[string][]netip.Prefix
 
 	// What follows belongs to Run's goroutine.
 	desired        *rules.Desired
 	programmedNode rules.Node
 	adopted        bool
-	unfinished     bool // what comes after a commit has failed
+	nodeMissing    string        // what it waits for, as was logged
+	nodeWait       time.Duration // that it still waits; 0: it does not
+	unfinished     bool          // what comes after a commit has failed
 	failing        map[rules.Owner]*failure
 	conflicts      map[conflict]rules.Owner
 	localPorts     map[rules.Owner]localPort
@@ -195,6 +201,8 @@ func (p *Proxier) Run(ctx context.Context) error {
 		backoff.reset()
 		if d, ok := p.nextRetry(); ok {
 			retry.set(d)
+		} else if p.nodeWait > 0 {
+			retry.set(p.nodeWait)
 		}
 		if !sleep(ctx, p.config.MinSyncPeriod) {
 			return nil

@@ -113,7 +113,7 @@ func (p *Proxier) ReplaceNodes(list []*corev1.Node) {
 			found = n
 		}
 	}
-	if found == nil && p.config.NodeName != "" {
+	if found == nil && p.config.NodeName != "" && p.config.NodeWait <= 0 { // else awaitNode says it
 		p.log.Info("There is no Node object of this node's name: its zone and addresses are not known",
 			"node", p.config.NodeName)
 	}
@@ -143,7 +143,7 @@ func (p *Proxier) setNode(n *corev1.Node) {
 	defer p.mu.Unlock()
 	p.haveNodes = true
 	if n != nil {
-		p.node = convertNode(n)
+		p.node, p.nodeSeen = convertNode(n), true
 		p.config.Health.SetNodeEligible(p.node.Eligible)
 	}
 }

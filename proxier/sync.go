@@ -59,11 +59,11 @@ func (p *Proxier) syncOnce(start time.Time) (changed bool, err error) {
 	return true, nil
 }
 
-// ready says whether all lists are in.
+// ready says whether all lists are in, and what is waited for of the Node object.
 func (p *Proxier) ready() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.haveServices && p.haveSlices && p.haveNodes && p.haveServiceCIDRs
+	return p.haveServices && p.haveSlices && p.haveNodes && p.haveServiceCIDRs && p.awaitNode()
 }
 
 // collect builds the objects of what changed.
