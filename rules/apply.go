@@ -58,6 +58,7 @@ func (t *Table) applySet(op Op) error {
 		return ErrExist
 	case op.Kind == AddSet:
 		t.Sets[op.Set] = map[Key]Value{}
+		t.Counted = t.Counted || op.Counted
 		if op.Set.Kind == Affinity {
 			t.Affinity[op.Set] = AffinityMap{Set: op.Set, Size: op.Size}
 		}

@@ -39,6 +39,7 @@ type usage struct {
 // for their usage of it.
 func base(f Family, c Config, n Node, u usage) *Table {
 	t := NewTable()
+	t.Counted = c.CountConnections
 	for k := range setKinds {
 		if !k.onDemand() && k != Affinity {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}

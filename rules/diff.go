@@ -35,7 +35,7 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	for _, id := range slices.SortedFunc(maps.Keys(want.Sets), SetID.compare) {
 		old, ok := have.Sets[id]
 		if !ok {
-			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size})
+			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size, Counted: want.Counted && id.Kind.CountsConnections()})
 		}
 		switch {
 		case id.Kind == Affinity:
@@ -86,8 +86,12 @@ func prune(f Family, m AffinityMap, have map[Key]Value, tx *Tx) {
 }
 
 // incompatible says that have cannot be changed into want step by step: a set
-// has our name but other types or another size, or a base chain another hook.
+// has our name but other types or another size, counts or does not, or a base chain
+// has another hook.
 func incompatible(have, want *Table) bool {
+	if have.Counted != want.Counted {
+		return true
+	}
 	for _, name := range have.Foreign {
 		if _, ours := ParseSetID(name); ours {
 			return true

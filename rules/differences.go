@@ -29,8 +29,16 @@ type Difference struct {
 	Want []string `json:"want,omitempty"`
 }
 
-// Differences says what Diff would change, in words.
+// Differences says what Diff would change, in words. Whether connections are counted is
+// no difference: traffic goes the same way.
 func Differences(have, want State) []Difference {
+	for f, t := range want.Tables {
+		if h := have.Tables[f]; t != nil && h != nil && t.Counted != h.Counted {
+			counted := *t
+			counted.Counted = h.Counted
+			want.Tables[f] = &counted
+		}
+	}
 	tx := Diff(have, want)
 	d := differences{have: have, want: want, reset: map[Family]bool{}, gone: map[Family]map[string]bool{IPv4: {}, IPv6: {}}}
 	for _, op := range tx.Ops() {
@@ -97,7 +105,7 @@ func (d *differences) op(op Op) {
 // elementsOp is for operations on single elements.
 func (d *differences) elementsOp(op Op) {
 	for _, e := range op.Elements {
-		text := elementText(op.Set.Kind, e, nil)
+		text := elementText(op.Set.Kind, e, "")
 		switch op.Kind {
 		case AddElements:
 			d.add(Missing, op.Family, "element of %s: %s", op.SetName(), text)
@@ -106,7 +114,7 @@ func (d *differences) elementsOp(op Op) {
 		default:
 			old := d.have.Tables[op.Family].Sets[op.Set][e.Key]
 			c := d.add(Different, op.Family, "element of %s", op.SetName())
-			c.Have, c.Want = []string{elementText(op.Set.Kind, Element{e.Key, old}, nil)}, []string{text}
+			c.Have, c.Want = []string{elementText(op.Set.Kind, Element{e.Key, old}, "")}, []string{text}
 		}
 	}
 }
@@ -115,7 +123,7 @@ func (d *differences) elementsOp(op Op) {
 func (d *differences) elements(s State, op Op) []string {
 	var out []string
 	for _, e := range sortedElements(s.Tables[op.Family].Sets[op.Set]) {
-		out = append(out, elementText(op.Set.Kind, e, nil))
+		out = append(out, elementText(op.Set.Kind, e, ""))
 	}
 	return out
 }

@@ -217,6 +217,8 @@ type Config struct {
 	// AffinitySize is how many clients each service port with session affinity
 	// can remember. Default: 262144.
 	AffinitySize uint32
+	// CountConnections makes the kernel count the new connections to each frontend.
+	CountConnections bool
 }
 
 // Defaults.

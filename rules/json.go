@@ -28,6 +28,7 @@ type entry struct {
 	Size    uint32   `json:"size,omitempty"`
 	Flags   []string `json:"flags,omitempty"`
 	Elem    []any    `json:"elem,omitempty"`
+	Stmt    []object `json:"stmt,omitempty"`
 	Expr    []object `json:"expr,omitempty"`
 }
 
@@ -123,16 +124,32 @@ func (j *tableJSON) set(id SetID, t *Table) {
 		}
 		e.Map += data
 	}
+	if t.Counted && id.Kind.CountsConnections() {
+		e.Stmt = []object{{"counter": nil}}
+	}
 	for _, el := range t.elementsInOrder(id) {
-		e.Elem = append(e.Elem, elementJSON(id.Kind, el, t.Affinity[id].Clients))
+		e.Elem = append(e.Elem, elementJSON(id.Kind, el, t.elementStateJSON(id, el.Key)))
 	}
 	j.add(d.word(), e, id.note())
 }
 
-func elementJSON(k SetKind, e Element, clients map[netip.Addr]Lifetime) any {
+// elementStateJSON returns what a listing shows of an element besides its key and value; nil: nothing.
+func (t *Table) elementStateJSON(id SetID, k Key) object {
+	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
+		return object{"timeout": l.Timeout / 1000, "expires": l.Expires / 1000}
+	}
+	if t.Counted && id.Kind.CountsConnections() {
+		c := t.Counters[id][k]
+		return object{"counter": object{"packets": c.Packets, "bytes": c.Bytes}}
+	}
+	return nil
+}
+
+func elementJSON(k SetKind, e Element, state object) any {
 	key := keyJSON(k, e)
-	if l, ok := clients[e.Addr]; ok {
-		key = object{"elem": object{"val": key, "timeout": l.Timeout / 1000, "expires": l.Expires / 1000}}
+	if state != nil {
+		state["val"] = key
+		key = object{"elem": state}
 	}
 	switch {
 	case e.Goto != "":

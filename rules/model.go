@@ -240,6 +240,9 @@ type Element struct {
 	Value
 }
 
+// Refuses says that the element is of a frontend without endpoints.
+func (e Element) Refuses() bool { return e.Goto == chainNoEndpoints || e.Goto == chainNoLocalEndpoints }
+
 // SetElements is some elements of one set, sorted by key.
 type SetElements struct {
 	Set      SetID
@@ -302,6 +305,19 @@ func (k SetKind) Verdict() string {
 	return ""
 }
 
+// CountsConnections says that maps of this kind can count the connections to each of their
+// elements. The chains that read them see the first packet of each connection only.
+func (k SetKind) CountsConnections() bool {
+	switch k {
+	case Single, ServiceIPs, SingleNodePorts, NodePorts:
+		return true
+	}
+	return false
+}
+
+// Counter is what a connection counter of an element has come to.
+type Counter struct{ Packets, Bytes uint64 }
+
 // Table is what one of the two tables holds.
 type Table struct {
 	Chains map[string]Chain
@@ -312,6 +328,10 @@ type Table struct {
 	// Foreign lists the names of sets that are not ours, found by reading the
 	// kernel. They are deleted.
 	Foreign []string
+	// Counted says that the maps whose kind counts do count.
+	Counted bool
+	// Counters are those of elements: in a listing that was read from the kernel only.
+	Counters map[SetID]map[Key]Counter
 	// SetOrder and ChainOrder are the order in which the kernel lists what was
 	// read from it; empty: not known.
 	SetOrder   []SetID

@@ -68,6 +68,9 @@ func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	if len(d.flags) > 0 {
 		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(d.flags, ","))
 	}
+	if t.Counted && id.Kind.CountsConnections() {
+		b.WriteString("\t\tcounter\n")
+	}
 	line := 1
 	if f == IPv4 && len(d.key) == 1 {
 		line = 2
@@ -85,7 +88,7 @@ func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 		default:
 			b.WriteString(", ")
 		}
-		b.WriteString(elementText(id.Kind, e, t.Affinity[id].Clients))
+		b.WriteString(elementText(id.Kind, e, t.elementState(id, e.Key)))
 	}
 	if len(elements) > 0 {
 		b.WriteString(" }\n")
@@ -159,11 +162,20 @@ func declare(f Family, k SetKind) declaration {
 
 // elementText writes an element of a set of some kind; clients says how long those
 // of an affinity map stay.
-func elementText(k SetKind, e Element, clients map[netip.Addr]Lifetime) string {
-	key := keyText(k, e)
-	if l, ok := clients[e.Addr]; ok {
-		key += fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
+// elementState returns what a listing shows of an element besides its key and value.
+func (t *Table) elementState(id SetID, k Key) string {
+	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
+		return fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
 	}
+	if t.Counted && id.Kind.CountsConnections() {
+		c := t.Counters[id][k]
+		return fmt.Sprintf(" counter packets %d bytes %d", c.Packets, c.Bytes)
+	}
+	return ""
+}
+
+func elementText(k SetKind, e Element, state string) string {
+	key := keyText(k, e) + state
 	switch {
 	case e.Goto != "":
 		return key + " : " + k.Verdict() + " " + e.Goto

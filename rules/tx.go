@@ -38,6 +38,8 @@ type Op struct {
 	Elements []Element // AddElements, FillSet, ReplaceElements, DeleteElements (keys only)
 	// Size is the greatest number of elements of a map that the kernel fills: AddSet.
 	Size uint32
+	// Counted makes a map count the connections to each element: AddSet.
+	Counted bool
 	// Keep lists the endpoints that stay, sorted: PruneElements.
 	Keep []netip.AddrPort
 }
@@ -184,6 +186,7 @@ func (s State) Clone() State {
 		}
 		c := &Table{Chains: maps.Clone(t.Chains), Sets: make(map[SetID]map[Key]Value, len(t.Sets)),
 			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign),
+			Counted: t.Counted, Counters: maps.Clone(t.Counters),
 			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant}
 		for id, set := range t.Sets {
 			c.Sets[id] = maps.Clone(set)
@@ -239,7 +242,7 @@ func (o Op) object(table string) Object {
 
 func (o Object) elementText() string {
 	id, _ := ParseSetID(o.Set)
-	return elementText(id.Kind, *o.Element, nil)
+	return elementText(id.Kind, *o.Element, "")
 }
 
 // Object names what the operation is about; of several elements, the first.

@@ -38,6 +38,32 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// TestModelCounted changes services whose connections are counted, and then whether they are.
+func TestModelCounted(t *testing.T) {
+	w := rulestest.NewWorld(3)
+	w.Count = true
+	h := newHost(t)
+	d := rules.NewDesired(w.Config(), w.Node())
+	h.load(t, d.State())
+	for range 40 {
+		h.apply(t, d.Update(w.Step()))
+	}
+	counted := d.State()
+	wantState(t, "counted", h.read(t, counted.Name), counted)
+	wantSame(t, h.read(t, counted.Name), counted)
+	plain := counted.Clone()
+	for _, table := range plain.Tables {
+		table.Counted = false
+	}
+	for _, want := range []rules.State{plain, counted} {
+		h.load(t, want)
+		wantState(t, "switched", h.read(t, want.Name), want)
+	}
+	if got := rules.Differences(h.read(t, plain.Name), plain); len(got) > 0 {
+		t.Errorf("whether connections are counted is a difference: %+v", got)
+	}
+}
+
 // atOnce returns what a new kernel holds after all services came in one transaction
 // to the tables without services.
 func atOnce(t *testing.T, w *rulestest.World) rules.State {

@@ -33,6 +33,7 @@ func nftStates() map[string]rules.State {
 		"a few":        desired(append(services(rules.IPv4, 40, 3), services(rules.IPv6, 40, 3)...)...).State(),
 		"random":       randomState(false),
 		"other config": marked.State(),
+		"counted":      countedState(),
 	}
 }
 
@@ -41,6 +42,18 @@ func nftStates() map[string]rules.State {
 func randomState(affinity bool) rules.State {
 	w := rulestest.NewWorld(1)
 	w.Affinity = affinity
+	for range 30 {
+		w.Step()
+	}
+	d := rules.NewDesired(w.Config(), w.Node())
+	d.Update(w.All())
+	return d.State()
+}
+
+// countedState is that state without affinity, its connections counted.
+func countedState() rules.State {
+	w := rulestest.NewWorld(1)
+	w.Affinity, w.Count = false, true
 	for range 30 {
 		w.Step()
 	}

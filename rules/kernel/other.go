@@ -48,6 +48,17 @@ type AffinityUsage struct {
 // AffinityUsage fails.
 func (*Kernel) AffinityUsage(string) ([]AffinityUsage, error) { return nil, errSystem }
 
+// Connections is how many new connections a frontend has had.
+type Connections struct {
+	Family rules.Family
+	Set    rules.SetID
+	rules.Element
+	rules.Counter
+}
+
+// Connections fails.
+func (*Kernel) Connections(string) ([]Connections, error) { return nil, errSystem }
+
 // Watch tells of changes.
 type Watch struct{}
 

@@ -205,7 +205,8 @@ func parseExpressions(f rules.Family, list []byte) []expr.Any {
 
 // readSetList reads which sets there are, without their elements.
 func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error {
-	return k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
+	counting := map[bool]string{} // maps that count, and that do not
+	err := k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
 		func(v []byte) {
 			name, size, s := parseSet(v)
@@ -213,9 +214,12 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 			if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
 				return // the kernel deletes those with their rule
 			}
-			if !ok || !s.same(schemaOf(f, id.Kind)) {
+			if !ok || !s.same(schemaOf(f, id.Kind)) || s.counted && !id.Kind.CountsConnections() {
 				t.Foreign = append(t.Foreign, name)
 				return
+			}
+			if id.Kind.CountsConnections() {
+				counting[s.counted] = name
 			}
 			t.Sets[id] = map[rules.Key]rules.Value{}
 			if id.Kind == rules.Affinity {
@@ -225,14 +229,24 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 				t.SetOrder = append(t.SetOrder, id)
 			}
 		})
+	if _, t.Counted = counting[true]; t.Counted && len(counting) > 1 {
+		t.Foreign = append(t.Foreign, counting[false]) // some count, some do not: none of our making
+	}
+	return err
 }
 
 func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 	if err := k.readSetList(f, table, t); err != nil {
 		return err
 	}
+	if k.listing && t.Counted {
+		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
+	}
 	for id, elements := range t.Sets {
 		var ends []netip.Addr
+		if t.Counters != nil && id.Kind.CountsConnections() {
+			t.Counters[id] = map[rules.Key]rules.Counter{}
+		}
 		var clients map[netip.Addr]rules.Lifetime
 		if m, ok := t.Affinity[id]; ok && k.listing {
 			clients = map[netip.Addr]rules.Lifetime{}
@@ -248,6 +262,9 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 			elements[e.Key] = e.Value
 			if clients != nil {
 				clients[e.Addr] = e.life
+			}
+			if counts := t.Counters[id]; counts != nil {
+				counts[e.Key] = e.count
 			}
 			return again
 		})
@@ -295,6 +312,8 @@ func parseSet(v []byte) (name string, size uint32, s schema) {
 			s.dataLen = be32(v)
 		case unix.NFTA_SET_USERDATA:
 			s.userdata = append([]byte(nil), v...)
+		case attrSetExpr:
+			s.counted, _ = parseCounter(v)
 		case unix.NFTA_SET_DESC:
 			eachAttr(v, func(typ uint16, v []byte) {
 				if typ == unix.NFTA_SET_DESC_SIZE {
@@ -309,8 +328,9 @@ func parseSet(v []byte) (name string, size uint32, s schema) {
 // element is an element as the kernel lists it: two for a range.
 type element struct {
 	rules.Element
-	end  bool // the end of a range
-	life rules.Lifetime
+	end   bool // the end of a range
+	life  rules.Lifetime
+	count rules.Counter
 }
 
 // readElements calls fn for each element. fn says whether it had the element before: when the kernel lists an element twice,
@@ -352,6 +372,8 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok b
 			e.life.Timeout = be64(v)
 		case unix.NFTA_SET_ELEM_EXPIRATION:
 			e.life.Expires = be64(v)
+		case unix.NFTA_SET_ELEM_EXPR:
+			_, e.count = parseCounter(v)
 		case unix.NFTA_SET_ELEM_KEY:
 			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
 		case unix.NFTA_SET_ELEM_DATA:
@@ -365,6 +387,29 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok b
 		}
 	})
 	return e, ok
+}
+
+// parseCounter reads an expression, if it is a counter.
+func parseCounter(v []byte) (counter bool, count rules.Counter) {
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_EXPR_NAME:
+			counter = text(v) == "counter"
+		case unix.NFTA_EXPR_DATA:
+			if !counter {
+				return
+			}
+			eachAttr(v, func(typ uint16, v []byte) {
+				switch typ {
+				case unix.NFTA_COUNTER_BYTES:
+					count.Bytes = be64(v)
+				case unix.NFTA_COUNTER_PACKETS:
+					count.Packets = be64(v)
+				}
+			})
+		}
+	})
+	return counter, count
 }
 
 // parseVerdict returns the chain of a verdict as it should be in a map of the kind,

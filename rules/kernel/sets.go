@@ -30,12 +30,16 @@ const (
 	goTo   = 0xfffffffc
 )
 
+// attrSetExpr is NFTA_SET_EXPR, which package unix does not have: a statement that each element gets.
+const attrSetExpr = 17
+
 // schema is a set's declaration as the kernel keeps it.
 type schema struct {
 	keyType, keyLen   uint32
 	dataType, dataLen uint32 // dataLen is 0 for a set
 	flags             uint32
 	userdata          []byte
+	counted           bool // each element has a counter
 }
 
 func concat(types ...uint32) uint32 {
@@ -91,7 +95,7 @@ func toEndpoints(k rules.SetKind) bool {
 	return false
 }
 
-// same says whether a set that the kernel holds can hold our elements.
+// same says whether a set that the kernel holds can hold our elements, counted or not.
 func (s schema) same(o schema) bool {
 	return s.keyType == o.keyType && s.keyLen == o.keyLen && s.flags == o.flags &&
 		s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen)
@@ -117,6 +121,11 @@ func (b *builder) newSet(op *rules.Op, table string, seq uint32) {
 	}
 	if s.userdata != nil {
 		b.bytes(unix.NFTA_SET_USERDATA, s.userdata)
+	}
+	if op.Counted { // each element gets one of its own (Linux 5.11)
+		at := b.nest(attrSetExpr)
+		b.close(b.expression("counter"))
+		b.close(at)
 	}
 	b.end()
 }

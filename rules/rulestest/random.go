@@ -17,6 +17,8 @@ import (
 type World struct {
 	// Affinity makes some services sticky. Default: true.
 	Affinity bool
+	// Count has connections counted. Default: false.
+	Count bool
 
 	rand     *rand.Rand
 	services map[rules.Owner]worldService
@@ -85,7 +87,7 @@ func (w *World) change(o rules.Owner) {
 func (w *World) Config() rules.Config {
 	return rules.Config{
 		PodCIDRs:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd01::/64")},
-		AffinitySize: 1000,
+		AffinitySize: 1000, CountConnections: w.Count,
 	}.WithDefaults()
 }
 

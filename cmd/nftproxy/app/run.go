@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	logsapi "k8s.io/component-base/logs/api/v1"
@@ -32,6 +33,9 @@ import (
 // this takes more.
 const gcPercent = 50
 
+// nodeWait is how long the Node object is waited for, as by kube-proxy.
+const nodeWait = 30 * time.Second
+
 // runOptions is what nftproxy run is told by flags and a configuration file.
 type runOptions struct {
 	source sourceOptions
@@ -51,9 +55,11 @@ type runOptions struct {
 	healthzAddress string
 	hardFail       bool
 	profiling      bool
-	oomScoreAdj    int
-	tracking       conntrack.Settings
-	logging        logsapi.LoggingConfiguration
+	// countConnections is --service-metrics.
+	countConnections bool
+	oomScoreAdj      int
+	tracking         conntrack.Settings
+	logging          logsapi.LoggingConfiguration
 
 	flags func() []string // what was given on the command line, for /flagz
 }
@@ -127,6 +133,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer recorder.Close()
 		recorder.Normal(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node}, "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
+		config.NodeWait = nodeWait
 		o.prepareHost(log)
 	}
 	k, err := kernel.Open()
@@ -161,11 +168,6 @@ func (o *runOptions) run(ctx context.Context) error {
 			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
 	}})
 	defer answers.Close()
-	servers, err := o.serve(log, alive, config.Metrics, affinityCollector{table, log})
-	if err != nil {
-		return err
-	}
-	defer servers.Close()
 	config.Health = struct {
 		*health.Services
 		*health.Proxy
@@ -177,7 +179,17 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger = log
+	config.Rules.CountConnections = o.countConnections
 	p := proxier.New(config)
+	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
+	if o.countConnections {
+		collectors = append(collectors, &connectionCollector{table: table, log: log, portAt: p.PortAt})
+	}
+	servers, err := o.serve(log, alive, collectors...)
+	if err != nil {
+		return err
+	}
+	defer servers.Close()
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },

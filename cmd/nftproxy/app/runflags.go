@@ -46,6 +46,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
 	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
 	fs.BoolVar(&o.hardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
+	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 	fs.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof beside /metrics")
 	fs.StringVar(&o.node.bindAddress, "bind-address", "0.0.0.0", "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
 	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", defaultOOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")

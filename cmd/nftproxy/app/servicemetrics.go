@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
+
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/kernel"
+)
+
+// connectionCollector reads the kernel's counters of new connections when it is asked. A
+// counter begins anew where its element is replaced, which sets it to zero: what it had come to at the
+// last reading is kept.
+type connectionCollector struct {
+	table string
+	log   klog.Logger
+	// portAt names who has a frontend.
+	portAt func(rules.Family, rules.Key) (rules.ServicePortName, bool)
+
+	mu     sync.Mutex
+	last   map[counted]uint64
+	totals map[portProtocol]float64
+}
+
+// counted is an element with a counter.
+type counted struct {
+	family rules.Family
+	set    rules.SetID
+	key    rules.Key
+}
+
+type portProtocol struct {
+	rules.ServicePortName
+	protocol rules.Protocol
+}
+
+// connectionsDesc has as many series as there are service ports.
+var connectionsDesc = prometheus.NewDesc("nftproxy_service_connections_total",
+	"New connections that came to a service port that has endpoints, at any of its addresses.",
+	[]string{"namespace", "service", "port", "protocol"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c *connectionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
+
+// Collect implements prometheus.Collector.
+func (c *connectionCollector) Collect(ch chan<- prometheus.Metric) {
+	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
+	if err != nil {
+		c.log.Error(err, "Metrics about connections are missing")
+		return
+	}
+	defer func() { _ = k.Close() }()
+	list, err := k.Connections(c.table)
+	if err != nil {
+		c.log.Error(err, "Metrics about connections are missing")
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(list)
+	for port, n := range c.totals {
+		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, n,
+			port.Namespace, port.Name, port.Port, port.protocol.String())
+	}
+}
+
+// count adds what the counters have gained, and forgets service ports that are gone.
+func (c *connectionCollector) count(list []kernel.Connections) {
+	last, totals := make(map[counted]uint64, len(list)), make(map[portProtocol]float64, len(c.totals))
+	for _, e := range list {
+		name, ok := c.portAt(e.Family, e.Key)
+		if !ok {
+			continue
+		}
+		port := portProtocol{name, e.Protocol}
+		if _, seen := totals[port]; !seen {
+			totals[port] = c.totals[port]
+		}
+		if e.Refuses() {
+			continue
+		}
+		id := counted{e.Family, e.Set, e.Key}
+		last[id] = e.Packets
+		if before := c.last[id]; e.Packets >= before {
+			totals[port] += float64(e.Packets - before)
+		} else {
+			totals[port] += float64(e.Packets)
+		}
+	}
+	c.last, c.totals = last, totals
+}
