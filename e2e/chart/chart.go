@@ -46,7 +46,7 @@ func Render(dir, namespace string, values map[string]any) (string, error) {
 
 // order lists the manifests, what others need first.
 func order(files map[string]string) []string {
-	first := []string{"rbac.yaml", "daemonset.yaml"}
+	first := []string{"rbac.yaml", "configmap.yaml", "daemonset.yaml"}
 	var names []string
 	for name := range files {
 		if path.Ext(name) == ".yaml" {

@@ -3,6 +3,7 @@
 package chart
 
 import (
+	"flag"
 	"os"
 	"slices"
 	"strings"
@@ -11,8 +12,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
 	"sigs.k8s.io/yaml"
 )
+
+var update = flag.Bool("update", false, "write golden files instead of comparing with them")
 
 const dir = "../../deploy/chart"
 
@@ -77,7 +81,7 @@ func TestDaemonSet(t *testing.T) {
 		"tolerates everything":        slices.Equal(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}),
 		"service account":             pod.ServiceAccountName == "nftproxy",
 		"one container, not more":     len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
-		"no volume of its own":        len(pod.Volumes) == 0,
+		"no volume but the ConfigMap": len(pod.Volumes) == 1 && pod.Volumes[0].ConfigMap.Name == "nftproxy" && c.VolumeMounts[0].ReadOnly,
 		"read-only root file system":  *security.ReadOnlyRootFilesystem,
 		"no privilege escalation":     !*security.AllowPrivilegeEscalation,
 		"only NET_ADMIN":              slices.Equal(security.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) && slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}),
@@ -99,7 +103,7 @@ func TestClusterRoleIsLeast(t *testing.T) {
 	role := find[rbacv1.ClusterRole](t, render(t, ""), "ClusterRole")
 	for _, rule := range role.Rules {
 		for _, verb := range rule.Verbs {
-			readsOnly := slices.Contains([]string{"get", "list", "watch"}, verb)
+			readsOnly := slices.Contains([]string{"list", "watch"}, verb)
 			if !readsOnly && !slices.Equal(rule.Resources, []string{"events"}) {
 				t.Errorf("nftproxy may %s %s", verb, rule.Resources)
 			}
@@ -118,7 +122,7 @@ func TestValues(t *testing.T) {
 	if c := p.Containers[0]; c.Image != "registry.example/nftproxy:v1" || c.ImagePullPolicy != corev1.PullAlways {
 		t.Errorf("image %s, %s", c.Image, c.ImagePullPolicy)
 	}
-	for _, arg := range []string{"--cluster-cidr=10.1.0.0/16,fd00:1::/48", "--scheduler=random", "--v=2"} {
+	for _, arg := range []string{"--config=/etc/nftproxy/config.conf", "--scheduler=random", "--v=2"} {
 		if !hasArg(p, arg) {
 			t.Errorf("%s is not among %q", arg, p.Containers[0].Args)
 		}
@@ -130,7 +134,7 @@ func TestValues(t *testing.T) {
 	}
 
 	p = pod("{kubeProxyConfigMap: kube-proxy}")
-	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || hasArg(p, "--cluster-cidr=10.244.0.0/16") {
+	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || strings.Contains(render(t, "{kubeProxyConfigMap: kube-proxy}"), "kind: ConfigMap") {
 		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
 	}
 	if len(p.Volumes) != 1 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
@@ -148,6 +152,52 @@ func TestValues(t *testing.T) {
 	p = pod("{resources: {limits: {cpu: 1}}, tolerations: [{key: a, operator: Exists}], nodeSelector: {pool: b}, podAnnotations: {a: b}, imagePullSecrets: [{name: s}], affinity: {nodeAffinity: {}}}")
 	if p.Containers[0].Resources.Limits.Cpu().Value() != 1 || p.Tolerations[0].Key != "a" || p.NodeSelector["pool"] != "b" || p.ImagePullSecrets[0].Name != "s" || p.Affinity.NodeAffinity == nil {
 		t.Errorf("the pod is %v", p)
+	}
+}
+
+// TestConfigMap: the configuration is one that kube-proxy would take.
+func TestConfigMap(t *testing.T) {
+	config := func(values string) *kubeproxy.KubeProxyConfiguration {
+		t.Helper()
+		c := &kubeproxy.KubeProxyConfiguration{}
+		text := find[corev1.ConfigMap](t, render(t, values), "ConfigMap").Data["config.conf"]
+		if err := yaml.UnmarshalStrict([]byte(text), c); err != nil {
+			t.Fatalf("%v:\n%s", err, text)
+		}
+		return c
+	}
+	if c := config(""); c.Kind != "KubeProxyConfiguration" || c.APIVersion != kubeproxy.SchemeGroupVersion.String() ||
+		c.ClusterCIDR != "10.244.0.0/16" || c.MetricsBindAddress != "127.0.0.1:10249" || c.Mode != "nftables" {
+		t.Errorf("the default configuration is %+v", c)
+	}
+	c := config("{clusterCIDR: '10.1.0.0/16,fd00:1::/48', metrics: {bindAddress: '[::]:9999'}, config: {nodePortAddresses: [primary], nftables: {masqueradeAll: true}}}")
+	if c.ClusterCIDR != "10.1.0.0/16,fd00:1::/48" || c.MetricsBindAddress != "[::]:9999" || !slices.Equal(c.NodePortAddresses, []string{"primary"}) || !c.NFTables.MasqueradeAll {
+		t.Errorf("the configuration is %+v", c)
+	}
+	if c := config("{clusterCIDR: ''}"); c.ClusterCIDR != "" {
+		t.Errorf("clusterCIDR is %q, want none", c.ClusterCIDR)
+	}
+}
+
+// TestRenderings compares variants of the chart with files, which e2e/controlplane gives to a real API server.
+func TestRenderings(t *testing.T) {
+	for name, values := range map[string]string{
+		"kube-proxy-configmap": "{kubeProxyConfigMap: kube-proxy}",
+		"sysctls":              "{conntrackSysctls: true, apiServer: {host: 10.0.0.1}, logLevel: 2, extraArgs: [--scheduler=random]}",
+		"service-monitor":      "{serviceMonitor: {enabled: true, labels: {release: prometheus}}, metrics: {bindAddress: '0.0.0.0:10249'}}",
+		"everything": "{clusterCIDR: '10.1.0.0/16,fd00:1::/48', config: {nodePortAddresses: [primary]}, podAnnotations: {a: b}, imagePullSecrets: [{name: s}]," +
+			" resources: {limits: {cpu: 1}}, tolerations: [{key: a, operator: Exists}], updateStrategy: {type: OnDelete, rollingUpdate: null}}",
+	} {
+		file, got := "testdata/"+name+".yaml", render(t, values)
+		if *update {
+			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if want, err := os.ReadFile(file); err != nil || string(want) != got {
+			t.Errorf("%s is not what the chart renders (%v); if that is meant, run with -update", file, err)
+		}
 	}
 }
 
@@ -184,6 +234,8 @@ func TestBadValues(t *testing.T) {
 		"{kubeProxyConfigMap: Kube_Proxy}":     "kubeProxyConfigMap",
 		"{updateStrategy: {type: Recreate}}":   "updateStrategy",
 		"{logLevel: 11}":                       "logLevel",
+		"{config: {clusterCIDR: 10.0.0.0/8}}":  "config.clusterCIDR",
+		"{config: nftables}":                   "config",
 		"{resources: {request: {}}}":           "resources",
 		"{serviceMonitor: {enabled: true}}":    "set it to 0.0.0.0:10249",
 	} {

@@ -142,7 +142,7 @@ func (s *site) edited(text string) string {
 		text = strings.Replace(text, old, replacement, 1)
 	}
 	dual := netns.ClusterCIDR4 + "," + netns.ClusterCIDR6
-	return strings.Replace(text, "--cluster-cidr="+netns.ClusterCIDR4, "--cluster-cidr="+dual, 1)
+	return strings.Replace(text, "clusterCIDR: \""+netns.ClusterCIDR4, "clusterCIDR: \""+dual, 1)
 }
 
 // waitNftproxy waits until the present generation of the DaemonSet is available on both nodes.

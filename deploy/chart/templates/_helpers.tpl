@@ -4,15 +4,8 @@
 
 {{- define "nftproxy.args" -}}
 - run
+- --config={{ include "nftproxy.configDir" . }}/config.conf
 - --hostname-override=$(NODE_NAME)
-{{- if .Values.kubeProxyConfigMap }}
-- --config=/var/lib/kube-proxy/config.conf
-{{- else if .Values.clusterCIDR }}
-- --cluster-cidr={{ .Values.clusterCIDR }} # EDIT: the pods' range; of a dual-stack cluster both, with a comma
-{{- end }}
-{{- if ne .Values.metrics.bindAddress "127.0.0.1:10249" }}
-- --metrics-bind-address={{ .Values.metrics.bindAddress }}
-{{- end }}
 {{- if .Values.logLevel }}
 - --v={{ .Values.logLevel }}
 {{- end }}
@@ -41,11 +34,13 @@ env:
 {{- end }}
 {{- end }}
 
-{{- define "nftproxy.volumeMounts" -}}
-{{- if .Values.kubeProxyConfigMap -}}
-volumeMounts:
-- name: kube-proxy
-  mountPath: /var/lib/kube-proxy
-  readOnly: true
+{{- define "nftproxy.configDir" -}}
+{{ ternary "/var/lib/kube-proxy" "/etc/nftproxy" (not (empty .Values.kubeProxyConfigMap)) }}
 {{- end }}
+
+{{- define "nftproxy.volumeMounts" -}}
+volumeMounts:
+- name: config
+  mountPath: {{ include "nftproxy.configDir" . }}
+  readOnly: true
 {{- end }}
