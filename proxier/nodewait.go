@@ -14,7 +14,8 @@ func (p *Proxier) awaitNode() bool {
 	if p.adopted || p.config.NodeWait <= 0 {
 		return true
 	}
-	wait, missing := p.config.NodeWait, ""
+	wait := p.config.NodeWait
+	var missing string
 	switch {
 	case !p.nodeSeen:
 		missing = "the Node object; if this is not its name, set --hostname-override"

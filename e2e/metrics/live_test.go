@@ -78,7 +78,7 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	must(t, err)
 	t.Cleanup(func() { must(t, backend.Close()) })
 	api := startAPI(t, c)
-	p, err := proxy.Start(proxy.Config{NS: c.Node.NS, Env: []string{runEnv + "=1"}, Args: []string{"run", "--master", "http://" + api,
+	p, err := proxy.Start(proxy.Config{NS: c.Node.NS, Env: []string{runEnv + "=1"}, Args: []string{"run", "--service-metrics", "--master", "http://" + api,
 		"--hostname-override", "node", "--cluster-cidr", netns.ClusterCIDR4, "--metrics-bind-address", "127.0.0.1:10249"}})
 	must(t, err)
 	t.Cleanup(p.Kill)

@@ -162,11 +162,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
 	alive := health.NewProxy(2 * o.syncPeriod)
-	answers := health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
-		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
-		config.Events.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
-			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
-	}})
+	answers := healthAnswers(log, config.Events, node, alive)
 	defer answers.Close()
 	config.Health = struct {
 		*health.Services
@@ -194,6 +190,15 @@ func (o *runOptions) run(ctx context.Context) error {
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
+}
+
+// healthAnswers answers to load balancers that ask for a service's endpoints on this node.
+func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive *health.Proxy) *health.Services {
+	return health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
+		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
+		warnings.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
+			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
+	}})
 }
 
 // warnLeftovers tells of what would compete with nftproxy.
