@@ -1,0 +1,3 @@
+module github.com/nftproxy/nftproxy/e2e/bench
+
+go 1.26.6
