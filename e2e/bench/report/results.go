@@ -42,8 +42,10 @@ type Plan struct {
 	Spread    int    `json:"spread"`    // connections of the fairness measurement
 	// Seconds is how long each measurement goes on that counts what passes in a time.
 	Seconds float64 `json:"seconds"`
-	// DataSizes are those of Sizes at which the data plane is measured, DisruptionSizes
-	// those with connections during restarts and changes, RollSizes those with a rolling update.
+	// ControlSizes are those of Sizes at which the control plane is measured, DataSizes those
+	// with the data plane, DisruptionSizes those with connections during restarts and changes,
+	// RollSizes those with a rolling update.
+	ControlSizes    []int `json:"controlSizes"`
 	DataSizes       []int `json:"dataSizes"`
 	DisruptionSizes []int `json:"disruptionSizes"`
 	RollSizes       []int `json:"rollSizes"`
