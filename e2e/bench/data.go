@@ -109,7 +109,7 @@ func (o origin) connects(ctx context.Context, order []netip.Addr) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			targets[report.Direct] = netip.AddrPortFrom(o.site.addresses(i, 1)[0], askPort)
+			targets[report.Direct] = netip.AddrPortFrom(o.site.usual(i)[0], askPort)
 			for j := range names {
 				name := names[(i+j)%len(names)]
 				d, err := handshake(targets[name])
