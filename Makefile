@@ -47,7 +47,7 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 test: ## Run all tests that need no cluster, as root or not
 	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
 
-e2e: build ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
+e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
@@ -68,9 +68,13 @@ bench-micro: ## Run the Go benchmarks, of single packages and of large clusters 
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
 # QUICK=1 measures less; RESUME=1 goes on with an interrupted run.
-bench: build ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
+bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
 	bin/bench $(if $(QUICK),-quick) $(if $(RESUME),-resume) $(BENCH_FLAGS)
+
+# Kubernetes' own, from its source.
+bin/kube-proxy: e2e/bench/go.mod
+	cd e2e/bench && $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ ./kubeproxy
 
 bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each a results.json
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .

@@ -26,16 +26,18 @@ type bench struct {
 }
 
 // newBench begins a run, or takes up the one whose results are in the folder.
-func newBench(plan report.Plan, nftproxy, out string, resume bool) (*bench, error) {
-	nftproxy, err := filepath.Abs(nftproxy)
-	if err != nil {
-		return nil, err
+func newBench(plan report.Plan, exe programs, out string, resume bool) (*bench, error) {
+	for _, file := range []*string{&exe.nftproxy, &exe.kubeProxy} {
+		if _, err := os.Stat(*file); err != nil {
+			return nil, fmt.Errorf("find the executables (make bench builds them): %w", err)
+		}
+		var err error
+		if *file, err = filepath.Abs(*file); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := os.Stat(nftproxy); err != nil {
-		return nil, fmt.Errorf("find nftproxy's executable (make build makes it): %w", err)
-	}
-	b := &bench{peers: peers(nftproxy), out: out,
-		results: &report.Results{Began: time.Now().UTC().Truncate(time.Second), Plan: plan, Machine: thisMachine(nftproxy)}}
+	b := &bench{peers: peers(exe), out: out,
+		results: &report.Results{Began: time.Now().UTC().Truncate(time.Second), Plan: plan, Machine: thisMachine(exe.nftproxy)}}
 	if !resume {
 		return b, nil
 	}

@@ -122,6 +122,9 @@ func (r *runner) changes(ctx context.Context) error {
 	}
 	var all []float64
 	for start := time.Now(); len(all) < r.plan.Changes && time.Since(start) < changesTime; {
+		if err := sleep(ctx, quiet); err != nil {
+			return err
+		}
 		took, err := r.change(ctx)
 		if err != nil {
 			return err
@@ -136,6 +139,10 @@ func (r *runner) changes(ctx context.Context) error {
 	r.add("change-cpu", "", milliseconds(after.sub(before).all())/float64(len(all)))
 	return nil
 }
+
+// quiet comes before each change: kube-proxy syncs at most once a second
+// (minSyncPeriod), and so has nothing to wait for.
+const quiet = 1100 * time.Millisecond
 
 // change moves the probe's Service to its other endpoint, and returns how long it took
 // until a connection went there.

@@ -140,9 +140,9 @@ const rateClients = 16
 
 func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 	for name := range o.targets(netip.AddrPort{}, netip.AddrPort{}) {
-		var n atomic.Int64
-		begin := time.Now()
-		end := begin.Add(window(o.plan) / streamRounds)
+		var n, failed atomic.Int64
+		length := window(o.plan) / streamRounds
+		end := time.Now().Add(length)
 		var g errgroup.Group
 		for c := range rateClients {
 			to := o.site.addresses(c, 1)[0]
@@ -153,9 +153,10 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 				return o.ns.Do(func() error {
 					for time.Now().Before(end) && ctx.Err() == nil {
 						if _, err := handshake(netip.AddrPortFrom(to, askPort)); err != nil {
-							return err
+							failed.Add(1)
+						} else if time.Now().Before(end) {
+							n.Add(1)
 						}
-						n.Add(1)
 					}
 					return ctx.Err()
 				})
@@ -164,7 +165,8 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 		if err := g.Wait(); err != nil {
 			return err
 		}
-		o.add("rate", o.name+name, float64(n.Load())/time.Since(begin).Seconds())
+		o.add("rate", o.name+name, float64(n.Load())/length.Seconds())
+		o.add("rate-failed", o.name+name, float64(failed.Load()))
 	}
 	return nil
 }

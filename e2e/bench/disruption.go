@@ -53,6 +53,7 @@ func (r *runner) disruption(ctx context.Context) error {
 				return err
 			}
 		}
+		gone.forget()
 		return r.restore(ctx)
 	})
 }
@@ -179,6 +180,13 @@ func (r *removals) back(service int, backend netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.since, removal{service, backend})
+}
+
+// forget notes that all may come back.
+func (r *removals) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.since)
 }
 
 // lateness returns how long after its removal a backend got a connection; 0: it was not

@@ -13,18 +13,12 @@ import (
 	"os/signal"
 	"syscall"
 
-	"k8s.io/component-base/cli"
-	kubeproxy "k8s.io/kubernetes/cmd/kube-proxy/app"
-
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
 	"github.com/nftproxy/nftproxy/e2e/controlplane"
 )
 
-// kubeProxyEnv makes this program act as kube-proxy.
-const kubeProxyEnv = "NFTPROXY_BENCH_KUBE_PROXY"
-
 func main() {
-	runChild()
+	controlplane.RunChild()
 	if len(os.Args) > 1 && os.Args[1] == "compare" {
 		os.Exit(compare(os.Args[2:]))
 	}
@@ -39,20 +33,13 @@ func main() {
 	}
 }
 
-// runChild does what this process was started for, if that is not to measure, and exits.
-func runChild() {
-	if os.Getenv(kubeProxyEnv) != "" {
-		os.Exit(cli.Run(kubeproxy.NewProxyCommand()))
-	}
-	controlplane.RunChild()
-}
-
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "measure less, in 5 minutes instead of 40")
 	resume := flags.Bool("resume", false, "go on with the run whose results are in -out")
 	out := flags.String("out", "bench-report", "`folder` of the report")
 	nftproxy := flags.String("nftproxy", "bin/nftproxy", "nftproxy's executable `file`")
+	kubeProxy := flags.String("kube-proxy", "bin/kube-proxy", "kube-proxy's executable `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -66,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 	if *quick {
 		plan = quickPlan()
 	}
-	b, err := newBench(plan, *nftproxy, *out, *resume)
+	b, err := newBench(plan, programs{*nftproxy, *kubeProxy}, *out, *resume)
 	if err != nil {
 		return err
 	}

@@ -13,17 +13,21 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
+	"github.com/nftproxy/nftproxy/e2e/controlplane"
 )
 
+// executables are built by make e2e.
+var executables = programs{"../../bin/nftproxy", "../../bin/kube-proxy"}
+
 func TestMain(m *testing.M) {
-	runChild()
+	controlplane.RunChild()
 	os.Exit(m.Run())
 }
 
 // TestSmallest runs the whole harness, with everything as small as can be.
 func TestSmallest(t *testing.T) {
 	dir := t.TempDir()
-	b, err := newBench(smallestPlan(), "../../bin/nftproxy", dir, false)
+	b, err := newBench(smallestPlan(), executables, dir, false)
 	must(t, err)
 	log := &bytes.Buffer{}
 	must(t, b.run(t.Context(), log))
@@ -40,7 +44,7 @@ func TestSmallest(t *testing.T) {
 		}
 	}
 	// Nothing is left to measure, so that going on takes no network.
-	again, err := newBench(smallestPlan(), "../../bin/nftproxy", dir, true)
+	again, err := newBench(smallestPlan(), executables, dir, true)
 	must(t, err)
 	must(t, again.run(t.Context(), log))
 	if got := len(again.results.Measurements); got != len(r.Measurements) {
@@ -90,7 +94,7 @@ func TestInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	plan := smallestPlan()
 	plan.Sizes, plan.ControlSizes, plan.DisruptionSizes, plan.RollSizes, plan.DataSizes = []int{1}, nil, nil, nil, nil
-	b, err := newBench(plan, "../../bin/nftproxy", dir, false)
+	b, err := newBench(plan, executables, dir, false)
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -102,7 +106,7 @@ func TestInterrupted(t *testing.T) {
 	if len(r.Steps) != 1 {
 		t.Errorf("%v had ended, want one step", r.Steps)
 	}
-	on, err := newBench(plan, "../../bin/nftproxy", dir, true)
+	on, err := newBench(plan, executables, dir, true)
 	must(t, err)
 	log := &bytes.Buffer{}
 	must(t, on.run(t.Context(), log))
@@ -110,7 +114,7 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("it did not go on where it was: %v\n%s", on.results.Steps, log)
 	}
 	plan.Changes++
-	if _, err := newBench(plan, "../../bin/nftproxy", dir, true); err == nil {
+	if _, err := newBench(plan, executables, dir, true); err == nil {
 		t.Error("another plan went on with the results")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
@@ -18,19 +19,22 @@ import (
 // peer is a proxy that is measured.
 type peer struct {
 	name    string
-	program string   // empty: this one, as kube-proxy
+	program string
 	args    []string // before those that all peers get
 	needs   []string // programs that it runs
 }
 
+// programs are the executables of the peers.
+type programs struct{ nftproxy, kubeProxy string }
+
 // peers lists all. kube-proxy leaves the machine's own
 // conntrack settings alone, which are not the namespace's.
-func peers(nftproxy string) []peer {
+func peers(exe programs) []peer {
 	leave := []string{"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"}
 	return []peer{
-		{name: report.Nftproxy, program: nftproxy, args: append([]string{"run"}, leave...)},
-		{name: report.KubeProxyNftables, args: append([]string{"--proxy-mode=nftables"}, leave...), needs: []string{"nft"}},
-		{name: report.KubeProxyIptables, args: append([]string{"--proxy-mode=iptables"}, leave...), needs: []string{"iptables", "iptables-save", "iptables-restore"}},
+		{name: report.Nftproxy, program: exe.nftproxy, args: append([]string{"run"}, leave...)},
+		{name: report.KubeProxyNftables, program: exe.kubeProxy, args: append([]string{"--proxy-mode=nftables"}, leave...), needs: []string{"nft"}},
+		{name: report.KubeProxyIptables, program: exe.kubeProxy, args: append([]string{"--proxy-mode=iptables"}, leave...), needs: []string{"iptables", "iptables-save", "iptables-restore"}},
 	}
 }
 
@@ -46,8 +50,8 @@ func (p peer) check() error {
 
 // start starts a peer on the node.
 func (s *site) start(p peer) (*proxy.Process, error) {
-	args := append(p.args, "--kubeconfig="+s.cp.Kubeconfig(), "--hostname-override="+nodeName, "--cluster-cidr="+netns.ClusterCIDR4)
-	return proxy.Start(proxy.Config{Program: p.program, Args: args, Env: []string{kubeProxyEnv + "=1"}, NS: s.Node.NS})
+	args := slices.Concat(p.args, []string{"--kubeconfig="+s.cp.Kubeconfig(), "--hostname-override="+nodeName, "--cluster-cidr=" + netns.ClusterCIDR4})
+	return proxy.Start(proxy.Config{Program: p.program, Args: args, NS: s.Node.NS})
 }
 
 // sleep waits, unless ctx ends before.

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cpu is the processor time of a process and of the programs it ran that have ended.
@@ -78,8 +81,15 @@ func (g memoryGroup) kernel() (float64, error) {
 	return strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
 }
 
-// close removes the group, which must be empty.
-func (g memoryGroup) close() error { return os.Remove(string(g)) }
+// close removes the group, once the processes in it, which were killed, are gone.
+func (g memoryGroup) close() error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := os.Remove(string(g))
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
 
 // children looks at the programs that a process runs.
 type children struct {

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -141,8 +142,8 @@ func Metrics() []Metric {
 		{"start-user", "CPU time of the start, user", "s", Control, false, "of the process and the programs it ran"},
 		{"start-system", "CPU time of the start, system", "s", Control, false, "of the process and the programs it ran"},
 		{"restart", "Restart", "s", Control, false, "from the start of the process, with everything in place, until an endpoint that was replaced while it was away is replaced for packets"},
-		{"change", "One endpoint replaced", "ms", Control, false, "from the API call to a connection that is answered by the new endpoint"},
-		{"change-cpu", "CPU time of one change", "ms", Control, false, "of the process and the programs it ran"},
+		{"change", "One endpoint replaced", "ms", Control, false, "from the API call to a connection that is answered by the new endpoint, after a quiet second: kube-proxy, which syncs at most once a second, does not wait"},
+		{"change-cpu", "CPU time of one change", "ms", Control, false, "of the process and the programs it ran, and in the quiet second"},
 		{"burst", "A burst of changes", "ms", Control, false, "from the API server's last answer until connections to each of the Services are answered by a new endpoint"},
 		{"burst-cpu", "CPU time of a burst", "s", Control, false, "of the process and the programs it ran"},
 		{"roll-change", "One change during a rolling update", "ms", Control, false, "as one endpoint replaced, while 333 EndpointSlices a second are updated"},
@@ -154,6 +155,7 @@ func Metrics() []Metric {
 		{"memory-kernel", "Kernel memory per Service", "B", Control, false, "charged to the proxy's control group"},
 		{"connect", "New connection", "us", Data, false, "TCP handshake; targets in turn"},
 		{"rate", "New connections a second", "1/s", Data, true, "16 clients at once"},
+		{"rate-failed", "Failed meanwhile", "connections", Data, false, "refused, or without an answer for 3 s"},
 		{"throughput", "Throughput", "Gbit/s", Data, true, "one established TCP connection"},
 		{"packets", "Packets a second", "1/s", Data, true, "one established UDP flow of 64-byte packets, as received"},
 		{"spread", "Connections per backend", "connections", Fairness, false, "one sample for each backend of a Service"},
@@ -207,10 +209,12 @@ func Load(file string) (*Results, error) {
 // leaves the old file or the new one.
 func (r *Results) Save(dir string) error {
 	r.Version = version
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
+	// A line for each measurement: as long as that, and no longer. A quote inside a string is escaped.
+	text = bytes.ReplaceAll(text, []byte(`{"metric":`), []byte("\n{\"metric\":"))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
