@@ -50,7 +50,7 @@ func (p peer) check() error {
 
 // start starts a peer on the node.
 func (s *site) start(p peer) (*proxy.Process, error) {
-	args := slices.Concat(p.args, []string{"--kubeconfig="+s.cp.Kubeconfig(), "--hostname-override="+nodeName, "--cluster-cidr=" + netns.ClusterCIDR4})
+	args := slices.Concat(p.args, []string{"--kubeconfig=" + s.cp.Kubeconfig(), "--hostname-override=" + nodeName, "--cluster-cidr=" + netns.ClusterCIDR4})
 	return proxy.Start(proxy.Config{Program: p.program, Args: args, NS: s.Node.NS})
 }
 
