@@ -185,7 +185,7 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	if err == nil && len(found) == 0 {
 		r.ok("kube-proxy", "none, and nothing left of one")
 	}
-	if pid := running(o.root, "firewalld"); pid != "" {
+	if pid := running(o.root, "firewalld", nil); pid != "" {
 		r.warning("firewalld", "is running as process "+pid+": it may drop forwarded connections; let it accept those to and from pods")
 	}
 	chains, err := k.BaseChains()

@@ -20,16 +20,27 @@ func cleanupCommand() *cobra.Command {
 		Long: `Remove nftproxy's tables from this node.
 
 With --kube-proxy remove what kube-proxy left, too: its nftables tables and its chains
-in the tables of iptables-nft. What it left elsewhere, this command names.`,
+in the tables of iptables-nft. What it left elsewhere, this command names. The tables
+of an nftproxy that is running stay then, so that a node that has changed over from
+kube-proxy can be cleared without an interruption.`,
 		Example: `  nftproxy cleanup
   nftproxy cleanup --kube-proxy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cleanup(cmd.OutOrStdout(), tableName(proxyName)); err != nil {
-				return err
+			out, pid := cmd.OutOrStdout(), runningNftproxy("/")
+			switch {
+			case kubeProxy && pid != "":
+				fmt.Fprintf(out, "nftproxy is running as process %s: its tables stay\n", pid)
+			case pid != "":
+				fmt.Fprintf(out, "nftproxy is running as process %s, and writes its tables again: stop it first\n", pid)
+				fallthrough
+			default:
+				if err := cleanup(out, tableName(proxyName)); err != nil {
+					return err
+				}
 			}
 			if kubeProxy {
-				return cleanupKubeProxy(cmd.OutOrStdout(), "/")
+				return cleanupKubeProxy(out, "/")
 			}
 			return nil
 		},

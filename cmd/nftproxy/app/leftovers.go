@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -56,16 +57,34 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 	return append(out, elsewhere(root)...), nil
 }
 
-// runningKubeProxy returns the process that is kube-proxy, as far as this one sees
-// others; "" if none is.
-func runningKubeProxy(root string) string { return running(root, "kube-proxy") }
+// runningKubeProxy returns the process that is kube-proxy on this node, as far as this
+// one sees others; "" if none is.
+func runningKubeProxy(root string) string { return running(root, "kube-proxy", nil) }
 
-// running returns the process of a name; "" if this one sees none.
-func running(root, program string) string {
+// runningNftproxy returns the process that is 'nftproxy run' on this node; "" if none is.
+func runningNftproxy(root string) string {
+	return running(root, "nftproxy", func(args []string) bool {
+		args = slices.DeleteFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") })
+		return len(args) > 0 && args[0] == "run"
+	})
+}
+
+// running returns the process of a name, if match is nil or its arguments do, in this process's network
+// namespace, or in one that cannot be told; "" if there is none.
+func running(root, program string, match func(args []string) bool) string {
+	here, _ := os.Readlink(filepath.Join(root, "proc/self/ns/net"))
 	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
 	for _, path := range paths {
-		if name, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(name)) == program {
-			return filepath.Base(filepath.Dir(path))
+		process := filepath.Dir(path)
+		if name, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(name)) != program {
+			continue
+		}
+		if there, err := os.Readlink(filepath.Join(process, "ns/net")); err == nil && there != here {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join(process, "cmdline"))
+		if match == nil || match(strings.Split(string(line), "\x00")[1:]) {
+			return filepath.Base(process)
 		}
 	}
 	return ""

@@ -3,66 +3,11 @@
 package app
 
 import (
-	"fmt"
-	"net"
-	"net/http"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/klog/v2"
 
-	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
-
-// servers are the HTTP servers of a run.
-type servers []*http.Server
-
-// Close ends them.
-func (s servers) Close() {
-	for _, server := range s {
-		_ = server.Close()
-	}
-}
-
-// serve serves health, metrics and what else kube-proxy shows. An address that cannot
-// be had costs what would have been served there only, unless --bind-address-hard-fail.
-func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...prometheus.Collector) (servers, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), alive)
-	registry.MustRegister(own...)
-	registry.MustRegister(clientMetrics()...)
-	var all servers
-	for _, s := range []struct {
-		address, what string
-		handler       http.Handler
-	}{
-		{o.healthzAddress, "No health is served; choose another --healthz-bind-address", alive.Handler()},
-		{o.metricsAddress, "No metrics are served; choose another --metrics-bind-address", o.statusPages(registry)},
-	} {
-		if s.address == "" {
-			continue
-		}
-		address := s.address
-		if host, port, err := net.SplitHostPort(address); err == nil && host == "0.0.0.0" {
-			address = ":" + port // IPv6, too: a node may have nothing else
-		}
-		l, err := net.Listen("tcp", address)
-		switch {
-		case err != nil && o.hardFail:
-			all.Close()
-			return nil, fmt.Errorf("--bind-address-hard-fail: %w", err)
-		case err != nil:
-			log.Error(err, s.what)
-			continue
-		}
-		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second}
-		go func() { _ = server.Serve(l) }()
-		all = append(all, server)
-	}
-	return all, nil
-}
 
 // affinityCollector counts clients with session affinity when it is asked.
 type affinityCollector struct {

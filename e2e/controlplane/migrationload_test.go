@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/traffic"
+)
+
+const (
+	// newcomersPace is the time between two new connections of one stream: with eight
+	// streams, 200 connections a second.
+	newcomersPace = 40 * time.Millisecond
+	// regularsPace is the time between two requests on an open connection.
+	regularsPace = 50 * time.Millisecond
+	// regularsPatience is how long an answer on an open connection may take.
+	regularsPatience = 5 * time.Second
+	// regularsPerStream is how many connections stay open to the address of a TCP
+	// stream: of the four, 52.
+	regularsPerStream = 13
+)
+
+// load is traffic to a service that goes on until end.
+type load struct {
+	streams  []*stream
+	regulars []*regular
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// stream is new connections to one address.
+type stream struct {
+	name     string
+	client   traffic.Client
+	protocol traffic.Protocol
+	to       netip.AddrPort
+
+	mu       sync.Mutex
+	attempts []attempt
+}
+
+type attempt struct {
+	at time.Time // of its start
+	traffic.Result
+}
+
+// regular is a connection that stays open.
+type regular struct {
+	*traffic.Conn
+	name    string
+	backend netip.AddrPort // who answered first
+	asked   int
+	slowest time.Duration
+	lost    error // the first fault
+}
+
+// startLoad connects to the service: from a pod to its ClusterIPs, and from outside to its
+// NodePorts.
+func (m *migration) startLoad() *load {
+	m.t.Helper()
+	going, stop := context.WithCancel(m.t.Context())
+	l := &load{stop: stop}
+	m.t.Cleanup(func() { stop(); l.running.Wait() })
+	for _, ip := range m.service.Spec.ClusterIPs {
+		f := netns.IPv4
+		if netip.MustParseAddr(ip).Is6() {
+			f = netns.IPv6
+		}
+		for i, p := range []traffic.Protocol{traffic.TCP, traffic.UDP} {
+			l.add(m.Client, p, netip.AddrPortFrom(netip.MustParseAddr(ip), servicePort))
+			l.add(m.Outside, p, netip.AddrPortFrom(m.Node.Addr(f), migrationNodePort+uint16(i)))
+		}
+	}
+	for _, s := range l.streams {
+		for range regularsPerStream {
+			if s.protocol == traffic.TCP {
+				l.regulars = append(l.regulars, openRegular(m.t, s))
+			}
+		}
+		l.running.Go(func() { s.goOn(going, &l.running) })
+	}
+	for _, r := range l.regulars {
+		l.running.Go(func() { r.goOn(going) })
+	}
+	return l
+}
+
+func (l *load) add(from netns.Host, p traffic.Protocol, to netip.AddrPort) {
+	l.streams = append(l.streams, &stream{name: fmt.Sprintf("from %s to %s %s", from.Name(), p, to),
+		client: traffic.Client{NS: from.NS}, protocol: p, to: to})
+}
+
+func openRegular(t *testing.T, s *stream) *regular {
+	t.Helper()
+	client := s.client
+	client.Timeout = regularsPatience
+	conn, err := client.Open(t.Context(), s.protocol, s.to)
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return &regular{Conn: conn, name: s.name}
+}
+
+// goOn connects at an even pace, without waiting for answers.
+func (s *stream) goOn(going context.Context, running *sync.WaitGroup) {
+	pace := time.NewTicker(newcomersPace)
+	defer pace.Stop()
+	for {
+		select {
+		case <-going.Done():
+			return
+		case <-pace.C:
+		}
+		running.Go(func() {
+			a := attempt{at: time.Now()}
+			a.Result = s.client.Connect(context.WithoutCancel(going), s.protocol, s.to)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.attempts = append(s.attempts, a)
+		})
+	}
+}
+
+// goOn asks until going ends, or the connection is lost.
+func (r *regular) goOn(going context.Context) {
+	pace := time.NewTicker(regularsPace)
+	defer pace.Stop()
+	for r.lost == nil {
+		select {
+		case <-going.Done():
+			return
+		case <-pace.C:
+		}
+		r.ask(context.WithoutCancel(going))
+	}
+}
+
+func (r *regular) ask(ctx context.Context) {
+	answer := r.Ask(ctx)
+	r.asked++
+	r.slowest = max(r.slowest, answer.Elapsed)
+	switch {
+	case answer.Outcome != traffic.Answered:
+		r.lost = answer.Err
+	case r.backend.IsValid() && answer.Backend != r.backend:
+		r.lost = fmt.Errorf("%s answered in place of %s", answer.Backend, r.backend)
+	}
+	r.backend = answer.Backend
+}
+
+// recent is how many connections show where new ones go: of three backends, one that
+// is in use is missing among so many once in 3,000 times.
+const recent = 20
+
+// goTo returns nil if in each stream the latest connections since a time went to
+// one host and not to another.
+func (l *load) goTo(since time.Time, added, removed netns.Host) error {
+	for _, s := range l.streams {
+		s.mu.Lock()
+		all := slices.Clone(s.attempts[max(0, len(s.attempts)-recent):])
+		s.mu.Unlock()
+		hits := traffic.Hits{}
+		for _, a := range all {
+			if a.at.Before(since) || a.Outcome != traffic.Answered {
+				return fmt.Errorf("%s: %d connections, the first at %v: %s", s.name, len(all), a.at.Sub(since), a.Result)
+			}
+			hits[a.Backend]++
+		}
+		f := netns.IPv4
+		if s.to.Addr().Is6() {
+			f = netns.IPv6
+		}
+		if hits[netip.AddrPortFrom(added.Addr(f), backendPort)] == 0 || hits[netip.AddrPortFrom(removed.Addr(f), backendPort)] > 0 {
+			return fmt.Errorf("%s: connections went to %v, want some to %s and none to %s", s.name, hits, added.Addr(f), removed.Addr(f))
+		}
+	}
+	return nil
+}
+
+// end ends the load and says what became of it.
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	l.running.Wait()
+	for _, s := range l.streams {
+		outage, failed, cause := longestOutage(s.attempts)
+		t.Logf("%s: %d new connections, %d failed, at a stretch %v at most (%v)", s.name, len(s.attempts), failed, outage, cause)
+		if outage > maxOutage {
+			t.Errorf("%s: new connections failed for %v, want at most %v", s.name, outage, maxOutage)
+		}
+	}
+	var asked int
+	var slowest time.Duration
+	for _, r := range l.regulars {
+		asked += r.asked
+		slowest = max(slowest, r.slowest)
+		if r.lost != nil {
+			t.Errorf("%s: an open connection was lost after %d answers: %v", r.name, r.asked, r.lost)
+		}
+	}
+	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)
+}
+
+// longestOutage returns the longest time from a connection that failed to the next one
+// that did not, how many failed, and why the last of them did.
+func longestOutage(attempts []attempt) (longest time.Duration, failed int, cause error) {
+	slices.SortFunc(attempts, func(a, b attempt) int { return a.at.Compare(b.at) })
+	var since time.Time
+	for _, a := range attempts {
+		if a.Outcome != traffic.Answered {
+			failed++
+			cause = a.Err
+			if since.IsZero() {
+				since = a.at
+			}
+		}
+		if !since.IsZero() {
+			longest = max(longest, a.at.Sub(since))
+		}
+		if a.Outcome == traffic.Answered {
+			since = time.Time{}
+		}
+	}
+	return longest, failed, cause
+}
