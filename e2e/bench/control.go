@@ -36,23 +36,30 @@ func (r *runner) start(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
-	used, err := cpuTime(r.proxy.Pid())
-	if err != nil || !r.controls() {
-		return err
+	if !r.controls() {
+		return nil
 	}
 	r.add("start", "", took.Seconds())
-	r.add("start-user", "", used.user.Seconds())
-	r.add("start-system", "", used.system.Seconds())
 	late := 0
-	return r.inPod(func() error {
+	err := r.inPod(func() error {
 		for i := range r.size {
 			if _, err := ask(addr(webService(i), askPort), shortly); err != nil {
 				late++
 			}
 		}
-		r.add("late", "", float64(late))
 		return ctx.Err()
 	})
+	if err != nil {
+		return err
+	}
+	r.add("late", "", float64(late))
+	used, err := settled(ctx, r.proxy.Pid())
+	if err != nil {
+		return err
+	}
+	r.add("start-user", "", used.user.Seconds())
+	r.add("start-system", "", used.system.Seconds())
+	return nil
 }
 
 // launch starts the proxy's process in a control group of its own, if there are any.
@@ -131,7 +138,7 @@ func (r *runner) changes(ctx context.Context) error {
 		}
 		all = append(all, milliseconds(took))
 	}
-	after, err := cpuTime(r.proxy.Pid())
+	after, err := settled(ctx, r.proxy.Pid())
 	if err != nil {
 		return err
 	}
@@ -178,7 +185,7 @@ func (r *runner) burst(ctx context.Context) error {
 			return err
 		}
 		r.add("burst", "", milliseconds(time.Since(answered)))
-		after, err := cpuTime(r.proxy.Pid())
+		after, err := settled(ctx, r.proxy.Pid())
 		if err != nil {
 			return err
 		}

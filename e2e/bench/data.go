@@ -47,7 +47,7 @@ func (r *runner) data(ctx context.Context) error {
 
 // streamRounds is how often each measurement of traffic is made, in turn; together they
 // take the plan's time.
-const streamRounds = 2
+const streamRounds = 5
 
 // origin is a place that traffic comes from.
 type origin struct {

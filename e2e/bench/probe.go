@@ -46,6 +46,9 @@ func connect(to netip.AddrPort, timeout unix.Timeval) (fd int, took time.Duratio
 		if errors.Is(err, unix.EINTR) { // a signal of the Go runtime; connect cannot be taken up again
 			return connect(to, timeout)
 		}
+		if errors.Is(err, unix.EINPROGRESS) { // SO_SNDTIMEO is over
+			err = unix.ETIMEDOUT
+		}
 		return -1, 0, fmt.Errorf("connect to %s: %w", to, err)
 	}
 	return fd, took, nil

@@ -86,8 +86,11 @@ func (s *site) populate(ctx context.Context) (err error) {
 }
 
 // refuseServices makes outside answer that a ClusterIP cannot be reached where no proxy
-// has translated it, instead of sending the packet back.
+// has translated it, every time, instead of sending the packet back.
 func (s *site) refuseServices() error {
+	if err := s.Outside.SetSysctl("ipv4/icmp_ratemask", "0"); err != nil {
+		return err
+	}
 	h, err := s.Outside.Netlink()
 	if err != nil {
 		return err

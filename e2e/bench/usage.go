@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -39,6 +40,28 @@ func cpuTime(pid int) (cpu, error) {
 		ticks[i] = time.Duration(n) * 10 * time.Millisecond
 	}
 	return cpu{ticks[0] + ticks[2], ticks[1] + ticks[3]}, nil
+}
+
+// settled returns the CPU time once a process has nothing to do: programs that it runs go
+// on after what they changed works, and count from their end on.
+func settled(ctx context.Context, pid int) (cpu, error) {
+	var last cpu
+	since := time.Now()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		used, err := cpuTime(pid)
+		if err != nil {
+			return cpu{}, err
+		}
+		if used != last || len(running(pid)) > 0 {
+			last, since = used, time.Now()
+		}
+		if now := time.Now(); now.Sub(since) > 200*time.Millisecond || now.After(deadline) {
+			return used, nil
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return cpu{}, err
+		}
+	}
 }
 
 // memoryMB reads a size from proc_pid_status(5), such as VmRSS.
@@ -125,18 +148,29 @@ func (c *children) stop() float64 {
 	return c.peakMB
 }
 
-// look reads proc_tid_children(5): a child is listed with the thread that made it.
+// look notes the sizes of the programs that run.
 func (c *children) look(pid int) {
+	for _, child := range running(pid) {
+		mb, _ := memoryMB(child, "VmHWM") // 0 if it has ended
+		c.peakMB = max(c.peakMB, mb)
+	}
+}
+
+// running returns the programs that a process runs, from proc_tid_children(5): a child is
+// listed with the thread that made it.
+func running(pid int) []int {
+	var out []int
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, list := range lists {
 		text, _ := os.ReadFile(list) // threads end
 		for _, child := range strings.Fields(string(text)) {
 			n, _ := strconv.Atoi(child)
-			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", n)); err != nil || exe == "/proc/self/exe" {
-				continue
+			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", n))
+			own, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+			if err == nil && exe != own { // not a fork that has yet to execute it
+				out = append(out, n)
 			}
-			mb, _ := memoryMB(n, "VmHWM") // 0 if it has ended
-			c.peakMB = max(c.peakMB, mb)
 		}
 	}
+	return out
 }

@@ -13,8 +13,10 @@ type headline struct {
 	title    string
 	parts    []string // metrics, added up
 	target   string
-	quantile float64 // 0: the smallest to the largest
+	quantile float64 // 0: the smallest to the largest; toDirect: the median, as a part of a direct connection's
 }
+
+const toDirect = -1
 
 func headlines() []headline {
 	return []headline{
@@ -27,9 +29,10 @@ func headlines() []headline {
 		{"CPU during a rolling update", []string{"roll-cpu"}, "", 0.5},
 		{"memory, idle", []string{"memory"}, "", 0.5},
 		{"kernel memory per Service", []string{"memory-kernel"}, "", 0.5},
-		{"new connection, last Service, p50", []string{"connect"}, FromPod + Last, 0.5},
-		{"new connections a second", []string{"rate"}, FromPod + Service, 0.5},
-		{"throughput", []string{"throughput"}, FromPod + Service, 0.5},
+		{"new connection through the last Service, p50, of a direct one's", []string{"connect"}, FromPod + Last, toDirect},
+		{"new connections a second, of direct ones", []string{"rate"}, FromPod + Service, toDirect},
+		{"throughput, of a direct connection's", []string{"throughput"}, FromPod + Service, toDirect},
+		{"UDP packets a second, of direct ones", []string{"packets"}, FromPod + Service, toDirect},
 		{"connections per backend", []string{"spread"}, "", 0},
 		{"failed or stalled during a restart", []string{"failed", "stalled"}, Restart, 0.5},
 		{"sent to removed backends", []string{"removed"}, Backends, 0.5},
@@ -45,7 +48,7 @@ func (h headline) metric() Metric {
 func (r *Results) size(h headline, peers ...string) int {
 	for _, size := range slices.Backward(r.Plan.Sizes) {
 		for _, peer := range peers {
-			if r.sample(peer, size, h.target, h.parts...).n() > 0 {
+			if r.headline(h, peer, size).n() > 0 {
 				return size
 			}
 		}
@@ -53,11 +56,22 @@ func (r *Results) size(h headline, peers ...string) int {
 	return 0
 }
 
+// headline returns the samples that a headline's figure is made of.
+func (r *Results) headline(h headline, peer string, size int) sample {
+	if h.quantile == toDirect {
+		return r.toDirect(peer, size, h.target, h.parts[0])
+	}
+	return r.sample(peer, size, h.target, h.parts...)
+}
+
 // figure writes the headline's figure.
 func (h headline) figure(s sample) string {
-	if h.quantile == 0 {
+	switch h.quantile {
+	case 0:
 		low, high := s.bounds()
 		return number(low) + " to " + number(high)
+	case toDirect:
+		return percent(s)
 	}
 	return value(s.quantile(h.quantile), h.metric().Unit)
 }
@@ -68,15 +82,15 @@ func (r *Results) headlineRow(h headline) (size int, cells []string) {
 	if size == 0 {
 		return 0, nil
 	}
-	own := r.sample(Nftproxy, size, h.target, h.parts...)
+	own := r.headline(h, Nftproxy, size)
 	for _, peer := range Peers() {
-		s := r.sample(peer, size, h.target, h.parts...)
+		s := r.headline(h, peer, size)
 		if s.n() == 0 {
 			cells = append(cells, r.smaller(h, peer))
 			continue
 		}
 		text := h.figure(s)
-		if peer != Nftproxy && h.quantile != 0 && own.n() > 0 && own.quantile(h.quantile) != 0 {
+		if peer != Nftproxy && h.quantile > 0 && own.n() > 0 && own.quantile(h.quantile) != 0 {
 			text += fmt.Sprintf(" (%s)", times(s.quantile(h.quantile), own.quantile(h.quantile)))
 		}
 		cells = append(cells, text)
@@ -90,7 +104,7 @@ func (r *Results) smaller(h headline, peer string) string {
 	if size == 0 {
 		return "not measured"
 	}
-	return fmt.Sprintf("not measured (%s at %s)", h.figure(r.sample(peer, size, h.target, h.parts...)), count(size))
+	return fmt.Sprintf("not measured (%s at %s)", h.figure(r.headline(h, peer, size)), count(size))
 }
 
 // behind lists where a proxy has a better figure than nftproxy.
@@ -100,19 +114,27 @@ func (r *Results) behind() []string {
 		for _, t := range r.tables(group) {
 			for _, row := range t.Rows {
 				for i, c := range row.Cells {
-					if c.Verdict != "better" || strings.HasSuffix(row.Target, Direct) || row.Cells[0].n() == 0 {
+					if c.Verdict != "better" {
 						continue
 					}
 					text := fmt.Sprintf("%s, %s", t.Metric.Title, plural(row.Services, "Service"))
 					if row.Target != "" {
 						text += ", " + where(row.Target)
 					}
-					out = append(out, fmt.Sprintf("%s: nftproxy %s, %s %s", text, row.Cells[0].Figure, t.Columns[i], c.Figure))
+					out = append(out, fmt.Sprintf("%s: nftproxy %s, %s %s", text, row.Cells[0].short(), t.Columns[i], c.short()))
 				}
 			}
 		}
 	}
 	return out
+}
+
+// short is what a cell is judged by.
+func (c cell) short() string {
+	if strings.HasSuffix(c.Ratio, "direct") {
+		return c.Ratio
+	}
+	return c.Figure
 }
 
 func groups() []string { return []string{Control, Data, Fairness, Disruption} }

@@ -50,8 +50,12 @@ func synthetic(seed uint64) *Results {
 	}
 	add := func(metric, peer string, size, round, n int, target string, base float64) {
 		m := Measurement{Metric: metric, Peer: peer, Services: size, Round: round, Target: target}
+		noise := 0.1
+		if kind, _ := MetricNamed(metric); kind.Group == Data {
+			noise = 0.005
+		}
 		for range n {
-			m.Samples = append(m.Samples, base*(1+0.1*random.NormFloat64()))
+			m.Samples = append(m.Samples, base*(1+noise*random.NormFloat64()))
 		}
 		r.Measurements = append(r.Measurements, m)
 	}

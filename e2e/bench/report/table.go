@@ -29,7 +29,7 @@ type cell struct {
 	Missing string // a reason
 	Figure  string // the median
 	Detail  string // quantiles or range
-	Ratio   string // to nftproxy
+	Ratio   string // to nftproxy, or to a connection straight to the backend
 	Verdict string // better, worse or same than nftproxy, or nothing
 	Noise   string
 }
@@ -92,7 +92,8 @@ func (r *Results) row(t table, size int, target string) row {
 		if c.n() == 0 {
 			c.Missing = r.why(peer, size)
 		} else {
-			c.fill(t.Metric, own, peer)
+			c.fill(t.Metric)
+			r.judge(&c, own, t.Metric, peer, size, target)
 		}
 		out.Cells = append(out.Cells, c)
 	}
@@ -109,7 +110,8 @@ func (r *Results) why(peer string, size int) string {
 	return ""
 }
 
-func (c *cell) fill(m Metric, own sample, peer string) {
+// fill writes the figures of a cell that has samples.
+func (c *cell) fill(m Metric) {
 	c.Figure = value(c.median(), m.Unit)
 	low, high := c.bounds()
 	switch {
@@ -124,16 +126,49 @@ func (c *cell) fill(m Metric, own sample, peer string) {
 	if noise := c.noise(); !math.IsNaN(noise) && c.n() >= enough {
 		c.Noise += fmt.Sprintf(", rounds %s %% apart", number(math.Round(noise*1000)/10))
 	}
-	if peer == Nftproxy || own.n() == 0 || m.Name == "spread" {
+}
+
+// judge compares a cell with nftproxy's samples; or, on the data plane, with those of the
+// same peer that went straight to the backend in turn with them: so minutes that a
+// machine is slow in make no difference.
+func (r *Results) judge(c *cell, own sample, m Metric, peer string, size int, target string) {
+	if m.Name == "spread" || m.Name == "attempts" { // neither better nor worse
 		return
 	}
-	if own.median() != 0 {
+	a, b := c.sample, own
+	if relative := r.toDirect(peer, size, target, m.Name); relative.n() > 0 {
+		a, b = relative, r.toDirect(Nftproxy, size, target, m.Name)
+		c.Ratio = percent(a) + " of direct"
+	} else if peer != Nftproxy && own.n() > 0 && own.median() != 0 && m.Group != Data {
 		c.Ratio = times(c.median(), own.median()) + " nftproxy"
 	}
-	if slices.Contains(Peers(), peer) {
-		c.Verdict = verdict(m, c.sample, own)
+	if peer != Nftproxy && slices.Contains(Peers(), peer) && b.n() > 0 && !strings.HasSuffix(target, Direct) {
+		c.Verdict = verdict(m, a, b)
 	}
 }
+
+// toDirect returns the medians of each round as parts of what went straight to
+// the backend in that round; none for a target that has no such counterpart.
+func (r *Results) toDirect(peer string, size int, target string, metric string) sample {
+	var out sample
+	from, to, ok := strings.Cut(target, "/")
+	if !ok || to == Direct {
+		return out
+	}
+	for round := range r.Plan.Rounds {
+		values := r.round(metric, peer, size, target, round)
+		direct := r.round(metric, peer, size, from+"/"+Direct, round)
+		if len(values) > 0 && len(direct) > 0 && quantile(direct, 0.5) != 0 {
+			out.rounds = append(out.rounds, quantile(values, 0.5)/quantile(direct, 0.5))
+		}
+	}
+	out.all.Xs = slices.Clone(out.rounds)
+	out.all.Sort()
+	return out
+}
+
+// percent writes a part as such.
+func percent(s sample) string { return number(math.Round(1000*s.median())/10) + " %" }
 
 // verdict says whether a peer's samples are better or worse than nftproxy's: the same,
 // if they are closer than 3 %, or than the noise of either.
@@ -141,8 +176,6 @@ func verdict(m Metric, peer, own sample) string {
 	a, b := peer.median(), own.median()
 	near := max(0.03*max(math.Abs(a), math.Abs(b)), peer.margin(), own.margin())
 	switch {
-	case m.Name == "attempts": // as long as it takes
-		return ""
 	case math.Abs(a-b) <= near:
 		return "same"
 	case (a > b) == m.Higher:
