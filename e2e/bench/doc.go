@@ -4,7 +4,7 @@
 // API server, with the same objects, in the same namespaces, one after the other in
 // alternating order.
 //
-//	bench [-quick] [-resume] [-out DIR] [-nftproxy FILE]
+//	bench [-quick] [-resume] [-out DIR] [-nftproxy FILE] [-kube-proxy FILE]
 //	bench compare OLD/results.json NEW/results.json
 //
 // It runs as root. kube-proxy and the control plane are linked into the program; each

@@ -20,6 +20,9 @@ const unreachable = unix.RTN_UNREACHABLE
 // probePace is the time between two attempts of one who waits.
 const probePace = time.Millisecond
 
+// briefly is how long one who waits gives an attempt: rules that are there in part may drop it.
+var briefly = unix.Timeval{Usec: 20000}
+
 // shortly is more than any connection takes that does not lose a packet.
 var shortly = unix.Timeval{Usec: 200000}
 
@@ -90,7 +93,7 @@ func waitFor(ctx context.Context, to netip.AddrPort, most time.Duration, wanted 
 	pace := time.NewTicker(probePace)
 	defer pace.Stop()
 	for start := time.Now(); ; <-pace.C {
-		backend, err := ask(to, shortly)
+		backend, err := ask(to, briefly)
 		if err == nil && wanted(backend) {
 			return nil
 		}
