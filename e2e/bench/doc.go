@@ -7,7 +7,7 @@
 //	bench [-quick] [-resume] [-out DIR] [-nftproxy FILE] [-kube-proxy FILE]
 //	bench compare OLD/results.json NEW/results.json
 //
-// It runs as root. kube-proxy and the control plane are linked into the program; each
-// runs as a child, which is the same executable again. All traffic is real, and all of
+// It runs as root. kube-proxy is Kubernetes' own, built from package kubeproxy here; the control plane is
+// linked into the program, whose children are the same executable again. All traffic is real, and all of
 // it stays inside namespaces that end with the program, however it ends.
 package main
