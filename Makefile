@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test e2e e2e-cluster bench-micro bench-proxies lint cross clean help
+.PHONY: all build image-tar manifests demo test e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -47,10 +47,11 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 test: ## Run all tests that need no cluster, as root or not
 	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
 
-e2e: build ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
+e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/bench && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
@@ -66,8 +67,18 @@ e2e-cluster: ## Run a whole cluster in namespaces, with kubelets and containerd,
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
-bench-proxies: build ## Compare nftproxy with kube-proxy on one kube-apiserver, as root (10 minutes)
-	cd e2e/controlplane && $(GO) test -run '^$$' -bench Proxies -benchtime 1x -timeout 40m $(BENCH_FLAGS) .
+# QUICK=1 measures less; RESUME=1 goes on with an interrupted run.
+bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
+	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
+	bin/bench $(if $(QUICK),-quick) $(if $(RESUME),-resume) $(BENCH_FLAGS)
+
+# Kubernetes' own, from its source.
+bin/kube-proxy: e2e/bench/go.mod
+	cd e2e/bench && $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ ./kubeproxy
+
+bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each a results.json
+	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
+	bin/bench compare $(OLD) $(NEW)
 
 lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:" $$files >&2; exit 1; fi

@@ -48,7 +48,8 @@ func Start(c Config) (*Process, error) {
 	p.log.also, p.log.grown = c.Log, make(chan struct{})
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A process group of its own: Ctrl-C is for who started it, and Kill ends what it runs, too.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := c.NS.Do(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start nftproxy in %s: %w", c.NS.Name(), err)
 	}
@@ -117,9 +118,10 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Kill ends the process at once and waits for its end.
+// Kill ends the process and the programs it runs at once, as the end of a container
+// does, and waits for its end.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
+	_ = syscall.Kill(-p.Pid(), syscall.SIGKILL) // it may have ended
 	<-p.exited
 }
 

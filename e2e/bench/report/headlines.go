@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// headline is a line of the summary.
+type headline struct {
+	title    string
+	parts    []string // metrics, added up
+	target   string
+	quantile float64 // 0: the smallest to the largest; toDirect: the median, as a part of a direct connection's
+}
+
+const toDirect = -1
+
+func headlines() []headline {
+	return []headline{
+		{"from start to everything programmed", []string{"start"}, "", 0.5},
+		{"CPU time of that start", []string{"start-user", "start-system"}, "", 0.5},
+		{"one endpoint replaced, API to packet, p50", []string{"change"}, "", 0.5},
+		{"the same, p99", []string{"change"}, "", 0.99},
+		{"CPU time of one change", []string{"change-cpu"}, "", 0.5},
+		{"a burst of changes", []string{"burst"}, "", 0.5},
+		{"CPU during a rolling update", []string{"roll-cpu"}, "", 0.5},
+		{"memory, idle", []string{"memory"}, "", 0.5},
+		{"kernel memory per Service", []string{"memory-kernel"}, "", 0.5},
+		{"new connection through the last Service, p50, of a direct one's", []string{"connect"}, FromPod + Last, toDirect},
+		{"new connections a second, of direct ones", []string{"rate"}, FromPod + Service, toDirect},
+		{"throughput, of a direct connection's", []string{"throughput"}, FromPod + Service, toDirect},
+		{"UDP packets a second, of direct ones", []string{"packets"}, FromPod + Service, toDirect},
+		{"connections per backend", []string{"spread"}, "", 0},
+		{"failed or stalled during a restart", []string{"failed", "stalled"}, Restart, 0.5},
+		{"sent to removed backends", []string{"removed"}, Backends, 0.5},
+	}
+}
+
+func (h headline) metric() Metric {
+	m, _ := MetricNamed(h.parts[0])
+	return m
+}
+
+// size is the largest one at which a peer has the headline's figure: 0, if none.
+func (r *Results) size(h headline, peers ...string) int {
+	for _, size := range slices.Backward(r.Plan.Sizes) {
+		for _, peer := range peers {
+			if r.headline(h, peer, size).n() > 0 {
+				return size
+			}
+		}
+	}
+	return 0
+}
+
+// headline returns the samples that a headline's figure is made of.
+func (r *Results) headline(h headline, peer string, size int) sample {
+	if h.quantile == toDirect {
+		return r.toDirect(peer, size, h.target, h.parts[0])
+	}
+	return r.sample(peer, size, h.target, h.parts...)
+}
+
+// figure writes the headline's figure.
+func (h headline) figure(s sample) string {
+	switch h.quantile {
+	case 0:
+		low, high := s.bounds()
+		return number(low) + " to " + number(high)
+	case toDirect:
+		return percent(s)
+	}
+	return value(s.quantile(h.quantile), h.metric().Unit)
+}
+
+// headlineRow writes a headline's figures of all proxies at the largest size that one has.
+func (r *Results) headlineRow(h headline) (size int, cells []string) {
+	size = r.size(h, Peers()...)
+	if size == 0 {
+		return 0, nil
+	}
+	own := r.headline(h, Nftproxy, size)
+	for _, peer := range Peers() {
+		s := r.headline(h, peer, size)
+		if s.n() == 0 {
+			cells = append(cells, r.smaller(h, peer))
+			continue
+		}
+		text := h.figure(s)
+		if peer != Nftproxy && h.quantile > 0 && own.n() > 0 && own.quantile(h.quantile) != 0 {
+			text += fmt.Sprintf(" (%s)", times(s.quantile(h.quantile), own.quantile(h.quantile)))
+		}
+		cells = append(cells, text)
+	}
+	return size, cells
+}
+
+// smaller writes the figure of a peer that did not make it to the largest size.
+func (r *Results) smaller(h headline, peer string) string {
+	size := r.size(h, peer)
+	if size == 0 {
+		return "not measured"
+	}
+	return fmt.Sprintf("not measured (%s at %s)", h.figure(r.headline(h, peer, size)), count(size))
+}
+
+// behind lists where a proxy has a better figure than nftproxy.
+func (r *Results) behind() []string {
+	var out []string
+	for _, group := range groups() {
+		for _, t := range r.tables(group) {
+			for _, row := range t.Rows {
+				for i, c := range row.Cells {
+					if c.Verdict != "better" {
+						continue
+					}
+					text := fmt.Sprintf("%s, %s", t.Metric.Title, plural(row.Services, "Service"))
+					if row.Target != "" {
+						text += ", " + where(row.Target)
+					}
+					out = append(out, fmt.Sprintf("%s: nftproxy %s, %s %s", text, row.Cells[0].short(), t.Columns[i], c.short()))
+				}
+			}
+		}
+	}
+	return out
+}
+
+// short is what a cell is judged by.
+func (c cell) short() string {
+	if strings.HasSuffix(c.Ratio, "direct") {
+		return c.Ratio
+	}
+	return c.Figure
+}
+
+func groups() []string { return []string{Control, Data, Fairness, Disruption} }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"fmt"
+	"strings"
+)
+
+// summary writes the table that a README shows.
+func summary(r *Results) string {
+	out := &strings.Builder{}
+	fmt.Fprintf(out, "| | Services | %s |\n", strings.Join(Peers(), " | "))
+	fmt.Fprintf(out, "|---|---:|%s\n", strings.Repeat("---:|", len(Peers())))
+	for _, h := range headlines() {
+		if size, cells := r.headlineRow(h); size != 0 {
+			fmt.Fprintf(out, "| %s | %s | %s |\n", h.title, count(size), strings.Join(cells, " | "))
+		}
+	}
+	fmt.Fprintf(out, "\n×: how often nftproxy's figure. Measured %s in one run, on %s.\n", r.Began.Format("2006-01-02"), r.Machine.words())
+	return out.String()
+}
+
+// words names the machine and what ran on it.
+func (m Machine) words() string {
+	return fmt.Sprintf("%d cores (%s), Linux %s, %s, kube-proxy %s", m.Cores, m.CPU, m.Kernel, m.Commit, m.Kubernetes)
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpu is the processor time of a process and of the programs it ran that have ended.
+type cpu struct{ user, system time.Duration }
+
+func (c cpu) sub(o cpu) cpu      { return cpu{c.user - o.user, c.system - o.system} }
+func (c cpu) all() time.Duration { return c.user + c.system }
+
+// cpuTime reads proc_pid_stat(5), which counts in hundredths of a second.
+func cpuTime(pid int) (cpu, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return cpu{}, fmt.Errorf("read CPU time: %w", err)
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+	var ticks [4]time.Duration // utime, stime, cutime, cstime
+	for i := range ticks {
+		n, err := strconv.Atoi(fields[11+i])
+		if err != nil {
+			return cpu{}, fmt.Errorf("read CPU time: %w", err)
+		}
+		ticks[i] = time.Duration(n) * 10 * time.Millisecond
+	}
+	return cpu{ticks[0] + ticks[2], ticks[1] + ticks[3]}, nil
+}
+
+// settled returns the CPU time once a process has nothing to do: programs that it runs go
+// on after what they changed works, and count from their end on.
+func settled(ctx context.Context, pid int) (cpu, error) {
+	var last cpu
+	since := time.Now()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		used, err := cpuTime(pid)
+		if err != nil {
+			return cpu{}, err
+		}
+		if used != last || len(running(pid)) > 0 {
+			last, since = used, time.Now()
+		}
+		if now := time.Now(); now.Sub(since) > 200*time.Millisecond || now.After(deadline) {
+			return used, nil
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return cpu{}, err
+		}
+	}
+}
+
+// memoryMB reads a size from proc_pid_status(5), such as VmRSS.
+func memoryMB(pid int, what string) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, what+":"); ok {
+			kb, err := strconv.Atoi(strings.Fields(value)[0])
+			return float64(kb) / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("read memory of process %d: no %s", pid, what)
+}
+
+// memoryGroup is a control group (version 1) of one process, which tells what kernel
+// memory is charged to it.
+type memoryGroup string
+
+func newMemoryGroup(pid int) (memoryGroup, error) {
+	g := memoryGroup(fmt.Sprintf("/sys/fs/cgroup/memory/nftproxy-bench-%d", pid))
+	if err := os.Mkdir(string(g), 0o755); err != nil {
+		return "", fmt.Errorf("make a control group of version 1: %w", err)
+	}
+	if err := os.WriteFile(string(g)+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
+		_ = g.close()
+		return "", fmt.Errorf("move process %d to a control group: %w", pid, err)
+	}
+	return g, nil
+}
+
+// kernel returns how many bytes are charged.
+func (g memoryGroup) kernel() (float64, error) {
+	text, err := os.ReadFile(string(g) + "/memory.kmem.usage_in_bytes")
+	if err != nil {
+		return 0, fmt.Errorf("read kernel memory: %w", err)
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+}
+
+// close removes the group, once the processes in it, which were killed, are gone.
+func (g memoryGroup) close() error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := os.Remove(string(g))
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// children looks at the programs that a process runs.
+type children struct {
+	ended   chan struct{}
+	stopped sync.Once
+	done    chan struct{}
+	peakMB  float64 // once done
+}
+
+// watchChildren looks every 20 ms, until stop.
+func watchChildren(pid int) *children {
+	c := &children{ended: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			c.look(pid)
+			select {
+			case <-tick.C:
+			case <-c.ended:
+				return
+			}
+		}
+	}()
+	return c
+}
+
+// stop returns the largest resident size that was seen, in MB. 0: no program ran.
+func (c *children) stop() float64 {
+	c.stopped.Do(func() { close(c.ended) })
+	<-c.done
+	return c.peakMB
+}
+
+// look notes the sizes of the programs that run.
+func (c *children) look(pid int) {
+	for _, child := range running(pid) {
+		mb, _ := memoryMB(child, "VmHWM") // 0 if it has ended
+		c.peakMB = max(c.peakMB, mb)
+	}
+}
+
+// running returns the programs that a process runs, from proc_tid_children(5): a child is
+// listed with the thread that made it.
+func running(pid int) []int {
+	var out []int
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // threads end
+		for _, child := range strings.Fields(string(text)) {
+			n, _ := strconv.Atoi(child)
+			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", n))
+			own, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+			if err == nil && exe != own { // not a fork that has yet to execute it
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
