@@ -42,7 +42,8 @@ var lists = map[string]string{
 		{"metadata":{"namespace":"shop","name":"web-1","uid":"3","labels":{"kubernetes.io/service-name":"web"},
 		 "annotations":{"endpoints.kubernetes.io/last-change-trigger-time":"NOW"}},"addressType":"IPv4",
 		 "ports":[{"name":"http","protocol":"TCP","port":8080}],"endpoints":[{"addresses":["POD"],"conditions":{"ready":true}}]}]}`,
-	"/api/v1/nodes": `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}`,
+	"/api/v1/nodes": `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[
+		{"metadata":{"name":"node"},"status":{"addresses":[{"type":"InternalIP","address":"172.18.0.2"}]}}]}`,
 	"/apis/networking.k8s.io/v1/servicecidrs": `{"kind":"ServiceCIDRList","apiVersion":"networking.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`,
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/proxier/localport"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
+	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -120,8 +121,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	node, table := config.NodeName, config.Rules.Table
-	log := klog.Background()
+	node, log := config.NodeName, klog.Background()
 	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
 	src, client, err := o.source.open(node, problem)
 	if err != nil {
@@ -136,6 +136,12 @@ func (o *runOptions) run(ctx context.Context) error {
 		config.NodeWait = nodeWait
 		o.prepareHost(log)
 	}
+	return o.program(ctx, config, src)
+}
+
+// program keeps the kernel as the source wants it, until ctx ends.
+func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source) error {
+	node, table, log := config.NodeName, config.Rules.Table, klog.Background()
 	k, err := kernel.Open()
 	if err != nil {
 		return err
