@@ -71,8 +71,29 @@ func TestNodePortAddresses(t *testing.T) {
 			a, b := w.Local[0], w.RemotePods[0]
 			s := w.full("web").to(ready(a, b))
 			w.apply(t, s)
+			// IPv6's neighbour discovery that was under way from an address that came or went begins anew, a second later.
+			discovered := func(t *testing.T, from netns.Host, to netip.AddrPort) {
+				t.Helper()
+				eventually(t, "reaching both endpoints", func() error {
+					for _, r := range connect(t.Context(), traffic.Client{NS: from.NS}, traffic.TCP, to, 4) {
+						if r.Outcome != traffic.Answered {
+							return r.Err
+						}
+					}
+					return nil
+				})
+			}
 			check := func(t *testing.T, more bool) {
 				t.Helper()
+				first := w.address(s, nodePort, traffic.TCP, netns.IPv6)
+				for _, from := range w.clients() {
+					if row.primary {
+						discovered(t, from, first)
+					}
+					if row.more && more {
+						discovered(t, from, netip.AddrPortFrom(moreAddresses[netns.IPv6], first.Port()))
+					}
+				}
 				for _, p := range traffic.Protocols() {
 					for _, f := range netns.Families() {
 						first := w.address(s, nodePort, p, f)
