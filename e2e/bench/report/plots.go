@@ -185,7 +185,7 @@ func drawDisruption(r *Results, t theme) *figure {
 
 // columns draws bars of those proxies that have any: nil without one.
 func (f *figure) columns(groups []string, get func(peer string, group int) (float64, string, bool)) *figure {
-	if !slices.ContainsFunc(Peers(), func(peer string) bool {
+	if len(groups) == 0 || !slices.ContainsFunc(Peers(), func(peer string) bool {
 		_, _, ok := get(peer, 0)
 		return ok
 	}) {
