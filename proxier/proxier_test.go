@@ -492,9 +492,9 @@ func TestFlows(t *testing.T) {
 			{"the last gone", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "")) }, "[10.96.0.1:53/17 []]"},
 			{"the first one", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1")) }, "[10.96.0.1:53/17 [10.0.0.1:53]]"},
 			{"another service port has the address", func() {
-				n.UpdateService(service("dns", "10.96.0.9", "53/UDP"))
-				n.UpdateService(service("new", "10.96.0.1", "53/UDP"))
 				n.UpdateEndpointSlice(endpoints("n", "new", "53/UDP", "10.0.0.7"))
+				n.UpdateService(service("new", "10.96.0.1", "53/UDP")) // which waits for the older one to go
+				n.UpdateService(service("dns", "10.96.0.9", "53/UDP"))
 			}, "[10.96.0.1:53/17 [10.0.0.7:53] 10.96.0.9:53/17 [10.0.0.1:53]]"},
 			{"the service gone", func() { n.DeleteService("default", "new") }, "[10.96.0.1:53/17 []]"},
 		} {
