@@ -28,12 +28,12 @@ const exitFailed = 1
 const probeTable = "nftproxy-check"
 
 type checkOptions struct {
-	lookOptions
+	wantOptions
 	root string // of /proc, for tests
 }
 
 func checkCommand(version string) *cobra.Command {
-	o := checkOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}, root: "/"}
+	o := checkOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, root: "/"}
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check whether this node is ready for nftproxy",
@@ -49,7 +49,7 @@ nftproxy-check is made and removed; nothing else is changed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	o.add(cmd.Flags())
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o.wantOptions)
 }
 
 // report writes lines and remembers the worst.

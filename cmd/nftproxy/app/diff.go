@@ -15,18 +15,23 @@ import (
 )
 
 func diffCommand(version string) *cobra.Command {
-	o := lookOptions{source: sourceOptions{version: version}}
+	o := wantOptions{source: sourceOptions{version: version}}
 	var output string
 	cmd := &cobra.Command{
 		Use:   "diff",
 		Short: "Compare this node's kernel with what it should hold",
 		Long: `Compare what this node's kernel holds with what 'nftproxy run' would program for a
 cluster or a directory of manifests, and print what is missing, extra or
-different. Give the same options as to 'nftproxy run'. Nothing is changed.
+different. Nothing is changed.
+
+Where 'nftproxy run' runs, its source and options count, but for those that are given.
+With a source give all options that 'nftproxy run' has.
 
 The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
-		Example: `  nftproxy diff --manifests /etc/nftproxy/services
-  nftproxy diff --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16`,
+		Example: `  nftproxy diff
+  nftproxy diff --manifests /etc/nftproxy/services
+  nftproxy diff --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
+  nftproxy diff --config /var/lib/kube-proxy/config.conf`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.diff(cmd.Context(), output, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -35,10 +40,10 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 	o.add(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
 	completeWith(cmd, "output", "text", "json")
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o)
 }
 
-func (o *lookOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
+func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
 	if output != "text" && output != "json" {
 		return fmt.Errorf("--output: %q is neither text nor json", output)
 	}

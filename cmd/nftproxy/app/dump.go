@@ -17,7 +17,7 @@ import (
 )
 
 type dumpOptions struct {
-	lookOptions
+	wantOptions
 	kernel  bool
 	output  string
 	service string
@@ -25,7 +25,7 @@ type dumpOptions struct {
 }
 
 func dumpCommand(version string) *cobra.Command {
-	o := dumpOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}}
+	o := dumpOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Print the rules as nft text, JSON or YAML",
@@ -54,7 +54,7 @@ With --service only what that Service has is printed, with comments; with
 	fs.StringVar(&o.family, "family", "", "only the table of a `family`: ip or ip6")
 	completeWith(cmd, "output", "nft", "json", "yaml")
 	completeWith(cmd, "family", "ip", "ip6")
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o.wantOptions)
 }
 
 // completeWith completes a flag with one of some words.
@@ -88,7 +88,7 @@ func (o *dumpOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // state returns what is to be printed.
 func (o *dumpOptions) state(ctx context.Context, stderr io.Writer) (rules.State, error) {
-	config, err := proxierConfig(&o.source, &o.rules, &o.node)
+	config, err := o.proxierConfig()
 	if err != nil {
 		return rules.State{}, err
 	}

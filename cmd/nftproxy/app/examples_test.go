@@ -37,8 +37,22 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubeconfig := serveAPI(t, ns, manifests, "")
+	config := filepath.Join(t.TempDir(), "config.conf")
+	must(t, os.WriteFile(config, []byte("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nclusterCIDR: 10.244.0.0/16\n"+
+		"clientConnection: {kubeconfig: "+kubeconfig+"}\n"), 0o600))
+	self, err := os.Executable()
+	must(t, err)
+	program := filepath.Join(t.TempDir(), "nftproxy") // the process's name, by which others know it
+	must(t, os.Symlink(self, program))
 	command := func(args ...string) proxy.Config {
-		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
+		return proxy.Config{Program: program, Args: args, Env: []string{runEnv + "=1"}, NS: ns}
+	}
+	asPlugin := command("dump", "--hostname-override", "here")
+	asPlugin.Env = append(asPlugin.Env, "KUBECONFIG="+kubeconfig, "KUBERNETES_SERVICE_HOST=")
+	fromCluster, err := proxy.Run(ctx, asPlugin)
+	fromFiles, err2 := proxy.Run(ctx, command("dump", "--manifests", manifests, "--hostname-override", "here"))
+	if err != nil || err2 != nil || fromCluster != fromFiles {
+		t.Errorf("from a cluster the rules are others (%v, %v):\n%s\nthan from files:\n%s", err, err2, fromCluster, fromFiles)
 	}
 	p, err := proxy.Start(command("run", "--manifests", manifests, "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16"))
 	if err != nil {
@@ -48,7 +62,7 @@ func TestExamples(t *testing.T) {
 	if err := p.WaitSynced(ctx); err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig)
+	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
 	for _, c := range rootCommand("v1.2.3").Commands() {
 		if !slices.Contains([]string{"dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue
@@ -62,23 +76,17 @@ func TestExamples(t *testing.T) {
 				t.Errorf("example %q does not run nftproxy", line)
 			}
 			args := words[1:]
-			if !strings.Contains(line, "--kernel") { // as nftproxy run was started
+			source := strings.Contains(line, "--manifests") || strings.Contains(line, "--kubeconfig")
+			if source || strings.Contains(line, "--config") { // as nftproxy run was started
 				args = append(args, "--hostname-override", "here")
 			}
-			if c.Name() == "diff" && !strings.Contains(line, "--cluster-cidr") {
+			if c.Name() == "diff" && source && !strings.Contains(line, "--cluster-cidr") {
 				args = append(args, "--cluster-cidr", "10.244.0.0/16")
 			}
 			if out, err := proxy.Run(ctx, command(args...)); err != nil || out == "" && c.Name() != "trace" {
 				t.Errorf("%s: %v\n%s", strings.TrimSpace(line), err, out)
 			}
 		}
-	}
-	asPlugin := command("dump", "--hostname-override", "here")
-	asPlugin.Env = append(asPlugin.Env, "KUBECONFIG="+kubeconfig, "KUBERNETES_SERVICE_HOST=")
-	fromCluster, err := proxy.Run(ctx, asPlugin)
-	fromFiles, err2 := proxy.Run(ctx, command("dump", "--manifests", manifests, "--hostname-override", "here"))
-	if err != nil || err2 != nil || fromCluster != fromFiles {
-		t.Errorf("from a cluster the rules are others (%v, %v):\n%s\nthan from files:\n%s", err, err2, fromCluster, fromFiles)
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 )
 
 type explainOptions struct {
-	lookOptions
+	wantOptions
 	kernel    bool
 	from      []string
 	output    string
@@ -32,14 +32,17 @@ type explainOptions struct {
 }
 
 func explainCommand(version string) *cobra.Command {
-	o := explainOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}}
+	o := explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
 	cmd := &cobra.Command{
 		Use:   "explain NAMESPACE/NAME[:PORT]|ADDRESS:PORT/PROTOCOL",
 		Short: "Say what becomes of connections to a Service, and why",
 		Long: `Say in plain words what becomes of new connections to a Service, one of its ports or
 an address: which policies apply, which endpoints count and why the others do not,
 what a client sees and why, whether it is masqueraded, and whether this node's
-kernel holds just that. Give the same options as to 'nftproxy run'.
+kernel holds just that.
+
+Where 'nftproxy run' runs, its source and options count, but for those that are given.
+With a source give all options that 'nftproxy run' has.
 
 The answer comes from the rules that 'nftproxy run' programs, for the node that
 --hostname-override names. With --kernel it comes from what the kernel holds alone:
@@ -48,7 +51,8 @@ then it says nothing of policies, and nothing of endpoints that do not count.
 --from chooses the client: an address, node (this node itself), pod, outside, the
 name of a Node, or a pod's NAMESPACE/NAME. Without it each kind of client is looked
 at.`,
-		Example: `  nftproxy explain default/web --manifests /etc/nftproxy/services
+		Example: `  nftproxy explain default/web
+  nftproxy explain default/web --manifests /etc/nftproxy/services
   nftproxy explain default/web:http --manifests /etc/nftproxy/services --from 10.244.1.7
   nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services --rules
   nftproxy explain default/web --kubeconfig /etc/kubernetes/proxy.conf --hostname-override here
@@ -67,7 +71,7 @@ at.`,
 	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
 	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "from", "node", "pod", "outside")
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o.wantOptions)
 }
 
 func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io.Writer) error {
@@ -107,7 +111,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 
 // world gathers what explanations are made from.
 func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer) (*explain.World, error) {
-	config, err := proxierConfig(&o.source, &o.rules, &o.node)
+	config, err := o.proxierConfig()
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/nftproxy/nftproxy/proxier"
@@ -47,8 +46,9 @@ func (e *exitError) Unwrap() error { return e.err }
 // ExitCode returns the exit code that Run is to return.
 func (e *exitError) ExitCode() int { return e.code }
 
-// lookingCommand gives all faults of a command the exit code 2.
-func lookingCommand(cmd *cobra.Command) *cobra.Command {
+// lookingCommand resolves the options before a command runs, and gives all its faults
+// the exit code 2.
+func lookingCommand(cmd *cobra.Command, o *wantOptions) *cobra.Command {
 	fault := func(err error) error {
 		var coded *exitError
 		if err == nil || errors.As(err, &coded) {
@@ -58,33 +58,18 @@ func lookingCommand(cmd *cobra.Command) *cobra.Command {
 	}
 	args, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
-	cmd.RunE = func(cmd *cobra.Command, a []string) error { return fault(run(cmd, a)) }
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if err := o.resolve(cmd.Flags(), "/"); err != nil {
+			return fault(err)
+		}
+		return fault(run(cmd, a))
+	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault(err) })
 	return cmd
 }
 
-// lookOptions is what the commands need that look at what should be.
-type lookOptions struct {
-	source sourceOptions
-	rules  rulesOptions
-	node   nodeOptions
-}
-
-func (o *lookOptions) add(fs *pflag.FlagSet) {
-	o.source.userConfig = true
-	o.source.add(fs)
-	fs.Lookup("kubeconfig").Usage = "kubeconfig `file` of the API server (default: in-cluster configuration, else kubectl's)"
-	o.rules.add(fs)
-	o.node.add(fs)
-}
-
-// given says whether the command line names a source.
-func (o *lookOptions) given() bool {
-	return o.source.manifests != "" || o.source.kubeconfig != "" || o.source.master != ""
-}
-
 // sourceName says where Services come from, for messages.
-func (o *lookOptions) sourceName() string {
+func (o *wantOptions) sourceName() string {
 	if o.source.manifests != "" {
 		return o.source.manifests
 	}
@@ -98,8 +83,8 @@ const listTimeout = time.Minute
 // source's first lists: the same code that programs a node. With live it knows the
 // addresses of the node that it runs on, as `nftproxy run` does. seen, if not nil, keeps
 // more of what the source tells.
-func (o *lookOptions) snapshot(ctx context.Context, live bool, seen *seen, stderr io.Writer) (proxier.Snapshot, error) {
-	config, err := proxierConfig(&o.source, &o.rules, &o.node)
+func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stderr io.Writer) (proxier.Snapshot, error) {
+	config, err := o.proxierConfig()
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}

@@ -245,7 +245,7 @@ func meaningless(c *kubeProxyConfig) []string {
 
 // use replaces what flags say by what a configuration file says, as kube-proxy does:
 // only --hostname-override, --master and the logging flags count beside one.
-func (o *runOptions) use(c *kubeProxyConfig) {
+func (o *wantOptions) use(c *kubeProxyConfig) {
 	o.source.kubeconfig = c.ClientConnection.Kubeconfig
 	o.source.contentType, o.source.acceptContentTypes = c.ClientConnection.ContentType, c.ClientConnection.AcceptContentTypes
 	o.source.qps, o.source.burst = c.ClientConnection.QPS, int(c.ClientConnection.Burst)
@@ -263,6 +263,10 @@ func (o *runOptions) use(c *kubeProxyConfig) {
 			o.node.featureGates[gate] = on
 		}
 	}
+}
+
+func (o *runOptions) use(c *kubeProxyConfig) {
+	o.wantOptions.use(c)
 	o.syncPeriod, o.minSyncPeriod = c.NFTables.SyncPeriod.Duration, c.NFTables.MinSyncPeriod.Duration
 	o.healthzAddress, o.metricsAddress = c.HealthzBindAddress, c.MetricsBindAddress
 	o.hardFail, o.profiling = c.BindAddressHardFail, c.EnableProfiling

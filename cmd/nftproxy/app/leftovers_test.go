@@ -25,17 +25,8 @@ func TestRunning(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
-			process := func(pid, comm, cmdline, ns string) {
-				dir := filepath.Join(root, "proc", pid)
-				must(t, os.MkdirAll(filepath.Join(dir, "ns"), 0o755))
-				must(t, os.WriteFile(filepath.Join(dir, "comm"), []byte(comm+"\n"), 0o644))
-				must(t, os.WriteFile(filepath.Join(dir, "cmdline"), []byte(cmdline), 0o644))
-				if ns != "" {
-					must(t, os.Symlink(ns, filepath.Join(dir, "ns/net")))
-				}
-			}
-			process("self", "nftproxy", "nftproxy\x00cleanup", here)
-			process("7", tt.comm, tt.cmdline, tt.ns)
+			fakeProcess(t, root, "self", "nftproxy", "nftproxy\x00cleanup", here)
+			fakeProcess(t, root, "7", tt.comm, tt.cmdline, tt.ns)
 			if got := runningKubeProxy(root); got != tt.wantKubeProxy {
 				t.Errorf("kube-proxy is process %q, want %q", got, tt.wantKubeProxy)
 			}
@@ -43,6 +34,18 @@ func TestRunning(t *testing.T) {
 				t.Errorf("nftproxy is process %q, want %q", got, tt.wantNftproxy)
 			}
 		})
+	}
+}
+
+// fakeProcess writes what /proc has of a process; netns may be empty.
+func fakeProcess(t *testing.T, root, pid, comm, cmdline, netns string) {
+	t.Helper()
+	dir := filepath.Join(root, "proc", pid)
+	must(t, os.MkdirAll(filepath.Join(dir, "ns"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "comm"), []byte(comm+"\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "cmdline"), []byte(cmdline), 0o644))
+	if netns != "" {
+		must(t, os.Symlink(netns, filepath.Join(dir, "ns/net")))
 	}
 }
 

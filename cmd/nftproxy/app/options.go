@@ -117,12 +117,14 @@ type rulesOptions struct {
 	masqueradeAll    bool
 	masqueradeBit    int
 	hostnameOverride string
+	countConnections bool // --service-metrics
 }
 
 func (o *rulesOptions) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.clusterCIDR, "cluster-cidr", "", "`CIDRs` of pods, comma separated: connections to ClusterIPs from elsewhere are masqueraded")
 	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "masquerade all connections to ClusterIPs")
 	fs.IntVar(&o.masqueradeBit, "masquerade-bit", bits.TrailingZeros32(rules.DefaultMasqueradeMark), "`bit` (0 to 31) of the packet mark that marks connections to be masqueraded")
+	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
 }
 
@@ -136,7 +138,7 @@ func tableName(proxyName string) string {
 
 // config checks the options; all that is wrong with them is in one error.
 func (o *rulesOptions) config(proxyName string) (rules.Config, error) {
-	c := rules.Config{Table: tableName(proxyName), MasqueradeAll: o.masqueradeAll}
+	c := rules.Config{Table: tableName(proxyName), MasqueradeAll: o.masqueradeAll, CountConnections: o.countConnections}
 	var errs []error
 	for _, s := range strings.Split(o.clusterCIDR, ",") {
 		if s = strings.TrimSpace(s); s == "" {

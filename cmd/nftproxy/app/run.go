@@ -39,11 +39,7 @@ const nodeWait = 30 * time.Second
 
 // runOptions is what nftproxy run is told by flags and a configuration file.
 type runOptions struct {
-	source sourceOptions
-	rules  rulesOptions
-	node   nodeOptions
-
-	configFile  string
+	wantOptions
 	writeTo     string
 	initOnly    bool
 	cleanup     bool
@@ -56,17 +52,15 @@ type runOptions struct {
 	healthzAddress string
 	hardFail       bool
 	profiling      bool
-	// countConnections is --service-metrics.
-	countConnections bool
-	oomScoreAdj      int
-	tracking         conntrack.Settings
-	logging          logsapi.LoggingConfiguration
+	oomScoreAdj    int
+	tracking       conntrack.Settings
+	logging        logsapi.LoggingConfiguration
 
 	flags func() []string // what was given on the command line, for /flagz
 }
 
 func runCommand(version string) *cobra.Command {
-	o := &runOptions{source: sourceOptions{version: version}, logging: *logsapi.NewLoggingConfiguration()}
+	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, logging: *logsapi.NewLoggingConfiguration()}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Program this node and keep it programmed",
@@ -111,7 +105,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 }
 
 func (o *runOptions) run(ctx context.Context) error {
-	config, err := proxierConfig(&o.source, &o.rules, &o.node)
+	config, err := o.proxierConfig()
 	if err != nil {
 		return err
 	}
@@ -181,10 +175,9 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	}
 	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
 	config.Logger = log
-	config.Rules.CountConnections = o.countConnections
 	p := proxier.New(config)
 	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
-	if o.countConnections {
+	if config.Rules.CountConnections {
 		collectors = append(collectors, &connectionCollector{table: table, log: log, portAt: p.PortAt})
 	}
 	servers, err := o.serve(log, alive, collectors...)
@@ -272,17 +265,6 @@ func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.Add
 
 func (l localPorts) Delete(network string, at netip.AddrPort) {
 	l.forwarder.Delete(localport.Port{Network: network, Addr: at})
-}
-
-// proxierConfig checks the options of the commands that run a proxier, and returns
-// what they say; all that is wrong with them is in one error.
-func proxierConfig(s *sourceOptions, r *rulesOptions, n *nodeOptions) (proxier.Config, error) {
-	var c proxier.Config
-	var errs [3]error
-	c.Rules, errs[0] = r.config(s.proxyName)
-	c.NodeName, errs[1] = r.nodeName()
-	errs[2] = n.apply(&c)
-	return c, errors.Join(s.validate(), errors.Join(errs[:]...))
 }
 
 // runTogether runs functions until one returns, then ends the others' context and

@@ -17,7 +17,8 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	o.source.add(fs)
 	o.rules.add(fs)
 	o.node.add(fs)
-	fs.StringVar(&o.configFile, "config", "", "configuration `file` of kube-proxy (kubeproxy.config.k8s.io/v1alpha1); beside it only --hostname-override, --master, logging flags and flags that kube-proxy does not have count; when it changes it is read again")
+	o.addConfigFile(fs)
+	fs.Lookup("config").Usage += "; when it changes it is read again"
 	fs.StringVar(&o.writeTo, "write-config-to", "", "write what the flags say to this `file` as such a configuration, and exit")
 	fs.BoolVar(&o.initOnly, "init-only", false, "set up connection tracking, which takes full root privileges, and exit")
 	fs.BoolVar(&o.cleanup, "cleanup", false, "remove nftproxy's tables, and exit")
@@ -46,7 +47,6 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
 	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
 	fs.BoolVar(&o.hardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
-	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 	fs.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof beside /metrics")
 	fs.StringVar(&o.node.bindAddress, "bind-address", "0.0.0.0", "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
 	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", defaultOOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")

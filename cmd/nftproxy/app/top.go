@@ -31,7 +31,7 @@ type topOptions struct {
 }
 
 func topCommand(version string) *cobra.Command {
-	o := topOptions{explainOptions: explainOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}}}
+	o := topOptions{explainOptions: explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}}
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show Services by their new connections, live",
@@ -39,8 +39,8 @@ func topCommand(version string) *cobra.Command {
 over endpoints, from the kernel's connection tracking. Connections that are refused or
 dropped are not among them.
 
-Names come from the source that is given; without one, from the kernel, which knows
-those Services that have a chain of their own.`,
+Names come from the source that is given or that the nftproxy which runs here has;
+without one, from the kernel, which knows those Services that have a chain of their own.`,
 		Example: `  nftproxy top --once
   nftproxy top --once --interval 5s -n 20 --manifests /etc/nftproxy/services`,
 		Args: cobra.NoArgs,
@@ -53,7 +53,7 @@ those Services that have a chain of their own.`,
 	fs.DurationVar(&o.interval, "interval", 2*time.Second, "`time` that each table is about")
 	fs.BoolVar(&o.once, "once", false, "write one table and end")
 	fs.IntVarP(&o.rows, "rows", "n", 10, "`number` of Services to show")
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o.wantOptions)
 }
 
 func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {

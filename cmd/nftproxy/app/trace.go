@@ -28,7 +28,7 @@ type traceOptions struct {
 }
 
 func traceCommand(version string) *cobra.Command {
-	o := traceOptions{explainOptions: explainOptions{lookOptions: lookOptions{source: sourceOptions{version: version}}}}
+	o := traceOptions{explainOptions: explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}}
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Follow new connections through the rules, live",
@@ -37,8 +37,8 @@ which Service it is, which endpoint was chosen, whether it is masqueraded, or wh
 is refused or dropped. It changes nothing for packets. The rule that chooses what is
 traced goes when this command ends, however it ends.
 
-Names come from the source that is given; without one, from the kernel, which knows
-those Services that have a chain of their own.`,
+Names come from the source that is given or that the nftproxy which runs here has;
+without one, from the kernel, which knows those Services that have a chain of their own.`,
 		Example: `  nftproxy trace --to 10.96.0.10:80 --for 10s
   nftproxy trace --from 10.244.1.7 --proto udp --for 10s
   nftproxy trace --manifests /etc/nftproxy/services --for 10s`,
@@ -55,7 +55,7 @@ those Services that have a chain of their own.`,
 	fs.DurationVar(&o.duration, "for", 0, "end after this `time` (default: at Ctrl-C)")
 	fs.BoolVar(&o.showRules, "rules", false, "show the chains that connections meet, too")
 	completeWith(cmd, "proto", "tcp", "udp", "sctp")
-	return lookingCommand(cmd)
+	return lookingCommand(cmd, &o.wantOptions)
 }
 
 func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error {

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// TestResolve finds the options by the command line, a configuration file, and the
+// nftproxy that runs here, in this order.
+func TestResolve(t *testing.T) {
+	const config = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clusterCIDR: 10.9.0.0/16
+bindAddress: 10.0.0.9
+nodePortAddresses: [10.0.0.0/8]
+nftables: {masqueradeBit: 9}
+clientConnection: {kubeconfig: proxy.conf}
+`
+	const run = "/nftproxy\x00--v=2\x00run\x00"
+	for _, tt := range []struct {
+		name, args, cmdline, mnt string
+		want                     string
+	}{
+		{name: "none runs", args: "--cluster-cidr=10.1.0.0/16", want: "cidr=10.1.0.0/16 bit=14 node= bind= source= given=false"},
+		{name: "flags of the one that runs", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--nodeport-addresses=all,localhost\x00--manifests\x00services\x00--service-metrics",
+			want: "cidr=10.2.0.0/16 bit=14 node= bind=0.0.0.0 ports=[all,localhost] source=DIR/services counts given=true"},
+		{name: "its configuration file", cmdline: run + "--config=config.conf\x00--hostname-override=here",
+			want: "cidr=10.9.0.0/16 bit=9 node=here bind=10.0.0.9 ports=[10.0.0.0/8] source=DIR/proxy.conf given=true"},
+		{name: "flags above it", args: "--hostname-override=there --nodeport-addresses=all", cmdline: run + "--config=config.conf\x00--hostname-override=here",
+			want: "cidr=10.9.0.0/16 bit=9 node=there bind=10.0.0.9 ports=[all] source=DIR/proxy.conf given=true"},
+		{name: "a source", args: "--manifests=mine", cmdline: run + "--config=config.conf",
+			want: "cidr= bit=14 node= bind= source=mine given=true"},
+		{name: "a configuration file", args: "--config=DIR/config.conf --hostname-override=me --cluster-cidr=10.1.0.0/16", cmdline: run + "--manifests=services",
+			want: "cidr=10.9.0.0/16 bit=9 node=me bind=10.0.0.9 ports=[10.0.0.0/8] source=proxy.conf given=true"},
+		{name: "one with other files", cmdline: run + "--cluster-cidr=10.2.0.0/16", mnt: "mnt:[2]",
+			want: "cidr= bit=14 node= bind= source= given=false"},
+		{name: "one of another name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16",
+			want: "cidr= bit=14 node= bind= source= given=false"},
+		{name: "the one of a name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--service-proxy-name=mine",
+			want: "cidr=10.2.0.0/16 bit=14 node= bind=0.0.0.0 source= given=true"},
+		{name: "a file that is wrong", cmdline: run + "--config=wrong.conf",
+			want: "read the options of the nftproxy that runs here as process 7"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root, dir := t.TempDir(), t.TempDir()
+			must(t, os.WriteFile(filepath.Join(dir, "config.conf"), []byte(config), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, "wrong.conf"), []byte(config+"mode: none\n"), 0o600))
+			process := func(pid, cmdline, mnt string) {
+				fakeProcess(t, root, pid, "nftproxy", cmdline, "net:[1]")
+				must(t, os.Symlink(mnt, filepath.Join(root, "proc", pid, "ns/mnt")))
+				must(t, os.Symlink(dir, filepath.Join(root, "proc", pid, "cwd")))
+			}
+			process("self", "nftproxy\x00diff", "mnt:[1]")
+			if orElse(&tt.mnt, "mnt:[1]"); tt.cmdline != "" {
+				process("7", tt.cmdline+"\x00", tt.mnt)
+			}
+			var o wantOptions
+			fs := pflag.NewFlagSet("diff", pflag.ContinueOnError)
+			o.add(fs)
+			must(t, fs.Parse(strings.Fields(strings.ReplaceAll(tt.args, "DIR", dir))))
+			err := o.resolve(fs, root)
+			got := strings.ReplaceAll(o.text(), dir, "DIR")
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.HasPrefix(got, tt.want) {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// text writes the options that the tests give.
+func (o *wantOptions) text() string {
+	text := fmt.Sprintf("cidr=%s bit=%d node=%s bind=%s", o.rules.clusterCIDR, o.rules.masqueradeBit, o.rules.hostnameOverride, o.node.bindAddress)
+	if list := o.node.nodePortAddresses; len(list) > 0 {
+		text += fmt.Sprintf(" ports=[%s]", strings.Join(list, ","))
+	}
+	text += " source=" + o.source.manifests + o.source.kubeconfig
+	if o.rules.countConnections {
+		text += " counts"
+	}
+	return text + fmt.Sprintf(" given=%t", o.given())
+}
