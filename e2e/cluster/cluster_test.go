@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func TestCluster(t *testing.T) {
 		{"every service answers round robin across both nodes", func(s *site) { s.want(20 * time.Second) }},
 		{"headless", (*site).headless},
 		{"no other proxy", (*site).noOtherProxy},
+		{"verify", (*site).verify},
 		{"rolling update of the Deployment", (*site).updateDeployment},
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
 		{"kill nftproxy", (*site).killNftproxy},
@@ -84,6 +86,27 @@ func (s *site) noOtherProxy() {
 		}
 		if pid, err := findProcess(n.NS, func(cmdline, _ string) bool { return strings.Contains(cmdline, "kube-proxy\x00") }); err == nil {
 			s.t.Errorf("process %d on %s is a kube-proxy", pid, n.Name())
+		}
+	}
+}
+
+// verify runs the commands of deploy/README.md's section of that name in nftproxy's pods.
+func (s *site) verify() {
+	pods, err := s.Client().CoreV1().Pods("kube-system").List(s.t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=nftproxy"})
+	must(s.t, err)
+	for _, p := range pods.Items {
+		i := slices.IndexFunc(s.Nodes, func(n *Node) bool { return n.Name() == p.Spec.NodeName })
+		id := strings.TrimPrefix(p.Status.ContainerStatuses[0].ContainerID, "containerd://")
+		for command, want := range map[string]string{
+			"check":                      "none, and nothing left of one",
+			"explain default/kubernetes": "an answer from " + s.Address().String(),
+			"explain " + shop + "/web":   "The kernel holds just that.",
+			"diff":                       "equal: the kernel holds just what",
+		} {
+			out, err := s.Nodes[i].exec(id, append([]string{"/nftproxy"}, strings.Fields(command)...))
+			if err != nil || !strings.Contains(out, want) {
+				s.t.Errorf("nftproxy %s on %s, want %q: %v\n%s", command, p.Spec.NodeName, want, err, out)
+			}
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
@@ -108,12 +109,25 @@ func (n *Node) Kill() {
 
 // importImages loads an OCI archive into the node's containerd.
 func (n *Node) importImages(file string) error {
-	cmd := exec.Command(filepath.Join(n.config.BinDir, "ctr"), "--address", n.config.containerdSocket(),
-		"--namespace", "k8s.io", "images", "import", file)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := n.ctr("images", "import", file)
+	if err != nil {
 		return fmt.Errorf("import %s on %s: %w\n%s", file, n.Name(), err, out)
 	}
 	return nil
+}
+
+// exec runs a command in a container and returns what it printed.
+func (n *Node) exec(container string, command []string) (string, error) {
+	// The shim opens the FIFOs in the node's mount namespace, where /run is another one.
+	return n.ctr(append([]string{"tasks", "exec", "--exec-id", fmt.Sprintf("exec-%d", time.Now().UnixNano()),
+		"--fifo-dir", n.config.Dir, container}, command...)...)
+}
+
+func (n *Node) ctr(args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(n.config.BinDir, "ctr"),
+		append([]string{"--address", n.config.containerdSocket(), "--namespace", "k8s.io"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // logs returns the last lines of what the node's programs and pods wrote.
