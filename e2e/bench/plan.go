@@ -16,10 +16,10 @@ func fullPlan() report.Plan {
 		Name: "full", Endpoints: 10, Rounds: 2,
 		Sizes:           []int{1, 100, 1000, 5000, 10000},
 		ControlSizes:    []int{100, 1000, 5000, 10000},
-		DataSizes:       []int{1, 10000},
+		DataSizes:       []int{1, 1000, 10000}, // 1,000 is where iptables ends
 		DisruptionSizes: []int{1000, 10000},
 		RollSizes:       []int{10000},
-		Changes:         25, Burst: 500, Connects: 1000, Spread: 5000, Seconds: 2.5,
+		Changes:         25, Burst: 500, Connects: 1000, Spread: 5000, Seconds: 2,
 	}
 }
 
