@@ -215,7 +215,7 @@ func (r *runner) fairness(ctx context.Context) error {
 	hits := map[netip.Addr]int{}
 	err := r.inPod(func() error {
 		for range r.plan.Spread {
-			backend, err := ask(addr(webService(0), askPort), shortly)
+			backend, err := ask(addr(webService(0), askPort), lossPatience)
 			if err != nil {
 				return err
 			}
@@ -226,8 +226,11 @@ func (r *runner) fairness(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	for _, a := range r.site.usual(0) {
 		r.add("spread", "", float64(hits[a]))
 	}
-	return err
+	return nil
 }
