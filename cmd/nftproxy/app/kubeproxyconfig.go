@@ -301,9 +301,27 @@ func (o *runOptions) config() *kubeProxyConfig {
 	return c
 }
 
-// writeConfig writes the options as a configuration file.
+// writeConfig writes what a configuration file says, with defaults, or else what flags
+// say.
 func (o *runOptions) writeConfig(path string) error {
-	data, err := yaml.Marshal(o.config())
+	c := o.config()
+	if o.configFile == "" {
+		checked := c.DeepCopy()
+		setDefaults(checked)
+		if errs := validateConfig(checked); len(errs) > 0 {
+			return errs.ToAggregate()
+		}
+	} else {
+		file, _, err := readConfig(o.configFile)
+		if err != nil {
+			return err
+		}
+		c = file
+		if o.rules.hostnameOverride != "" {
+			c.HostnameOverride = o.rules.hostnameOverride
+		}
+	}
+	data, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("write --write-config-to: %w", err)
 	}

@@ -186,6 +186,20 @@ func TestWriteConfig(t *testing.T) {
 		c.NFTables.SyncPeriod.Duration != time.Minute || c.MetricsBindAddress != "127.0.0.1:77" || c.FeatureGates["AllowServiceExternalIPs"] {
 		t.Errorf("%+v is not what the flags said", c)
 	}
+	again := filepath.Join(t.TempDir(), "again.conf")
+	args = []string{"run", "--config", path, "--write-config-to", again, "--hostname-override", "me", "--cluster-cidr", "10.0.0.0/8"}
+	if code := Run(context.Background(), "test", args, os.Stdout, os.Stderr); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	c.HostnameOverride = "me"
+	if second, _, err := readConfig(again); err != nil || cmp.Diff(c, second) != "" {
+		t.Errorf("%v; not what the file said: %s", err, cmp.Diff(c, second))
+	}
+	var message strings.Builder
+	args = []string{"run", "--write-config-to", again, "--cluster-cidr", "here", "--masquerade-bit", "99"}
+	if code := Run(context.Background(), "test", args, os.Stdout, &message); code != 1 || strings.Count(message.String(), "KubeProxyConfiguration.") != 2 {
+		t.Errorf("exit code %d, want both errors: %s", code, message.String())
+	}
 }
 
 // TestConfigChanges follows a file as a ConfigMap's volume replaces it.
