@@ -36,6 +36,10 @@ func (r *runner) start(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
+	// Attempts from before the rules stay untranslated for minutes, and with them whoever gets their port.
+	if err := r.site.Node.Do(forgetFlows); err != nil {
+		return err
+	}
 	if !r.controls() {
 		return nil
 	}

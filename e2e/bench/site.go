@@ -131,9 +131,12 @@ func (s *site) clear() error {
 		if err := conn.Flush(); err != nil {
 			return fmt.Errorf("remove all rules of the node: %w", err)
 		}
-		return netlink.ConntrackTableFlush(netlink.ConntrackTable)
+		return forgetFlows()
 	})
 }
+
+// forgetFlows empties connection tracking in the namespace of the calling thread.
+func forgetFlows() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }
 
 // grow creates Services until there are n.
 func (s *site) grow(ctx context.Context, n int) error {
