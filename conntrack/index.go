@@ -2,44 +2,50 @@
 
 package conntrack
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // index finds the target of a flow without walking all targets.
 type index map[Frontend]*backends
 
-// backends is a target prepared for many flows.
+// backends is a target prepared for many flows, once there is a first one.
 type backends struct {
-	endpoints  map[netip.AddrPort]struct{}
+	Target
+	endpoints  map[netip.AddrPort]struct{} // nil before it is prepared
 	has4, has6 bool
-	local      map[netip.Addr]struct{} // nil if not known
 }
 
-// newIndex prepares targets. Of several for one frontend, the last counts.
+// newIndex takes targets in. Of several for one frontend, the last counts.
 func newIndex(targets []Target) index {
 	i := make(index, len(targets))
 	for _, t := range targets {
-		i[t.Frontend] = newBackends(t)
+		i[t.Frontend] = &backends{Target: t}
 	}
 	return i
 }
 
-func newBackends(t Target) *backends {
-	b := &backends{endpoints: make(map[netip.AddrPort]struct{}, len(t.Endpoints))}
-	for _, e := range t.Endpoints {
+func (b *backends) prepare() {
+	if b.endpoints != nil {
+		return
+	}
+	b.endpoints = make(map[netip.AddrPort]struct{}, len(b.Endpoints))
+	for _, e := range b.Endpoints {
 		b.endpoints[e] = struct{}{}
 		b.has4 = b.has4 || e.Addr().Is4()
 		b.has6 = b.has6 || e.Addr().Is6()
 	}
-	for _, a := range t.Local {
-		if b.local == nil {
-			b.local = make(map[netip.Addr]struct{}, len(t.Local))
-		}
-		b.local[a] = struct{}{}
-	}
-	return b
+}
+
+func (b *backends) has(endpoint netip.AddrPort) bool {
+	b.prepare()
+	_, ok := b.endpoints[endpoint]
+	return ok
 }
 
 func (b *backends) hasFamily(a netip.Addr) bool {
+	b.prepare()
 	if a.Is4() {
 		return b.has4
 	}
@@ -48,11 +54,10 @@ func (b *backends) hasFamily(a netip.Addr) bool {
 
 // stands says whether an any-address frontend is the one that a flow was sent to.
 func (b *backends) stands(f Flow) bool {
-	if b.local == nil {
+	if len(b.Local) == 0 {
 		return f.forwarded()
 	}
-	_, ok := b.local[f.Orig.Dst.Addr()]
-	return ok
+	return slices.Contains(b.Local, f.Orig.Dst.Addr())
 }
 
 // stale says whether a flow is stale for the target that it belongs to: the one

@@ -65,9 +65,9 @@ func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
 //   - UDP: the flow is answered by something else than an endpoint. A flow that was
 //     not translated is stale only if the frontend has endpoints (of the flow's
 //     family): it began before there were any, and would never reach them.
-//   - SCTP: the same, for flows that were translated.
-//   - TCP: as SCTP, and there was never an answer. Established connections end by
-//     themselves.
+//   - SCTP: the same, but a flow that was not translated only while there is no answer.
+//   - TCP: the same for both, only while there is no answer. Established connections
+//     end by themselves.
 func Stale(f Flow, t Target) bool {
 	i := newIndex([]Target{t})
 	return i.stale(f)
@@ -75,16 +75,17 @@ func Stale(f Flow, t Target) bool {
 
 // stale decides for a flow that is known to be one to the frontend.
 func (b *backends) stale(f Flow) bool {
-	if _, ok := b.endpoints[f.Reply.Src]; ok {
+	if b.has(f.Reply.Src) {
 		return false
 	}
+	unanswered := f.Status&StatusSeenReply == 0
 	switch f.Proto {
 	case UDP:
 		return f.forwarded() || b.hasFamily(f.Orig.Dst.Addr())
 	case SCTP:
-		return f.forwarded()
+		return f.forwarded() || unanswered && b.hasFamily(f.Orig.Dst.Addr())
 	case TCP:
-		return f.forwarded() && f.Status&StatusSeenReply == 0
+		return unanswered && (f.forwarded() || b.hasFamily(f.Orig.Dst.Addr()))
 	}
 	return false
 }

@@ -111,9 +111,13 @@ func TestStale(t *testing.T) {
 			side{flow(SCTP, vip, old), at(SCTP, vip, current)},
 			side{flow(SCTP, vip, current), at(SCTP, vip, current)},
 		},
-		"sctp, translated or not": {
-			side{flow(SCTP, vip, old), at(SCTP, vip, current)},
+		"sctp, answered, translated or not": {
+			side{answered(flow(SCTP, vip, old)), at(SCTP, vip, current)},
+			side{answered(flow(SCTP, vip, vip)), at(SCTP, vip, current)},
+		},
+		"sctp, not translated, before the first endpoint": {
 			side{flow(SCTP, vip, vip), at(SCTP, vip, current)},
+			side{flow(SCTP, vip, vip), at(SCTP, vip)},
 		},
 		"tcp, answered or not": {
 			side{flow(TCP, vip, old), at(TCP, vip, current)},
@@ -123,9 +127,13 @@ func TestStale(t *testing.T) {
 			side{flow(TCP, vip, old), at(TCP, vip)},
 			side{flow(TCP, vip, old), at(TCP, vip, old)},
 		},
-		"tcp, translated or not": {
-			side{flow(TCP, vip, old), at(TCP, vip, current)},
+		"tcp, not translated, answered or not": {
 			side{flow(TCP, vip, vip), at(TCP, vip, current)},
+			side{answered(flow(TCP, vip, vip)), at(TCP, vip, current)},
+		},
+		"tcp, not translated, before the first endpoint": {
+			side{flow(TCP, vip, vip), at(TCP, vip, current)},
+			side{flow(TCP, vip, vip), at(TCP, vip)},
 		},
 		"node port, local addresses not known, translated or not": {
 			side{flow(UDP, "10.9.0.1:30053", old), node("", nil, current)},

@@ -213,9 +213,9 @@ func frontendOf(f rules.Family, k rules.Key) frontend {
 	return frontend{k.Addr, k.Protocol, k.Port}
 }
 
-// cleanAllFlows queues all frontends but those of TCP: those that there are, and those
-// that the kernel had before all was made as it should be. Endpoints may have
-// gone while nobody looked.
+// cleanAllFlows queues all frontends: those that there are, and those that the kernel
+// had before all was made as it should be. Endpoints may have gone while nobody looked,
+// and on a node that has just booted clients may have dialled before there were rules.
 func (p *Proxier) cleanAllFlows(had rules.State) {
 	if p.config.Conntrack == nil {
 		return
@@ -227,19 +227,13 @@ func (p *Proxier) cleanAllFlows(had rules.State) {
 		}
 		for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
 			for k := range had.Tables[f].Sets[rules.SetID{Kind: kind}] {
-				if k.Protocol != rules.TCP {
-					out = append(out, frontendOf(f, k))
-				}
+				out = append(out, frontendOf(f, k))
 			}
 		}
 	}
 	p.mu.Lock()
 	for n, svc := range p.store.services {
-		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
-			if sp.Protocol != rules.TCP {
-				out = append(out, frontendsOf(&sp)...)
-			}
-		})
+		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) { out = append(out, frontendsOf(&sp)...) })
 	}
 	p.mu.Unlock()
 	p.flows.put(out)

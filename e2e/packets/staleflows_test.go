@@ -10,7 +10,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -158,13 +161,74 @@ func TestUnansweredConnections(t *testing.T) {
 	nobody := w.RemotePods[0]
 	nobody.V4, nobody.V6 = netip.MustParseAddr("10.244.2.250"), netip.MustParseAddr("fd00:10:244:2::fa")
 	s := w.applied(t, w.service("web").to(ready(nobody)))
-	results := make(chan traffic.Result)
-	waiting := 0
+	results := w.dial(t, s, w.clients()...)
+	w.apply(t, s.to(ready(w.Local[0])))
+	results.want(t, w.Local[0])
+}
+
+// A TCP connection that was dialled before there were rules, on a node that boots,
+// reaches an endpoint once there are: the client sends its SYN again.
+func TestConnectionsOlderThanTheRules(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	s := w.applied(t, w.service("web").to(ready(w.Local[0])))
+	w.stop(t)
+	w.run(t, "cleanup")
+	w.trackConnections(t)
+	w.loseServices(t)
+	results := w.dial(t, s, w.Client, w.Node)
+	w.start(t)
+	results.want(t, w.Local[0])
+}
+
+// trackConnections has the node track connections without nftproxy, as the rules of a CNI
+// plugin do.
+func (w *world) trackConnections(t *testing.T) {
+	t.Helper()
+	conn := w.nft(t)
+	another := conn.AddTable(&nftables.Table{Name: "another", Family: nftables.TableFamilyINet})
+	chain := conn.AddChain(&nftables.Chain{Name: "postrouting", Table: another, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	conn.AddRule(&nftables.Rule{Table: another, Chain: chain, Exprs: []expr.Any{&expr.Ct{Register: 1, Key: expr.CtKeySTATE}}})
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// loseServices makes outside drop in silence what is sent to a ClusterIP untranslated.
+func (w *world) loseServices(t *testing.T) {
+	t.Helper()
+	h, err := w.Outside.Netlink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for _, s := range []string{netns.ServiceCIDR4, netns.ServiceCIDR6} {
+		to, err := netlink.ParseIPNet(s)
+		if err == nil {
+			err = h.RouteReplace(&netlink.Route{Dst: to, Type: unix.RTN_BLACKHOLE})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// dialled are the results of connections that are on their way.
+type dialled struct {
+	results chan traffic.Result
+	waiting int
+}
+
+// dial connects from hosts in both families, and waits until the node has seen all SYNs.
+func (w *world) dial(t *testing.T, s *svc, hosts ...netns.Host) *dialled {
+	t.Helper()
+	d := &dialled{results: make(chan traffic.Result)}
 	for _, f := range netns.Families() {
-		for _, from := range w.clients() {
-			waiting++
+		for _, from := range hosts {
+			d.waiting++
 			go func() {
-				results <- traffic.Client{NS: from.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, s.at(f, servicePort))
+				d.results <- traffic.Client{NS: from.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, s.at(f, servicePort))
 			}()
 		}
 	}
@@ -184,14 +248,19 @@ func TestUnansweredConnections(t *testing.T) {
 				return err
 			}
 		}
-		if seen < waiting {
-			return fmt.Errorf("it has seen %d of %d", seen, waiting)
+		if seen < d.waiting {
+			return fmt.Errorf("it has seen %d of %d", seen, d.waiting)
 		}
 		return nil
 	})
-	w.apply(t, s.to(ready(w.Local[0])))
-	for range waiting {
-		if err := spread(w.Local[0]).oneOf(<-results); err != nil {
+	return d
+}
+
+// want waits for all, which the endpoint is to have answered.
+func (d *dialled) want(t *testing.T, endpoint netns.Host) {
+	t.Helper()
+	for range d.waiting {
+		if err := spread(endpoint).oneOf(<-d.results); err != nil {
 			t.Error(err)
 		}
 	}
