@@ -188,6 +188,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 			do = func() error { return p.audit("the tables were changed by another program") }
 		}
 		if err := do(); err != nil {
+			p.config.Health.Queued() // also what came in during the last commit, whose end took it for programmed
 			wait := backoff.next()
 			p.log.Error(err, "Could not program the kernel; trying again", "in", wait)
 			retry.set(wait)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -211,6 +212,56 @@ func TestRepairIsTriedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// slowKernel takes a second for each commit, and may fail to read.
+type slowKernel struct {
+	rulestest.Kernel
+	fail bool
+}
+
+func (k *slowKernel) Apply(tx rules.Tx) error {
+	time.Sleep(time.Second)
+	if k.fail {
+		return errors.New("no buffer space available")
+	}
+	return k.Kernel.Apply(tx)
+}
+
+func (k *slowKernel) Read(table string) (rules.State, error) {
+	if k.fail {
+		return rules.State{}, errors.New("no buffer space available")
+	}
+	return k.Kernel.Read(table)
+}
+
+// TestHealthOfWhatCameMeanwhile: a change that comes in during a commit and then cannot be
+// programmed makes nftproxy unhealthy.
+func TestHealthOfWhatCameMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel, alive, answers := &slowKernel{}, health.NewProxy(time.Minute), health.New(health.Config{})
+		defer answers.Close()
+		p, stop := runWith(t, proxier.Config{Kernel: kernel, Health: struct {
+			*health.Services
+			*health.Proxy
+		}{answers, alive}})
+		defer stop()
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80")})
+		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1")})
+		time.Sleep(500 * time.Millisecond)
+		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.2"))
+		<-p.Synced()
+		kernel.fail = true
+		time.Sleep(2 * time.Minute)
+		if alive.Healthy() {
+			t.Error("healthy two minutes after a change that is not programmed")
+		}
+		kernel.fail = false
+		time.Sleep(2 * time.Minute)
+		if !alive.Healthy() {
+			t.Error("not healthy after all was programmed")
+		}
+	})
 }
 
 func endpointAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
