@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,20 +35,19 @@ func (r *runner) data(ctx context.Context) error {
 		if err := o.connects(ctx, order); err != nil {
 			return fmt.Errorf("connections from %s: %w", from.name, err)
 		}
-		for range streamRounds {
-			for _, measure := range []func(context.Context, []netip.Addr) error{o.rates, o.throughputs, o.packets} {
-				if err := measure(ctx, order); err != nil {
-					return fmt.Errorf("traffic from %s: %w", from.name, err)
-				}
+		for _, measure := range []func(context.Context, []netip.Addr) error{o.rates, o.throughputs, o.packets} {
+			if err := measure(ctx, order); err != nil {
+				return fmt.Errorf("traffic from %s: %w", from.name, err)
 			}
 		}
 	}
 	return nil
 }
 
-// streamRounds is how often each measurement of traffic is made, in turn; together they
-// take the plan's time.
-const streamRounds = 5
+// turns is how often each measurement of traffic is made; together they take the plan's
+// time. They are many and short, because a machine is not equally fast all the time: the
+// targets take turns, so that all of them get the good times and the bad ones.
+const turns = 20
 
 // origin is a place that traffic comes from.
 type origin struct {
@@ -127,26 +127,47 @@ func (o origin) connects(ctx context.Context, order []netip.Addr) error {
 	return err
 }
 
-// targets returns where to go directly, and through a Service if there is a proxy.
-func (o origin) targets(direct, service netip.AddrPort) map[string]netip.AddrPort {
-	if o.peer.name == report.NoProxy {
-		return map[string]netip.AddrPort{report.Direct: direct}
-	}
-	return map[string]netip.AddrPort{report.Direct: direct, report.Service: service}
+// target is where traffic goes.
+type target struct {
+	name string
+	addr netip.AddrPort
 }
+
+// inTurn calls measure for the backend itself and, if there is a proxy, for its Service, in
+// turn; who comes first alternates.
+func (o origin) inTurn(ctx context.Context, direct, service netip.AddrPort, measure func(target) error) error {
+	targets := []target{{report.Direct, direct}, {report.Service, service}}
+	if o.peer.name == report.NoProxy {
+		targets = targets[:1]
+	}
+	for range turns {
+		for _, t := range targets {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := measure(t); err != nil {
+				return err
+			}
+		}
+		slices.Reverse(targets)
+	}
+	return nil
+}
+
+// turn is how long a turn takes.
+func (o origin) turn() time.Duration { return window(o.plan) / turns }
 
 // rateClients connect at once, each to another Service or backend.
 const rateClients = 16
 
 func (o origin) rates(ctx context.Context, order []netip.Addr) error {
-	for name := range o.targets(netip.AddrPort{}, netip.AddrPort{}) {
+	return o.inTurn(ctx, netip.AddrPort{}, netip.AddrPort{}, func(t target) error {
 		var n, failed atomic.Int64
-		length := window(o.plan) / streamRounds
-		end := time.Now().Add(length)
+		end := time.Now().Add(o.turn())
 		var g errgroup.Group
 		for c := range rateClients {
 			to := o.site.addresses(c, 1)[0]
-			if name == report.Service {
+			if t.name == report.Service {
 				to = order[c*(len(order)-1)/(rateClients-1)]
 			}
 			g.Go(func() error {
@@ -158,56 +179,65 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 							n.Add(1)
 						}
 					}
-					return ctx.Err()
+					return nil
 				})
 			})
 		}
 		if err := g.Wait(); err != nil {
 			return err
 		}
-		o.add("rate", o.name+name, float64(n.Load())/length.Seconds())
-		o.add("rate-failed", o.name+name, float64(failed.Load()))
-	}
-	return nil
+		o.add("rate", o.name+t.name, float64(n.Load())/o.turn().Seconds())
+		o.add("rate-failed", o.name+t.name, float64(failed.Load()))
+		return nil
+	})
 }
 
 func (o origin) throughputs(ctx context.Context, _ []netip.Addr) error {
-	message := make([]byte, 128<<10)
-	return o.stream(ctx, "throughput", "tcp4", streamPort, message, &o.site.backends.bytes, 8e-9)
+	return o.stream(ctx, "throughput", "tcp4", streamPort, make([]byte, 128<<10), &o.site.backends.bytes, 8e-9)
 }
 
 func (o origin) packets(ctx context.Context, _ []netip.Addr) error {
 	return o.stream(ctx, "packets", "udp4", packetPort, make([]byte, 64), &o.site.backends.packets, 1)
 }
 
-// stream sends messages as fast as it can and adds what the backend's counter made of
-// them each second, in units.
+// stream sends messages as fast as it can, through one connection to each target, and adds
+// what the backend's counter made of them each second, in units. What one turn leaves in
+// the sockets' buffers counts for the next: some milliseconds' worth, to either's advantage.
 func (o origin) stream(ctx context.Context, metric, network string, port int32, message []byte, received *atomic.Int64, unit float64) error {
+	conns := map[string]net.Conn{}
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
 	direct := netip.AddrPortFrom(o.site.RemotePods[0].V4, uint16(port))
-	for name, to := range o.targets(direct, addr(streamService(), port)) {
-		var conn net.Conn
-		err := o.ns.Do(func() (err error) {
-			conn, err = net.Dial(network, to.String())
-			return err
-		})
-		if err != nil {
-			return err
+	return o.inTurn(ctx, direct, addr(streamService(), port), func(t target) error {
+		if conns[t.name] == nil {
+			conn, err := o.dial(network, t.addr)
+			if err != nil {
+				return err
+			}
+			conns[t.name] = conn
 		}
 		before, begin := received.Load(), time.Now()
-		for time.Since(begin) < window(o.plan)/streamRounds && err == nil && ctx.Err() == nil {
+		for time.Since(begin) < o.turn() {
 			for range 16 {
-				if _, err = conn.Write(message); err != nil {
-					break
+				if _, err := conns[t.name].Write(message); err != nil {
+					return err
 				}
 			}
 		}
-		o.add(metric, o.name+name, float64(received.Load()-before)*unit/time.Since(begin).Seconds())
-		_ = conn.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
+		o.add(metric, o.name+t.name, float64(received.Load()-before)*unit/time.Since(begin).Seconds())
+		return nil
+	})
+}
+
+func (o origin) dial(network string, to netip.AddrPort) (conn net.Conn, err error) {
+	err = o.ns.Do(func() error {
+		conn, err = net.Dial(network, to.String())
+		return err
+	})
+	return conn, err
 }
 
 // fairness counts which backend of the first Service gets how many connections.
