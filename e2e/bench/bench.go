@@ -60,8 +60,12 @@ func (b *bench) run(ctx context.Context, log io.Writer) (err error) {
 			err = errors.Join(err, report.Write(b.out, b.results))
 			fmt.Fprintf(log, "%s\n", filepath.Join(b.out, "index.html"))
 		}
-		if ctx.Err() != nil {
-			err = errors.Join(fmt.Errorf("interrupted; what was measured is kept, and -resume goes on: %w", context.Cause(ctx)), err)
+		switch {
+		case ctx.Err() == nil:
+		case len(b.results.Steps) == 0:
+			err = errors.Join(fmt.Errorf("interrupted before the first step had ended; nothing is kept: %w", context.Cause(ctx)), err)
+		default:
+			err = errors.Join(fmt.Errorf("interrupted; the steps that had ended are kept, and -resume goes on: %w", context.Cause(ctx)), err)
 		}
 	}()
 	if p.left() == 0 {
@@ -100,9 +104,6 @@ func (b *bench) steps() []step {
 	for _, size := range b.results.Plan.Sizes {
 		for round := range b.results.Plan.Rounds {
 			list := slices.Clone(b.peers)
-			if slices.Contains(b.results.Plan.DataSizes, size) {
-				list = append(list, peer{name: report.NoProxy})
-			}
 			if round%2 == 1 {
 				slices.Reverse(list)
 			}
@@ -122,7 +123,7 @@ func (b *bench) step(ctx context.Context, s *site, p *progress, st *step) error 
 	p.begin(st)
 	r := &runner{plan: b.results.Plan, site: s, peer: st.peer, size: st.size, round: st.round}
 	if why := b.tooSlow(st); why != nil {
-		r.fail("start", why)
+		r.fail(report.NotTried, why)
 	} else {
 		if err := s.grow(ctx, st.size); err != nil {
 			return fmt.Errorf("create %d Services: %w", st.size, err)
@@ -143,11 +144,11 @@ func (b *bench) step(ctx context.Context, s *site, p *progress, st *step) error 
 	return b.results.Save(b.out)
 }
 
-// tooSlow says whether a peer did not make it with fewer Services, or in an earlier round.
+// tooSlow says whether a peer did not make it in time with fewer Services, or in an earlier round.
 func (b *bench) tooSlow(st *step) error {
 	for _, f := range b.results.Failures {
-		if f.Peer == st.peer.name && f.Step == "start" {
-			return fmt.Errorf("not tried: with %d Services it failed: %s", f.Services, f.Error)
+		if f.Peer == st.peer.name && f.TooSlow {
+			return fmt.Errorf("with %d Services: %s", f.Services, f.Error)
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ func (r *runner) served(ctx context.Context, deadline time.Time) error {
 		for i := range last {
 			svc := webService(i * (r.size - 1) / max(last-1, 1))
 			if err := waitFor(ctx, addr(svc, askPort), time.Until(deadline), anyone); err != nil {
-				return fmt.Errorf("not all Services are programmed after %s: %w", patience, err)
+				return fmt.Errorf("%w, %s: %w", errTooSlow, patience, err)
 			}
 		}
 		return waitFor(ctx, addr(probeService(), askPort), time.Until(deadline), anyone)

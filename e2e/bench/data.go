@@ -11,11 +11,11 @@ import (
 	"net/netip"
 	"os/exec"
 	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -27,17 +27,13 @@ func (r *runner) data(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, from := range []struct {
-		name string
-		*netns.NS
-	}{{report.FromPod, r.site.Client.NS}, {report.FromNode, r.site.Node.NS}} {
-		o := origin{r, from.name, from.NS}
-		if err := o.connects(ctx, order); err != nil {
-			return fmt.Errorf("connections from %s: %w", from.name, err)
-		}
-		for _, measure := range []func(context.Context, []netip.Addr) error{o.rates, o.throughputs, o.packets} {
+	for _, o := range []origin{
+		{r, report.FromPod, func(n *network) *netns.NS { return n.Client.NS }},
+		{r, report.FromNode, func(n *network) *netns.NS { return n.Node.NS }},
+	} {
+		for _, measure := range []func(context.Context, []netip.Addr) error{o.connects, o.rates, o.throughputs, o.packets} {
 			if err := measure(ctx, order); err != nil {
-				return fmt.Errorf("traffic from %s: %w", from.name, err)
+				return fmt.Errorf("traffic from %s: %w", o.name, err)
 			}
 		}
 	}
@@ -53,7 +49,25 @@ const turns = 20
 type origin struct {
 	*runner
 	name string
-	ns   *netns.NS
+	in   func(*network) *netns.NS
+}
+
+// target is where traffic goes, and in which network.
+type target struct {
+	name string
+	*network
+	addr netip.AddrPort
+}
+
+// targets returns them all: a backend in the network without rules, the same one past the
+// rules, and Services.
+func (o origin) targets(backend netip.AddrPort, services ...target) []target {
+	out := []target{{report.Without, &o.site.bare, backend}, {report.Direct, &o.site.network, backend}}
+	for _, t := range services {
+		t.network = &o.site.network
+		out = append(out, t)
+	}
+	return out
 }
 
 // order returns the ClusterIPs in the order in which packets are compared with them. Only
@@ -95,61 +109,52 @@ func (r *runner) chainOrder() ([]netip.Addr, error) {
 
 // connects measures handshakes, with all targets in turn.
 func (o origin) connects(ctx context.Context, order []netip.Addr) error {
-	targets := map[string]netip.AddrPort{}
-	names := []string{report.Direct}
-	if o.peer.name != report.NoProxy {
-		names = append(names, report.First, report.Middle, report.Last)
-		for i, name := range names[1:] {
-			targets[name] = netip.AddrPortFrom(order[i*(len(order)-1)/2], askPort)
-		}
+	var services []target
+	for i, name := range []string{report.First, report.Middle, report.Last} {
+		services = append(services, target{name: name, addr: netip.AddrPortFrom(order[i*(len(order)-1)/2], askPort)})
 	}
+	targets := o.targets(netip.AddrPort{}, services...)
 	took := map[string][]float64{}
-	err := o.ns.Do(func() error {
+	// One thread for all, which goes from one namespace to the other: so the targets find the same caches.
+	err := o.site.Client.Do(func() error {
 		for i := range o.plan.Connects {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			targets[report.Direct] = netip.AddrPortFrom(o.site.usual(i)[0], askPort)
-			for j := range names {
-				name := names[(i+j)%len(names)]
-				d, err := handshake(targets[name])
+			for j := range targets {
+				t := targets[(i+j)%len(targets)]
+				if !t.addr.IsValid() {
+					t.addr = netip.AddrPortFrom(o.site.usual(i)[0], askPort)
+				}
+				if err := unix.Setns(o.in(t.network).Fd(), unix.CLONE_NEWNET); err != nil {
+					return err
+				}
+				d, err := handshake(t.addr)
 				if err != nil {
 					return err
 				}
-				took[name] = append(took[name], float64(d.Nanoseconds())/1000)
+				took[t.name] = append(took[t.name], float64(d.Nanoseconds())/1000)
 			}
 		}
 		return nil
 	})
-	for _, name := range names {
-		o.add("connect", o.name+name, took[name]...)
+	for _, t := range targets {
+		o.add("connect", o.name+t.name, took[t.name]...)
 	}
 	return err
 }
 
-// target is where traffic goes.
-type target struct {
-	name string
-	addr netip.AddrPort
-}
-
-// inTurn calls measure for the backend itself and, if there is a proxy, for its Service, in
-// turn; who comes first alternates.
-func (o origin) inTurn(ctx context.Context, direct, service netip.AddrPort, measure func(target) error) error {
-	targets := []target{{report.Direct, direct}, {report.Service, service}}
-	if o.peer.name == report.NoProxy {
-		targets = targets[:1]
-	}
-	for range turns {
-		for _, t := range targets {
+// inTurn measures each target for a turn, again and again; another one is the first every time.
+func (o origin) inTurn(ctx context.Context, targets []target, measure func(target) error) error {
+	for i := range turns {
+		for j := range targets {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := measure(t); err != nil {
+			if err := measure(targets[(i+j)%len(targets)]); err != nil {
 				return err
 			}
 		}
-		slices.Reverse(targets)
 	}
 	return nil
 }
@@ -161,7 +166,7 @@ func (o origin) turn() time.Duration { return window(o.plan) / turns }
 const rateClients = 16
 
 func (o origin) rates(ctx context.Context, order []netip.Addr) error {
-	return o.inTurn(ctx, netip.AddrPort{}, netip.AddrPort{}, func(t target) error {
+	return o.inTurn(ctx, o.targets(netip.AddrPort{}, target{name: report.Service}), func(t target) error {
 		var n, failed atomic.Int64
 		end := time.Now().Add(o.turn())
 		var g errgroup.Group
@@ -171,7 +176,7 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 				to = order[c*(len(order)-1)/(rateClients-1)]
 			}
 			g.Go(func() error {
-				return o.ns.Do(func() error {
+				return o.in(t.network).Do(func() error {
 					for time.Now().Before(end) && ctx.Err() == nil {
 						if _, err := handshake(netip.AddrPortFrom(to, askPort)); err != nil {
 							failed.Add(1)
@@ -193,33 +198,39 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 }
 
 func (o origin) throughputs(ctx context.Context, _ []netip.Addr) error {
-	return o.stream(ctx, "throughput", "tcp4", streamPort, make([]byte, 128<<10), &o.site.backends.bytes, 8e-9)
+	return o.stream(ctx, "throughput", "tcp4", streamPort, make([]byte, 128<<10), 8e-9,
+		func(b *backends) int64 { return b.bytes.Load() })
 }
 
 func (o origin) packets(ctx context.Context, _ []netip.Addr) error {
-	return o.stream(ctx, "packets", "udp4", packetPort, make([]byte, 64), &o.site.backends.packets, 1)
+	return o.stream(ctx, "packets", "udp4", packetPort, make([]byte, 64), 1,
+		func(b *backends) int64 { return b.packets.Load() })
 }
 
 // stream sends messages as fast as it can, through one connection to each target, and adds
-// what the backend's counter made of them each second, in units. What one turn leaves in
-// the sockets' buffers counts for the next: some milliseconds' worth, to either's advantage.
-func (o origin) stream(ctx context.Context, metric, network string, port int32, message []byte, received *atomic.Int64, unit float64) error {
+// what the backend's counter made of them each second, in units. What a turn leaves in the
+// sockets' buffers, some milliseconds' worth, counts for the next one.
+func (o origin) stream(ctx context.Context, metric, proto string, port int32, message []byte, unit float64, received func(*backends) int64) error {
 	conns := map[string]net.Conn{}
 	defer func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}()
-	direct := netip.AddrPortFrom(o.site.RemotePods[0].V4, uint16(port))
-	return o.inTurn(ctx, direct, addr(streamService(), port), func(t target) error {
-		if conns[t.name] == nil {
-			conn, err := o.dial(network, t.addr)
-			if err != nil {
-				return err
-			}
-			conns[t.name] = conn
+	targets := o.targets(netip.AddrPortFrom(o.site.RemotePods[0].V4, uint16(port)),
+		target{name: report.Service, addr: addr(streamService(), port)})
+	for _, t := range targets {
+		err := o.in(t.network).Do(func() (err error) {
+			conns[t.name], err = net.Dial(proto, t.addr.String())
+			return err
+		})
+		if err != nil {
+			delete(conns, t.name)
+			return err
 		}
-		before, begin := received.Load(), time.Now()
+	}
+	return o.inTurn(ctx, targets, func(t target) error {
+		before, begin := received(t.backends), time.Now()
 		for time.Since(begin) < o.turn() {
 			for range 16 {
 				if _, err := conns[t.name].Write(message); err != nil {
@@ -227,17 +238,9 @@ func (o origin) stream(ctx context.Context, metric, network string, port int32, 
 				}
 			}
 		}
-		o.add(metric, o.name+t.name, float64(received.Load()-before)*unit/time.Since(begin).Seconds())
+		o.add(metric, o.name+t.name, float64(received(t.backends)-before)*unit/time.Since(begin).Seconds())
 		return nil
 	})
-}
-
-func (o origin) dial(network string, to netip.AddrPort) (conn net.Conn, err error) {
-	err = o.ns.Do(func() error {
-		conn, err = net.Dial(network, to.String())
-		return err
-	})
-	return conn, err
 }
 
 // fairness counts which backend of the first Service gets how many connections.

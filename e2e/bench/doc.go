@@ -9,5 +9,7 @@
 //
 // It runs as root. kube-proxy is Kubernetes' own, built from package kubeproxy here; the control plane is
 // linked into the program, whose children are the same executable again. All traffic is real, and all of
-// it stays inside namespaces that end with the program, however it ends.
+// it stays inside namespaces. Those end with the processes in them, and these with the program, however it
+// ends; but only where it is not killed does it also remove its folder in the temporary directory and its
+// empty control group.
 package main

@@ -50,7 +50,6 @@ require (
 	github.com/nftproxy/nftproxy v0.0.0
 	github.com/nftproxy/nftproxy/e2e/controlplane v0.0.0
 	github.com/vishvananda/netlink v1.3.1
-	golang.org/x/perf v0.0.0-20260908200009-22c9c6c9d4da
 	golang.org/x/sync v0.23.0
 	golang.org/x/sys v0.49.0
 	gonum.org/v1/plot v0.17.0

@@ -23,7 +23,11 @@ func main() {
 		os.Exit(compare(os.Args[2:]))
 	}
 	// Ctrl-C ends the measurement and then the program, with everything taken down; a second one at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup must stay nohup
+		list = append(list, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), list...)
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx, os.Args[1:]); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {

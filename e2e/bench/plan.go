@@ -19,7 +19,7 @@ func fullPlan() report.Plan {
 		DataSizes:       []int{1, 1000, 10000}, // 1,000 is where iptables ends
 		DisruptionSizes: []int{1000, 10000},
 		RollSizes:       []int{10000},
-		Changes:         25, Burst: 500, Connects: 1000, Spread: 5000, Seconds: 2,
+		Changes:         25, Burst: 500, Connects: 1000, Spread: 10000, Seconds: 2,
 	}
 }
 

@@ -21,8 +21,6 @@ type progress struct {
 // weight is what a step takes, in comparison: a fixed part, and one that grows.
 func (s step) weight() float64 {
 	switch {
-	case s.peer.program == "" && len(s.peer.needs) == 0: // no proxy
-		return 20
 	case len(s.peer.needs) == 0: // nftproxy
 		return 30 + float64(s.size)/500
 	default:

@@ -14,6 +14,9 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
+// errTooSlow is that of a proxy that does not have all Services programmed in time.
+var errTooSlow = errors.New("not all Services are programmed in time")
+
 // endpoints is how many every Service has.
 const endpoints = 10
 
@@ -21,7 +24,7 @@ const endpoints = 10
 type runner struct {
 	plan  report.Plan
 	site  *site
-	peer  peer // without a name: no proxy
+	peer  peer
 	size  int
 	round int
 
@@ -39,10 +42,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if err := r.site.clear(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.stop(), r.site.clear()) }()
-	if r.peer.name == report.NoProxy {
-		return r.data(ctx)
-	}
+	defer func() {
+		if err := r.stop(); err != nil {
+			r.fail("stop", err)
+		}
+		err = errors.Join(err, r.site.clear())
+	}()
 	if err := r.peer.check(); err != nil {
 		r.fail("start", err)
 		return nil
@@ -98,7 +103,8 @@ func (r *runner) measured(peer, metric, target string, samples ...float64) {
 
 // fail notes what could not be measured.
 func (r *runner) fail(step string, err error) {
-	r.failures = append(r.failures, report.Failure{Peer: r.peer.name, Services: r.size, Step: step, Error: err.Error()})
+	r.failures = append(r.failures, report.Failure{Peer: r.peer.name, Services: r.size, Step: step, Error: err.Error(),
+		TooSlow: errors.Is(err, errTooSlow)})
 }
 
 // lastWords are the last lines of the proxy's log.

@@ -31,23 +31,54 @@ const (
 	pods = 40
 )
 
-// site is the network, with a control plane that holds the objects.
-type site struct {
+// network is a cluster of namespaces with servers in its pods.
+type network struct {
 	*netns.Cluster
-	cp       *controlplane.ControlPlane
 	backends *backends
+}
+
+// newNetwork makes one. The caller closes it, whatever the error.
+func newNetwork() (n network, err error) {
+	if n.Cluster, err = netns.NewCluster(netns.Config{LocalPods: 1, RemotePods: pods}); err != nil {
+		return n, err
+	}
+	n.backends, err = serve(n.Remote.NS, n.RemotePods)
+	return n, err
+}
+
+func (n network) close() error {
+	var errs []error
+	if n.backends != nil {
+		errs = append(errs, n.backends.close())
+	}
+	if n.Cluster != nil {
+		errs = append(errs, n.Cluster.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// site is the network of the proxies, with a control plane that holds the objects.
+type site struct {
+	network
+	// bare is its twin, whose node never has any rules: in turn with it, traffic there tells
+	// what rules cost at that time on this machine.
+	bare     network
+	cp       *controlplane.ControlPlane
 	dir      string
 	services int // so far
 }
 
 // newSite makes everything but the Services. The caller closes it.
 func newSite(ctx context.Context) (*site, error) {
-	c, err := netns.NewCluster(netns.Config{LocalPods: 1, RemotePods: pods})
-	if err != nil {
-		return nil, err
+	s := &site{}
+	var err error
+	if s.network, err = newNetwork(); err == nil {
+		s.bare, err = newNetwork()
 	}
-	s := &site{Cluster: c}
-	if err := s.populate(ctx); err != nil {
+	if err == nil {
+		err = s.populate(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -59,9 +90,6 @@ func (s *site) populate(ctx context.Context) (err error) {
 	}
 	// Reset connections are forgotten in a second instead of ten: they come by the thousand.
 	if err := s.Node.SetSysctl("netfilter/nf_conntrack_tcp_timeout_close", "1"); err != nil {
-		return err
-	}
-	if s.backends, err = serve(s.Remote.NS, s.RemotePods); err != nil {
 		return err
 	}
 	if s.dir, err = os.MkdirTemp("", "nftproxy-bench-"); err != nil {
@@ -111,13 +139,10 @@ func (s *site) close() error {
 	if s.cp != nil {
 		errs = append(errs, s.cp.Stop())
 	}
-	if s.backends != nil {
-		errs = append(errs, s.backends.close())
-	}
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))
 	}
-	return errors.Join(append(errs, s.Cluster.Close())...)
+	return errors.Join(append(errs, s.network.close(), s.bare.close())...)
 }
 
 // clear removes all rules and flows from the node: what no proxy has been on.

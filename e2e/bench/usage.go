@@ -79,29 +79,46 @@ func memoryMB(pid int, what string) (float64, error) {
 	return 0, fmt.Errorf("read memory of process %d: no %s", pid, what)
 }
 
-// memoryGroup is a control group (version 1) of one process, which tells what kernel
+// memoryGroup is the folder of a control group of one process, which tells what kernel
 // memory is charged to it.
 type memoryGroup string
 
+// cgroups is where control groups are: of version 2 if there is the file cgroup.controllers.
+const cgroups = "/sys/fs/cgroup"
+
 func newMemoryGroup(pid int) (memoryGroup, error) {
-	g := memoryGroup(fmt.Sprintf("/sys/fs/cgroup/memory/nftproxy-bench-%d", pid))
+	root := cgroups + "/memory"
+	if _, err := os.Stat(cgroups + "/cgroup.controllers"); err == nil {
+		root = cgroups
+		if err := os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0); err != nil {
+			return "", fmt.Errorf("switch control groups for memory on: %w", err)
+		}
+	}
+	g := memoryGroup(fmt.Sprintf("%s/nftproxy-bench-%d", root, pid))
 	if err := os.Mkdir(string(g), 0o755); err != nil {
-		return "", fmt.Errorf("make a control group of version 1: %w", err)
+		return "", fmt.Errorf("make a control group: %w", err)
 	}
 	if err := os.WriteFile(string(g)+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
-		_ = g.close()
-		return "", fmt.Errorf("move process %d to a control group: %w", pid, err)
+		return "", errors.Join(fmt.Errorf("move process %d to a control group: %w", pid, err), g.close())
 	}
 	return g, nil
 }
 
 // kernel returns how many bytes are charged.
 func (g memoryGroup) kernel() (float64, error) {
-	text, err := os.ReadFile(string(g) + "/memory.kmem.usage_in_bytes")
-	if err != nil {
+	text, err := os.ReadFile(string(g) + "/memory.kmem.usage_in_bytes") // version 1
+	if err == nil {
+		return strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+	}
+	if text, err = os.ReadFile(string(g) + "/memory.stat"); err != nil {
 		return 0, fmt.Errorf("read kernel memory: %w", err)
 	}
-	return strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "kernel "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("read kernel memory: %s/memory.stat does not have it: it takes Linux 5.18", g)
 }
 
 // close removes the group, once the processes in it, which were killed, are gone.

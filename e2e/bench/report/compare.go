@@ -7,9 +7,6 @@ import (
 	"io"
 	"math"
 	"reflect"
-	"slices"
-
-	"golang.org/x/perf/benchmath"
 )
 
 // Difference is how a measurement changed from one run to another.
@@ -18,36 +15,41 @@ type Difference struct {
 	Peer     string
 	Services int
 	Target   string
-	Old, New float64 // medians
-	Noise    float64 // how far apart the medians may be without meaning, in the metric's unit
+	Old, New float64 // medians, in the metric's unit or in parts of those without rules
+	Noise    float64 // how far apart they may be without meaning
 	Worse    bool
 }
 
 const (
-	// manySamples is from how many on a test of the distributions decides along with the noise.
-	manySamples = 10
-	// alpha is small because hundreds of figures are compared: 0.01 would find several by chance.
-	alpha = 0.0001
+	// chance is small because hundreds of figures are compared: 0.01 would find several.
+	chance = 0.001
 	// leastChange is what a change must come to, whatever the noise, in parts of the old figure.
 	leastChange = 0.05
+	// leastCount is the same where connections or Services are counted.
+	leastCount = 5
 )
 
-// Compare returns what changed by more than the noise seen in either run: the spread
-// of the rounds' medians, or of the samples if they are few; and, where there are many
-// samples, not by chance as the Mann-Whitney U test sees it.
+// Compare returns what changed by more than the noise seen in the runs: that of the
+// rounds' medians. What traffic costs is compared as a part of the same on a node without rules.
 func Compare(before, after *Results) []Difference {
 	var out []Difference
 	for _, m := range Metrics() {
 		for _, key := range before.keys(m.Name) {
-			a := before.sample(key.Peer, key.Services, key.Target, m.Name)
-			b := after.sample(key.Peer, key.Services, key.Target, m.Name)
-			if b.n() == 0 {
+			a, b := before.figure(m, key), after.figure(m, key)
+			if key.neutral() || a.n() == 0 || b.n() == 0 {
 				continue
 			}
-			d := Difference{Metric: m, Peer: key.Peer, Services: key.Services, Target: key.Target,
-				Old: a.median(), New: b.median(), Noise: max(a.margin(), b.margin(), leastChange*math.Abs(a.median()))}
+			d := Difference{Metric: m, Peer: key.Peer, Services: key.Services, Target: key.Target, Old: a.median(), New: b.median()}
+			n := before.noiseOf(m, key.Peer).and(after.noiseOf(m, key.Peer))
+			d.Noise = d.Old * max(leastChange, n.margin(chance, len(a.rounds), len(b.rounds)))
+			if d.New < d.Old { // as much in the other direction
+				d.Noise = d.Old - d.Old*d.Old/(d.Old+d.Noise)
+			}
+			if m.Unit == "connections" || m.Unit == "Services" {
+				d.Noise = max(d.Noise, leastCount)
+			}
 			d.Worse = (d.New > d.Old) != m.Higher
-			if math.Abs(d.New-d.Old) > d.Noise && differs(a, b) {
+			if math.Abs(d.New-d.Old) > d.Noise {
 				out = append(out, d)
 			}
 		}
@@ -55,34 +57,20 @@ func Compare(before, after *Results) []Difference {
 	return out
 }
 
-// margin is how far apart the medians of the rounds are, or the samples if they are few, in the metric's unit.
-func (s sample) margin() float64 {
-	list := s.rounds
-	if s.n() < manySamples {
-		list = s.all.Xs
-	}
-	return slices.Max(list) - slices.Min(list)
-}
-
-// differs tells whether the samples come from different distributions.
-func differs(a, b sample) bool {
-	if a.n() < manySamples || b.n() < manySamples {
-		return true // the margin decides
-	}
-	thresholds := &benchmath.Thresholds{CompareAlpha: alpha}
-	result := benchmath.AssumeNothing.Compare(
-		benchmath.NewSample(slices.Clone(a.all.Xs), thresholds), benchmath.NewSample(slices.Clone(b.all.Xs), thresholds))
-	return result.P < alpha
-}
-
 // keys returns a measurement of each peer, size and target of a metric, without samples.
 func (r *Results) keys(metric string) []Measurement {
 	var out []Measurement
+	type what struct {
+		peer     string
+		services int
+		target   string
+	}
+	seen := map[what]bool{}
 	for _, m := range r.Measurements {
-		key := Measurement{Metric: metric, Peer: m.Peer, Services: m.Services, Target: m.Target}
-		same := func(o Measurement) bool { return reflect.DeepEqual(o, key) }
-		if m.Metric == metric && len(m.Samples) > 0 && !slices.ContainsFunc(out, same) {
-			out = append(out, key)
+		at := what{m.Peer, m.Services, m.Target}
+		if m.Metric == metric && len(m.Samples) > 0 && !seen[at] {
+			seen[at] = true
+			out = append(out, Measurement{Metric: metric, Peer: m.Peer, Services: m.Services, Target: m.Target})
 		}
 	}
 	return out
@@ -126,8 +114,12 @@ func (d Difference) String() string {
 	if d.Old != 0 {
 		change = fmt.Sprintf("%+.0f %%", 100*(d.New/d.Old-1))
 	}
-	return fmt.Sprintf("%s: %s -> %s (%s; noise %s)", where, value(d.Old, d.Metric.Unit), value(d.New, d.Metric.Unit),
-		change, value(d.Noise, d.Metric.Unit))
+	figure := func(v float64) string { return value(v, d.Metric.Unit) }
+	if d.Metric.isRatio(d.Target) {
+		figure = func(v float64) string { return number(math.Round(1000*v)/10) + " %" }
+		where += ", of without rules"
+	}
+	return fmt.Sprintf("%s: %s -> %s (%s; noise %s)", where, figure(d.Old), figure(d.New), change, figure(d.Noise))
 }
 
 // name says what was measured.
@@ -168,6 +160,9 @@ func incomparable(before, after *Results) []string {
 		if pair.old != pair.new {
 			out = append(out, fmt.Sprintf("the %s differs: %s, %s", pair.what, pair.old, pair.new))
 		}
+	}
+	if before.Plan.Rounds < 2 && after.Plan.Rounds < 2 {
+		out = append(out, "both runs have one round, which shows no noise: only what is twice or half as much is named")
 	}
 	if len(out) == 0 && !reflect.DeepEqual(before.Plan, after.Plan) {
 		out = append(out, "the plans differ in their numbers")

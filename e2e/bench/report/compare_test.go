@@ -4,6 +4,7 @@ package report
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -11,7 +12,7 @@ import (
 // scale multiplies the samples of nftproxy's metric at a size.
 func scale(r *Results, metric string, services int, by float64) *Results {
 	for i := range r.Measurements {
-		if m := &r.Measurements[i]; m.Metric == metric && m.Peer == Nftproxy && m.Services == services {
+		if m := &r.Measurements[i]; m.Metric == metric && m.Peer == Nftproxy && m.Services == services && !m.neutral() {
 			for j := range m.Samples {
 				m.Samples[j] *= by
 			}
@@ -27,14 +28,44 @@ func TestCompareSame(t *testing.T) {
 	}
 }
 
-// TestCompareNoise: two runs that differ by chance alone. The many samples of a change tell nothing apart.
+// TestCompareNoise: runs that differ by chance alone hardly ever differ, in whatever metric.
 func TestCompareNoise(t *testing.T) {
-	for seed := range uint64(20) {
-		for _, d := range Compare(synthetic(2*seed), synthetic(2*seed+1)) {
-			if d.Metric.Name == "change" || d.Metric.Name == "connect" {
-				t.Errorf("seed %d: noise was taken for a difference: %s", seed, d)
-			}
+	const runs = 30
+	wrong, of := 0, 0
+	for seed := range uint64(runs) {
+		a, b := synthetic(2*seed), synthetic(2*seed+1)
+		for _, m := range Metrics() {
+			of += len(a.keys(m.Name))
 		}
+		for _, d := range Compare(a, b) {
+			wrong++
+			t.Logf("seed %d: %s", seed, d)
+		}
+	}
+	if wrong > of/1000 {
+		t.Errorf("noise was taken for a difference %d times of %d", wrong, of)
+	}
+}
+
+// TestCompareOneRound: where no noise was seen only large differences are named, and that is said.
+func TestCompareOneRound(t *testing.T) {
+	quick := func(seed uint64) *Results {
+		r := synthetic(seed)
+		r.Plan.Rounds = 1
+		r.Measurements = slices.DeleteFunc(r.Measurements, func(m Measurement) bool { return m.Round > 0 })
+		return r
+	}
+	for seed := range uint64(30) {
+		if list := Compare(quick(2*seed), quick(2*seed+1)); len(list) > 0 {
+			t.Errorf("seed %d: noise was taken for a difference: %s", seed, list)
+		}
+	}
+	out := &bytes.Buffer{}
+	if worse := WriteComparison(out, quick(1), scale(quick(1), "memory", 1000, 3)); worse != 1 {
+		t.Errorf("%d worse, want the memory:\n%s", worse, out)
+	}
+	if want := "warning: both runs have one round"; !strings.Contains(out.String(), want) {
+		t.Errorf("lacks %q:\n%s", want, out)
 	}
 }
 
@@ -47,7 +78,7 @@ func TestCompareWorse(t *testing.T) {
 		worse    bool
 	}{
 		{"change", 1000, 1.5, true}, {"change", 1000, 0.5, false}, {"connect", 1, 1.3, true},
-		{"memory", 1000, 3, true}, {"rate", 1, 2.5, false}, {"rate", 1, 0.3, true}, {"throughput", 1000, 0.3, true},
+		{"memory", 1000, 6, true}, {"rate", 1, 2.5, false}, {"rate", 1, 0.3, true}, {"throughput", 1000, 0.3, true},
 	} {
 		before, after := synthetic(1), scale(synthetic(1), c.metric, c.services, c.by)
 		found := false

@@ -13,10 +13,10 @@ type headline struct {
 	title    string
 	parts    []string // metrics, added up
 	target   string
-	quantile float64 // 0: the smallest to the largest; toDirect: the median, as a part of a direct connection's
+	quantile float64 // 0: the smallest to the largest; ofBare: the median, as a part of that on a node without rules
 }
 
-const toDirect = -1
+const ofBare = -1
 
 func headlines() []headline {
 	return []headline{
@@ -27,12 +27,13 @@ func headlines() []headline {
 		{"CPU time of one change", []string{"change-cpu"}, "", 0.5},
 		{"a burst of changes", []string{"burst"}, "", 0.5},
 		{"CPU during a rolling update", []string{"roll-cpu"}, "", 0.5},
-		{"memory, idle", []string{"memory"}, "", 0.5},
+		{"memory, ten seconds after the last change", []string{"memory"}, "", 0.5},
 		{"kernel memory per Service", []string{"memory-kernel"}, "", 0.5},
-		{"new connection through the last Service, p50, of a direct one's", []string{"connect"}, FromPod + Last, toDirect},
-		{"new connections a second, of direct ones", []string{"rate"}, FromPod + Service, toDirect},
-		{"throughput, of a direct connection's", []string{"throughput"}, FromPod + Service, toDirect},
-		{"UDP packets a second, of direct ones", []string{"packets"}, FromPod + Service, toDirect},
+		{"new connection past all Services, p50 ¹", []string{"connect"}, FromPod + Direct, ofBare},
+		{"new connection through the last Service, p50 ¹", []string{"connect"}, FromPod + Last, ofBare},
+		{"new connections a second, through Services ¹", []string{"rate"}, FromPod + Service, ofBare},
+		{"throughput through a Service ¹", []string{"throughput"}, FromPod + Service, ofBare},
+		{"UDP packets a second through a Service ¹", []string{"packets"}, FromPod + Service, ofBare},
 		{"connections per backend", []string{"spread"}, "", 0},
 		{"failed or stalled during a restart", []string{"failed", "stalled"}, Restart, 0.5},
 		{"sent to removed backends", []string{"removed"}, Backends, 0.5},
@@ -48,7 +49,7 @@ func (h headline) metric() Metric {
 func (r *Results) size(h headline, peers ...string) int {
 	for _, size := range slices.Backward(r.Plan.Sizes) {
 		for _, peer := range peers {
-			if r.headline(h, peer, size).n() > 0 {
+			if n := r.headline(h, peer, size).n(); n > 0 && (h.quantile < 0.9 || n >= enough) {
 				return size
 			}
 		}
@@ -58,8 +59,8 @@ func (r *Results) size(h headline, peers ...string) int {
 
 // headline returns the samples that a headline's figure is made of.
 func (r *Results) headline(h headline, peer string, size int) sample {
-	if h.quantile == toDirect {
-		return r.toDirect(peer, size, h.target, h.parts[0])
+	if h.quantile == ofBare {
+		return r.toBare(peer, size, h.target, h.parts[0])
 	}
 	return r.sample(peer, size, h.target, h.parts...)
 }
@@ -70,7 +71,7 @@ func (h headline) figure(s sample) string {
 	case 0:
 		low, high := s.bounds()
 		return number(low) + " to " + number(high)
-	case toDirect:
+	case ofBare:
 		return percent(s)
 	}
 	return value(s.quantile(h.quantile), h.metric().Unit)
@@ -131,7 +132,7 @@ func (r *Results) behind() []string {
 
 // short is what a cell is judged by.
 func (c cell) short() string {
-	if strings.HasSuffix(c.Ratio, "direct") {
+	if strings.HasSuffix(c.Ratio, "rules") {
 		return c.Ratio
 	}
 	return c.Figure

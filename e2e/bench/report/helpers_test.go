@@ -35,7 +35,7 @@ func golden(t *testing.T, file string, got []byte) {
 }
 
 // slowness is how much more a peer takes than nftproxy, in the synthetic results.
-var slowness = map[string]float64{Nftproxy: 1, KubeProxyNftables: 12, KubeProxyIptables: 40, NoProxy: 0.9, Floor: 0.2}
+var slowness = map[string]float64{Nftproxy: 1, KubeProxyNftables: 12, KubeProxyIptables: 40, Floor: 0.2}
 
 // synthetic makes results of everything: the same for a seed. kube-proxy's iptables mode
 // fails with 1,000 Services.
@@ -60,7 +60,7 @@ func synthetic(seed uint64) *Results {
 		r.Measurements = append(r.Measurements, m)
 	}
 	for round := range r.Plan.Rounds {
-		for _, peer := range []string{Nftproxy, KubeProxyNftables, KubeProxyIptables, NoProxy, Floor} {
+		for _, peer := range []string{Nftproxy, KubeProxyNftables, KubeProxyIptables, Floor} {
 			slow := slowness[peer]
 			for _, size := range r.Plan.Sizes {
 				if peer == KubeProxyIptables && size == 1000 {
@@ -72,14 +72,14 @@ func synthetic(seed uint64) *Results {
 			}
 		}
 		r.Failures = append(r.Failures, Failure{Peer: KubeProxyIptables, Services: 1000, Step: "start",
-			Error: "not all Services are programmed after 5m0s: <no answer>"})
+			TooSlow: true, Error: "not all Services are programmed after 5m0s: <no answer>"})
 	}
 	return r
 }
 
 // addSynthetic adds samples of a metric, where the harness does.
 func addSynthetic(add func(metric, peer string, size, round, n int, target string, base float64), m Metric, peer string, size, round int, slow float64) {
-	proxy := peer != NoProxy && peer != Floor
+	proxy := peer != Floor
 	switch {
 	case m.Group == Control && (proxy || peer == Floor && m.Name == "start") && size > 1:
 		n := 1
@@ -91,17 +91,18 @@ func addSynthetic(add func(metric, peer string, size, round, n int, target strin
 			base = 0
 		}
 		add(m.Name, peer, size, round, n, "", base)
-	case m.Group == Data && peer == NoProxy && size != 100:
-		add(m.Name, peer, size, round, 30, FromPod+Direct, 50)
 	case m.Group == Data && proxy && size != 100:
 		if m.Name == "connect" {
-			for _, target := range []string{Direct, First, Middle, Last} {
-				add(m.Name, peer, size, round, 30, FromPod+target, 50+slow/10)
-				add(m.Name, peer, size, round, 30, FromNode+target, 50+slow/10)
+			for _, from := range []string{FromPod, FromNode} {
+				add(m.Name, peer, size, round, 30, from+Without, 45)
+				for _, target := range []string{Direct, First, Middle, Last} {
+					add(m.Name, peer, size, round, 30, from+target, 50+slow/10)
+				}
 			}
 			return
 		}
-		add(m.Name, peer, size, round, 2, FromPod+Direct, 50)
+		add(m.Name, peer, size, round, 2, FromPod+Without, 50)
+		add(m.Name, peer, size, round, 2, FromPod+Direct, 48)
 		add(m.Name, peer, size, round, 2, FromPod+Service, 45)
 	case m.Group == Fairness && proxy && size == 1:
 		add(m.Name, peer, size, round, 3, "", 100)

@@ -26,7 +26,7 @@ func drawings() []drawing {
 		{"cpu", "start-user", "CPU time of the start, user and system", drawCPU},
 		{"memory", "memory", "Resident memory, idle", drawMemory},
 		{"connect", "connect", "TCP handshake from a pod, p50, at the largest size", drawConnect},
-		{"traffic", "rate", "Through a Service, as part of the same straight to the backend", drawTraffic},
+		{"traffic", "rate", "Through a Service, as a part of the same on a node without rules", drawTraffic},
 		{"spread", "spread", "Connections of each backend", drawSpread},
 		{"disruption", "failed", "Connections in trouble, of 10,000", drawDisruption},
 	}
@@ -123,10 +123,10 @@ func drawMemory(r *Results, t theme) *figure {
 }
 
 func drawConnect(r *Results, t theme) *figure {
-	targets := []string{Direct, First, Middle, Last}
+	targets := []string{Without, Direct, First, Middle, Last}
 	size := r.largest("connect", FromPod+First)
 	f := newFigure(t, "", "µs")
-	return f.columns([]string{"no Service", "first Service", "middle", "last"}, func(peer string, g int) (float64, string, bool) {
+	return f.columns([]string{"no rules", "no Service", "first", "middle", "last"}, func(peer string, g int) (float64, string, bool) {
 		s := r.sample(peer, size, FromPod+targets[g], "connect")
 		return s.median(), number(s.median()), s.n() > 0
 	})
@@ -138,7 +138,7 @@ func drawTraffic(r *Results, t theme) *figure {
 	f := newFigure(t, "", "")
 	f.Y.Tick.Marker = plain("%")
 	return f.columns([]string{"connections/s", "throughput", "packets/s"}, func(peer string, g int) (float64, string, bool) {
-		s := r.toDirect(peer, size, FromPod+Service, metrics[g])
+		s := r.toBare(peer, size, FromPod+Service, metrics[g])
 		return 100 * s.median(), number(math.Round(100 * s.median())), s.n() > 0
 	})
 }

@@ -17,7 +17,7 @@ import (
 const ResultsFile = "results.json"
 
 // version is that of the file's format.
-const version = 1
+const version = 2
 
 // Results are all samples of a run, and what they were measured on.
 type Results struct {
@@ -70,8 +70,6 @@ const (
 	Nftproxy          = "nftproxy"
 	KubeProxyNftables = "kube-proxy nftables"
 	KubeProxyIptables = "kube-proxy iptables"
-	// NoProxy is the node without any rules.
-	NoProxy = "no proxy"
 	// Floor is the kernel alone: the time that it takes for nftproxy's rules.
 	Floor = "floor"
 )
@@ -95,7 +93,12 @@ type Failure struct {
 	Services int    `json:"services"`
 	Step     string `json:"step"`
 	Error    string `json:"error"`
+	// TooSlow says that the proxy did not make it in time, and so would not with more Services.
+	TooSlow bool `json:"tooSlow,omitempty"`
 }
+
+// NotTried is the step of a failure where a proxy was too slow with fewer Services.
+const NotTried = "not tried"
 
 // Metric is a kind of measurement.
 type Metric struct {
@@ -115,12 +118,14 @@ const (
 	Disruption = "Disruption"
 )
 
-// Targets of the data plane are an origin (pod/ or node/) and one of these: the backend
-// itself, or the first, middle or last Service. Measurements that use several
-// Services at once call them service.
+// Targets of the data plane are an origin (pod/ or node/) and one of these: a backend of
+// the twin network, whose node has no rules; past all rules the backend itself; or the
+// first, middle or last Service. Measurements that use several Services at once call them
+// service.
 const (
 	FromPod  = "pod/"
 	FromNode = "node/"
+	Without  = "without"
 	Direct   = "direct"
 	First    = "first"
 	Middle   = "middle"
@@ -144,22 +149,22 @@ func Metrics() []Metric {
 		{"restart", "Restart", "s", Control, false, "from the start of the process, with everything in place, until an endpoint that was replaced while it was away is replaced for packets"},
 		{"change", "One endpoint replaced", "ms", Control, false, "from the API call to a connection that is answered by the new endpoint, after a quiet second: kube-proxy, which syncs at most once a second, does not wait"},
 		{"change-cpu", "CPU time of one change", "ms", Control, false, "of the process and the programs it ran, and in the quiet second"},
-		{"burst", "A burst of changes", "ms", Control, false, "from the API server's last answer until connections to each of the Services are answered by a new endpoint"},
+		{"burst", "A burst of changes", "ms", Control, false, "from the API server's last answer until connections to each of the Services are answered by a new endpoint; kube-proxy, which syncs at most once a second, may wait for that"},
 		{"burst-cpu", "CPU time of a burst", "s", Control, false, "of the process and the programs it ran"},
 		{"roll-change", "One change during a rolling update", "ms", Control, false, "as one endpoint replaced, while 333 EndpointSlices a second are updated"},
 		{"roll-cpu", "CPU during a rolling update", "%", Control, false, "of one core"},
 		{"idle-cpu", "Idle CPU", "%", Control, false, "of one core, while nothing changes"},
-		{"memory", "Memory, idle", "MB", Control, false, "resident"},
+		{"memory", "Memory", "MB", Control, false, "resident, ten seconds after the last change (five in a quick run); Go gives what it no longer needs back within minutes"},
 		{"memory-peak", "Memory, peak", "MB", Control, false, "resident, at most"},
 		{"memory-programs", "Memory of programs it runs, peak", "MB", Control, false, "resident, the largest of nft, iptables-restore and their like; 0: none runs"},
 		{"memory-kernel", "Kernel memory per Service", "B", Control, false, "charged to the proxy's control group"},
-		{"connect", "New connection", "us", Data, false, "TCP handshake; targets in turn"},
+		{"connect", "New connection", "us", Data, false, "TCP handshake; the targets in turn"},
 		{"rate", "New connections a second", "1/s", Data, true, "16 clients at once"},
 		{"rate-failed", "Failed meanwhile", "connections", Data, false, "refused, or without an answer for 3 s"},
 		{"throughput", "Throughput", "Gbit/s", Data, true, "one established TCP connection"},
 		{"packets", "Packets a second", "1/s", Data, true, "one established UDP flow of 64-byte packets, as received"},
 		{"spread", "Connections per backend", "connections", Fairness, false, "one sample for each backend of a Service"},
-		{"attempts", "Attempts", "connections", Disruption, true, "at 500 a second"},
+		{"attempts", "Attempts", "connections", Disruption, false, "at 500 a second"},
 		{"failed", "Failed", "connections", Disruption, false, "refused, or without an answer for 3 s"},
 		{"stalled", "Stalled", "connections", Disruption, false, "answered after more than 200 ms"},
 		{"longest", "Longest wait", "ms", Disruption, false, "of a connection that was answered"},

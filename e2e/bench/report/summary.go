@@ -17,7 +17,7 @@ func summary(r *Results) string {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", h.title, count(size), strings.Join(cells, " | "))
 		}
 	}
-	fmt.Fprintf(out, "\n×: how often nftproxy's figure. Measured %s in one run, on %s.\n", r.Began.Format("2006-01-02"), r.Machine.words())
+	fmt.Fprintf(out, "\n×: how often nftproxy's figure. ¹: as a part of the same on a node without rules, measured in turn with it. Measured %s in one run, on %s.\n", r.Began.Format("2006-01-02"), r.Machine.words())
 	return out.String()
 }
 

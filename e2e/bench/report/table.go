@@ -29,7 +29,7 @@ type cell struct {
 	Missing string // a reason
 	Figure  string // the median
 	Detail  string // quantiles or range
-	Ratio   string // to nftproxy, or to a connection straight to the backend
+	Ratio   string // to nftproxy's, or to that of a node without rules
 	Verdict string // better, worse or same than nftproxy, or nothing
 	Noise   string
 }
@@ -42,10 +42,8 @@ func (r *Results) tables(group string) []table {
 			continue
 		}
 		t := table{Metric: m, Columns: Peers()}
-		for _, extra := range []string{NoProxy, Floor} {
-			if r.has(m.Name, extra) {
-				t.Columns = append(t.Columns, extra)
-			}
+		if r.has(m.Name, Floor) {
+			t.Columns = append(t.Columns, Floor)
 		}
 		for _, size := range r.Plan.Sizes {
 			for _, target := range r.targets(m.Name, size) {
@@ -78,22 +76,21 @@ func (r *Results) targets(metric string, size int) []string {
 // rank orders targets: as a reader goes through them, whichever peer was first.
 func rank(target string) int {
 	return slices.Index([]string{
-		FromPod + Direct, FromPod + First, FromPod + Middle, FromPod + Last, FromPod + Service,
-		FromNode + Direct, FromNode + First, FromNode + Middle, FromNode + Last, FromNode + Service,
+		FromPod + Without, FromPod + Direct, FromPod + First, FromPod + Middle, FromPod + Last, FromPod + Service,
+		FromNode + Without, FromNode + Direct, FromNode + First, FromNode + Middle, FromNode + Last, FromNode + Service,
 		Restart, Backends,
 	}, target)
 }
 
 func (r *Results) row(t table, size int, target string) row {
 	out := row{Services: size, Target: target}
-	own := r.sample(Nftproxy, size, target, t.Metric.Name)
 	for _, peer := range t.Columns {
 		c := cell{sample: r.sample(peer, size, target, t.Metric.Name)}
 		if c.n() == 0 {
 			c.Missing = r.why(peer, size)
 		} else {
 			c.fill(t.Metric)
-			r.judge(&c, own, t.Metric, peer, size, target)
+			r.judge(&c, t.Metric, Measurement{Metric: t.Metric.Name, Peer: peer, Services: size, Target: target})
 		}
 		out.Cells = append(out.Cells, c)
 	}
@@ -104,6 +101,9 @@ func (r *Results) row(t table, size int, target string) row {
 func (r *Results) why(peer string, size int) string {
 	for _, f := range r.Failures {
 		if f.Peer == peer && f.Services == size {
+			if f.Step == NotTried {
+				return f.Step
+			}
 			return f.Step + " failed"
 		}
 	}
@@ -128,38 +128,54 @@ func (c *cell) fill(m Metric) {
 	}
 }
 
-// judge compares a cell with nftproxy's samples; or, on the data plane, with those of the
-// same peer that went straight to the backend in turn with them: so minutes that a
-// machine is slow in make no difference.
-func (r *Results) judge(c *cell, own sample, m Metric, peer string, size int, target string) {
-	if m.Name == "spread" || m.Name == "attempts" { // neither better nor worse
-		return
+// judge compares a cell with nftproxy's figure.
+func (r *Results) judge(c *cell, m Metric, key Measurement) {
+	own := key
+	own.Peer = Nftproxy
+	theirs, ours := r.figure(m, key), r.figure(m, own)
+	switch {
+	case m.isRatio(key.Target):
+		if theirs.n() > 0 {
+			c.Ratio = percent(theirs) + " of without rules"
+		}
+	case key.Peer != Nftproxy && !key.neutral() && m.Group != Data && ours.n() > 0 && ours.median() != 0:
+		c.Ratio = times(theirs.median(), ours.median()) + " nftproxy"
 	}
-	a, b := c.sample, own
-	if relative := r.toDirect(peer, size, target, m.Name); relative.n() > 0 {
-		a, b = relative, r.toDirect(Nftproxy, size, target, m.Name)
-		c.Ratio = percent(a) + " of direct"
-	} else if peer != Nftproxy && own.n() > 0 && own.median() != 0 && m.Group != Data {
-		c.Ratio = times(c.median(), own.median()) + " nftproxy"
-	}
-	if peer != Nftproxy && slices.Contains(Peers(), peer) && b.n() > 0 && !strings.HasSuffix(target, Direct) {
-		c.Verdict = verdict(m, a, b)
+	if key.Peer != Nftproxy && slices.Contains(Peers(), key.Peer) && ours.n() > 0 && theirs.n() > 0 && !key.neutral() {
+		c.Verdict = verdict(m, theirs, ours, r.noiseOf(m, key.Peer).and(r.noiseOf(m, Nftproxy)))
 	}
 }
 
-// toDirect returns the medians of each round as parts of what went straight to
-// the backend in that round; none for a target that has no such counterpart.
-func (r *Results) toDirect(peer string, size int, target string, metric string) sample {
-	var out sample
-	from, to, ok := strings.Cut(target, "/")
-	if !ok || to == Direct {
-		return out
+// isRatio says whether a target's figures are compared as parts of those in the network
+// without rules: on a machine that is not always equally fast, only what was measured in
+// turn can be compared.
+func (m Metric) isRatio(target string) bool {
+	_, to, _ := strings.Cut(target, "/")
+	return m.Group == Data && m.Name != "rate-failed" && to != Without
+}
+
+// neutral says that no figure there is better than another: those without rules are nobody's merit.
+func (m Measurement) neutral() bool {
+	return m.Metric == "spread" || m.Metric == "attempts" || strings.HasSuffix(m.Target, "/"+Without)
+}
+
+// figure returns the samples that count when proxies or runs are compared.
+func (r *Results) figure(m Metric, key Measurement) sample {
+	if m.isRatio(key.Target) {
+		return r.toBare(key.Peer, key.Services, key.Target, m.Name)
 	}
+	return r.sample(key.Peer, key.Services, key.Target, m.Name)
+}
+
+// toBare returns the medians of each round as parts of those in the network without rules in that round.
+func (r *Results) toBare(peer string, size int, target string, metric string) sample {
+	var out sample
+	from, _, _ := strings.Cut(target, "/")
 	for round := range r.Plan.Rounds {
 		values := r.round(metric, peer, size, target, round)
-		direct := r.round(metric, peer, size, from+"/"+Direct, round)
-		if len(values) > 0 && len(direct) > 0 && quantile(direct, 0.5) != 0 {
-			out.rounds = append(out.rounds, quantile(values, 0.5)/quantile(direct, 0.5))
+		bare := r.round(metric, peer, size, from+"/"+Without, round)
+		if len(values) > 0 && len(bare) > 0 && quantile(bare, 0.5) != 0 {
+			out.rounds = append(out.rounds, quantile(values, 0.5)/quantile(bare, 0.5))
 		}
 	}
 	out.all.Xs = slices.Clone(out.rounds)
@@ -170,11 +186,11 @@ func (r *Results) toDirect(peer string, size int, target string, metric string) 
 // percent writes a part as such.
 func percent(s sample) string { return number(math.Round(1000*s.median())/10) + " %" }
 
-// verdict says whether a peer's samples are better or worse than nftproxy's: the same,
-// if they are closer than 3 %, or than the noise of either.
-func verdict(m Metric, peer, own sample) string {
+// verdict says whether a peer's figure is better or worse than nftproxy's: the same, if
+// they are closer than 3 %, or than the noise makes them once in a hundred times.
+func verdict(m Metric, peer, own sample, n noise) string {
 	a, b := peer.median(), own.median()
-	near := max(0.03*max(math.Abs(a), math.Abs(b)), peer.margin(), own.margin())
+	near := max(0.03, n.margin(0.01, len(peer.rounds), len(own.rounds))) * min(a, b)
 	switch {
 	case math.Abs(a-b) <= near:
 		return "same"
@@ -187,7 +203,7 @@ func verdict(m Metric, peer, own sample) string {
 // where names a target.
 func where(target string) string {
 	words := map[string]string{
-		Direct: "straight to the backend", First: "first Service", Middle: "middle Service",
+		Without: "on a node without rules", Direct: "to a backend, past the Services", First: "first Service", Middle: "middle Service",
 		Last: "last Service", Service: "through Services",
 		Restart: "while the proxy restarts", Backends: "while endpoints change",
 	}
