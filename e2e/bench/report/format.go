@@ -76,16 +76,18 @@ func value(v float64, unit string) string {
 	return number(v) + " " + unit
 }
 
+const noBreak = "\u00a0" // a space at which no line ends
+
 // times writes how often one figure is another.
 func times(v, of float64) string {
 	ratio := v / of
 	switch {
 	case ratio >= 9.95:
-		return number(math.Round(ratio)) + " ×"
-	case ratio >= 0.095:
-		return strconv.FormatFloat(ratio, 'f', 2-boolInt(ratio >= 1.995), 64) + " ×"
+		return number(math.Round(ratio)) + noBreak + "×"
+	case ratio >= 0.0095:
+		return strconv.FormatFloat(ratio, 'f', 2-boolInt(ratio >= 1.995), 64) + noBreak + "×"
 	}
-	return number(ratio) + " ×"
+	return number(ratio) + noBreak + "×"
 }
 
 func boolInt(b bool) int {

@@ -101,11 +101,15 @@ func (r *Results) headlineRow(h headline) (size int, cells []string) {
 
 // smaller writes the figure of a peer that did not make it to the largest size.
 func (r *Results) smaller(h headline, peer string) string {
+	why := "not measured"
+	if slices.ContainsFunc(r.Failures, func(f Failure) bool { return f.Peer == peer && f.TooSlow }) {
+		why = "too slow"
+	}
 	size := r.size(h, peer)
 	if size == 0 {
-		return "not measured"
+		return why
 	}
-	return fmt.Sprintf("not measured (%s at %s)", h.figure(r.headline(h, peer, size)), count(size))
+	return fmt.Sprintf("%s (%s at %s)", why, h.figure(r.headline(h, peer, size)), count(size))
 }
 
 // behind lists where a proxy has a better figure than nftproxy.

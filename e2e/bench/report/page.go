@@ -46,11 +46,14 @@ type section struct {
 	Plots []picture
 }
 
-// picture is a plot in both themes.
+// picture is a plot, in the page's own colours.
 type picture struct {
-	Title       string
-	Light, Dark template.HTML // our own SVG
+	Title string
+	SVG   template.HTML // our own
 }
+
+// onPage replaces the colours of the light theme by those that follow the page's.
+var onPage = strings.NewReplacer("#333333", "currentColor", "#DDDDDD", "var(--edge)")
 
 // Write makes the page, the summary and the plots of a run in the folder.
 func Write(dir string, r *Results) error {
@@ -78,7 +81,6 @@ func Write(dir string, r *Results) error {
 func writePlots(dir string, r *Results) (map[string][]picture, error) {
 	out := map[string][]picture{}
 	for _, d := range drawings() {
-		p := picture{Title: d.title}
 		for _, t := range themes() {
 			file := filepath.Join(dir, fileName(d.name, t))
 			f := d.draw(r, t)
@@ -94,13 +96,8 @@ func writePlots(dir string, r *Results) (map[string][]picture, error) {
 				return nil, fmt.Errorf("write report: %w", err)
 			}
 			if t.suffix == "" {
-				p.Light = template.HTML(text)
-			} else {
-				p.Dark = template.HTML(text)
+				out[d.metric] = append(out[d.metric], picture{d.title, template.HTML(onPage.Replace(string(text)))})
 			}
-		}
-		if p.Light != "" {
-			out[d.metric] = append(out[d.metric], p)
 		}
 	}
 	return out, nil
@@ -111,7 +108,7 @@ func html(r *Results, pictures map[string][]picture) ([]byte, error) {
 	p := page{Results: r, Behind: r.behind()}
 	for _, h := range headlines() {
 		if size, cells := r.headlineRow(h); size != 0 {
-			p.Headlines = append(p.Headlines, line{h.title, count(size), cells})
+			p.Headlines = append(p.Headlines, line{h.title, plural(size, "Service"), cells})
 		}
 	}
 	for _, name := range groups() {

@@ -118,11 +118,7 @@ func (f *figure) line(peer string, points plotter.XYs, dashed bool) {
 		glyphs.Radius = 2.5
 	}
 	f.Add(line, glyphs)
-	switch {
-	case dashed:
-	case peer == Floor:
-		f.entry("the kernel alone", line, glyphs)
-	default:
+	if !dashed {
 		f.entry(peer, line, glyphs)
 	}
 }
@@ -172,7 +168,7 @@ func (f *figure) labels(at plotter.XYLabels) {
 	}
 	for i := range l.TextStyle {
 		s := &l.TextStyle[i]
-		s.Color, s.Font.Size, s.Font.Variant = f.ink, 10, "Sans"
+		s.Color, s.Font.Size, s.Font.Variant = f.ink, 11, "Sans"
 		s.XAlign, s.YAlign = draw.XCenter, draw.YBottom
 	}
 	l.Offset.Y = 2

@@ -28,7 +28,7 @@ func drawings() []drawing {
 		{"connect", "connect", "TCP handshake from a pod, p50, at the largest size", drawConnect},
 		{"traffic", "rate", "Through a Service, as a part of the same on a node without rules", drawTraffic},
 		{"spread", "spread", "Connections of each backend", drawSpread},
-		{"disruption", "failed", "Connections in trouble, of 10,000", drawDisruption},
+		{"disruption", "failed", "Connections in trouble, of 10,000, while the proxy restarts and while endpoints change", drawDisruption},
 	}
 }
 
@@ -145,7 +145,8 @@ func drawTraffic(r *Results, t theme) *figure {
 
 func drawSpread(r *Results, t theme) *figure {
 	size := r.largest("spread", "")
-	f := newFigure(t, "backend, the busiest last", "connections")
+	f := newFigure(t, "backend, the busiest last", "")
+	f.Y.Tick.Marker = plain("connections")
 	var groups []string
 	for i := range r.Plan.Endpoints {
 		groups = append(groups, count(i+1))
@@ -171,8 +172,9 @@ func drawDisruption(r *Results, t theme) *figure {
 		{Restart, "failed"}, {Restart, "stalled"}, {Backends, "failed"}, {Backends, "stalled"}, {Backends, "removed"},
 	}
 	size := r.largest("attempts", Restart)
-	f := newFigure(t, "while the proxy restarts (left), while endpoints change (right)", "")
-	return f.columns([]string{"failed", "stalled", "failed", "stalled", "to removed"}, func(peer string, g int) (float64, string, bool) {
+	f := newFigure(t, "", "")
+	f.Y.Tick.Marker = plain("connections")
+	return f.columns([]string{"restart:\nfailed", "restart:\nstalled", "changes:\nfailed", "changes:\nstalled", "changes:\nto removed"}, func(peer string, g int) (float64, string, bool) {
 		s := r.sample(peer, size, causes[g].target, causes[g].metric)
 		attempts := r.sample(peer, size, causes[g].target, "attempts")
 		if s.n() == 0 || attempts.n() == 0 {

@@ -114,7 +114,7 @@ func TestAbsentIsNotZero(t *testing.T) {
 		}
 	}
 	size, cells := r.headlineRow(headlines()[0])
-	if size != 1000 || !strings.HasPrefix(cells[2], "not measured (") || !strings.HasSuffix(cells[2], "at 100)") {
+	if size != 1000 || !strings.HasPrefix(cells[2], "too slow (") || !strings.HasSuffix(cells[2], "at 100)") {
 		t.Errorf("the headline with %d Services says %q, want the figure at 100", size, cells[2])
 	}
 }
@@ -157,7 +157,7 @@ func TestNumbers(t *testing.T) {
 		{number(0.01234), "0.0123"}, {number(5), "5"}, {number(-1234), "-1,230"}, {number(100), "100"},
 		{value(0.25, "s"), "250 ms"}, {value(12000, "us"), "12 ms"}, {value(1500, "ms"), "1.5 s"}, {value(0.5, "ms"), "500 µs"},
 		{value(0, "s"), "0 s"}, {value(3200, "B"), "3.2 kB"}, {value(21000, "1/s"), "21,000/s"}, {value(7, "connections"), "7"},
-		{times(24, 2), "12 ×"}, {times(3, 2), "1.50 ×"}, {times(7, 2), "3.5 ×"}, {times(1, 4), "0.25 ×"}, {times(1, 50), "0.02 ×"},
+		{times(24, 2), "12\u00a0×"}, {times(3, 2), "1.50\u00a0×"}, {times(7, 2), "3.5\u00a0×"}, {times(1, 4), "0.25\u00a0×"}, {times(1, 50), "0.02\u00a0×"},
 		{commas("-123456"), "-123,456"}, {commas("123"), "123"}, {count(10000), "10,000"}, {plural(1, "Service"), "1 Service"},
 	} {
 		if c.got != c.want {

@@ -70,8 +70,8 @@ const (
 	Nftproxy          = "nftproxy"
 	KubeProxyNftables = "kube-proxy nftables"
 	KubeProxyIptables = "kube-proxy iptables"
-	// Floor is the kernel alone: the time that it takes for nftproxy's rules.
-	Floor = "floor"
+	// Floor is the time that the kernel takes for nftproxy's rules.
+	Floor = "the kernel alone"
 )
 
 // Peers returns the proxies.
@@ -142,7 +142,7 @@ const (
 // Metrics returns all kinds of measurements in the order of a report.
 func Metrics() []Metric {
 	return []Metric{
-		{"start", "Start", "s", Control, false, "from the start of the process, with nothing programmed, until connections to Services all over the list are answered; the floor is the kernel's own time for nftproxy's rules, ready-made"},
+		{"start", "Start", "s", Control, false, "from the start of the process, with nothing programmed, until connections to Services all over the list are answered; the kernel alone is its own time for nftproxy's rules, ready-made, in batches of 1 MiB"},
 		{"late", "Services still missing then", "Services", Control, false, "Services that were not answered at the first attempt, once all are tried right after"},
 		{"start-user", "CPU time of the start, user", "s", Control, false, "of the process and the programs it ran"},
 		{"start-system", "CPU time of the start, system", "s", Control, false, "of the process and the programs it ran"},
