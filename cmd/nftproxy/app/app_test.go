@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runEnv) != "" {
 		os.Exit(Main("v1.2.3"))
 	}
+	logsapi.ReapplyHandling = logsapi.ReapplyHandlingIgnoreUnchanged // many command lines are carried out in this process
 	os.Exit(netns.Main(m.Run))
 }
 
@@ -61,14 +63,14 @@ func TestErrors(t *testing.T) {
 		{"missing kubeconfig", "run --kubeconfig " + missing, []string{"read kubeconfig " + missing, "no such file"}},
 		{"missing directory", "dump --manifests " + missing, []string{missing, "no such file"}},
 		{"all faults at once", "dump --manifests . --cluster-cidr 10.0.0.0/8,pods --masquerade-bit 32 --scheduler fast --affinity-size 0 " +
-			"--node-ip here --nodeport-addresses 10.0.0.1 --detect-local-mode magic",
-			[]string{`--cluster-cidr: "pods" is not a CIDR`, "--masquerade-bit: 32 is not between 0 and 31",
+			"--node-ip here --nodeport-addresses 10.0.0.1",
+			[]string{`clusterCIDR: Invalid value: "pods": must be a CIDR`, "nftables.masqueradeBit: Invalid value: 32: must be within the range [0, 31]",
 				`--scheduler: "fast" is none of round-robin, random, source-hash`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
-				`--nodeport-addresses: "10.0.0.1" is neither a CIDR nor one of primary, all, localhost`,
-				`--detect-local-mode: "magic" is none of`}},
-		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`--pod-bridge-interface: "" is not the name of an interface`}},
+				`nodePortAddresses[0]: Invalid value: "10.0.0.1": must be a CIDR or one of the keywords`}},
+		{"no way to tell pods", "dump --manifests . --detect-local-mode magic", []string{`detectLocalMode: Unsupported value: "magic"`}},
+		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`detectLocal.bridgeInterface: Invalid value: "": must be the name of an interface`}},
 		{"a long interface", "dump --manifests . --detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix 1234567890123456",
-			[]string{"--pod-interface-name-prefix", "at most 15 characters"}},
+			[]string{"detectLocal.interfaceNamePrefix", "at most 15 characters"}},
 		{"a proxy name that is no label", "dump --manifests . --service-proxy-name a/b", []string{"a/b"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,10 +92,13 @@ func TestErrors(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	for _, arg := range []string{"version", "--version"} {
-		if code, out, _ := run(t, arg); code != 0 || !strings.Contains(out, "v1.2.3") {
-			t.Errorf("%s: exit code %d, %q", arg, code, out)
+	for _, args := range []string{"version", "--version", "run --version", "run --version=true", "run --version=raw"} {
+		if code, out, _ := run(t, strings.Fields(args)...); code != 0 || !strings.Contains(out, "v1.2.3") {
+			t.Errorf("%s: exit code %d, %q", args, code, out)
 		}
+	}
+	if code, out, _ := run(t, "run", "--version=new"); code != 1 {
+		t.Errorf("exit code %d, %q", code, out)
 	}
 }
 

@@ -50,8 +50,8 @@ func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...promethe
 		address, what, flag string
 		handler             http.Handler
 	}{
-		{o.healthzAddress, "health", "--healthz-bind-address", alive.Handler()},
-		{o.metricsAddress, "metrics", "--metrics-bind-address", o.statusPages(registry)},
+		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", alive.Handler()},
+		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", o.statusPages(registry)},
 	} {
 		if s.address == "" {
 			continue
@@ -62,7 +62,7 @@ func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...promethe
 		switch {
 		case err == nil:
 			go func() { _ = server.Serve(l) }()
-		case o.hardFail:
+		case o.config.BindAddressHardFail:
 			all.Close()
 			return nil, fmt.Errorf("--bind-address-hard-fail: %w", err)
 		default:

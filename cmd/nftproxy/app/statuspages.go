@@ -33,7 +33,7 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 	text("/proxyMode", "nftables")
 	mux.HandleFunc("/configz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": o.config()})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": &o.config})
 	})
 	mux.HandleFunc("/flagz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -48,7 +48,7 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 			"Started: %s\nUp: %s\nGo version: %s\nBinary version: %s\nPaths: /configz /flagz /healthz /metrics /proxyMode /statusz\n",
 			started.UTC().Format(time.UnixDate), time.Since(started).Round(time.Second), runtime.Version(), o.source.version)
 	})
-	if o.profiling {
+	if o.config.EnableProfiling {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
