@@ -117,7 +117,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	if config.Rules.CountConnections {
 		collectors = append(collectors, &connectionCollector{table: table, log: log, portAt: p.PortAt})
 	}
-	servers, err := o.serve(log, alive, collectors...)
+	servers, err := o.serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
 	if err != nil {
 		return err
 	}

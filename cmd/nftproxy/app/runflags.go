@@ -45,7 +45,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
 	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
 	fs.BoolVar(&c.BindAddressHardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
-	fs.BoolVar(&c.EnableProfiling, "profiling", false, "serve /debug/pprof beside /metrics")
+	fs.BoolVar(&c.EnableProfiling, "profiling", false, "serve /debug/pprof and /debug/flags/v beside /metrics")
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
 
 	fs.Int32Var(c.OOMScoreAdj, "oom-score-adj", *c.OOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")
