@@ -115,7 +115,8 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	p := proxier.New(config)
 	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
 	if config.Rules.CountConnections {
-		collectors = append(collectors, &connectionCollector{table: table, log: log, portAt: p.PortAt})
+		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
+			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
 	}
 	servers, err := o.serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
 	if err != nil {
