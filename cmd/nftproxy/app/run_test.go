@@ -163,6 +163,22 @@ func TestPrepareHost(t *testing.T) {
 	}
 }
 
+// TestCompetition names a kube-proxy whose process cannot be seen.
+func TestCompetition(t *testing.T) {
+	n := newNode(t)
+	var l net.Listener
+	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeProxyStatus); return err }))
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ipvs") })}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }()
+	p := n.start("--metrics-bind-address", "")
+	must(t, p.WaitSynced(n.ctx))
+	must(t, p.Stop())
+	if want := `"Competition" what="kube-proxy answers at 127.0.0.1:10249, in mode ipvs`; !strings.Contains(p.Log(), want) {
+		t.Errorf("the log does not say %s:\n%s", want, p.Log())
+	}
+}
+
 // TestHardFail ends when an address is taken, and without it waits for the address.
 func TestHardFail(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
