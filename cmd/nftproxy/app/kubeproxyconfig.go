@@ -119,7 +119,7 @@ func setDefaults(c *kubeProxyConfig) {
 	}
 	orElse(&c.NFTables.MasqueradeBit, ptr.To[int32](14))
 	orElse(&c.NFTables.SyncPeriod.Duration, 30*time.Second)
-	orElse(&c.IPTables.LocalhostNodePorts, new(true))
+	orElse(&c.IPTables.LocalhostNodePorts, ptr.To(true))
 	orElse(&c.ConfigSyncPeriod.Duration, 15*time.Minute)
 	orElse(&c.BindAddress, "0.0.0.0")
 	any, loopback := "0.0.0.0", "127.0.0.1"
