@@ -41,24 +41,23 @@ func (s Settings) Max(cpus int) int {
 	}
 }
 
-// Apply sets what is not so yet, on a machine of so many CPUs. It goes on after an
-// error: each says which file could not be written.
-func (s Settings) Apply(cpus int) error { return s.apply("/", cpus) }
-
-func (s Settings) apply(root string, cpus int) error {
+// Apply sets what is not so yet, on a machine of so many CPUs whose /proc and /sys are
+// below root. It goes on after an error: each says which file could not be written.
+func (s Settings) Apply(root string, cpus int) error {
 	var errs []error
 	if most := s.Max(cpus); most > 0 {
 		errs = append(errs, raise(root, "proc/sys/net/netfilter/nf_conntrack_max", most),
 			raise(root, "sys/module/nf_conntrack/parameters/hashsize", most/4))
 	}
-	for name, timeout := range map[string]time.Duration{
-		"nf_conntrack_tcp_timeout_established": s.TCPEstablished,
-		"nf_conntrack_tcp_timeout_close_wait":  s.TCPCloseWait,
-		"nf_conntrack_udp_timeout":             s.UDP,
-		"nf_conntrack_udp_timeout_stream":      s.UDPStream,
+	for _, t := range []struct {
+		name string
+		time time.Duration
+	}{
+		{"tcp_timeout_established", s.TCPEstablished}, {"tcp_timeout_close_wait", s.TCPCloseWait},
+		{"udp_timeout", s.UDP}, {"udp_timeout_stream", s.UDPStream},
 	} {
-		if timeout > 0 {
-			errs = append(errs, set(root, "proc/sys/net/netfilter/"+name, int(timeout/time.Second)))
+		if t.time > 0 {
+			errs = append(errs, set(root, "proc/sys/net/netfilter/nf_conntrack_"+t.name, int(t.time/time.Second)))
 		}
 	}
 	if s.TCPBeLiberal {

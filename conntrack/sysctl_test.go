@@ -50,7 +50,7 @@ func TestSettingsApply(t *testing.T) {
 	}
 	put(hashsize, "65536")
 	s := Settings{MaxPerCore: 32768, Min: 131072, TCPEstablished: 24 * time.Hour, TCPCloseWait: time.Hour}
-	if err := s.apply(root, 2); err != nil {
+	if err := s.Apply(root, 2); err != nil {
 		t.Fatal(err)
 	}
 	expect(sysctls+"max", "131072")
@@ -62,7 +62,7 @@ func TestSettingsApply(t *testing.T) {
 
 	put(hashsize, "1024")
 	s = Settings{MaxPerCore: 1024, TCPBeLiberal: true, UDP: time.Minute, UDPStream: 5 * time.Minute}
-	if err := s.apply(root, 2); err != nil {
+	if err := s.Apply(root, 2); err != nil {
 		t.Fatal(err)
 	}
 	expect(sysctls+"max", "131072") // never lowered
@@ -78,8 +78,20 @@ func TestSettingsApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = Settings{UDP: time.Minute, UDPStream: 10 * time.Minute}
-	if err := s.apply(root, 2); err == nil || !strings.Contains(err.Error(), "nf_conntrack_udp_timeout:") {
+	if err := s.Apply(root, 2); err == nil || !strings.Contains(err.Error(), "nf_conntrack_udp_timeout:") {
 		t.Errorf("the error is %v, want one that names nf_conntrack_udp_timeout", err)
 	}
 	expect(sysctls+"udp_timeout_stream", "600")
+
+	// Always in the same order.
+	s = Settings{MaxPerCore: 1, TCPEstablished: time.Hour, TCPCloseWait: time.Hour, TCPBeLiberal: true, UDP: time.Minute, UDPStream: time.Minute}
+	var got []string
+	for line := range strings.Lines(s.Apply(t.TempDir(), 1).Error()) {
+		path, _, _ := strings.Cut(line, ": no such file")
+		got = append(got, filepath.Base(path))
+	}
+	if want := "nf_conntrack_max hashsize nf_conntrack_tcp_timeout_established nf_conntrack_tcp_timeout_close_wait nf_conntrack_udp_timeout " +
+		"nf_conntrack_udp_timeout_stream nf_conntrack_tcp_be_liberal"; strings.Join(got, " ") != want {
+		t.Errorf("the error names %q, want %s", got, want)
+	}
 }

@@ -18,8 +18,11 @@ import (
 // controller is the reporting controller of all events.
 const controller = "nftproxy"
 
-// action is what was being done: the API wants one.
-const action = "Proxying"
+// What was being done: the API wants to know. Of a Node it is what kube-proxy says.
+const (
+	action     = "Proxying"
+	nodeAction = "StartKubeProxy"
+)
 
 // How many warnings are sent; the others are dropped.
 const (
@@ -80,7 +83,11 @@ func (r *Recorder) send(about corev1.ObjectReference, kind, reason, message stri
 	if !r.limit.TryAccept() || !r.pending.add(subject{about, reason}) {
 		return
 	}
-	r.recorder.Eventf(&about, nil, kind, reason, action, "%s", cut(message, maxNote))
+	doing := action
+	if about.Kind == "Node" {
+		doing = nodeAction
+	}
+	r.recorder.Eventf(&about, nil, kind, reason, doing, "%s", cut(message, maxNote))
 }
 
 // Close tries for up to two seconds to send what is queued, and ends all goroutines. It is called once.

@@ -114,6 +114,9 @@ func TestWarningFitsTheAPI(t *testing.T) {
 			t.Fatalf("got %d events, want 2", len(list))
 		}
 		for _, e := range list {
+			if (e.Action == "StartKubeProxy") != (e.Regarding.Kind == "Node") {
+				t.Errorf("an event of a %s has the action %q", e.Regarding.Kind, e.Action)
+			}
 			if e.Namespace != "default" || len(e.Name) > 253 || len(e.ReportingInstance) != maxInstance ||
 				e.Note != "x" && e.Note != strings.Repeat("é", 512) {
 				t.Errorf("got namespace %q, a name of %d bytes, an instance of %d, note %q",

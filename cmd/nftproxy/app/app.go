@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	cliflag "k8s.io/component-base/cli/flag"
 )
 
 // Main carries out the command line of this process, ends it cleanly on SIGTERM
@@ -63,6 +64,7 @@ program's help.`,
 	}
 	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
 	cmd.AddCommand(diffCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version))
+	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc) // --cluster_cidr, as kube-proxy takes it, too
 	return cmd
 }
 

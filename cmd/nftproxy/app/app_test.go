@@ -6,10 +6,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,9 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
-	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
 var update = flag.Bool("update", false, "write golden files instead of comparing with them")
@@ -31,6 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runEnv) != "" {
 		os.Exit(Main("v1.2.3"))
 	}
+	logsapi.ReapplyHandling = logsapi.ReapplyHandlingIgnoreUnchanged // many command lines are carried out in this process
 	os.Exit(netns.Main(m.Run))
 }
 
@@ -61,14 +58,14 @@ func TestErrors(t *testing.T) {
 		{"missing kubeconfig", "run --kubeconfig " + missing, []string{"read kubeconfig " + missing, "no such file"}},
 		{"missing directory", "dump --manifests " + missing, []string{missing, "no such file"}},
 		{"all faults at once", "dump --manifests . --cluster-cidr 10.0.0.0/8,pods --masquerade-bit 32 --scheduler fast --affinity-size 0 " +
-			"--node-ip here --nodeport-addresses 10.0.0.1 --detect-local-mode magic",
-			[]string{`--cluster-cidr: "pods" is not a CIDR`, "--masquerade-bit: 32 is not between 0 and 31",
+			"--node-ip here --nodeport-addresses 10.0.0.1",
+			[]string{`clusterCIDR: Invalid value: "pods": must be a CIDR`, "nftables.masqueradeBit: Invalid value: 32: must be within the range [0, 31]",
 				`--scheduler: "fast" is none of round-robin, random, source-hash`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
-				`--nodeport-addresses: "10.0.0.1" is neither a CIDR nor one of primary, all, localhost`,
-				`--detect-local-mode: "magic" is none of`}},
-		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`--pod-bridge-interface: "" is not the name of an interface`}},
+				`nodePortAddresses[0]: Invalid value: "10.0.0.1": must be a CIDR or one of the keywords`}},
+		{"no way to tell pods", "dump --manifests . --detect-local-mode magic", []string{`detectLocalMode: Unsupported value: "magic"`}},
+		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`detectLocal.bridgeInterface: Invalid value: "": must be the name of an interface`}},
 		{"a long interface", "dump --manifests . --detect-local-mode InterfaceNamePrefix --pod-interface-name-prefix 1234567890123456",
-			[]string{"--pod-interface-name-prefix", "at most 15 characters"}},
+			[]string{"detectLocal.interfaceNamePrefix", "at most 15 characters"}},
 		{"a proxy name that is no label", "dump --manifests . --service-proxy-name a/b", []string{"a/b"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,10 +87,13 @@ func TestErrors(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	for _, arg := range []string{"version", "--version"} {
-		if code, out, _ := run(t, arg); code != 0 || !strings.Contains(out, "v1.2.3") {
-			t.Errorf("%s: exit code %d, %q", arg, code, out)
+	for _, args := range []string{"version", "--version", "run --version", "run --version=true", "run --version=raw"} {
+		if code, out, _ := run(t, strings.Fields(args)...); code != 0 || !strings.Contains(out, "v1.2.3") {
+			t.Errorf("%s: exit code %d, %q", args, code, out)
 		}
+	}
+	if code, out, _ := run(t, "run", "--version=new"); code != 1 {
+		t.Errorf("exit code %d, %q", code, out)
 	}
 }
 
@@ -152,19 +152,10 @@ func TestDumpSaysWhatIsBroken(t *testing.T) {
 
 // TestLifeCycle goes through dump --kernel, run, /metrics and cleanup on one node.
 func TestLifeCycle(t *testing.T) {
-	ns, err := netns.New("node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ns.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	command := func(args ...string) proxy.Config {
-		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
-	}
+	n := newNode(t)
 	expect := func(wantErr bool, want string, args ...string) {
 		t.Helper()
-		out, err := proxy.Run(ctx, command(args...))
+		out, err := n.run(args...)
 		if (err != nil) != wantErr || !strings.Contains(out, want) {
 			t.Errorf("nftproxy %s: %v, %q; want %q", strings.Join(args, " "), err, out, want)
 		}
@@ -172,53 +163,22 @@ func TestLifeCycle(t *testing.T) {
 	expect(true, "nftproxy: this node has no table named nftproxy: is nftproxy running here?", "dump", "--kernel")
 	expect(false, "removed 0 of the tables ip nftproxy and ip6 nftproxy", "cleanup")
 
-	manifests, err := filepath.Abs("testdata/services")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proxy.Start(command("run", "--manifests", manifests, "--hostname-override", "here"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Kill()
-	if err := p.WaitSynced(ctx); err != nil {
-		t.Fatal(err)
+	p := n.start("--metrics-bind-address", "0.0.0.0", "--ipvs-scheduler", "rr", "--proxy-mode", "ipvs") // without a port
+	must(t, p.WaitSynced(n.ctx))
+	if want := `"Flags were given that have no meaning here" flags="--ipvs-scheduler, --proxy-mode"`; !strings.Contains(p.Log(), want) {
+		t.Errorf("the log does not say %s:\n%s", want, p.Log())
 	}
 	expect(false, "tcp . 30080 : goto service/default/web/http", "dump", "--kernel")
-	for _, metric := range []string{"nftproxy_service_ports 2", "nftproxy_transaction_duration_seconds_count ", "go_goroutines", "process_cpu_seconds_total"} {
-		if text := metrics(t, ns); !strings.Contains(text, "\n"+metric) {
+	text, err := n.get("127.0.0.1:10249", "/metrics")
+	must(t, err)
+	for _, metric := range []string{"nftproxy_service_ports 2", "nftproxy_transaction_duration_seconds_count ", "go_goroutines", "go_sched_latencies_seconds_count ", "process_cpu_seconds_total"} {
+		if !strings.Contains(text, "\n"+metric) {
 			t.Errorf("/metrics has no %q", metric)
 		}
 	}
-	if err := p.Stop(); err != nil {
-		t.Error(err)
-	}
+	must(t, p.Stop())
 	expect(false, "chain service/default/web/http", "dump", "--kernel") // the rules stay
 	expect(false, "removed 2 of the tables", "cleanup")
 	expect(true, "no table named nftproxy", "dump", "--kernel")
-}
-
-func metrics(t *testing.T, ns *netns.NS) string {
-	t.Helper()
-	var text []byte
-	err := ns.Do(func() error {
-		// An http.Transport would dial on another thread.
-		conn, err := net.Dial("tcp", "127.0.0.1:10249")
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		if _, err := fmt.Fprint(conn, "GET /metrics HTTP/1.0\r\n\r\n"); err != nil {
-			return err
-		}
-		text, err = io.ReadAll(conn)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(text), fmt.Sprint(http.StatusOK)) {
-		t.Fatalf("/metrics: %s", text)
-	}
-	return string(text)
+	expect(false, "removed 0 of the tables ip nftproxy-mine and ip6 nftproxy-mine", "run", "--cleanup", "--service-proxy-name", "mine")
 }

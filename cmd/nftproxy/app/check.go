@@ -80,7 +80,7 @@ func (r *report) result(what string, err error, fine, advice string) {
 }
 
 func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
-	if err := o.source.validate(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	r := &report{w: stdout, colours: coloursFor(stdout)}
@@ -244,7 +244,7 @@ func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 		}
 		return
 	}
-	client, err := o.source.client()
+	client, err := o.client()
 	if err != nil {
 		r.fail("API server", err.Error())
 		return

@@ -5,76 +5,56 @@ package app
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
+	"strconv"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
 )
 
 // runWithConfig runs with a configuration file, and again when that has changed:
 // adoption of the tables makes this harmless. A file that has become wrong is told of
-// and changes nothing.
-func (o *runOptions) runWithConfig(ctx context.Context, flags *pflag.FlagSet) error {
-	file, err := watchFile(o.configFile)
-	if err != nil {
-		return fmt.Errorf("watch --config: %w", err)
-	}
-	defer file.Close()
-	c, warnings, err := readConfig(o.configFile)
-	if err != nil {
-		return err
-	}
+// and changes nothing. o are the options without the file, current those with it.
+func (o *runOptions) runWithConfig(ctx context.Context, flags *pflag.FlagSet, file *configWatch, current *runOptions) error {
 	for {
-		if err := logsFromFlags(flags, &c.Logging); err != nil {
-			return err
-		}
-		if err := applyLogging(&c.Logging); err != nil {
-			return err
-		}
-		for _, w := range warnings {
-			klog.InfoS("The configuration file says what has no meaning here", "file", o.configFile, "what", w)
-		}
-		next := *o
-		next.use(c)
-		next.logging = c.Logging
-		var changed *kubeProxyConfig
-		err := runTogether(ctx, next.run, func(ctx context.Context) error {
-			changed, warnings = file.next(ctx)
+		var next *runOptions
+		err := runTogether(ctx, current.run, func(ctx context.Context) error {
+			file.next(ctx, func(content []byte) (err error) {
+				next, err = o.resolved(flags, content)
+				return err
+			})
 			return nil
 		})
-		if err != nil || changed == nil {
+		if err != nil || next == nil {
 			return err
 		}
 		klog.InfoS("The configuration file has changed; starting again with it", "file", o.configFile)
-		c = changed
+		next.logMeaningless()
+		changeLogging(&current.config.Logging, &next.config.Logging)
+		current = next
 	}
 }
 
-// loggingApplied is for the library's sake: it allows only once in a process.
-var loggingApplied sync.Once
-
-func applyLogging(c *logsapi.LoggingConfiguration) (err error) {
-	loggingApplied.Do(func() { err = logsapi.ValidateAndApplyAsField(c, nil, field.NewPath("logging")) })
-	return err
-}
-
-// logsFromFlags puts the logging flags that were given above what a file says.
-func logsFromFlags(flags *pflag.FlagSet, to *logsapi.LoggingConfiguration) error {
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	logsapi.AddFlags(to, own)
-	var err error
-	own.VisitAll(func(f *pflag.Flag) {
-		if given := flags.Lookup(f.Name); err == nil && given != nil && given.Changed {
-			err = f.Value.Set(given.Value.String())
+// changeLogging changes the verbosity while goroutines log. For more there is no safe
+// way, and a configuration that is not in effect is not kept.
+func changeLogging(from, to *logsapi.LoggingConfiguration) {
+	verbosity := to.Verbosity
+	if verbosity != from.Verbosity {
+		if _, err := logs.GlogSetter(strconv.FormatUint(uint64(verbosity), 10)); err != nil {
+			klog.ErrorS(err, "The verbosity stays as it is")
 		}
-	})
-	return err
+	}
+	if to.Verbosity = from.Verbosity; !apiequality.Semantic.DeepEqual(from, to) {
+		klog.InfoS("Of the changed logging configuration the verbosity counts at once, the rest when nftproxy is started again")
+	}
+	*to = *from.DeepCopy()
+	to.Verbosity = verbosity
 }
 
 // configWatch watches a configuration file.
@@ -85,12 +65,8 @@ type configWatch struct {
 }
 
 // watchFile watches the file's directory: a ConfigMap's file is a symbolic link that is
-// replaced.
-func watchFile(path string) (*configWatch, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
+// replaced. content is what is in use.
+func watchFile(path string, content []byte) (*configWatch, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
@@ -105,25 +81,42 @@ func watchFile(path string) (*configWatch, error) {
 // Close ends the watch.
 func (w *configWatch) Close() { _ = w.watcher.Close() }
 
-// next waits until the file says something else that is right; nil when ctx ends.
-func (w *configWatch) next(ctx context.Context) (*kubeProxyConfig, []string) {
+// next waits until take accepts something else that the file says, or ctx ends.
+func (w *configWatch) next(ctx context.Context, take func(content []byte) error) {
+	for {
+		content, err := os.ReadFile(w.path)
+		// An empty file is just being replaced; and it may have been another of the directory.
+		if err == nil && len(content) > 0 && !bytes.Equal(content, w.content) {
+			w.content = content
+			if err = take(content); err == nil {
+				return
+			}
+			klog.ErrorS(err, "The configuration file has become wrong; the last one stays in use", "file", w.path)
+		}
+		if !w.wait(ctx) {
+			return
+		}
+	}
+}
+
+// writing is how long a file is left alone that somebody has begun to write.
+const writing = 100 * time.Millisecond
+
+// wait waits for a change in the directory; false if ctx ends before.
+func (w *configWatch) wait(ctx context.Context) bool {
+	var written <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, nil
+			return false
+		case <-written:
+			return true
 		case <-w.watcher.Events:
 		case err := <-w.watcher.Errors:
 			klog.ErrorS(err, "A change of the configuration file may not be seen", "file", w.path)
 		}
-		content, err := os.ReadFile(w.path)
-		if err != nil || bytes.Equal(content, w.content) {
-			continue // it is just being replaced, or another file of the directory was
+		if written == nil {
+			written = time.After(writing)
 		}
-		w.content = content
-		c, warnings, err := parseConfig(content)
-		if err == nil {
-			return c, warnings
-		}
-		klog.ErrorS(err, "The configuration file has become wrong; the last one stays in use", "file", w.path)
 	}
 }

@@ -198,7 +198,7 @@ func (o *explainOptions) lookUp(ctx context.Context, from string) ([]netip.Addr,
 	if o.source.manifests != "" || o.kernel {
 		return nil, fmt.Errorf("%s %s is not known here: give its address", what, from)
 	}
-	client, err := o.source.client()
+	client, err := o.wantOptions.client()
 	if err != nil {
 		return nil, err
 	}

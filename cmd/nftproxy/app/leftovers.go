@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -46,6 +48,8 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 	var out []string
 	if pid := runningKubeProxy(root); pid != "" {
 		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
+	} else if mode := kubeProxyMode(kubeProxyStatus); mode != "" {
+		out = append(out, "kube-proxy answers at "+kubeProxyStatus+", in mode "+mode+": two proxies compete for Services; stop one of them")
 	}
 	found, err := k.FindKubeProxy()
 	if err != nil {
@@ -55,6 +59,26 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 		out = append(out, what+": these rules compete with ours; remove them with 'nftproxy cleanup --kube-proxy'")
 	}
 	return append(out, elsewhere(root)...), nil
+}
+
+// kubeProxyStatus is where kube-proxy tells its mode unless it is told otherwise.
+const kubeProxyStatus = "127.0.0.1:10249"
+
+// kubeProxyMode returns the mode of the kube-proxy that answers at an address; "" if none
+// does. A container does not see the processes of others, but on the node's network it
+// reaches what they serve there.
+func kubeProxyMode(address string) string {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + address + "/proxyMode")
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	mode, err := io.ReadAll(io.LimitReader(answer.Body, 100))
+	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serverName {
+		return ""
+	}
+	return string(mode)
 }
 
 // runningKubeProxy returns the process that is kube-proxy on this node, as far as this
@@ -69,14 +93,15 @@ func runningNftproxy(root string) string {
 	})
 }
 
-// running returns the process of a name, if match is nil or its arguments do, in this process's network
+// running returns another process of a name, if match is nil or its arguments do, in this process's network
 // namespace, or in one that cannot be told; "" if there is none.
 func running(root, program string, match func(args []string) bool) string {
 	here, _ := os.Readlink(filepath.Join(root, "proc/self/ns/net"))
+	self, _ := os.Readlink(filepath.Join(root, "proc/self"))
 	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
 	for _, path := range paths {
 		process := filepath.Dir(path)
-		if name, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(name)) != program {
+		if name, err := os.ReadFile(path); filepath.Base(process) == self || err != nil || strings.TrimSpace(string(name)) != program {
 			continue
 		}
 		if there, err := os.Readlink(filepath.Join(process, "ns/net")); err == nil && there != here {

@@ -3,9 +3,16 @@
 package app
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestRunning finds proxies of this node by their processes.
@@ -34,6 +41,66 @@ func TestRunning(t *testing.T) {
 				t.Errorf("nftproxy is process %q, want %q", got, tt.wantNftproxy)
 			}
 		})
+	}
+}
+
+// TestRunningElse does not find the process that asks.
+func TestRunningElse(t *testing.T) {
+	root := t.TempDir()
+	fakeProcess(t, root, "7", "nftproxy", "nftproxy\x00run\x00--cleanup", "net:[1]")
+	must(t, os.Symlink("7", filepath.Join(root, "proc/self")))
+	if got := runningNftproxy(root); got != "" {
+		t.Errorf("nftproxy is process %q, which is this one", got)
+	}
+}
+
+// TestElsewhere names what netlink's nftables does not reach.
+func TestElsewhere(t *testing.T) {
+	const ipvsHead = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"nothing", nil, nil},
+		{"loaded and empty", map[string]string{"ip_tables_names": "", "ip6_tables_names": "\n", "ip_vs": ipvsHead}, nil},
+		{"legacy iptables", map[string]string{"ip_tables_names": "nat\nfilter\n"}, []string{"legacy iptables has tables (/proc/net/ip_tables_names): if kube-proxy used them, remove its chains with 'kube-proxy --cleanup'"}},
+		{"of both families", map[string]string{"ip_tables_names": "nat\n", "ip6_tables_names": "nat\n"}, []string{"(/proc/net/ip_tables_names)", "(/proc/net/ip6_tables_names)"}},
+		{"IPVS", map[string]string{"ip_vs": ipvsHead + "TCP  0A600001:01BB rr\n"}, []string{"IPVS has virtual services (/proc/net/ip_vs): if kube-proxy made them, remove them with 'kube-proxy --cleanup' or 'ipvsadm --clear'"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := t.TempDir()
+			must(t, os.MkdirAll(filepath.Join(root, "proc/net"), 0o755))
+			for name, text := range tt.files {
+				must(t, os.WriteFile(filepath.Join(root, "proc/net", name), []byte(text), 0o644))
+			}
+			got := elsewhere(root)
+			if !slices.EqualFunc(got, tt.want, strings.Contains) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestKubeProxyMode tells kube-proxy by what it answers.
+func TestKubeProxyMode(t *testing.T) {
+	ask := func(handler http.Handler) string {
+		server := httptest.NewServer(handler)
+		defer server.Close()
+		return kubeProxyMode(server.Listener.Addr().String())
+	}
+	if got := ask(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "iptables") })); got != "iptables" {
+		t.Errorf("kube-proxy's mode is %q", got)
+	}
+	o := flagOptions(t)
+	if got := ask(o.statusPages(prometheus.NewRegistry())); got != "" {
+		t.Errorf("nftproxy is taken for a kube-proxy in mode %q", got)
+	}
+	if got := ask(http.NotFoundHandler()); got != "" {
+		t.Errorf("another program is taken for a kube-proxy in mode %q", got)
+	}
+	if got := kubeProxyMode("127.0.0.1:1"); got != "" {
+		t.Errorf("nobody is taken for a kube-proxy in mode %q", got)
 	}
 }
 

@@ -5,127 +5,193 @@ package app
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+	cliflag "k8s.io/component-base/cli/flag"
+	netutils "k8s.io/utils/net"
+	"k8s.io/utils/ptr"
 
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// sourceOptions says where Services and EndpointSlices come from.
-type sourceOptions struct {
-	version    string // of this program, for the user agent
-	kubeconfig string
-	master     string
-	manifests  string
-	proxyName  string // of --service-proxy-name
-	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
+// wantOptions decides what this node should hold.
+type wantOptions struct {
+	// config is what kube-proxy's flags say, or its configuration file.
+	config     kubeProxyConfig
+	configFile string
+	running    bool // these are the options of the nftproxy that runs on this node
 
-	contentType        string
-	acceptContentTypes string
-	qps                float32 // negative: without limit
-	burst              int
-}
-
-func (o *sourceOptions) add(fs *pflag.FlagSet) {
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the API server to watch (default: in-cluster configuration)")
-	fs.StringVar(&o.master, "master", "", "`URL` of the API server, overrides the kubeconfig's")
-	fs.StringVar(&o.proxyName, "service-proxy-name", "", "serve only Services whose label service.kubernetes.io/service-proxy-name is this `name`, in tables of their own (default: those without the label)")
-	fs.StringVar(&o.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
-}
-
-func (o *sourceOptions) validate() error {
-	if o.manifests != "" && (o.kubeconfig != "" || o.master != "") {
-		return errors.New("--manifests goes with neither --kubeconfig nor --master: give one source")
-	}
-	return nil
-}
-
-// restConfig says how to reach the API server. In a pod --master alone replaces
-// only the server's address.
-func (o *sourceOptions) restConfig() (*rest.Config, error) {
-	if o.kubeconfig != "" {
-		config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
-		if err != nil {
-			return nil, fmt.Errorf("read kubeconfig %s: %w", o.kubeconfig, err)
-		}
-		return config, nil
-	}
-	config, err := rest.InClusterConfig()
-	switch {
-	case err == nil && o.master != "":
-		config.Host = o.master
-	case err != nil && o.master != "":
-		config = &rest.Config{Host: o.master}
-	case err != nil && o.userConfig:
-		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
-		config, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
-		if userErr == nil {
-			return config, nil
-		}
-		if !clientcmd.IsEmptyConfig(userErr) {
-			return nil, fmt.Errorf("read kubectl's kubeconfig: %w", userErr)
-		}
-		return nil, fmt.Errorf("no source of Services: %w, and kubectl has no kubeconfig: give --kubeconfig FILE, --master URL or --manifests DIR", err)
-	case err != nil:
-		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
-	}
-	return config, nil
-}
-
-// client returns a client for the API server.
-func (o *sourceOptions) client() (kubernetes.Interface, error) {
-	config, err := o.restConfig()
-	if err != nil {
-		return nil, err
-	}
-	config.UserAgent = "nftproxy/" + o.version
-	config.ContentType, config.AcceptContentTypes = o.contentType, o.acceptContentTypes
-	orElse(&config.ContentType, defaultContentType)
-	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
-	config.QPS, config.Burst = o.qps, o.burst
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make API client: %w", err)
-	}
-	return client, nil
-}
-
-// open returns the source, and the client for its API server, which is nil for
-// manifests. warn takes messages about what the source skips.
-func (o *sourceOptions) open(nodeName string, warn func(error)) (source.Source, kubernetes.Interface, error) {
-	if o.manifests != "" {
-		return &source.Manifests{Dir: o.manifests, ServiceProxyName: o.proxyName, Warn: warn}, nil, nil
-	}
-	client, err := o.client()
-	if err != nil {
-		return nil, nil, err
-	}
-	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.proxyName, Warn: warn}, client, nil
-}
-
-// rulesOptions says what holds for all services.
-type rulesOptions struct {
-	clusterCIDR      string
-	masqueradeAll    bool
-	masqueradeBit    int
-	hostnameOverride string
+	// What kube-proxy does not have.
+	source           sourceOptions
+	nodeIPs          []string
+	scheduler        string
+	affinitySize     uint32
 	countConnections bool // --service-metrics
 }
 
-func (o *rulesOptions) add(fs *pflag.FlagSet) {
-	fs.StringVar(&o.clusterCIDR, "cluster-cidr", "", "`CIDRs` of pods, comma separated: connections to ClusterIPs from elsewhere are masqueraded")
-	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "masquerade all connections to ClusterIPs")
-	fs.IntVar(&o.masqueradeBit, "masquerade-bit", bits.TrailingZeros32(rules.DefaultMasqueradeMark), "`bit` (0 to 31) of the packet mark that marks connections to be masqueraded")
+// add adds the flags of a command that looks at what should be and changes nothing.
+func (o *wantOptions) add(fs *pflag.FlagSet) {
+	o.source.userConfig = true
+	o.addCommon(fs)
+	fs.Lookup("kubeconfig").Usage = "kubeconfig `file` of the API server (default: that of the nftproxy that runs here, in-cluster configuration, else kubectl's)"
+}
+
+// addCommon adds the flags of all commands that know what should be. The names and
+// meanings of flags that kube-proxy has, too, are kube-proxy's.
+func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
+	c := &o.config
+	setDefaults(c)
+	c.Mode = modeNFTables
+	fs.StringVar(&o.configFile, "config", "", "configuration `file` of kube-proxy (kubeproxy.config.k8s.io/v1alpha1); beside it only --hostname-override, --master, logging flags and flags that kube-proxy does not have count")
+	fs.StringVar(&c.ClientConnection.Kubeconfig, "kubeconfig", "", "kubeconfig `file` of the API server to watch (default: in-cluster configuration)")
+	fs.StringVar(&o.source.master, "master", "", "`URL` of the API server, overrides the kubeconfig's")
+	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "serve only Services whose label service.kubernetes.io/service-proxy-name is this `name`, in tables of their own (default: those without the label)")
+	fs.StringVar(&o.source.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
+
+	fs.StringVar(&c.ClusterCIDR, "cluster-cidr", "", "`CIDR` of pods, or two with a comma, one of each family: connections to ClusterIPs from elsewhere are masqueraded")
+	fs.BoolVar(&c.NFTables.MasqueradeAll, "masquerade-all", false, "masquerade all connections to ClusterIPs")
+	fs.Var(int32Field{&c.NFTables.MasqueradeBit}, "masquerade-bit", "`bit` (0 to 31) of the packet mark that marks connections to be masqueraded")
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
-	fs.StringVar(&o.hostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
+	fs.StringVar(&c.HostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
+
+	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
+	fs.StringSliceVar(&c.NodePortAddresses, "nodeport-addresses", nil, "where NodePorts are served: `CIDRs` of the node's addresses, primary (the Node object's addresses, the default), all, or localhost")
+	fs.StringVar((*string)(&c.DetectLocalMode), "detect-local-mode", detectClusterCIDR, "`how` pods are told from others: ClusterCIDR (--cluster-cidr), NodeCIDR (the Node object's podCIDRs), BridgeInterface or InterfaceNamePrefix")
+	fs.StringVar(&c.DetectLocal.BridgeInterface, "pod-bridge-interface", "", "`name` of the bridge that pods are behind, for BridgeInterface")
+	fs.StringVar(&c.DetectLocal.InterfaceNamePrefix, "pod-interface-name-prefix", "", "what the `names` of pods' interfaces begin with, for InterfaceNamePrefix")
+	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
+	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
+	fs.Var(cliflag.NewMapStringBool(&c.FeatureGates), "feature-gates", "`gates`=true|false; known: "+gateExternalIPs+"; kube-proxy's others are taken and mean nothing")
+}
+
+// int32Field is the value of a flag for a field that is a pointer, wherever a
+// configuration file lets it point.
+type int32Field struct{ to **int32 }
+
+// Set implements pflag.Value.
+func (f int32Field) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 32)
+	*f.to = ptr.To(int32(n))
+	return err
+}
+
+func (f int32Field) String() string {
+	if f.to == nil || *f.to == nil {
+		return ""
+	}
+	return strconv.Itoa(int(**f.to))
+}
+
+// Type implements pflag.Value.
+func (int32Field) Type() string { return "int32" }
+
+// use puts a configuration file in place of kube-proxy's flags. As there, only
+// --hostname-override, --master and the logging flags count beside one.
+func (o *wantOptions) use(c *kubeProxyConfig) {
+	name := o.config.HostnameOverride
+	o.config = *c
+	if name != "" {
+		o.config.HostnameOverride = name
+	}
+}
+
+// given says whether a source is named.
+func (o *wantOptions) given() bool {
+	return o.source.manifests != "" || o.config.ClientConnection.Kubeconfig != "" || o.source.master != "" || o.configFile != "" || o.running
+}
+
+// validate returns all that is wrong with the options.
+func (o *wantOptions) validate() error {
+	var errs []error
+	for _, err := range validateConfig(&o.config) {
+		errs = append(errs, err)
+	}
+	if o.source.manifests != "" && (o.config.ClientConnection.Kubeconfig != "" || o.source.master != "") {
+		errs = append(errs, errors.New("--manifests goes with neither --kubeconfig nor --master: give one source"))
+	}
+	for _, s := range o.nodeIPs {
+		if _, err := netip.ParseAddr(s); err != nil {
+			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IP address", s))
+		}
+	}
+	if _, ok := rules.ParseScheduler(o.scheduler); !ok {
+		errs = append(errs, fmt.Errorf("--scheduler: %q is none of round-robin, random, source-hash", o.scheduler))
+	}
+	if o.affinitySize == 0 {
+		errs = append(errs, errors.New("--affinity-size: 0 would remember nobody: give a number above it"))
+	}
+	return errors.Join(errs...)
+}
+
+// proxierConfig checks the options, and returns what they say.
+func (o *wantOptions) proxierConfig() (proxier.Config, error) {
+	if err := o.validate(); err != nil {
+		return proxier.Config{}, err
+	}
+	name, err := o.nodeName()
+	if err != nil {
+		return proxier.Config{}, err
+	}
+	in := &o.config
+	c := proxier.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == detectNodeCIDR}
+	c.Rules = rules.Config{Table: tableName(o.source.proxyName), MasqueradeAll: in.NFTables.MasqueradeAll, MasqueradeMark: 1 << *in.NFTables.MasqueradeBit,
+		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.NodePorts.Everything()}.WithDefaults()
+	switch in.DetectLocalMode {
+	case detectBridgeInterface:
+		c.Rules.PodInterface = in.DetectLocal.BridgeInterface
+	case detectInterfacePrefix:
+		c.Rules.PodInterface = in.DetectLocal.InterfaceNamePrefix + "*"
+	}
+	for s := range strings.SplitSeq(in.ClusterCIDR, ",") {
+		if p, err := parseCIDR(s); err == nil && !c.DetectNodeCIDR {
+			c.Rules.PodCIDRs = append(c.Rules.PodCIDRs, p)
+		}
+	}
+	if a, _ := netip.AddrFromSlice(netutils.ParseIPSloppy(in.BindAddress)); !a.Unmap().IsUnspecified() {
+		c.NodeIPs = append(c.NodeIPs, a.Unmap())
+	}
+	for _, s := range o.nodeIPs {
+		c.NodeIPs = append(c.NodeIPs, netip.MustParseAddr(s).Unmap())
+	}
+	c.Scheduler, _ = rules.ParseScheduler(o.scheduler)
+	if allowed, ok := in.FeatureGates[gateExternalIPs]; ok {
+		c.NoExternalIPs = !allowed
+	}
+	return c, nil
+}
+
+// nodePorts reads nodePortAddresses.
+func nodePorts(list []string) (a proxier.NodePortAddresses) {
+	for _, s := range list {
+		p, _ := parseCIDR(s)
+		switch {
+		case s == "primary":
+			a.Primary = true
+		case s == "all":
+			a.All = true
+		case s == "localhost" || p.Addr().IsLoopback():
+			a.Localhost = true
+		default:
+			a.CIDRs = append(a.CIDRs, p)
+		}
+	}
+	return a
+}
+
+// parseCIDR reads a CIDR as kube-proxy does, with leading zeros, too.
+func parseCIDR(s string) (netip.Prefix, error) {
+	_, network, err := netutils.ParseCIDRSloppy(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	ones, _ := network.Mask.Size()
+	a, _ := netip.AddrFromSlice(network.IP)
+	return netip.PrefixFrom(a, ones), nil
 }
 
 // tableName returns the name of the tables of a --service-proxy-name.
@@ -136,32 +202,9 @@ func tableName(proxyName string) string {
 	return rules.DefaultTable + "-" + proxyName
 }
 
-// config checks the options; all that is wrong with them is in one error.
-func (o *rulesOptions) config(proxyName string) (rules.Config, error) {
-	c := rules.Config{Table: tableName(proxyName), MasqueradeAll: o.masqueradeAll, CountConnections: o.countConnections}
-	var errs []error
-	for _, s := range strings.Split(o.clusterCIDR, ",") {
-		if s = strings.TrimSpace(s); s == "" {
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--cluster-cidr: %q is not a CIDR such as 10.244.0.0/16", s))
-			continue
-		}
-		c.PodCIDRs = append(c.PodCIDRs, p.Masked())
-	}
-	if o.masqueradeBit < 0 || o.masqueradeBit > 31 {
-		errs = append(errs, fmt.Errorf("--masquerade-bit: %d is not between 0 and 31", o.masqueradeBit))
-	} else {
-		c.MasqueradeMark = 1 << o.masqueradeBit
-	}
-	return c.WithDefaults(), errors.Join(errs...)
-}
-
 // nodeName returns this node's name, in lower case as Kubernetes has it.
-func (o *rulesOptions) nodeName() (string, error) {
-	name := o.hostnameOverride
+func (o *wantOptions) nodeName() (string, error) {
+	name := o.config.HostnameOverride
 	if name == "" {
 		var err error
 		if name, err = os.Hostname(); err != nil {

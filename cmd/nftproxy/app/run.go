@@ -8,15 +8,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	logsapi "k8s.io/component-base/logs/api/v1"
-	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
 
@@ -37,87 +36,21 @@ const gcPercent = 50
 // nodeWait is how long the Node object is waited for, as by kube-proxy.
 const nodeWait = 30 * time.Second
 
-// runOptions is what nftproxy run is told by flags and a configuration file.
-type runOptions struct {
-	wantOptions
-	writeTo     string
-	initOnly    bool
-	cleanup     bool
-	showVersion bool
-
-	syncPeriod     time.Duration
-	minSyncPeriod  time.Duration
-	auditPeriod    time.Duration
-	metricsAddress string
-	healthzAddress string
-	hardFail       bool
-	profiling      bool
-	oomScoreAdj    int
-	tracking       conntrack.Settings
-	logging        logsapi.LoggingConfiguration
-
-	flags func() []string // what was given on the command line, for /flagz
-}
-
-func runCommand(version string) *cobra.Command {
-	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, logging: *logsapi.NewLoggingConfiguration()}
-	cmd := &cobra.Command{
-		Use:   "run",
-		Short: "Program this node and keep it programmed",
-		Long: `Watch Services and EndpointSlices and program this node's nftables until stopped.
-
-kube-proxy's flags and its configuration file (--config) are understood, and what of
-them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, so
-that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.`,
-		Example: `  nftproxy run --manifests /etc/nftproxy/services
-  nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
-  nftproxy run --config /var/lib/kube-proxy/config.conf`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.main(cmd) },
-	}
-	o.addFlags(cmd.Flags())
-	return cmd
-}
-
-// main carries out what is done instead of running, or else runs. A configuration file
-// that changes makes it start again.
-func (o *runOptions) main(cmd *cobra.Command) error {
-	o.flags = func() []string { return givenFlags(cmd.Flags()) }
-	log := klog.Background()
-	for _, name := range ignoredFlags(cmd.Flags()) {
-		log.Info("A flag has no meaning here", "flag", name)
-	}
-	switch {
-	case o.showVersion:
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), o.source.version)
-		return err
-	case o.writeTo != "":
-		return o.writeConfig(o.writeTo)
-	case o.cleanup:
-		return cleanup(cmd.OutOrStdout(), tableName(o.source.proxyName))
-	case o.configFile == "":
-		if err := applyLogging(&o.logging); err != nil {
-			return err
-		}
-		return o.run(cmd.Context())
-	}
-	return o.runWithConfig(cmd.Context(), cmd.Flags())
-}
-
+// run runs until ctx ends.
 func (o *runOptions) run(ctx context.Context) error {
 	config, err := o.proxierConfig()
 	if err != nil {
 		return err
 	}
 	if o.initOnly { // all that needs full root privileges
-		return o.tracking.Apply(cpus())
+		return trackingSettings(&o.config.Conntrack).Apply("/", cpus())
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	node, log := config.NodeName, klog.Background()
 	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
-	src, client, err := o.source.open(node, problem)
+	src, client, err := o.open(node, problem)
 	if err != nil {
 		return err
 	}
@@ -125,12 +58,16 @@ func (o *runOptions) run(ctx context.Context) error {
 	if client != nil {
 		recorder := events.New(client, node, problem)
 		defer recorder.Close()
-		recorder.Normal(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node}, "Starting", "nftproxy "+o.source.version+" starts")
+		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
 		config.NodeWait = nodeWait
-		o.prepareHost(log)
+		o.prepareHost(log, "/", func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
 	}
 	return o.program(ctx, config, src)
+}
+
+func nodeReference(name string) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
 }
 
 // program keeps the kernel as the source wants it, until ctx ends.
@@ -161,7 +98,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
-	alive := health.NewProxy(2 * o.syncPeriod)
+	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
 	answers := healthAnswers(log, config.Events, node, alive)
 	defer answers.Close()
 	config.Health = struct {
@@ -173,14 +110,15 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		defer forwarder.Close()
 		config.LocalPorts = localPorts{forwarder}
 	}
-	config.MinSyncPeriod, config.AuditPeriod = o.minSyncPeriod, o.auditPeriod
+	config.MinSyncPeriod, config.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	p := proxier.New(config)
 	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
 	if config.Rules.CountConnections {
-		collectors = append(collectors, &connectionCollector{table: table, log: log, portAt: p.PortAt})
+		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
+			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
 	}
-	servers, err := o.serve(log, alive, collectors...)
+	servers, err := o.serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
 	if err != nil {
 		return err
 	}
@@ -235,25 +173,26 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 	return nil
 }
 
-// prepareHost sets what kube-proxy sets on a node. What cannot be set costs nothing
-// else: a container may write little below /proc and /sys.
-func (o *runOptions) prepareHost(log klog.Logger) {
-	if err := o.tracking.Apply(cpus()); err != nil {
-		log.Info("Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (--conntrack-max-per-core 0)",
-			"reason", err.Error())
+// prepareHost sets what kube-proxy sets on a node, whose /proc is below root. What cannot
+// be set is told of and costs nothing else: a container may write little below /proc
+// and /sys. kube-proxy ends then, and so has to be privileged.
+func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
+	if err := trackingSettings(&o.config.Conntrack).Apply(root, cpus()); err != nil {
+		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
+		warn("FailedToSetUpConntrack", err.Error())
 	}
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(o.oomScoreAdj)), 0); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
 	}
 }
 
-// cpus returns the number of the machine's CPUs, not of those that this process may use.
+// cpus returns the number of the machine's CPUs, not of those that this process may use
+// where that can be told.
 func cpus() int {
-	n, err := cpuset.NumCPU()
-	if err != nil || n < 1 {
-		return 1
+	if n, err := cpuset.NumCPU(); err == nil && n > 0 {
+		return n
 	}
-	return n
+	return runtime.NumCPU()
 }
 
 // localPorts is a localport.Forwarder as package proxier wants it.

@@ -3,9 +3,7 @@
 package app
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -14,88 +12,93 @@ import (
 
 // addFlags adds our flags and all that kube-proxy 1.37 has, under its names.
 func (o *runOptions) addFlags(fs *pflag.FlagSet) {
-	o.source.add(fs)
-	o.rules.add(fs)
-	o.node.add(fs)
-	o.addConfigFile(fs)
+	o.addCommon(fs)
+	c := &o.config
 	fs.Lookup("config").Usage += "; when it changes it is read again"
-	fs.StringVar(&o.writeTo, "write-config-to", "", "write what the flags say to this `file` as such a configuration, and exit")
+	fs.StringVar(&o.writeTo, "write-config-to", "", "write what the flags and --config say to this `file` as such a configuration, and exit")
 	fs.BoolVar(&o.initOnly, "init-only", false, "set up connection tracking, which takes full root privileges, and exit")
-	fs.BoolVar(&o.cleanup, "cleanup", false, "remove nftproxy's tables, and exit")
-	fs.BoolVar(&o.showVersion, "version", false, "print the version, and exit")
+	fs.BoolVar(&o.cleanup, "cleanup", false, "do what 'nftproxy cleanup' does, and exit")
+	fs.StringVar(&o.showVersion, "version", "false", "print the `version`, and exit; raw: all that is known of it")
+	fs.Lookup("version").NoOptDefVal = "true"
 
-	fs.StringVar(&o.source.contentType, "kube-api-content-type", defaultContentType, "content `type` of requests to the API server")
-	fs.Float32Var(&o.source.qps, "kube-api-qps", defaultQPS, "requests a second to the API server")
-	fs.IntVar(&o.source.burst, "kube-api-burst", defaultBurst, "requests at once to the API server")
+	fs.StringVar(&c.ClientConnection.ContentType, "kube-api-content-type", c.ClientConnection.ContentType, "content `type` of requests to the API server")
+	fs.Float32Var(&c.ClientConnection.QPS, "kube-api-qps", c.ClientConnection.QPS, "requests a second to the API server; negative: without limit")
+	fs.Int32Var(&c.ClientConnection.Burst, "kube-api-burst", c.ClientConnection.Burst, "requests at once to the API server")
 
-	fs.DurationVar(&o.minSyncPeriod, "min-sync-period", 0, "shortest `time` between two commits (default: none)")
-	fs.DurationVar(&o.syncPeriod, "sync-period", defaultSyncPeriod, "half the `time` after which changes that are not programmed make /healthz say so")
+	sync, minSync := &c.NFTables.SyncPeriod.Duration, &c.NFTables.MinSyncPeriod.Duration
+	fs.DurationVar(minSync, "min-sync-period", *minSync, "shortest `time` between two commits (default: none)")
+	fs.DurationVar(sync, "sync-period", *sync, "half the `time` after which changes that are not programmed make /healthz say so")
 	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
-	for _, mode := range []string{"iptables", "ipvs"} { // kube-proxy's names for these
-		fs.DurationVar(&o.minSyncPeriod, mode+"-min-sync-period", 0, "the same as --min-sync-period")
-		fs.DurationVar(&o.syncPeriod, mode+"-sync-period", defaultSyncPeriod, "the same as --sync-period")
+	for _, mode := range []string{modeIPTables, modeIPVS} { // kube-proxy's names for these
+		fs.DurationVar(minSync, mode+"-min-sync-period", *minSync, "the same as --min-sync-period")
+		fs.DurationVar(sync, mode+"-sync-period", *sync, "the same as --sync-period")
 		_ = fs.MarkHidden(mode + "-min-sync-period")
 		_ = fs.MarkHidden(mode + "-sync-period")
 	}
-	fs.IntVar(&o.rules.masqueradeBit, "iptables-masquerade-bit", defaultMasqBit, "the same as --masquerade-bit")
+	fs.Var(int32Field{&c.NFTables.MasqueradeBit}, "iptables-masquerade-bit", "the same as --masquerade-bit")
 	_ = fs.MarkHidden("iptables-masquerade-bit")
 
-	fs.StringVar(&o.metricsAddress, "metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", metricsPort), "`address` and port of /metrics; empty: none")
-	fs.StringVar(&o.healthzAddress, "healthz-bind-address", fmt.Sprintf("0.0.0.0:%d", healthzPort), "`address` and port of /healthz and /livez; empty: none")
-	fs.Var(portOf{&o.metricsAddress}, "metrics-port", "`port` of /metrics; 0: none")
-	fs.Var(portOf{&o.healthzAddress}, "healthz-port", "`port` of /healthz and /livez; 0: none")
+	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", c.MetricsBindAddress, "`address` of /metrics, with a port or without; '': none (kube-proxy: the default)")
+	fs.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "`address` of /healthz and /livez, with a port or without; '': none (kube-proxy: the default)")
+	fs.Int32Var(&o.metricsPort, "metrics-port", metricsPort, "`port` of /metrics if --metrics-bind-address has none; 0: no /metrics")
+	fs.Int32Var(&o.healthzPort, "healthz-port", healthzPort, "`port` of /healthz and /livez if --healthz-bind-address has none; 0: none of both")
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
 	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
-	fs.BoolVar(&o.hardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
-	fs.BoolVar(&o.profiling, "profiling", false, "serve /debug/pprof beside /metrics")
-	fs.StringVar(&o.node.bindAddress, "bind-address", "0.0.0.0", "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
-	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", defaultOOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")
+	fs.BoolVar(&c.BindAddressHardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
+	fs.BoolVar(&c.EnableProfiling, "profiling", false, "serve /debug/pprof and /debug/flags/v beside /metrics")
+	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
 
-	fs.IntVar(&o.tracking.MaxPerCore, "conntrack-max-per-core", defaultMaxPerCore, "connections that are tracked for each CPU; 0: leave it as it is")
-	fs.IntVar(&o.tracking.Min, "conntrack-min", defaultMinTracked, "connections that are tracked at least, unless --conntrack-max-per-core is 0")
-	fs.DurationVar(&o.tracking.TCPEstablished, "conntrack-tcp-timeout-established", 24*time.Hour, "`time` after which idle TCP connections are forgotten; 0: leave it as it is")
-	fs.DurationVar(&o.tracking.TCPCloseWait, "conntrack-tcp-timeout-close-wait", time.Hour, "the same for those in CLOSE_WAIT")
-	fs.BoolVar(&o.tracking.TCPBeLiberal, "conntrack-tcp-be-liberal", false, "let TCP packets that are outside of the window pass")
-	fs.DurationVar(&o.tracking.UDP, "conntrack-udp-timeout", 0, "`time` after which unanswered UDP flows are forgotten; 0: leave it as it is")
-	fs.DurationVar(&o.tracking.UDPStream, "conntrack-udp-timeout-stream", 0, "the same for answered ones")
+	fs.Int32Var(c.OOMScoreAdj, "oom-score-adj", *c.OOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")
+	t := &c.Conntrack
+	fs.Int32Var(t.MaxPerCore, "conntrack-max-per-core", *t.MaxPerCore, "connections that are tracked for each CPU; 0: leave it as it is")
+	fs.Int32Var(t.Min, "conntrack-min", *t.Min, "connections that are tracked at least, unless --conntrack-max-per-core is 0")
+	established, closeWait := &t.TCPEstablishedTimeout.Duration, &t.TCPCloseWaitTimeout.Duration
+	fs.DurationVar(established, "conntrack-tcp-timeout-established", *established, "`time` after which idle TCP connections are forgotten; 0: leave it as it is")
+	fs.DurationVar(closeWait, "conntrack-tcp-timeout-close-wait", *closeWait, "the same for those in CLOSE_WAIT")
+	fs.BoolVar(&t.TCPBeLiberal, "conntrack-tcp-be-liberal", false, "let TCP packets that are outside of the window pass")
+	fs.DurationVar(&t.UDPTimeout.Duration, "conntrack-udp-timeout", 0, "`time` after which unanswered UDP flows are forgotten; 0: leave it as it is")
+	fs.DurationVar(&t.UDPStreamTimeout.Duration, "conntrack-udp-timeout-stream", 0, "the same for answered ones")
 
-	for name, kind := range ignored() {
-		fs.Var(kind, name, "has no meaning here")
-		_ = fs.MarkHidden(name)
-		if kind.isBool {
-			fs.Lookup(name).NoOptDefVal = "true"
-		}
-	}
-	logsapi.AddFlags(&o.logging, fs)
+	addMeaningless(fs, c)
+	logsapi.AddFlags(&c.Logging, fs)
 }
 
-// anything is the value of a flag that kube-proxy has and that has no meaning here.
-type anything struct {
-	value  string
-	isBool bool
+// noMeaning is how flags without a meaning are known.
+const noMeaning = "has no meaning here"
+
+// addMeaningless adds the flags that kube-proxy has and that have no meaning here. They
+// are checked all the same, and written by --write-config-to.
+func addMeaningless(to *pflag.FlagSet, c *kubeProxyConfig) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	fs.StringVar((*string)(&c.Mode), "proxy-mode", string(c.Mode), "")
+	fs.BoolVar(c.IPTables.LocalhostNodePorts, "iptables-localhost-nodeports", true, "")
+	fs.DurationVar(&c.ConfigSyncPeriod.Duration, "config-sync-period", c.ConfigSyncPeriod.Duration, "")
+	fs.StringVar(&c.ShowHiddenMetricsForVersion, "show-hidden-metrics-for-version", "", "")
+	fs.StringVar(&c.IPVS.Scheduler, "ipvs-scheduler", "", "")
+	fs.StringSliceVar(&c.IPVS.ExcludeCIDRs, "ipvs-exclude-cidrs", nil, "")
+	fs.BoolVar(&c.IPVS.StrictARP, "ipvs-strict-arp", false, "")
+	fs.DurationVar(&c.IPVS.TCPTimeout.Duration, "ipvs-tcp-timeout", 0, "")
+	fs.DurationVar(&c.IPVS.TCPFinTimeout.Duration, "ipvs-tcpfin-timeout", 0, "")
+	fs.DurationVar(&c.IPVS.UDPTimeout.Duration, "ipvs-udp-timeout", 0, "")
+	fs.String("boot-id-file", "", "")
+	fs.String("machine-id-file", "", "")
+	fs.VisitAll(func(f *pflag.Flag) { f.Usage, f.Hidden = noMeaning, true })
+	to.AddFlagSet(fs)
 }
 
-func (a *anything) String() string     { return a.value }
-func (a *anything) Set(s string) error { a.value = s; return nil }
-func (a *anything) Type() string       { return "string" }
-
-func ignored() map[string]*anything {
-	return map[string]*anything{
-		"proxy-mode": {}, "iptables-localhost-nodeports": {isBool: true}, "config-sync-period": {}, "show-hidden-metrics-for-version": {},
-		"ipvs-scheduler": {}, "ipvs-exclude-cidrs": {}, "ipvs-strict-arp": {isBool: true}, "ipvs-tcp-timeout": {}, "ipvs-tcpfin-timeout": {},
-		"ipvs-udp-timeout": {}, "boot-id-file": {}, "machine-id-file": {},
-	}
-}
-
-// ignoredFlags names those of them that were given.
-func ignoredFlags(fs *pflag.FlagSet) []string {
+// meaninglessFlags names what was given as flags and has no meaning here.
+func (o *runOptions) meaninglessFlags(fs *pflag.FlagSet) []string {
 	var out []string
-	known := ignored()
 	fs.Visit(func(f *pflag.Flag) {
-		if known[f.Name] != nil && !(f.Name == "proxy-mode" && f.Value.String() == "nftables") {
+		if f.Usage == noMeaning && !(f.Name == "proxy-mode" && o.config.Mode == modeNFTables) {
 			out = append(out, "--"+f.Name)
 		}
 	})
+	for gate := range o.config.FeatureGates {
+		if gate != gateExternalIPs {
+			out = append(out, "--feature-gates "+gate)
+		}
+	}
 	slices.Sort(out)
 	return out
 }
@@ -107,25 +110,33 @@ func givenFlags(fs *pflag.FlagSet) []string {
 	return out
 }
 
-// portOf is the port of an address; 0 takes the address away.
-type portOf struct{ address *string }
-
-func (p portOf) String() string {
-	if p.address == nil {
-		return ""
-	}
-	return (*p.address)[strings.LastIndexByte(*p.address, ':')+1:]
+// logsFromFlags puts the logging flags that were given above what a file says; patterns
+// of both count, the flags' first.
+func logsFromFlags(flags *pflag.FlagSet, to *logsapi.LoggingConfiguration) error {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	logsapi.AddFlags(to, own)
+	patterns := to.VModule
+	to.VModule = nil
+	var err error
+	own.VisitAll(func(f *pflag.Flag) {
+		if given := flags.Lookup(f.Name); err == nil && given != nil && given.Changed {
+			err = f.Value.Set(given.Value.String())
+		}
+	})
+	to.VModule = append(to.VModule, patterns...)
+	return err
 }
 
-// Set implements pflag.Value.
-func (p portOf) Set(port string) error {
-	if port == "0" {
-		*p.address = ""
-		return nil
+// completeAddresses gives addresses without a port that of the deprecated flags, as
+// kube-proxy does; port 0 takes an address away.
+func (o *runOptions) completeAddresses() {
+	orElse(&o.config.BindAddress, "0.0.0.0")
+	for _, a := range []struct {
+		address *string
+		port    int32
+	}{{&o.config.HealthzBindAddress, o.healthzPort}, {&o.config.MetricsBindAddress, o.metricsPort}} {
+		if *a.address = withPort(*a.address, a.port); a.port == 0 {
+			*a.address = ""
+		}
 	}
-	*p.address = (*p.address)[:strings.LastIndexByte(*p.address, ':')+1] + port
-	return nil
 }
-
-// Type implements pflag.Value.
-func (portOf) Type() string { return "port" }

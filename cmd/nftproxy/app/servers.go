@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/proxier/health"
@@ -24,53 +23,52 @@ const listenAgain = 5 * time.Second
 type servers struct {
 	list    []*http.Server
 	stop    context.CancelFunc
-	waiting sync.WaitGroup // those that have no address yet
+	serving sync.WaitGroup
 }
 
-// Close ends them.
+// Close ends them. Their addresses are free then, for those that come next.
 func (s *servers) Close() {
 	s.stop()
 	for _, server := range s.list {
 		_ = server.Close()
 	}
-	s.waiting.Wait()
+	s.serving.Wait()
 }
 
 // serve serves health, metrics and what else kube-proxy shows. An address that cannot
 // be had is asked for again: it may be kube-proxy's, which is about to go. With
-// --bind-address-hard-fail it is an error.
-func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...prometheus.Collector) (*servers, error) {
+// --bind-address-hard-fail it is an error, and warn gets an Event's reason, as kube-proxy's.
+func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), alive *health.Proxy, own ...prometheus.Collector) (*servers, error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), alive)
-	registry.MustRegister(own...)
-	registry.MustRegister(clientMetrics()...)
+	registry.MustRegister(append(own, alive)...)
 	ctx, stop := context.WithCancel(context.Background())
 	all := &servers{stop: stop}
 	for _, s := range []struct {
-		address, what, flag string
-		handler             http.Handler
+		address, what, flag, event string
+		handler                    http.Handler
 	}{
-		{o.healthzAddress, "health", "--healthz-bind-address", alive.Handler()},
-		{o.metricsAddress, "metrics", "--metrics-bind-address", o.statusPages(registry)},
+		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", alive.Handler()},
+		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", o.statusPages(registry)},
 	} {
 		if s.address == "" {
 			continue
 		}
 		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second}
 		all.list = append(all.list, server)
-		l, err := listen(s.address)
+		l, err := net.Listen("tcp", s.address)
 		switch {
 		case err == nil:
-			go func() { _ = server.Serve(l) }()
-		case o.hardFail:
+			all.serving.Go(func() { _ = server.Serve(l) })
+		case o.config.BindAddressHardFail:
 			all.Close()
+			warn(s.event, err.Error())
 			return nil, fmt.Errorf("--bind-address-hard-fail: %w", err)
 		default:
 			log.Error(err, "Address not to be had: trying again until it is; "+s.flag+" chooses another", "for", s.what, "every", listenAgain)
-			all.waiting.Go(func() {
+			all.serving.Go(func() {
 				if l := listenLater(ctx, s.address); l != nil {
 					log.Info("Address taken", "address", s.address, "for", s.what)
-					go func() { _ = server.Serve(l) }()
+					_ = server.Serve(l)
 				}
 			})
 		}
@@ -87,16 +85,9 @@ func listenLater(ctx context.Context, address string) net.Listener {
 		case <-ctx.Done():
 			return nil
 		case <-again.C:
-			if l, err := listen(address); err == nil {
+			if l, err := net.Listen("tcp", address); err == nil {
 				return l
 			}
 		}
 	}
-}
-
-func listen(address string) (net.Listener, error) {
-	if host, port, err := net.SplitHostPort(address); err == nil && host == "0.0.0.0" {
-		address = ":" + port // IPv6, too: a node may have nothing else
-	}
-	return net.Listen("tcp", address)
 }

@@ -16,8 +16,9 @@ import (
 // counter begins anew where its element is replaced, which sets it to zero: what it had come to at the
 // last reading is kept.
 type connectionCollector struct {
-	table string
-	log   klog.Logger
+	log klog.Logger
+	// read reads the kernel's counters.
+	read func() ([]kernel.Connections, error)
 	// portAt names who has a frontend.
 	portAt func(rules.Family, rules.Key) (rules.ServicePortName, bool)
 
@@ -48,24 +49,28 @@ func (c *connectionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- conne
 
 // Collect implements prometheus.Collector.
 func (c *connectionCollector) Collect(ch chan<- prometheus.Metric) {
-	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
-	if err != nil {
-		c.log.Error(err, "Metrics about connections are missing")
-		return
-	}
-	defer func() { _ = k.Close() }()
-	list, err := k.Connections(c.table)
-	if err != nil {
-		c.log.Error(err, "Metrics about connections are missing")
-		return
-	}
-	c.mu.Lock()
+	c.mu.Lock() // before the reading: the next one must not be counted first
 	defer c.mu.Unlock()
+	list, err := c.read()
+	if err != nil {
+		c.log.Error(err, "Metrics about connections are missing")
+		return
+	}
 	c.count(list)
 	for port, n := range c.totals {
 		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, n,
 			port.Namespace, port.Name, port.Port, port.protocol.String())
 	}
+}
+
+// readConnections reads the counters of a table.
+func readConnections(table string) ([]kernel.Connections, error) {
+	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = k.Close() }()
+	return k.Connections(table)
 }
 
 // count adds what the counters have gained, and forgets service ports that are gone.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+	cliflag "k8s.io/component-base/cli/flag"
 )
 
 // TestResolve finds the options by the command line, a configuration file, and the
@@ -28,21 +29,23 @@ clientConnection: {kubeconfig: proxy.conf}
 		name, args, cmdline, mnt string
 		want                     string
 	}{
-		{name: "none runs", args: "--cluster-cidr=10.1.0.0/16", want: "cidr=10.1.0.0/16 bit=14 node= bind= source= given=false"},
+		{name: "none runs", args: "--cluster-cidr=10.1.0.0/16", want: "cidr=10.1.0.0/16 bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "flags of the one that runs", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--nodeport-addresses=all,localhost\x00--manifests\x00services\x00--service-metrics",
 			want: "cidr=10.2.0.0/16 bit=14 node= bind=0.0.0.0 ports=[all,localhost] source=DIR/services counts given=true"},
 		{name: "its configuration file", cmdline: run + "--config=config.conf\x00--hostname-override=here",
 			want: "cidr=10.9.0.0/16 bit=9 node=here bind=10.0.0.9 ports=[10.0.0.0/8] source=DIR/proxy.conf given=true"},
 		{name: "flags above it", args: "--hostname-override=there --nodeport-addresses=all", cmdline: run + "--config=config.conf\x00--hostname-override=here",
 			want: "cidr=10.9.0.0/16 bit=9 node=there bind=10.0.0.9 ports=[all] source=DIR/proxy.conf given=true"},
+		{name: "a bit above it", args: "--masquerade_bit=3", cmdline: run + "--config=config.conf\x00--hostname_override=here",
+			want: "cidr=10.9.0.0/16 bit=3 node=here bind=10.0.0.9 ports=[10.0.0.0/8] source=DIR/proxy.conf given=true"},
 		{name: "a source", args: "--manifests=mine", cmdline: run + "--config=config.conf",
-			want: "cidr= bit=14 node= bind= source=mine given=true"},
+			want: "cidr= bit=14 node= bind=0.0.0.0 source=mine given=true"},
 		{name: "a configuration file", args: "--config=DIR/config.conf --hostname-override=me --cluster-cidr=10.1.0.0/16", cmdline: run + "--manifests=services",
 			want: "cidr=10.9.0.0/16 bit=9 node=me bind=10.0.0.9 ports=[10.0.0.0/8] source=proxy.conf given=true"},
 		{name: "one with other files", cmdline: run + "--cluster-cidr=10.2.0.0/16", mnt: "mnt:[2]",
-			want: "cidr= bit=14 node= bind= source= given=false"},
+			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "one of another name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16",
-			want: "cidr= bit=14 node= bind= source= given=false"},
+			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "the one of a name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--service-proxy-name=mine",
 			want: "cidr=10.2.0.0/16 bit=14 node= bind=0.0.0.0 source= given=true"},
 		{name: "a file that is wrong", cmdline: run + "--config=wrong.conf",
@@ -63,6 +66,7 @@ clientConnection: {kubeconfig: proxy.conf}
 			}
 			var o wantOptions
 			fs := pflag.NewFlagSet("diff", pflag.ContinueOnError)
+			fs.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
 			o.add(fs)
 			must(t, fs.Parse(strings.Fields(strings.ReplaceAll(tt.args, "DIR", dir))))
 			err := o.resolve(fs, root)
@@ -79,12 +83,13 @@ clientConnection: {kubeconfig: proxy.conf}
 
 // text writes the options that the tests give.
 func (o *wantOptions) text() string {
-	text := fmt.Sprintf("cidr=%s bit=%d node=%s bind=%s", o.rules.clusterCIDR, o.rules.masqueradeBit, o.rules.hostnameOverride, o.node.bindAddress)
-	if list := o.node.nodePortAddresses; len(list) > 0 {
+	c := &o.config
+	text := fmt.Sprintf("cidr=%s bit=%d node=%s bind=%s", c.ClusterCIDR, *c.NFTables.MasqueradeBit, c.HostnameOverride, c.BindAddress)
+	if list := c.NodePortAddresses; len(list) > 0 {
 		text += fmt.Sprintf(" ports=[%s]", strings.Join(list, ","))
 	}
-	text += " source=" + o.source.manifests + o.source.kubeconfig
-	if o.rules.countConnections {
+	text += " source=" + o.source.manifests + c.ClientConnection.Kubeconfig
+	if o.countConnections {
 		text += " counts"
 	}
 	return text + fmt.Sprintf(" given=%t", o.given())

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/component-base/logs"
+	"k8s.io/klog/v2"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+	"github.com/nftproxy/nftproxy/proxier/health"
+)
+
+// node is a network namespace in which nftproxy runs as a process of its own.
+type node struct {
+	*netns.NS
+	t   *testing.T
+	ctx context.Context
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	ns, err := netns.New("node")
+	must(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return &node{ns, t, ctx}
+}
+
+func (n *node) command(args ...string) proxy.Config {
+	return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: n.NS}
+}
+
+// run carries out a command line to its end.
+func (n *node) run(args ...string) (string, error) { return proxy.Run(n.ctx, n.command(args...)) }
+
+// start starts nftproxy with testdata's manifests.
+func (n *node) start(args ...string) *proxy.Process {
+	n.t.Helper()
+	p, err := proxy.Start(n.command(append([]string{"run", "--manifests", "testdata/services", "--hostname-override", "here"}, args...)...))
+	must(n.t, err)
+	n.t.Cleanup(p.Kill)
+	return p
+}
+
+// get asks for a page.
+func (n *node) get(address, path string) (string, error) {
+	var text []byte
+	err := n.Do(func() error {
+		// An http.Transport would dial on another thread.
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+			return err
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if text, err = io.ReadAll(answer.Body); err == nil && answer.StatusCode != http.StatusOK {
+			err = fmt.Errorf("get %s: %s", path, answer.Status)
+		}
+		return err
+	})
+	return string(text), err
+}
+
+// TestReload changes the configuration file of a running nftproxy.
+func TestReload(t *testing.T) {
+	n, path := newNode(t), filepath.Join(t.TempDir(), "config.conf")
+	put := func(text string) { t.Helper(); must(t, os.WriteFile(path, []byte(text), 0o600)) }
+	put(configHead + "mode: nftables\n")
+	services := t.TempDir()
+	must(t, os.CopyFS(services, os.DirFS("testdata/services")))
+	p := n.start("--config", path, "--manifests", services)
+	must(t, p.WaitSynced(n.ctx))
+
+	put("") // as `cat >` begins
+	put(configHead[:len(configHead)-10])
+	must(t, p.WaitLog(n.ctx, "has become wrong"))
+	put("clusterCIDR: 10.9.0.0/16\n") // nothing says what it is
+	must(t, p.WaitLog(n.ctx, "'Kind' is missing"))
+	if strings.Contains(p.Log(), "starting again") {
+		t.Errorf("half a file was taken over:\n%s", p.Log())
+	}
+
+	put(configHead + "mode: nftables\nclusterCIDR: 10.9.0.0/16\nlogging: {verbosity: 2, flushFrequency: 9s}\n")
+	must(t, p.WaitLog(n.ctx, "the rest when nftproxy is started again"))
+	must(t, p.WaitLog(n.ctx, `changes=1 `)) // the others are there
+	must(t, os.Remove(filepath.Join(services, "web.yaml")))
+	must(t, p.WaitLog(n.ctx, `"Programmed"`)) // at verbosity 2
+	after, err := n.run("dump", "--kernel")
+	must(t, err)
+	if !strings.Contains(after, "ip saddr != 10.9.0.0/16") {
+		t.Errorf("the kernel does not have what the file says:\n%s", after)
+	}
+	if log := p.Log(); strings.Count(log, `"Starting"`) != 2 || strings.Contains(log, "Address not to be had") {
+		t.Errorf("it did not start again once with the addresses that it had:\n%s", log)
+	}
+	text, err := n.get("127.0.0.1:10249", "/configz")
+	must(t, err)
+	var answer map[string]kubeProxyConfig
+	must(t, json.Unmarshal([]byte(text), &answer))
+	c := answer["kubeproxy.config.k8s.io"]
+	if c.ClusterCIDR != "10.9.0.0/16" || c.Logging.Verbosity != 2 || c.Logging.FlushFrequency.Duration.Duration == 9*time.Second {
+		t.Errorf("/configz does not say what counts: %s", text)
+	}
+	put(configHead + "oomScoreAdj: 5000\n")
+	must(t, p.WaitLog(n.ctx, "KubeProxyConfiguration.oomScoreAdj"))
+	must(t, p.Stop())
+}
+
+// TestInitOnly sets up connection tracking, and nothing else.
+func TestInitOnly(t *testing.T) {
+	n := newNode(t)
+	out, err := n.run("run", "--init-only", "--conntrack-max-per-core", "0", "--conntrack-tcp-timeout-established", "3h", "--conntrack-tcp-be-liberal")
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	for name, want := range map[string]string{"tcp_timeout_established": "10800", "tcp_timeout_close_wait": "3600", "tcp_be_liberal": "1"} {
+		if got, err := n.Sysctl("netfilter/nf_conntrack_" + name); err != nil || got != want {
+			t.Errorf("%s is %s, %v, want %s", name, got, err, want)
+		}
+	}
+	if out, err := n.run("dump", "--kernel"); err == nil {
+		t.Errorf("there are rules:\n%s", out)
+	}
+}
+
+// TestPrepareHost sets the OOM score, and tells of what it cannot set.
+func TestPrepareHost(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "proc/self"), 0o755))
+	var events []string
+	flagOptions(t, "--oom-score-adj=-500").prepareHost(klog.Background(), root, func(reason, message string) { events = append(events, reason+" "+message) })
+	got, err := os.ReadFile(filepath.Join(root, "proc/self/oom_score_adj"))
+	if err != nil || string(got) != "-500" {
+		t.Errorf("the OOM score is %s, %v", got, err)
+	}
+	if len(events) != 1 || !strings.HasPrefix(events[0], "FailedToSetUpConntrack") || !strings.Contains(events[0], "nf_conntrack_tcp_timeout_close_wait") {
+		t.Errorf("events %q, want one that names the files", events)
+	}
+}
+
+// TestCompetition names a kube-proxy whose process cannot be seen.
+func TestCompetition(t *testing.T) {
+	n := newNode(t)
+	var l net.Listener
+	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeProxyStatus); return err }))
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ipvs") })}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }()
+	p := n.start("--metrics-bind-address", "")
+	must(t, p.WaitSynced(n.ctx))
+	must(t, p.Stop())
+	if want := `"Competition" what="kube-proxy answers at 127.0.0.1:10249, in mode ipvs`; !strings.Contains(p.Log(), want) {
+		t.Errorf("the log does not say %s:\n%s", want, p.Log())
+	}
+}
+
+// TestHardFail ends when an address is taken, and without it waits for the address.
+func TestHardFail(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	taken := l.Addr().String()
+	for flag, reason := range map[string]string{"healthz": "FailedToStartProxierHealthcheck", "metrics": "FailedToStartMetricServer"} {
+		var events []string
+		serve := func(more ...string) (*servers, error) {
+			args := append([]string{"--metrics-bind-address=", "--healthz-bind-address=", "--" + flag + "-bind-address=" + taken}, more...)
+			return flagOptions(t, args...).serve(klog.Background(), func(reason, _ string) { events = append(events, reason) }, health.NewProxy(time.Minute))
+		}
+		if _, err := serve("--bind-address-hard-fail"); err == nil || !strings.Contains(err.Error(), "address already in use") || !slices.Equal(events, []string{reason}) {
+			t.Errorf("%s: %v, events %q; want an error and %s", flag, err, events, reason)
+		}
+		s, err := serve()
+		must(t, err)
+		s.Close()
+	}
+	must(t, l.Close())
+	for range 50 { // an address is free as soon as its servers are closed, whatever they were about to do
+		s, err := flagOptions(t, "--healthz-bind-address=", "--metrics-bind-address="+taken, "--bind-address-hard-fail").serve(klog.Background(), func(string, string) {}, health.NewProxy(time.Minute))
+		must(t, err)
+		s.Close()
+	}
+}
+
+// TestStatusPages: what is where kube-proxy has it.
+func TestStatusPages(t *testing.T) {
+	o := flagOptions(t, "--profiling", "--proxy-mode=iptables", "--master=https://[::1]:1")
+	_, err := o.client() // which has metrics
+	must(t, err)
+	o.source.version, o.flags = "v1.2.3", func() []string { return []string{"b=2", "a=1"} }
+	pages := o.statusPages(prometheus.NewRegistry())
+	ask := func(method, path, body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		pages.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		return w
+	}
+	for path, want := range map[string]string{
+		"/healthz":             "ok",
+		"/healthz/ping":        "ok",
+		"/proxyMode":           "nftables",
+		"/metrics":             "rest_client_exec_plugin_ttl_seconds +Inf",
+		"/metrics/slis":        `kubernetes_healthcheck{name="ping",type="healthz"} 1`,
+		"/configz":             `"mode":"iptables"`,
+		"/flagz":               "kube-proxy flagz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\na=1\nb=2\n",
+		"/statusz":             "Paths: /configz /debug/flags/v /debug/pprof/ ",
+		"/debug/pprof/":        "goroutine",
+		"/debug/pprof/cmdline": "test",
+		"/debug/pprof/symbol":  "num_symbols",
+	} {
+		ask("GET", "/healthz", "") // it counts
+		answer := ask("GET", path, "")
+		if body, server := answer.Body.String(), answer.Header().Get("Server"); answer.Code != http.StatusOK || !strings.Contains(body, want) || server != serverName {
+			t.Errorf("%s: %d of %s: %s\nwant %q", path, answer.Code, server, body, want)
+		}
+	}
+	defer func() { _, _ = logs.GlogSetter("0") }()
+	for _, row := range []struct {
+		method, level string
+		want          int
+	}{{"PUT", "3", http.StatusOK}, {"PUT", "much", http.StatusBadRequest}, {"GET", "", http.StatusNotAcceptable}} {
+		if got := ask(row.method, "/debug/flags/v", row.level).Code; got != row.want || !klog.V(3).Enabled() {
+			t.Errorf("%s of %q to /debug/flags/v: %d, want %d, and verbosity 3", row.method, row.level, got, row.want)
+		}
+	}
+	o.config.EnableProfiling = false
+	pages = o.statusPages(prometheus.NewRegistry())
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/flags/v"} {
+		if got := ask("GET", path, "").Code; got != http.StatusNotFound {
+			t.Errorf("%s without --profiling: %d", path, got)
+		}
+	}
+}

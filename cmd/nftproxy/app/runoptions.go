@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/version"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format json
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/yaml"
+)
+
+// runOptions is what nftproxy run is told by flags and a configuration file.
+type runOptions struct {
+	wantOptions
+	writeTo     string
+	initOnly    bool
+	cleanup     bool
+	showVersion string // --version: true, false or raw
+	auditPeriod time.Duration
+	healthzPort int32 // of addresses without one
+	metricsPort int32
+
+	flags    func() []string // what was given on the command line, for /flagz
+	warnings []string        // what the configuration file says and has no meaning here
+}
+
+func runCommand(version string) *cobra.Command {
+	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Program this node and keep it programmed",
+		Long: `Watch Services and EndpointSlices and program this node's nftables until stopped.
+
+kube-proxy's flags and its configuration file (--config) are understood, and what of
+them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, so
+that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.
+
+As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
+score. Where it may not, it says so, in an Event of the Node, too, and goes on: then
+'nftproxy run --init-only' can do it with full privileges. With --manifests it sets
+neither.`,
+		Example: `  nftproxy run --manifests /etc/nftproxy/services
+  nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
+  nftproxy run --config /var/lib/kube-proxy/config.conf`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.main(cmd) },
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// main carries out what is done instead of running, or else runs.
+func (o *runOptions) main(cmd *cobra.Command) error {
+	flags := cmd.Flags()
+	o.flags = func() []string { return givenFlags(flags) }
+	if o.showVersion != "false" {
+		return o.writeVersion(cmd.OutOrStdout())
+	}
+	if o.cleanup {
+		other := cleanupCommand()
+		if err := other.Flags().Set("service-proxy-name", o.source.proxyName); err != nil {
+			return err
+		}
+		return other.RunE(cmd, nil)
+	}
+	var content []byte
+	if o.configFile != "" {
+		var err error
+		if content, err = os.ReadFile(o.configFile); err != nil {
+			return fmt.Errorf("read --config: %w", err)
+		}
+	}
+	resolved, err := o.resolved(flags, content)
+	if err != nil {
+		return err
+	}
+	if o.writeTo != "" {
+		return resolved.writeConfig(o.writeTo)
+	}
+	if err := logsapi.ValidateAndApply(&resolved.config.Logging, nil); err != nil {
+		return err
+	}
+	if list := o.meaninglessFlags(flags); len(list) > 0 {
+		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
+	}
+	resolved.logMeaningless()
+	if o.configFile == "" {
+		return resolved.run(cmd.Context())
+	}
+	file, err := watchFile(o.configFile, content)
+	if err != nil {
+		return fmt.Errorf("watch --config: %w", err)
+	}
+	defer file.Close()
+	return o.runWithConfig(cmd.Context(), flags, file, resolved)
+}
+
+// resolved returns the options as they count, with what the configuration file says if
+// there is one, and all that is wrong with them.
+func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, error) {
+	out := *o
+	if o.configFile == "" {
+		out.completeAddresses()
+	} else {
+		c, warnings, err := parseConfig(file)
+		if err == nil {
+			err = logsFromFlags(flags, &c.Logging)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--config %s: %w", o.configFile, err)
+		}
+		out.use(c)
+		out.warnings = warnings
+	}
+	if err := out.validate(); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+func (o *runOptions) logMeaningless() {
+	for _, w := range o.warnings {
+		klog.InfoS("The configuration file says what has no meaning here", "file", o.configFile, "what", w)
+	}
+}
+
+// writeConfig writes the options as a configuration file.
+func (o *runOptions) writeConfig(path string) error {
+	data, err := yaml.Marshal(&o.config)
+	if err != nil {
+		return fmt.Errorf("write --write-config-to: %w", err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // it holds no secrets and is for everybody to read
+		return fmt.Errorf("write --write-config-to: %w", err)
+	}
+	return nil
+}
+
+// writeVersion answers --version, as kube-proxy does.
+func (o *runOptions) writeVersion(w io.Writer) error {
+	text := o.source.version
+	switch o.showVersion {
+	case "true":
+	case "raw":
+		text = fmt.Sprintf("%#v", version.Info{GitVersion: text, GoVersion: runtime.Version(), Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH})
+	default:
+		return fmt.Errorf("--version: %q is none of true, false, raw", o.showVersion)
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
+}

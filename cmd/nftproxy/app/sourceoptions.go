@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
+)
+
+// sourceOptions says where Services and EndpointSlices come from, besides
+// wantOptions.config.
+type sourceOptions struct {
+	version    string // of this program, for the user agent
+	master     string
+	manifests  string
+	proxyName  string // of --service-proxy-name
+	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
+}
+
+// restConfig says how to reach the API server. In a pod --master alone replaces
+// only the server's address.
+func (o *wantOptions) restConfig() (*rest.Config, error) {
+	master := o.source.master
+	if file := o.config.ClientConnection.Kubeconfig; file != "" {
+		config, err := clientcmd.BuildConfigFromFlags(master, file)
+		if err != nil {
+			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
+		}
+		return config, nil
+	}
+	config, err := rest.InClusterConfig()
+	switch {
+	case err == nil && master != "":
+		config.Host = master
+	case err != nil && master != "":
+		config = &rest.Config{Host: master}
+	case err != nil && o.source.userConfig:
+		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
+		config, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
+		if userErr == nil {
+			return config, nil
+		}
+		if !clientcmd.IsEmptyConfig(userErr) {
+			return nil, fmt.Errorf("read kubectl's kubeconfig: %w", userErr)
+		}
+		return nil, fmt.Errorf("no source of Services: %w, and kubectl has no kubeconfig: give --kubeconfig FILE, --master URL or --manifests DIR", err)
+	case err != nil:
+		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
+	}
+	return config, nil
+}
+
+// client returns a client for the API server.
+func (o *wantOptions) client() (kubernetes.Interface, error) {
+	config, err := o.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	connection := o.config.ClientConnection
+	config.UserAgent = "nftproxy/" + o.source.version
+	config.ContentType, config.AcceptContentTypes = connection.ContentType, connection.AcceptContentTypes
+	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
+	config.QPS, config.Burst = connection.QPS, int(connection.Burst)
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make API client: %w", err)
+	}
+	return client, nil
+}
+
+// open returns the source, and the client for its API server, which is nil for
+// manifests. warn takes messages about what the source skips.
+func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, kubernetes.Interface, error) {
+	if dir := o.source.manifests; dir != "" {
+		return &source.Manifests{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}, nil, nil
+	}
+	client, err := o.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}, client, nil
+}
