@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -177,12 +178,22 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // be set is told of and costs nothing else: a container may write little below /proc
 // and /sys. kube-proxy ends then, and so has to be privileged.
 func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	if err := trackingSettings(&o.config.Conntrack).Apply(root, cpus()); err != nil {
-		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
-		warn("FailedToSetUpConntrack", err.Error())
-	}
+	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(root, cpus()), warn)
 	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
+	}
+}
+
+// tellTracking tells of what of connection tracking could not be set. A file system that
+// is read-only is that of a container which somebody chose to give no privileges.
+func tellTracking(log klog.Logger, err error, warn func(reason, message string)) {
+	switch {
+	case err == nil:
+	case errors.Is(err, syscall.EROFS):
+		log.Info("Connection tracking is left as it is: /proc/sys is read-only here; 'nftproxy run --init-only' with full privileges sets it up", "reason", err.Error())
+	default:
+		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
+		warn("FailedToSetUpConntrack", err.Error())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,6 +161,11 @@ func TestPrepareHost(t *testing.T) {
 	}
 	if len(events) != 1 || !strings.HasPrefix(events[0], "FailedToSetUpConntrack") || !strings.Contains(events[0], "nf_conntrack_tcp_timeout_close_wait") {
 		t.Errorf("events %q, want one that names the files", events)
+	}
+	events = nil
+	tellTracking(klog.Background(), fmt.Errorf("set to 1: %w", syscall.EROFS), func(reason, _ string) { events = append(events, reason) })
+	if len(events) > 0 {
+		t.Errorf("events %q about a container without privileges, want none", events)
 	}
 }
 
