@@ -26,11 +26,11 @@ func TestPlan(t *testing.T) {
 		"none":             {nil, nil},
 		"protocol unknown": {services(1, 33), nil},
 		"one":              {services(1, UDP), []query{{family: unix.AF_INET, proto: UDP, addr: one, port: 53}}},
-		"tcp":              {services(1, TCP), []query{{family: unix.AF_INET, proto: TCP, addr: one, port: 53, unanswered: true}}},
+		"tcp":              {services(1, TCP), []query{{proto: TCP, unanswered: true}}},
 		"many":             {services(maxFilteredDumps+1, UDP), []query{{family: unix.AF_INET, proto: UDP}}},
 		"many of one protocol": {
 			append(services(2, TCP), services(1, UDP)...),
-			[]query{{family: unix.AF_INET, proto: TCP, unanswered: true}, {family: unix.AF_INET, proto: UDP, addr: one, port: 53}},
+			[]query{{proto: TCP, unanswered: true}, {family: unix.AF_INET, proto: UDP, addr: one, port: 53}},
 		},
 		"any address": {
 			[]Target{{Frontend: Frontend{Proto: UDP, Port: 53}}},

@@ -3,12 +3,14 @@
 package proxier
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -122,15 +124,15 @@ func (m *kubeProxyMetrics) failed() {
 	}
 }
 
-// flows notes a clean-up of connection tracking; which family an entry was of is not
-// known, so they count as IPv4 unless all frontends were IPv6.
-func (m *kubeProxyMetrics) flows(took time.Duration, deleted int, ipv6 bool) {
-	f := rules.IPv4
-	if ipv6 {
-		f = rules.IPv6
+// flows notes a clean-up of connection tracking, in the families that it was about.
+func (m *kubeProxyMetrics) flows(took time.Duration, deleted conntrack.Deleted, targets []conntrack.Target) {
+	for f, n := range [2]int{rules.IPv4: deleted.V4, rules.IPv6: deleted.V6} {
+		if !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return rules.FamilyOf(t.Addr) == rules.Family(f) }) {
+			continue
+		}
+		m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())
+		m.deletedFlows.WithLabelValues(familyLabels[f]).Add(float64(n))
 	}
-	m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())
-	m.deletedFlows.WithLabelValues(familyLabels[f]).Add(float64(deleted))
 }
 
 // pending is what came in since the last sync. Guarded by Proxier.mu.

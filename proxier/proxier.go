@@ -107,7 +107,7 @@ type Proxier struct {
 	pending        pending
 	began          time.Time
 	synced         chan struct{} // closed after the first commit
-	flows          *flowQueue
+	flows          flowQueues
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -143,7 +143,7 @@ func New(c Config) *Proxier {
 		noLocal:      map[rules.Owner]noLocal{},
 		began:        time.Now(),
 		synced:       make(chan struct{}),
-		flows:        newFlowQueue(),
+		flows:        newFlowQueues(),
 	}
 }
 
@@ -156,7 +156,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.startFlowCleaner(ctx)
+	flows := p.startFlowCleaners(ctx)
 	defer flows.Wait()
 	retry := newTimer()
 	audit := newTimer()

@@ -68,9 +68,9 @@ func (n *node) logger() logr.Logger {
 }
 
 // Clean implements proxier.Conntrack.
-func (n *node) Clean(_ context.Context, targets []conntrack.Target) (int, error) {
+func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
 	n.cleaned = append(n.cleaned, targets...)
-	return 0, nil
+	return conntrack.Deleted{}, nil
 }
 
 // lists gives the first full lists.
@@ -486,7 +486,8 @@ func TestFlows(t *testing.T) {
 			}, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53] 10.96.0.2:80/6 []]"},
 			{"an endpoint more", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
 			{"one is draining", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2t 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
-			{"nothing that flows depend on", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:80/6 []]"},
+			{"another port of TCP", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:81/6 []]"},
+			{"an endpoint of TCP", func() { n.UpdateEndpointSlice(endpoints("w", "web", "80", "10.0.0.1")) }, "[]"},
 			{"an endpoint less", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.3:53]]"},
 			{"the last gone", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "")) }, "[10.96.0.1:53/17 []]"},
 			{"the first one", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1")) }, "[10.96.0.1:53/17 [10.0.0.1:53]]"},
