@@ -116,14 +116,14 @@ func TestLocalPorts(t *testing.T) {
 		}
 		a := nodePort("a", "10.96.0.1 fd00::1", 30001, 30001, 30001)
 		n.lists(a, endpoints("a", "a", "8080", "10.0.0.1 10.0.0.2"), endpoints("a6", "a", "8080", "fd00:1::1"))
-		expect("tcp 127.0.0.1:30001 [10.0.0.1:8080 10.0.0.2:8080] 0s, tcp [::1]:30001 [[fd00:1::1]:8080] 0s, " +
+		expect("tcp 127.0.0.1:30001 [10.0.0.2:8080 10.0.0.1:8080] 0s, tcp [::1]:30001 [[fd00:1::1]:8080] 0s, " +
 			"udp 127.0.0.1:30001 [] 0s, udp [::1]:30001 [] 0s")
 
 		// A port goes from one Service to another at once, whichever comes first by name.
 		n.UpdateService(nodePort("a", "10.96.0.1", 30002))
 		n.UpdateService(nodePort("0", "10.96.0.2", 30001))
 		n.UpdateService(nodePort("z", "10.96.0.3", 0, 30001))
-		expect("tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [10.0.0.1:8080 10.0.0.2:8080] 0s, udp 127.0.0.1:30001 [] 0s")
+		expect("tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [10.0.0.2:8080 10.0.0.1:8080] 0s, udp 127.0.0.1:30001 [] 0s")
 
 		// Only this node's endpoints, and one for each client.
 		local := nodePort("a", "10.96.0.1", 30002)

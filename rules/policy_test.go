@@ -154,7 +154,7 @@ func TestAffinity(t *testing.T) {
 		return sp
 	}
 	tracer := trace(sticky(nil), on(a, b, c))
-	for i, want := range []string{a, b, c} { // three clients, in turn
+	for i, want := range []string{a, c, b} { // three clients, in this node's turn
 		client := netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + i)}).String()
 		for _, to := range []string{toClusterIP, toNodePort, toLB, toExternal, toClusterIP} {
 			got := send(t, tracer, client, to)
