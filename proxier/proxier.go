@@ -101,7 +101,7 @@ type Proxier struct {
 	nodeWait       time.Duration // that it still waits; 0: it does not
 	unfinished     bool          // what comes after a commit has failed
 	failing        map[rules.Owner]*failure
-	conflicts      map[conflict]rules.Owner
+	conflicts      map[rules.Owner][]conflict
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
@@ -138,7 +138,7 @@ func New(c Config) *Proxier {
 		failing: map[rules.Owner]*failure{},
 
 		serviceCIDRs: map[string][]netip.Prefix{},
-		conflicts:    map[conflict]rules.Owner{},
+		conflicts:    map[rules.Owner][]conflict{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		began:        time.Now(),
