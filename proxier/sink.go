@@ -99,6 +99,9 @@ func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	p.report(errs)
 	p.countSlice(es)
 	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
+	if s == nil {
+		p.log.V(2).Info("Not for a service proxy", "endpointSlice", es.Namespace+"/"+es.Name, "addressType", es.AddressType)
+	}
 	if len(errs) > 0 {
 		p.warn(corev1.ObjectReference{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice",
 			Namespace: es.Namespace, Name: es.Name, UID: es.UID}, reasonInvalidSlice, faults(errs))
@@ -179,12 +182,12 @@ func (p *Proxier) DeleteServiceCIDR(name string) {
 func (p *Proxier) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 	var cidrs []netip.Prefix
 	for _, s := range c.Spec.CIDRs {
-		cidr, err := netip.ParsePrefix(s)
-		if err != nil {
+		cidr, ok := parsePrefix(s)
+		if !ok {
 			p.report([]error{fmt.Errorf("servicecidr %s: %q is not a CIDR: left out", c.Name, s)})
 			continue
 		}
-		cidrs = append(cidrs, cidr.Masked())
+		cidrs = append(cidrs, cidr)
 	}
 	p.serviceCIDRs[c.Name] = cidrs
 }
