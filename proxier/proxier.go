@@ -141,6 +141,7 @@ func New(c Config) *Proxier {
 		conflicts:    map[rules.Owner][]conflict{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
+		pending:      newPending(),
 		began:        time.Now(),
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),

@@ -35,6 +35,7 @@ type node struct {
 	changed chan struct{}
 	log     strings.Builder
 	cleaned []conntrack.Target
+	deleted conntrack.Deleted // what Clean says
 	events  []string
 	ports   loopback
 
@@ -70,7 +71,7 @@ func (n *node) logger() logr.Logger {
 // Clean implements proxier.Conntrack.
 func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
 	n.cleaned = append(n.cleaned, targets...)
-	return conntrack.Deleted{}, nil
+	return n.deleted, nil
 }
 
 // lists gives the first full lists.

@@ -25,7 +25,7 @@ func (p *Proxier) ReplaceServices(list []*corev1.Service) {
 	}
 	for n := range p.store.services {
 		if !seen[n] {
-			p.store.setService(n, nil)
+			p.putService(n, nil)
 		}
 	}
 	p.haveServices = true
@@ -44,16 +44,14 @@ func (p *Proxier) DeleteService(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.countService()
-	p.store.setService(objectName{namespace, name}, nil)
+	p.putService(objectName{namespace, name}, nil)
 }
 
 func (p *Proxier) setService(s *corev1.Service) {
 	svc, errs := convertService(s, serviceOptions{p.config.Scheduler, p.config.NoExternalIPs})
 	p.report(errs)
 	n := objectName{s.Namespace, s.Name}
-	p.countService()
-	p.store.setService(n, svc)
+	p.putService(n, svc)
 	if len(errs) > 0 {
 		p.warnService(n, ReasonInvalid, faults(errs))
 	}
@@ -71,7 +69,7 @@ func (p *Proxier) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
 	}
 	for n := range p.store.slices {
 		if !seen[n] {
-			p.store.setSlice(n, nil)
+			p.putSlice(n, nil, "")
 		}
 	}
 	p.haveSlices = true
@@ -90,15 +88,13 @@ func (p *Proxier) DeleteEndpointSlice(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.countSlice(nil)
-	p.store.setSlice(objectName{namespace, name}, nil)
+	p.putSlice(objectName{namespace, name}, nil, "")
 }
 
 func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	s, errs := convertSlice(es, p.config.NodeName)
 	p.report(errs)
-	p.countSlice(es)
-	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
+	p.putSlice(objectName{es.Namespace, es.Name}, s, es.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	if s == nil {
 		p.log.V(2).Info("Not for a service proxy", "endpointSlice", es.Namespace+"/"+es.Name, "addressType", es.AddressType)
 	}
