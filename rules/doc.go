@@ -49,7 +49,7 @@
 //		chain output      { type nat hook output priority -100; jump services }
 //		chain postrouting { type nat hook postrouting priority srcnat
 //			ip daddr @service-cidrs drop
-//			ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
+//			meta mark & 0x00004000 == 0x00000000 ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
 //			meta mark & 0x00004000 == 0x00000000 return
 //			meta mark set meta mark ^ 0x00004000 masquerade fully-random
 //		}
