@@ -60,10 +60,15 @@ func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 // Clean deletes the stale flows to the targets' frontends (see Stale) and returns
 // how many. After an error it still deletes what it knows of, unless ctx is done.
 func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
+	u, err := c.Usage(ctx)
+	return c.clean(ctx, targets, err != nil || u.Entries >= largeTable)
+}
+
+func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted, error) {
 	var stale4, stale6 []Flow
 	var errs []error
 	index := newIndex(targets)
-	for _, q := range plan(targets) {
+	for _, q := range plan(targets, large) {
 		err := c.dump(ctx, q, func(f Flow) {
 			switch {
 			case !index.stale(f):

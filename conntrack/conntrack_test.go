@@ -238,14 +238,18 @@ func TestClean(t *testing.T) {
 			many = append(many, Target{Frontend: Frontend{netip.MustParseAddr(dst), UDP, uint16(100 + i)}})
 		}
 	}
-	for name, targets := range map[string][]Target{"few": targets, "many": many} {
+	for name, row := range map[string]struct {
+		targets []Target
+		large   bool
+	}{"few": {targets, false}, "many": {many, false}, "a large table": {targets, true}} {
 		t.Run(name, func(t *testing.T) {
+			targets := row.targets
 			c := open(t)
 			inject(t, c, 0, table()...)
 			want := selected(table(), func(f Flow) bool {
 				return !slices.ContainsFunc(targets, func(t Target) bool { return Stale(f, t) })
 			})
-			n, err := c.Clean(t.Context(), targets)
+			n, err := c.clean(t.Context(), targets, row.large)
 			deleted := Deleted{V4: 2 + 1 + 2, V6: 2 + 2 + 2}
 			if err != nil || n != deleted || len(table())-len(want) != deleted.V4+deleted.V6 {
 				t.Errorf("deleted %+v, want %+v: %v", n, deleted, err)

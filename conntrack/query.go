@@ -12,10 +12,9 @@ import (
 )
 
 // maxFilteredDumps is the number of frontends of one family and protocol up to
-// which each has a dump of its own. With 245,000 entries, all UDP, a dump for one
-// frontend takes 97 ms and one of all UDP entries 544 ms (2 cores, Linux 6.18): even
-// at six frontends there, and earlier where UDP is a small part of the table. Besides,
-// the one dump stops after each datagram; the others hold a CPU up for all of their time.
+// which each has a dump of its own. With 100,000 entries, all UDP, a dump for one
+// frontend takes 35 ms and one of all UDP entries 200 ms (2 cores, Linux 6.18): even
+// at six frontends there, and earlier where UDP is a small part of the table.
 const maxFilteredDumps = 4
 
 // query selects entries by their original direction. Zero fields select all. Without
@@ -53,21 +52,24 @@ func (f Frontend) queries() []query {
 	return []query{q4, q6}
 }
 
-// plan returns the dumps that see all flows that may be stale. A dump walks the
-// whole table in the kernel, filtered or not: from some number of frontends on,
-// one dump for all of them costs less. TCP's are not urgent: there is one unfiltered
-// dump for all, which holds no CPU up (see the package's documentation).
-func plan(targets []Target) []query {
+// largeTable is the number of entries from which on dumps are not filtered: a filtered one
+// would hold a CPU up for more than 25 ms (see the package's documentation).
+const largeTable = 1 << 16
+
+// plan returns the dumps that see all flows that may be stale: of a large table one unfiltered dump.
+// A dump walks the whole table in the kernel, filtered or not: from some number of frontends on,
+// one dump for all of them costs less. For TCP that is from two on, as unanswered
+// connections are few.
+func plan(targets []Target, large bool) []query {
 	type group struct{ family, proto uint8 }
 	groups := map[group][]query{}
 	var order []group
-	tcp := false
 	for _, t := range targets {
-		tcp = tcp || t.Proto == TCP
-		if t.Proto != UDP && t.Proto != SCTP {
+		if t.Proto != TCP && t.Proto != UDP && t.Proto != SCTP {
 			continue
 		}
 		for _, q := range t.queries() {
+			q.unanswered = q.proto == TCP
 			g := group{q.family, q.proto}
 			if groups[g] == nil {
 				order = append(order, g)
@@ -75,13 +77,17 @@ func plan(targets []Target) []query {
 			groups[g] = append(groups[g], q)
 		}
 	}
-	var out []query
-	if tcp {
-		out = append(out, query{proto: TCP, unanswered: true})
+	if large && len(order) > 0 {
+		return []query{{}}
 	}
+	var out []query
 	for _, g := range order {
-		if len(groups[g]) > maxFilteredDumps {
-			out = append(out, query{family: g.family, proto: g.proto})
+		limit := maxFilteredDumps
+		if g.proto == TCP {
+			limit = 1
+		}
+		if len(groups[g]) > limit {
+			out = append(out, query{family: g.family, proto: g.proto, unanswered: g.proto == TCP})
 			continue
 		}
 		out = append(out, groups[g]...)

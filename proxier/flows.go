@@ -24,7 +24,7 @@ type Conntrack interface {
 const tcpPause = time.Second
 
 // What looking through flows may take: one part in so many of the time, however long one look
-// takes. UDP's and SCTP's lose what is sent meanwhile. TCP's are unanswered connections that
+// takes, which depends on how full the table is. UDP's and SCTP's lose what is sent meanwhile. TCP's are unanswered connections that
 // began before their frontend was there.
 const (
 	datagramShare = 10
@@ -86,8 +86,7 @@ func (p *Proxier) keepFlowsClean(ctx context.Context, q *flowQueue) {
 	}
 }
 
-// cleanFlows cleans what is queued, and returns how long to rest: the kernel walks its
-// whole table, if there is much in it.
+// cleanFlows cleans what is queued, and returns how long to rest.
 func (p *Proxier) cleanFlows(ctx context.Context, q *flowQueue) (rest time.Duration, err error) {
 	start := time.Now()
 	frontends := q.take()

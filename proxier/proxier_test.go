@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,7 @@ type node struct {
 	kernel  *rulestest.Kernel
 	changed chan struct{}
 	log     strings.Builder
+	flows   sync.Mutex // of cleaned
 	cleaned []conntrack.Target
 	deleted conntrack.Deleted // what Clean says
 	events  []string
@@ -70,6 +72,8 @@ func (n *node) logger() logr.Logger {
 
 // Clean implements proxier.Conntrack.
 func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+	n.flows.Lock()
+	defer n.flows.Unlock()
 	n.cleaned = append(n.cleaned, targets...)
 	return n.deleted, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,15 +27,18 @@ import (
 
 // slowConntrack takes its time, and may fail.
 type slowConntrack struct {
+	mu      sync.Mutex
 	cleaned []string
 	takes   time.Duration // default: 200 ms
 	err     error
 }
 
 func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+	s.mu.Lock()
 	for _, t := range targets {
 		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
 	}
+	s.mu.Unlock()
 	time.Sleep(cmp.Or(s.takes, 200*time.Millisecond))
 	return conntrack.Deleted{}, s.err
 }

@@ -76,5 +76,7 @@
 // numgen, whose modulus is 1, and the offset of the second: 48 bits derived from
 // the service port's name, next to 8 bits that choose the map) and the counter.
 // It holds no field of the packet, so one set of endpoints serves a connection
-// whichever of the service's addresses it came to.
+// whichever of the service's addresses it came to. The order of the endpoints differs
+// from node to node: the count begins anew where their number changes, on all nodes at
+// once, and the next connections of all are not to go to one endpoint.
 package rules
