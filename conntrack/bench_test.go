@@ -88,8 +88,8 @@ func BenchmarkClean(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got != len(own) {
-			b.Fatalf("deleted %d, want %d: %v", got, len(own), err)
+		if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got.V4 != len(own) {
+			b.Fatalf("deleted %v, want %d: %v", got, len(own), err)
 		}
 		b.StopTimer()
 		inject(b, c, 0, own...)

@@ -59,14 +59,23 @@ func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 
 // Clean deletes the stale flows to the targets' frontends (see Stale) and returns
 // how many. After an error it still deletes what it knows of, unless ctx is done.
-func (c *Conn) Clean(ctx context.Context, targets []Target) (int, error) {
-	var stale []Flow
+func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
+	u, err := c.Usage(ctx)
+	return c.clean(ctx, targets, err != nil || u.Entries >= largeTable)
+}
+
+func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted, error) {
+	var stale4, stale6 []Flow
 	var errs []error
 	index := newIndex(targets)
-	for _, q := range plan(targets) {
+	for _, q := range plan(targets, large) {
 		err := c.dump(ctx, q, func(f Flow) {
-			if index.stale(f) {
-				stale = append(stale, f)
+			switch {
+			case !index.stale(f):
+			case f.Orig.Dst.Addr().Is4():
+				stale4 = append(stale4, f)
+			default:
+				stale6 = append(stale6, f)
 			}
 		})
 		if err != nil {
@@ -76,8 +85,9 @@ func (c *Conn) Clean(ctx context.Context, targets []Target) (int, error) {
 			break
 		}
 	}
-	n, err := c.Delete(ctx, stale)
-	return n, errors.Join(append(errs, err)...)
+	n4, err4 := c.Delete(ctx, stale4)
+	n6, err6 := c.Delete(ctx, stale6)
+	return Deleted{n4, n6}, errors.Join(append(errs, err4, err6)...)
 }
 
 // dump calls fn for each entry that the query selects. An entry may come twice if
@@ -85,7 +95,10 @@ func (c *Conn) Clean(ctx context.Context, targets []Target) (int, error) {
 func (c *Conn) dump(ctx context.Context, q query, fn func(Flow)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.dumpWith(ctx, filteredDumpRequest(q), q, fn)
+	err := error(unix.EOPNOTSUPP) // without a family
+	if q.family != 0 {
+		err = c.dumpWith(ctx, filteredDumpRequest(q), q, fn)
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		// The kernel does not know the filter. It refuses before it sends an entry.
 		err = c.dumpWith(ctx, dumpRequest(q), q, fn)

@@ -214,8 +214,8 @@ func TestOtherZonesAreLeftAlone(t *testing.T) {
 	wantFlows(t, "listed", everything(t, c), nil)
 	inject(t, c, 0, f)
 	wantFlows(t, "listed", everything(t, c), []Flow{f})
-	if n, err := c.Clean(t.Context(), []Target{{Frontend: front(UDP, "10.96.0.10:53")}}); n != 1 || err != nil {
-		t.Errorf("deleted %d, want 1: %v", n, err)
+	if n, err := c.Clean(t.Context(), []Target{{Frontend: front(UDP, "10.96.0.10:53")}}); n != (Deleted{V4: 1}) || err != nil {
+		t.Errorf("deleted %v, want 1: %v", n, err)
 	}
 	if u, err := c.Usage(t.Context()); err != nil || u.Entries != 1 {
 		t.Errorf("usage %+v, want 1 entry: %v", u, err)
@@ -238,20 +238,25 @@ func TestClean(t *testing.T) {
 			many = append(many, Target{Frontend: Frontend{netip.MustParseAddr(dst), UDP, uint16(100 + i)}})
 		}
 	}
-	for name, targets := range map[string][]Target{"few": targets, "many": many} {
+	for name, row := range map[string]struct {
+		targets []Target
+		large   bool
+	}{"few": {targets, false}, "many": {many, false}, "a large table": {targets, true}} {
 		t.Run(name, func(t *testing.T) {
+			targets := row.targets
 			c := open(t)
 			inject(t, c, 0, table()...)
 			want := selected(table(), func(f Flow) bool {
 				return !slices.ContainsFunc(targets, func(t Target) bool { return Stale(f, t) })
 			})
-			n, err := c.Clean(t.Context(), targets)
-			if deleted := 2 + 2 + 1 + 2 + 2 + 2; err != nil || n != deleted || len(table())-len(want) != deleted {
-				t.Errorf("deleted %d, want %d: %v", n, deleted, err)
+			n, err := c.clean(t.Context(), targets, row.large)
+			deleted := Deleted{V4: 2 + 1 + 2, V6: 2 + 2 + 2}
+			if err != nil || n != deleted || len(table())-len(want) != deleted.V4+deleted.V6 {
+				t.Errorf("deleted %+v, want %+v: %v", n, deleted, err)
 			}
 			wantFlows(t, "left", everything(t, c), want)
-			if n, err := c.Clean(t.Context(), targets); n != 0 || err != nil {
-				t.Errorf("again: deleted %d: %v", n, err)
+			if n, err := c.Clean(t.Context(), targets); n != (Deleted{}) || err != nil {
+				t.Errorf("again: deleted %v: %v", n, err)
 			}
 		})
 	}

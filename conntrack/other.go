@@ -22,7 +22,7 @@ func Open() (*Conn, error) { return nil, errSystem }
 func (*Conn) Close() error { return nil }
 
 // Clean fails.
-func (*Conn) Clean(context.Context, []Target) (int, error) { return 0, errSystem }
+func (*Conn) Clean(context.Context, []Target) (Deleted, error) { return Deleted{}, errSystem }
 
 // Get fails.
 func (*Conn) Get(context.Context, uint8, Tuple) (Flow, bool, error) { return Flow{}, false, errSystem }

@@ -17,7 +17,8 @@ import (
 // at six frontends there, and earlier where UDP is a small part of the table.
 const maxFilteredDumps = 4
 
-// query selects entries by their original direction. Zero fields select all.
+// query selects entries by their original direction. Zero fields select all. Without
+// a family the kernel does not filter.
 type query struct {
 	family uint8 // AF_INET, AF_INET6
 	proto  uint8
@@ -51,11 +52,15 @@ func (f Frontend) queries() []query {
 	return []query{q4, q6}
 }
 
-// plan returns the dumps that see all flows that may be stale. A dump walks the
-// whole table in the kernel, filtered or not: from some number of frontends on,
+// largeTable is the number of entries from which on dumps are not filtered: a filtered one
+// would hold a CPU up for more than 25 ms (see the package's documentation).
+const largeTable = 1 << 16
+
+// plan returns the dumps that see all flows that may be stale: of a large table one unfiltered dump.
+// A dump walks the whole table in the kernel, filtered or not: from some number of frontends on,
 // one dump for all of them costs less. For TCP that is from two on, as unanswered
 // connections are few.
-func plan(targets []Target) []query {
+func plan(targets []Target, large bool) []query {
 	type group struct{ family, proto uint8 }
 	groups := map[group][]query{}
 	var order []group
@@ -71,6 +76,9 @@ func plan(targets []Target) []query {
 			}
 			groups[g] = append(groups[g], q)
 		}
+	}
+	if large && len(order) > 0 {
+		return []query{{}}
 	}
 	var out []query
 	for _, g := range order {

@@ -42,12 +42,18 @@ func TestPlan(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := plan(row.targets); !slices.Equal(got, row.want) {
+			if got := plan(row.targets, false); !slices.Equal(got, row.want) {
 				t.Errorf("got %+v\nwant %+v", got, row.want)
 			}
 		})
 	}
-	if got := plan(services(maxFilteredDumps, UDP)); len(got) != maxFilteredDumps {
+	if got := plan(append(services(2, TCP), services(9, UDP)...), true); !slices.Equal(got, []query{{}}) {
+		t.Errorf("a large table: got %+v, want one dump without a filter", got)
+	}
+	if got := plan(services(1, 33), true); got != nil {
+		t.Errorf("a large table, protocol unknown: got %+v", got)
+	}
+	if got := plan(services(maxFilteredDumps, UDP), false); len(got) != maxFilteredDumps {
 		t.Errorf("%d dumps for %d frontends", len(got), maxFilteredDumps)
 	}
 }

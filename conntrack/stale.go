@@ -40,6 +40,9 @@ type Target struct {
 	Local []netip.Addr
 }
 
+// Deleted is how many flows were deleted, by the family that they were dialled in.
+type Deleted struct{ V4, V6 int }
+
 // Tuple is one direction of a flow.
 type Tuple struct{ Src, Dst netip.AddrPort }
 
@@ -66,8 +69,8 @@ func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
 //     not translated is stale only if the frontend has endpoints (of the flow's
 //     family): it began before there were any, and would never reach them.
 //   - SCTP: the same, but a flow that was not translated only while there is no answer.
-//   - TCP: the same for both, only while there is no answer. Established connections
-//     end by themselves.
+//   - TCP: there is no answer, and the flow goes elsewhere than to an endpoint, whether there
+//     are any or not: the client sends its SYN again. Established connections end by themselves.
 func Stale(f Flow, t Target) bool {
 	i := newIndex([]Target{t})
 	return i.stale(f)
@@ -85,7 +88,7 @@ func (b *backends) stale(f Flow) bool {
 	case SCTP:
 		return f.forwarded() || unanswered && b.hasFamily(f.Orig.Dst.Addr())
 	case TCP:
-		return unanswered && (f.forwarded() || b.hasFamily(f.Orig.Dst.Addr()))
+		return unanswered
 	}
 	return false
 }

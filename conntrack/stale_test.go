@@ -131,9 +131,9 @@ func TestStale(t *testing.T) {
 			side{flow(TCP, vip, vip), at(TCP, vip, current)},
 			side{answered(flow(TCP, vip, vip)), at(TCP, vip, current)},
 		},
-		"tcp, not translated, before the first endpoint": {
-			side{flow(TCP, vip, vip), at(TCP, vip, current)},
+		"tcp, not translated, no endpoint": {
 			side{flow(TCP, vip, vip), at(TCP, vip)},
+			side{answered(flow(TCP, vip, vip)), at(TCP, vip)},
 		},
 		"node port, local addresses not known, translated or not": {
 			side{flow(UDP, "10.9.0.1:30053", old), node("", nil, current)},

@@ -11,27 +11,28 @@ import (
 
 // conflict is a frontend that an owner does without because an older service has it.
 type conflict struct {
-	owner    rules.Owner
 	frontend frontend
+	holder   rules.Owner
 }
 
 // reportConflicts tells, once, of the frontends that an owner must do without.
 // p.mu is held.
 func (p *Proxier) reportConflicts(o rules.Owner, lost []frontend) {
-	for c := range p.conflicts {
-		if c.owner == o && !slices.Contains(lost, c.frontend) {
-			delete(p.conflicts, c)
-		}
+	told := p.conflicts[o]
+	if len(lost) == 0 {
+		delete(p.conflicts, o)
+		return
 	}
-	for _, f := range lost {
-		c := conflict{o, f}
-		holder := p.store.frontends.holderOf(f)
-		if p.conflicts[c] == holder {
+	now := make([]conflict, len(lost))
+	for i, f := range lost {
+		now[i] = conflict{f, p.store.frontends.holderOf(f)}
+		if slices.Contains(told, now[i]) {
 			continue
 		}
-		p.conflicts[c] = holder
+		holder := now[i].holder
 		p.log.Info("Not served: an older service has this address, protocol and port", "servicePort", o.String(),
 			"frontend", f.String(), "servedInstead", holder.String())
 		p.warnService(serviceOf(o), reasonConflict, fmt.Sprintf("%s is not served for %s: the older %s has it", f, o.ServicePortName, holder.ServicePortName))
 	}
+	p.conflicts[o] = now
 }

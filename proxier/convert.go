@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	netutils "k8s.io/utils/net"
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -102,16 +103,7 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 			addAddr(&out.loadBalancers, in.IP, "load balancer address", fault)
 		}
 	}
-	for _, r := range s.Spec.LoadBalancerSourceRanges {
-		// The API lets blanks around a range pass.
-		p, err := netip.ParsePrefix(strings.TrimSpace(r))
-		if err != nil {
-			fault("loadBalancerSourceRanges: %q is not a CIDR: left out", r)
-			continue
-		}
-		f := rules.FamilyOf(p.Addr())
-		out.sourceRanges[f] = append(out.sourceRanges[f], p.Masked())
-	}
+	convertSourceRanges(s, out, fault)
 	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
 		len(s.Spec.ExternalIPs) > 0
 	out.externalLocal = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
@@ -124,7 +116,35 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 	}
 }
 
+// convertSourceRanges reads who may connect to load balancers' addresses. If a range cannot be
+// read, a family without any other lets nobody in: to leave it out would let all in.
+func convertSourceRanges(s *corev1.Service, out *service, fault func(string, ...any)) {
+	unreadable := false
+	for _, r := range s.Spec.LoadBalancerSourceRanges {
+		r = strings.TrimSpace(r) // the API lets blanks around a range pass
+		if r == "" {
+			continue
+		}
+		p, ok := parsePrefix(r)
+		if !ok {
+			fault("loadBalancerSourceRanges: %q is not a CIDR: nobody is let in for it", r)
+			unreadable = true
+			continue
+		}
+		f := rules.FamilyOf(p.Addr())
+		out.sourceRanges[f] = append(out.sourceRanges[f], p)
+	}
+	for f, nobody := range [2]netip.Addr{rules.IPv4: netip.IPv4Unspecified(), rules.IPv6: netip.IPv6Unspecified()} {
+		if unreadable && len(out.sourceRanges[f]) == 0 {
+			out.sourceRanges[f] = []netip.Prefix{netip.PrefixFrom(nobody, nobody.BitLen())}
+		}
+	}
+}
+
 func addAddr(to *[2][]netip.Addr, text, what string, fault func(string, ...any)) {
+	if strings.TrimSpace(text) == "" {
+		return // as kube-proxy: the API did not refuse it once
+	}
 	a, ok := parseAddr(text)
 	if !ok {
 		fault("%s %q is not an IP address: left out", what, text)
@@ -136,12 +156,26 @@ func addAddr(to *[2][]netip.Addr, text, what string, fault func(string, ...any))
 	}
 }
 
+// parseAddr reads an address as the API and kube-proxy do, where numbers may begin with
+// zeros. IPv4 addresses may be in their IPv6-mapped form.
 func parseAddr(text string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, false
+	a, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(text))
+	return a.Unmap(), ok
+}
+
+// parsePrefix does the same for a CIDR; bits after the prefix are cleared.
+func parsePrefix(text string) (netip.Prefix, bool) {
+	_, cidr, err := netutils.ParseCIDRSloppy(text)
+	if err != nil {
+		return netip.Prefix{}, false
 	}
-	return a.Unmap(), true
+	a, _ := netip.AddrFromSlice(cidr.IP)
+	bits, size := cidr.Mask.Size()
+	if a.Is4In6() {
+		a, bits = a.Unmap(), bits-(size-32)
+	}
+	p := netip.PrefixFrom(a, bits)
+	return p, p.IsValid()
 }
 
 func protocolOf(p corev1.Protocol) (rules.Protocol, bool) {
@@ -157,12 +191,12 @@ func protocolOf(p corev1.Protocol) (rules.Protocol, bool) {
 }
 
 // convertSlice returns what proxying needs of an EndpointSlice: nil for one that
-// is no service's or holds no IP addresses. nodeName is this node's.
+// is no service's or holds no IP addresses, which are for others. nodeName is this node's.
 func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, errs []error) {
 	name := es.Namespace + "/" + es.Name
 	svc := es.Labels[discoveryv1.LabelServiceName]
 	if svc == "" {
-		return nil, []error{fmt.Errorf("endpointslice %s: it has no label %s: left out", name, discoveryv1.LabelServiceName)}
+		return nil, nil
 	}
 	out := &slice{service: objectName{es.Namespace, svc}}
 	switch es.AddressType {
@@ -171,7 +205,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 	case discoveryv1.AddressTypeIPv6:
 		out.family = rules.IPv6
 	default:
-		return nil, []error{fmt.Errorf("endpointslice %s: its addresses are of type %s: only IPv4 and IPv6 can be served, left out", name, es.AddressType)}
+		return nil, nil
 	}
 	for _, p := range es.Ports {
 		if p.Port == nil { // 'all ports' is for other consumers than service proxies

@@ -5,7 +5,6 @@ package proxier
 import (
 	"context"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -17,102 +16,106 @@ import (
 // Conntrack deletes flows that go to what is no longer an endpoint.
 type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many.
-	Clean(ctx context.Context, targets []conntrack.Target) (int, error)
+	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
 }
 
-// longestRest bounds how long stale flows wait while others are cleaned.
-const longestRest = 2 * time.Second
-
-// tcpPause is how long TCP connections that nobody answered wait for others of their kind: their
-// clients try again a second after the first time. Other protocols' flows would lose what is sent meanwhile.
+// tcpPause is the least time between two looks at TCP's flows: clients whose SYN led nowhere
+// send it again after a second.
 const tcpPause = time.Second
+
+// What looking through flows may take: one part in so many of the time, however long one look
+// takes, which depends on how full the table is. UDP's and SCTP's lose what is sent meanwhile. TCP's are unanswered connections that
+// began before their frontend was there.
+const (
+	datagramShare = 10
+	tcpShare      = 100
+)
+
+// flowQueues are for the protocols that wait differently.
+type flowQueues struct{ tcp, datagram *flowQueue }
 
 // flowQueue holds the frontends whose flows are to be looked through.
 type flowQueue struct {
+	share     int           // takes one part in so many of the time
+	pause     time.Duration // the least rest
 	mu        sync.Mutex
 	frontends map[frontend]struct{}
-	urgent    bool // not only TCP's
 	wake      chan struct{}
 }
 
-// startFlowCleaner starts the goroutine that cleans, so that programming never
+func newFlowQueues() flowQueues {
+	return flowQueues{tcp: newFlowQueue(tcpShare, tcpPause), datagram: newFlowQueue(datagramShare, 0)}
+}
+
+func newFlowQueue(share int, pause time.Duration) *flowQueue {
+	return &flowQueue{share: share, pause: pause, frontends: map[frontend]struct{}{}, wake: make(chan struct{}, 1)}
+}
+
+// startFlowCleaners starts the goroutines that clean, so that programming never
 // waits for conntrack.
-func (p *Proxier) startFlowCleaner(ctx context.Context) *sync.WaitGroup {
+func (p *Proxier) startFlowCleaners(ctx context.Context) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	if p.config.Conntrack == nil {
 		return &wg
 	}
-	wg.Go(func() {
-		var backoff backoff
-		var last time.Time
-		for {
-			if !p.flows.wait(ctx, last.Add(tcpPause)) {
-				return
-			}
-			last = time.Now()
-			rest, err := p.cleanFlows(ctx)
-			if err != nil && ctx.Err() == nil {
-				rest = backoff.next()
-				p.log.Error(err, "Could not delete flows to endpoints that are gone; trying again", "in", rest)
-			} else {
-				backoff.reset()
-			}
-			if !sleep(ctx, rest) {
-				return
-			}
-		}
-	})
+	for _, q := range []*flowQueue{p.flows.tcp, p.flows.datagram} {
+		wg.Go(func() { p.keepFlowsClean(ctx, q) })
+	}
 	return &wg
 }
 
-// cleanFlows cleans what is queued, and returns how long to rest: the kernel walks its
-// whole table with softirqs off, which is to take no more than a tenth of the time.
-func (p *Proxier) cleanFlows(ctx context.Context) (rest time.Duration, err error) {
+// keepFlowsClean cleans what is queued until ctx ends.
+func (p *Proxier) keepFlowsClean(ctx context.Context, q *flowQueue) {
+	var backoff backoff
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+		}
+		rest, err := p.cleanFlows(ctx, q)
+		if err != nil && ctx.Err() == nil {
+			rest = max(rest, backoff.next())
+			p.log.Error(err, "Could not delete flows to endpoints that are gone; trying again", "in", rest)
+		} else {
+			backoff.reset()
+		}
+		if !sleep(ctx, rest) {
+			return
+		}
+	}
+}
+
+// cleanFlows cleans what is queued, and returns how long to rest.
+func (p *Proxier) cleanFlows(ctx context.Context, q *flowQueue) (rest time.Duration, err error) {
 	start := time.Now()
-	frontends := p.flows.take()
+	frontends := q.take()
 	targets := p.targets(frontends)
 	if len(targets) == 0 {
 		return 0, nil
 	}
 	n, err := p.config.Conntrack.Clean(ctx, targets)
 	took := time.Since(start)
-	p.config.Metrics.flows.Add(float64(n))
-	p.config.Metrics.kubeProxy.flows(took, n, !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return !t.Addr.Is6() }))
+	p.config.Metrics.flows.Add(float64(n.V4 + n.V6))
+	p.config.Metrics.kubeProxy.flows(took, n, targets)
 	if err != nil {
-		p.flows.put(frontends)
+		q.put(frontends)
 	}
-	return min(9*took, longestRest), err
+	return max(time.Duration(q.share-1)*took, q.pause), err
 }
 
-func newFlowQueue() *flowQueue {
-	return &flowQueue{frontends: map[frontend]struct{}{}, wake: make(chan struct{}, 1)}
-}
-
-// wait waits until there is something to be cleaned: if that is TCP's only, until a certain time. It returns
-// false if ctx ended.
-func (q *flowQueue) wait(ctx context.Context, tcp time.Time) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-q.wake:
-	}
-	pause := time.NewTimer(time.Until(tcp))
-	defer pause.Stop()
-	for {
-		q.mu.Lock()
-		urgent := q.urgent
-		q.mu.Unlock()
-		if urgent {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-pause.C:
-			return true
-		case <-q.wake:
+// put queues frontends, each where its protocol belongs.
+func (q flowQueues) put(frontends []frontend) {
+	var tcp, datagram []frontend
+	for _, f := range frontends {
+		if f.protocol == rules.TCP {
+			tcp = append(tcp, f)
+		} else {
+			datagram = append(datagram, f)
 		}
 	}
+	q.tcp.put(tcp)
+	q.datagram.put(datagram)
 }
 
 func (q *flowQueue) put(frontends []frontend) {
@@ -122,7 +125,6 @@ func (q *flowQueue) put(frontends []frontend) {
 	q.mu.Lock()
 	for _, f := range frontends {
 		q.frontends[f] = struct{}{}
-		q.urgent = q.urgent || f.protocol != rules.TCP
 	}
 	q.mu.Unlock()
 	select {
@@ -136,7 +138,6 @@ func (q *flowQueue) take() []frontend {
 	defer q.mu.Unlock()
 	out := slices.Collect(maps.Keys(q.frontends))
 	clear(q.frontends)
-	q.urgent = false
 	return out
 }
 
@@ -184,22 +185,21 @@ func (p *Proxier) queueFlows(before, after []rules.Owned) {
 	p.flows.put(out)
 }
 
-// staleFrontends returns the frontends that are gone; of TCP those that lost an
-// endpoint, are new or got their first one; and all others, whose flows outlive
-// endpoints that no longer get new ones.
+// staleFrontends returns the frontends whose flows may be stale: of TCP those that are new,
+// as connections may have been dialled before; and all others, old and new, whose flows
+// outlive endpoints that no longer get new ones. TCP's to an endpoint that is gone end by
+// themselves: established ones must not be touched, and a client waits for no answer for long.
 func staleFrontends(f rules.Family, before, after rules.Objects) []frontend {
-	had, has := before.Backends(), after.Backends()
-	lost := slices.ContainsFunc(had, func(a netip.AddrPort) bool { return !slices.Contains(has, a) })
-	first := len(had) == 0 && len(has) > 0
-	was, now := before.Frontends(), after.Frontends()
+	was := map[rules.Key]bool{}
 	var out []frontend
-	for _, k := range now {
-		if k.Protocol != rules.TCP || lost || first || len(has) > 0 && !slices.Contains(was, k) {
+	for _, k := range before.Frontends() {
+		was[k] = true
+		if k.Protocol != rules.TCP {
 			out = append(out, frontendOf(f, k))
 		}
 	}
-	for _, k := range was {
-		if !slices.Contains(now, k) {
+	for _, k := range after.Frontends() {
+		if !was[k] {
 			out = append(out, frontendOf(f, k))
 		}
 	}
@@ -213,13 +213,15 @@ func frontendOf(f rules.Family, k rules.Key) frontend {
 	return frontend{k.Addr, k.Protocol, k.Port}
 }
 
-// cleanAllFlows queues all frontends: those that there are, and those that the kernel
-// had before all was made as it should be. Endpoints may have gone while nobody looked,
-// and on a node that has just booted clients may have dialled before there were rules.
+// cleanAllFlows queues the frontends that there are, and those that the kernel had before
+// all was made as it should be: endpoints may have gone while nobody looked. Of TCP it queues
+// those that the kernel had not: on a node that has just booted clients may have dialled before
+// there were rules.
 func (p *Proxier) cleanAllFlows(had rules.State) {
 	if p.config.Conntrack == nil {
 		return
 	}
+	was := map[frontend]bool{}
 	var out []frontend
 	for _, f := range rules.Families {
 		if had.Tables[f] == nil {
@@ -227,13 +229,24 @@ func (p *Proxier) cleanAllFlows(had rules.State) {
 		}
 		for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
 			for k := range had.Tables[f].Sets[rules.SetID{Kind: kind}] {
-				out = append(out, frontendOf(f, k))
+				was[frontendOf(f, k)] = true
 			}
+		}
+	}
+	for f := range was {
+		if f.protocol != rules.TCP {
+			out = append(out, f)
 		}
 	}
 	p.mu.Lock()
 	for n, svc := range p.store.services {
-		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) { out = append(out, frontendsOf(&sp)...) })
+		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
+			for _, f := range frontendsOf(&sp) {
+				if !was[f] {
+					out = append(out, f)
+				}
+			}
+		})
 	}
 	p.mu.Unlock()
 	p.flows.put(out)

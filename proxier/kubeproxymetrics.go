@@ -3,12 +3,13 @@
 package proxier
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -99,21 +100,28 @@ func (m *kubeProxyMetrics) upToDate() {
 	}
 }
 
-// synced notes a sync that succeeded, and when what it programmed was triggered.
-func (m *kubeProxyMetrics) synced(full bool, start time.Time, triggers [2][]time.Time) {
-	now := time.Now()
-	kind := m.partialSync
+// took notes how long a sync took, whether it succeeded or not.
+func (m *kubeProxyMetrics) took(full bool, start time.Time) {
+	took, kind := time.Since(start).Seconds(), m.partialSync
 	if full {
 		kind = m.fullSync
 	}
+	for _, f := range familyLabels {
+		m.sync.WithLabelValues(f).Observe(took)
+		kind.WithLabelValues(f).Observe(took)
+	}
+}
+
+// programmed notes when what was programmed just now was triggered.
+func (m *kubeProxyMetrics) programmed(triggers [2]triggers) {
+	now := time.Now()
 	for i, f := range familyLabels {
-		m.sync.WithLabelValues(f).Observe(now.Sub(start).Seconds())
-		kind.WithLabelValues(f).Observe(now.Sub(start).Seconds())
-		for _, t := range triggers[i] {
-			m.programming.WithLabelValues(f).Observe(now.Sub(t).Seconds())
+		for _, times := range triggers[i] {
+			for _, t := range times {
+				m.programming.WithLabelValues(f).Observe(now.Sub(t).Seconds())
+			}
 		}
 	}
-	m.upToDate()
 }
 
 func (m *kubeProxyMetrics) failed() {
@@ -122,52 +130,67 @@ func (m *kubeProxyMetrics) failed() {
 	}
 }
 
-// flows notes a clean-up of connection tracking; which family an entry was of is not
-// known, so they count as IPv4 unless all frontends were IPv6.
-func (m *kubeProxyMetrics) flows(took time.Duration, deleted int, ipv6 bool) {
-	f := rules.IPv4
-	if ipv6 {
-		f = rules.IPv6
+// flows notes a clean-up of connection tracking, in the families that it was about.
+func (m *kubeProxyMetrics) flows(took time.Duration, deleted conntrack.Deleted, targets []conntrack.Target) {
+	for f, n := range [2]int{rules.IPv4: deleted.V4, rules.IPv6: deleted.V6} {
+		if !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return rules.FamilyOf(t.Addr) == rules.Family(f) }) {
+			continue
+		}
+		m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())
+		m.deletedFlows.WithLabelValues(familyLabels[f]).Add(float64(n))
 	}
-	m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())
-	m.deletedFlows.WithLabelValues(familyLabels[f]).Add(float64(deleted))
 }
 
 // pending is what came in since the last sync. Guarded by Proxier.mu.
 type pending struct {
-	services, endpoints int
-	// triggers are when Pods or Services changed, as the EndpointSlices that came of that
-	// say, by family.
-	triggers [2][]time.Time
+	services  map[objectName]struct{}
+	endpoints int
+	triggers  [2]triggers // by family
 }
 
-// countService notes a change of a Service. p.mu is held.
-func (p *Proxier) countService() {
-	m := p.config.Metrics.kubeProxy
-	p.pending.services++
-	m.servicesTotal.Inc()
-	m.servicesPending.Set(float64(p.pending.services))
+// triggers are when Pods or Services changed, as the EndpointSlices say that came of that, by
+// Service.
+type triggers map[objectName][]time.Time
+
+func newPending() pending {
+	return pending{services: map[objectName]struct{}{}, triggers: [2]triggers{{}, {}}}
 }
 
-// countSlice notes a change of an EndpointSlice. What was triggered before this
-// Proxier began says nothing about it. p.mu is held.
-func (p *Proxier) countSlice(es *discoveryv1.EndpointSlice) {
+// putService stores a Service, or with nil forgets it, and counts the change, once for each family
+// as kube-proxy does. p.mu is held.
+func (p *Proxier) putService(n objectName, s *service) {
 	m := p.config.Metrics.kubeProxy
-	p.pending.endpoints++
+	m.servicesTotal.Add(float64(len(rules.Families)))
+	if p.store.setService(n, s) {
+		p.pending.services[n] = struct{}{}
+		m.servicesPending.Set(float64(len(p.pending.services)))
+	}
+}
+
+// putSlice stores an EndpointSlice, or with nil forgets it, and counts the change. trigger is the
+// time in its annotation: it counts if the slice has changed, so not when all are listed again,
+// and if that was after this Proxier began. p.mu is held.
+func (p *Proxier) putSlice(n objectName, s *slice, trigger string) {
+	m := p.config.Metrics.kubeProxy
+	old := p.store.slices[n]
+	if old == nil && s == nil {
+		return
+	}
 	m.endpointsTotal.Inc()
+	if !p.store.setSlice(n, s) {
+		return
+	}
+	p.pending.endpoints++
 	m.endpointsPending.Set(float64(p.pending.endpoints))
-	if es == nil {
+	if s == nil {
+		// What triggered that is not known. It is not what triggered changes before.
+		delete(p.pending.triggers[old.family], old.service)
 		return
 	}
-	t, err := time.Parse(time.RFC3339Nano, es.Annotations[corev1.EndpointsLastChangeTriggerTime])
-	if err != nil || !t.After(p.began) {
-		return
+	if t, err := time.Parse(time.RFC3339Nano, trigger); err == nil && t.After(p.began) {
+		of := p.pending.triggers[s.family]
+		of[s.service] = append(of[s.service], t)
 	}
-	f := rules.IPv4
-	if es.AddressType == discoveryv1.AddressTypeIPv6 {
-		f = rules.IPv6
-	}
-	p.pending.triggers[f] = append(p.pending.triggers[f], t)
 }
 
 // takePending returns what came in and counts anew.
@@ -175,7 +198,7 @@ func (p *Proxier) takePending() pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := p.pending
-	p.pending = pending{}
+	p.pending = newPending()
 	p.config.Metrics.kubeProxy.servicesPending.Set(0)
 	p.config.Metrics.kubeProxy.endpointsPending.Set(0)
 	return out
@@ -185,12 +208,14 @@ func (p *Proxier) takePending() pending {
 func (p *Proxier) putBackPending(was pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pending.services += was.services
+	maps.Copy(p.pending.services, was.services)
 	p.pending.endpoints += was.endpoints
-	for f := range was.triggers {
-		p.pending.triggers[f] = append(was.triggers[f], p.pending.triggers[f]...)
+	for f, of := range was.triggers {
+		for n, times := range of {
+			p.pending.triggers[f][n] = append(times, p.pending.triggers[f][n]...)
+		}
 	}
-	p.config.Metrics.kubeProxy.servicesPending.Set(float64(p.pending.services))
+	p.config.Metrics.kubeProxy.servicesPending.Set(float64(len(p.pending.services)))
 	p.config.Metrics.kubeProxy.endpointsPending.Set(float64(p.pending.endpoints))
 }
 

@@ -41,8 +41,8 @@ func convertNode(n *corev1.Node) nodeInfo {
 		cidrs = []string{n.Spec.PodCIDR}
 	}
 	for _, s := range cidrs {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			out.PodCIDRs = append(out.PodCIDRs, p.Masked())
+		if p, ok := parsePrefix(s); ok {
+			out.PodCIDRs = append(out.PodCIDRs, p)
 		}
 	}
 	for _, t := range n.Spec.Taints {

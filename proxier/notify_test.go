@@ -14,8 +14,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -116,14 +119,14 @@ func TestLocalPorts(t *testing.T) {
 		}
 		a := nodePort("a", "10.96.0.1 fd00::1", 30001, 30001, 30001)
 		n.lists(a, endpoints("a", "a", "8080", "10.0.0.1 10.0.0.2"), endpoints("a6", "a", "8080", "fd00:1::1"))
-		expect("tcp 127.0.0.1:30001 [10.0.0.1:8080 10.0.0.2:8080] 0s, tcp [::1]:30001 [[fd00:1::1]:8080] 0s, " +
+		expect("tcp 127.0.0.1:30001 [10.0.0.2:8080 10.0.0.1:8080] 0s, tcp [::1]:30001 [[fd00:1::1]:8080] 0s, " +
 			"udp 127.0.0.1:30001 [] 0s, udp [::1]:30001 [] 0s")
 
 		// A port goes from one Service to another at once, whichever comes first by name.
 		n.UpdateService(nodePort("a", "10.96.0.1", 30002))
 		n.UpdateService(nodePort("0", "10.96.0.2", 30001))
 		n.UpdateService(nodePort("z", "10.96.0.3", 0, 30001))
-		expect("tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [10.0.0.1:8080 10.0.0.2:8080] 0s, udp 127.0.0.1:30001 [] 0s")
+		expect("tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [10.0.0.2:8080 10.0.0.1:8080] 0s, udp 127.0.0.1:30001 [] 0s")
 
 		// Only this node's endpoints, and one for each client.
 		local := nodePort("a", "10.96.0.1", 30002)
@@ -142,6 +145,30 @@ func TestLocalPorts(t *testing.T) {
 	})
 }
 
+// metric returns the values of a metric of kube-proxy's; of histograms, how often they have been
+// observed.
+func (n *node) metric(name string) string {
+	n.t.Helper()
+	families, err := n.registry.Gather()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var out []string
+	for _, f := range families {
+		if f.GetName() != "kubeproxy_"+name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			v := m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			if h := m.GetHistogram(); h != nil {
+				v = float64(h.GetSampleCount())
+			}
+			out = append(out, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
 // TestKubeProxyMetrics: the metrics of kube-proxy's nftables mode, by their names.
 func TestKubeProxyMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,31 +178,10 @@ func TestKubeProxyMetrics(t *testing.T) {
 		web := service("web", "10.96.0.1 fd00::1", "80")
 		web.Spec.InternalTrafficPolicy = ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
 		n.lists(web, endpoints("a", "web", "8080", "10.0.0.1"))
-		value := func(name string) string {
-			t.Helper()
-			families, err := n.registry.Gather()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var out []string
-			for _, f := range families {
-				if f.GetName() != "kubeproxy_"+name {
-					continue
-				}
-				for _, m := range f.GetMetric() {
-					v := m.GetGauge().GetValue() + m.GetCounter().GetValue()
-					if h := m.GetHistogram(); h != nil {
-						v = float64(h.GetSampleCount())
-					}
-					out = append(out, fmt.Sprint(v))
-				}
-			}
-			return strings.Join(out, " ")
-		}
 		expect := func(name, want string) {
 			t.Helper()
 			synctest.Wait()
-			if got := value(name); got != want {
+			if got := n.metric(name); got != want {
 				t.Errorf("%s: %s, want %s", name, got, want)
 			}
 		}
@@ -183,7 +189,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_full_proxy_rules_duration_seconds", "1 1")
 		expect("sync_partial_proxy_rules_duration_seconds", "")
 		expect("sync_proxy_rules_last_timestamp_seconds", now())
-		expect("sync_proxy_rules_service_changes_total", "1")
+		expect("sync_proxy_rules_service_changes_total", "2") // one in each family
 		expect("sync_proxy_rules_endpoint_changes_total", "1")
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0") // internal, IPv4: IPv6 has none anywhere
 		expect("network_programming_duration_seconds", "0 0")
@@ -221,14 +227,136 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
 		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
+		expect("sync_proxy_rules_duration_seconds", "4 4") // failures, too
+		expect("sync_partial_proxy_rules_duration_seconds", "3 3")
 		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
-		expect("sync_proxy_rules_service_changes_total", "3")
+		expect("sync_proxy_rules_service_changes_total", "6")
 		kernel.FailReads(nil)
 		kernel.Refuse(nil)
 		time.Sleep(10 * time.Minute)
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
 		n.DeleteService("default", "web")
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 0 0 0")
+	})
+}
+
+// TestProgrammingLatency: a time in an annotation counts once, if the EndpointSlice has changed, and
+// not if it is gone before it was programmed.
+func TestProgrammingLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &rulestest.Kernel{}
+		n := start(t, kernel)
+		defer n.stop()
+		web, other := service("web", "10.96.0.1", "80"), service("other", "10.96.0.2", "80")
+		triggered := func(name, service, addr string) *discoveryv1.EndpointSlice {
+			es := endpoints(name, service, "8080", addr)
+			es.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
+			return es
+		}
+		expect := func(what, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := n.metric("network_programming_duration_seconds"); got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		time.Sleep(time.Minute)
+		a, b := triggered("a", "web", "10.0.0.1"), triggered("b", "web", "10.0.0.2")
+		n.lists(web, other, a, b)
+		expect("the first list", "2 0")
+		time.Sleep(time.Minute)
+		n.lists(web, other, a, b)
+		n.UpdateEndpointSlice(a)
+		n.UpdateService(service("web", "10.96.0.1", "81")) // something is programmed
+		expect("the same once more", "2 0")
+
+		kernel.FailReads(errors.New("no netlink")) // what comes stays pending
+		kernel.Refuse(func(rules.Op) bool { return true })
+		n.UpdateEndpointSlice(triggered("a", "web", "10.0.0.3"))
+		n.UpdateEndpointSlice(triggered("c", "other", "10.0.0.4"))
+		n.DeleteEndpointSlice("default", "b")
+		n.DeleteEndpointSlice("default", "none")
+		synctest.Wait()
+		kernel.FailReads(nil)
+		kernel.Refuse(nil)
+		time.Sleep(10 * time.Minute)
+		expect("a slice of web's gone meanwhile", "3 0")
+	})
+}
+
+// TestFlowMetrics counts the clean-up of connection tracking for the families that it was about.
+func TestFlowMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, &rulestest.Kernel{})
+		defer n.stop()
+		n.deleted = conntrack.Deleted{V4: 2, V6: 3}
+		n.lists(service("dns", "10.96.0.1 fd00::1", "53/UDP"), service("six", "fd00::2", "53/UDP"))
+		expect := func(looks, deleted string) {
+			t.Helper()
+			synctest.Wait()
+			if got := n.metric("conntrack_reconciler_sync_duration_seconds"); got != looks {
+				t.Errorf("looks: %s, want %s", got, looks)
+			}
+			if got := n.metric("conntrack_reconciler_deleted_entries_total"); got != deleted {
+				t.Errorf("deleted: %s, want %s", got, deleted)
+			}
+		}
+		expect("1 1", "2 3")
+		n.deleted = conntrack.Deleted{V6: 1}
+		n.UpdateEndpointSlice(endpoints("s", "six", "53/UDP", "fd01::1"))
+		expect("1 2", "2 4")
+	})
+}
+
+// localReady notes the endpoints on this node that health was told of.
+type localReady struct {
+	quietHealth
+	told [2]int
+}
+
+func (l *localReady) SetService(_, _ string, _ uint16, endpoints [2]int) { l.told = endpoints }
+
+// quietHealth implements proxier.Health for nobody.
+type quietHealth struct{}
+
+func (quietHealth) Queued()                                   {}
+func (quietHealth) Updated()                                  {}
+func (quietHealth) SetNodeEligible(bool)                      {}
+func (quietHealth) SetAddresses([]netip.Addr)                 {}
+func (quietHealth) SetService(string, string, uint16, [2]int) {}
+func (quietHealth) DeleteService(string, string)              {}
+
+// TestHealthOfOtherPorts: load balancers' answers count the endpoints of all ports of all slices, as
+// kube-proxy's do, also of those that the Service does not have.
+func TestHealthOfOtherPorts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &localReady{}
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Health: h})
+		defer stop()
+		lb := service("lb", "10.96.0.1", "http:80")
+		lb.Spec.Type, lb.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, 30000
+		lb.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		p.ReplaceServices([]*corev1.Service{lb})
+		p.ReplaceEndpointSlices(nil)
+		here := func(port, addrs string) *discoveryv1.EndpointSlice {
+			es := endpoints("other", "lb", port, addrs)
+			for i := range es.Endpoints {
+				es.Endpoints[i].NodeName = ptr.To("here")
+			}
+			return es
+		}
+		portless := here("http:80", "10.0.0.9")
+		portless.Name, portless.Ports = "portless", nil
+		for _, step := range []struct {
+			es   *discoveryv1.EndpointSlice
+			want int
+		}{{here("metrics:9090", "10.0.0.1"), 1}, {here("metrics:9090", "10.0.0.1 10.0.0.2"), 2}, {portless, 2}, {here("http:80", "10.0.0.1"), 1}, {here("metrics:9090", ""), 0}} {
+			p.UpdateEndpointSlice(step.es)
+			synctest.Wait()
+			if h.told[0] != step.want {
+				t.Errorf("after %v: told of %d endpoints, want %d", step.es.Ports, h.told[0], step.want)
+			}
+		}
 	})
 }

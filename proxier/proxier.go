@@ -101,13 +101,13 @@ type Proxier struct {
 	nodeWait       time.Duration // that it still waits; 0: it does not
 	unfinished     bool          // what comes after a commit has failed
 	failing        map[rules.Owner]*failure
-	conflicts      map[conflict]rules.Owner
+	conflicts      map[rules.Owner][]conflict
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
 	began          time.Time
 	synced         chan struct{} // closed after the first commit
-	flows          *flowQueue
+	flows          flowQueues
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -138,12 +138,13 @@ func New(c Config) *Proxier {
 		failing: map[rules.Owner]*failure{},
 
 		serviceCIDRs: map[string][]netip.Prefix{},
-		conflicts:    map[conflict]rules.Owner{},
+		conflicts:    map[rules.Owner][]conflict{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
+		pending:      newPending(),
 		began:        time.Now(),
 		synced:       make(chan struct{}),
-		flows:        newFlowQueue(),
+		flows:        newFlowQueues(),
 	}
 }
 
@@ -156,7 +157,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.startFlowCleaner(ctx)
+	flows := p.startFlowCleaners(ctx)
 	defer flows.Wait()
 	retry := newTimer()
 	audit := newTimer()

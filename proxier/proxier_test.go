@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,7 +35,9 @@ type node struct {
 	kernel  *rulestest.Kernel
 	changed chan struct{}
 	log     strings.Builder
+	flows   sync.Mutex // of cleaned
 	cleaned []conntrack.Target
+	deleted conntrack.Deleted // what Clean says
 	events  []string
 	ports   loopback
 
@@ -68,9 +71,11 @@ func (n *node) logger() logr.Logger {
 }
 
 // Clean implements proxier.Conntrack.
-func (n *node) Clean(_ context.Context, targets []conntrack.Target) (int, error) {
+func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+	n.flows.Lock()
+	defer n.flows.Unlock()
 	n.cleaned = append(n.cleaned, targets...)
-	return 0, nil
+	return n.deleted, nil
 }
 
 // lists gives the first full lists.
@@ -90,25 +95,33 @@ func (n *node) lists(objects ...any) {
 	synctest.Wait()
 }
 
-// fates sends packets from a pod to a frontend such as 10.96.0.1:80/TCP.
+// fates sends packets from a pod to a frontend such as 10.96.0.1:80/TCP, and returns what becomes of them, sorted.
 func (n *node) fates(to string, packets int) string {
 	n.t.Helper()
 	addr, proto, _ := strings.Cut(to, "/")
 	dst := netip.MustParseAddrPort(addr)
 	p := map[string]rules.Protocol{"": rules.TCP, "UDP": rules.UDP, "SCTP": rules.SCTP}[proto]
+	src := netip.MustParseAddrPort("10.244.1.10:1000")
+	if dst.Addr().Is6() {
+		src = netip.MustParseAddrPort("[fd00:10:244:1::10]:1000")
+	}
 	tracer := fate.Tracer{State: n.kernel.State()}
 	var out []string
 	for range packets {
-		became, err := tracer.Trace(fate.Packet{Protocol: p, Src: netip.MustParseAddrPort("10.244.1.10:1000"), Dst: dst}, false)
+		became, err := tracer.Trace(fate.Packet{Protocol: p, Src: src, Dst: dst}, false)
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		if became.Rejected {
+		switch {
+		case became.Rejected:
 			out = append(out, "rejected")
-		} else {
+		case became.Dropped:
+			out = append(out, "dropped")
+		default:
 			out = append(out, became.To.String())
 		}
 	}
+	slices.Sort(out)
 	return strings.Join(out, " ")
 }
 
@@ -153,13 +166,13 @@ func TestServices(t *testing.T) {
 		log     string // part of what is logged
 	}{
 		{name: "round robin", objects: []any{service("web", "10.96.0.1", "80"), endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2")},
-			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.2:8080 10.0.0.1:8080"}},
+			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.1:8080 10.0.0.2:8080 10.0.0.2:8080"}},
 		{name: "several slices, an endpoint in both", objects: []any{service("web", "10.96.0.1", "80"),
 			endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2"), endpoints("b", "web", "8080", "10.0.0.2 10.0.0.3")},
-			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.2:8080 10.0.0.3:8080 10.0.0.1:8080"}},
+			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.2:8080 10.0.0.3:8080"}},
 		{name: "slices with different ports", objects: []any{service("web", "10.96.0.1", "80"),
 			endpoints("a", "web", "8080", "10.0.0.1"), endpoints("b", "web", "9090", "10.0.0.1")},
-			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.1:9090 10.0.0.1:8080"}},
+			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.1:9090"}},
 		{name: "named ports", objects: []any{service("web", "10.96.0.1", "http:80", "admin:81"),
 			endpoints("a", "web", "http:8080", "10.0.0.1"), endpoints("b", "web", "admin:8081", "10.0.0.2"), endpoints("c", "web", "other:1", "10.0.0.3")},
 			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080 10.0.0.1:8080", "10.96.0.1:81": "10.0.0.2:8081", "10.96.0.1:82": "rejected"}},
@@ -184,9 +197,12 @@ func TestServices(t *testing.T) {
 		{name: "an endpoint of the wrong family", objects: []any{service("web", "10.96.0.1", "80"), wrongFamily(), endpoints("b", "web", "8080", "10.0.0.1")},
 			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080"}, log: `endpointslice default/wrong: endpoint 0: address fd01::1 is not of the slice's address type`},
 		{name: "FQDN", objects: []any{service("web", "10.96.0.1", "80"), fqdn()},
-			want: map[string]string{"10.96.0.1:80": "rejected"}, log: "endpointslice default/fqdn: its addresses are of type FQDN"},
+			want: map[string]string{"10.96.0.1:80": "rejected"}},
 		{name: "no service label", objects: []any{service("web", "10.96.0.1", "80"), unlabelled()},
-			want: map[string]string{"10.96.0.1:80": "rejected"}, log: "endpointslice default/x: it has no label kubernetes.io/service-name"},
+			want: map[string]string{"10.96.0.1:80": "rejected"}},
+		{name: "addresses with zeros, and IPv4 addresses as IPv6", objects: []any{service("web", "010.096.0.01", "80"), service("mapped", "::ffff:10.96.0.2", "80"),
+			endpoints("a", "web", "8080", "010.0.0.01"), endpoints("b", "mapped", "8080", "10.0.0.2")},
+			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080", "10.96.0.2:80": "10.0.0.2:8080"}},
 		{name: "bad parts of a service", objects: []any{service("web", "10.96.0.1 nonsense", "80", "zero:0", "icmp:1/ICMP", "81"), endpoints("a", "web", "8080", "10.0.0.1")},
 			want: map[string]string{"10.96.0.1:80": "10.0.0.1:8080", "10.96.0.1:81": "rejected"}, log: `service default/web: clusterIP "nonsense" is not an IP address`},
 		{name: "the older of two has the address", objects: []any{created(service("new", "10.96.0.1", "80"), 200), created(service("old", "10.96.0.1", "80"), 100),
@@ -388,7 +404,7 @@ func TestRefusedChange(t *testing.T) {
 		n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.1 10.0.0.6"))
 		synctest.Wait()
 		n.expect("10.96.0.1:80", "10.0.0.1:8080 10.0.0.6:8080")
-		n.expect("10.96.0.2:80", "10.0.0.3:80 10.0.0.4:80 10.0.0.3:80")
+		n.expect("10.96.0.2:80", "10.0.0.3:80 10.0.0.4:80")
 		refused := kernel.Refused()
 		time.Sleep(time.Hour)
 		tries := kernel.Refused() - refused
@@ -471,6 +487,58 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestSourceRanges reads them as kube-proxy does, and never lets more clients in for one that
+// cannot be read. Who asks is the pod 10.244.1.10.
+func TestSourceRanges(t *testing.T) {
+	const open, shut = "10.0.0.1:8080", "dropped"
+	for _, tt := range []struct{ ranges, v4, v6 string }{
+		{"", open, "[fd00:1::1]:8080"},
+		{"10.244.0.0/16", open, "[fd00:1::1]:8080"},
+		{"10.1.0.0/16", shut, "[fd00:1::1]:8080"},
+		{"010.1.0.0/16", shut, "[fd00:1::1]:8080"},
+		{"010.244.0.0/16", open, "[fd00:1::1]:8080"},
+		{"10.244.9.9/16", open, "[fd00:1::1]:8080"},
+		{"::ffff:10.1.0.0/112", shut, "[fd00:1::1]:8080"},
+		{"::ffff:10.244.0.0/112", open, "[fd00:1::1]:8080"},
+		{"fd00:9::/64", open, shut},
+		{"nonsense", shut, shut},
+		{"10.1.0.0/33 10.2.0.0/-1 fe80::1%eth0/64", shut, shut},
+		{"nonsense 10.244.0.0/16", open, shut},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := start(t, &rulestest.Kernel{})
+			defer n.stop()
+			s := service("lb", "10.96.0.1 fd00::1", "80")
+			s.Spec.Type = corev1.ServiceTypeLoadBalancer
+			s.Spec.LoadBalancerSourceRanges = append(strings.Fields(tt.ranges), " ")
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "fd00:2::1"}}
+			n.lists(s, endpoints("a", "lb", "8080", "10.0.0.1"), endpoints("b", "lb", "8080", "fd00:1::1"))
+			for to, want := range map[string]string{"192.0.2.1:80": tt.v4, "[fd00:2::1]:80": tt.v6, "10.96.0.1:80": open} {
+				if got := n.fates(to, 1); got != want {
+					t.Errorf("ranges %q, to %s: %s, want %s", tt.ranges, to, got, want)
+				}
+			}
+			if bad := strings.Contains(tt.ranges, "nonsense") || strings.Contains(tt.ranges, "/33"); bad != (len(n.events) > 0) {
+				t.Errorf("ranges %q: events %q", tt.ranges, n.events)
+			}
+		})
+	}
+}
+
+// TestOthersSlices: EndpointSlices that are not for a service proxy are no fault.
+func TestOthersSlices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, &rulestest.Kernel{})
+		defer n.stop()
+		nobodys := endpoints("x", "web", "8080", "10.0.0.1")
+		nobodys.Labels = map[string]string{"multicluster.kubernetes.io/service-name": "web"}
+		n.lists(fqdn(), nobodys)
+		if len(n.events) > 0 || strings.Contains(n.log.String(), "Skipped") {
+			t.Errorf("events %q, log:\n%s", n.events, n.log.String())
+		}
+	})
+}
+
 // TestFlows says which frontends' flows are looked through.
 func TestFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -486,7 +554,8 @@ func TestFlows(t *testing.T) {
 			}, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53] 10.96.0.2:80/6 []]"},
 			{"an endpoint more", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
 			{"one is draining", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2t 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
-			{"nothing that flows depend on", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:80/6 []]"},
+			{"another port of TCP", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:81/6 []]"},
+			{"an endpoint of TCP", func() { n.UpdateEndpointSlice(endpoints("w", "web", "80", "10.0.0.1")) }, "[]"},
 			{"an endpoint less", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.3:53]]"},
 			{"the last gone", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "")) }, "[10.96.0.1:53/17 []]"},
 			{"the first one", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1")) }, "[10.96.0.1:53/17 [10.0.0.1:53]]"},

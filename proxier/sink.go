@@ -25,7 +25,7 @@ func (p *Proxier) ReplaceServices(list []*corev1.Service) {
 	}
 	for n := range p.store.services {
 		if !seen[n] {
-			p.store.setService(n, nil)
+			p.putService(n, nil)
 		}
 	}
 	p.haveServices = true
@@ -44,16 +44,14 @@ func (p *Proxier) DeleteService(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.countService()
-	p.store.setService(objectName{namespace, name}, nil)
+	p.putService(objectName{namespace, name}, nil)
 }
 
 func (p *Proxier) setService(s *corev1.Service) {
 	svc, errs := convertService(s, serviceOptions{p.config.Scheduler, p.config.NoExternalIPs})
 	p.report(errs)
 	n := objectName{s.Namespace, s.Name}
-	p.countService()
-	p.store.setService(n, svc)
+	p.putService(n, svc)
 	if len(errs) > 0 {
 		p.warnService(n, ReasonInvalid, faults(errs))
 	}
@@ -71,7 +69,7 @@ func (p *Proxier) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
 	}
 	for n := range p.store.slices {
 		if !seen[n] {
-			p.store.setSlice(n, nil)
+			p.putSlice(n, nil, "")
 		}
 	}
 	p.haveSlices = true
@@ -90,15 +88,16 @@ func (p *Proxier) DeleteEndpointSlice(namespace, name string) {
 	defer p.signal()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.countSlice(nil)
-	p.store.setSlice(objectName{namespace, name}, nil)
+	p.putSlice(objectName{namespace, name}, nil, "")
 }
 
 func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	s, errs := convertSlice(es, p.config.NodeName)
 	p.report(errs)
-	p.countSlice(es)
-	p.store.setSlice(objectName{es.Namespace, es.Name}, s)
+	p.putSlice(objectName{es.Namespace, es.Name}, s, es.Annotations[corev1.EndpointsLastChangeTriggerTime])
+	if s == nil {
+		p.log.V(2).Info("Not for a service proxy", "endpointSlice", es.Namespace+"/"+es.Name, "addressType", es.AddressType)
+	}
 	if len(errs) > 0 {
 		p.warn(corev1.ObjectReference{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice",
 			Namespace: es.Namespace, Name: es.Name, UID: es.UID}, reasonInvalidSlice, faults(errs))
@@ -179,12 +178,12 @@ func (p *Proxier) DeleteServiceCIDR(name string) {
 func (p *Proxier) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 	var cidrs []netip.Prefix
 	for _, s := range c.Spec.CIDRs {
-		cidr, err := netip.ParsePrefix(s)
-		if err != nil {
+		cidr, ok := parsePrefix(s)
+		if !ok {
 			p.report([]error{fmt.Errorf("servicecidr %s: %q is not a CIDR: left out", c.Name, s)})
 			continue
 		}
-		cidrs = append(cidrs, cidr.Masked())
+		cidrs = append(cidrs, cidr)
 	}
 	p.serviceCIDRs[c.Name] = cidrs
 }

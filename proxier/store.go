@@ -109,9 +109,9 @@ func newStore() *store {
 	}
 }
 
-// setService stores a service, or with nil forgets it, and marks the owners that
-// this changes.
-func (st *store) setService(n objectName, s *service) {
+// setService stores a service, or with nil forgets it, marks the owners that this
+// changes, and says whether there are any.
+func (st *store) setService(n objectName, s *service) (any bool) {
 	old := st.services[n]
 	if s == nil {
 		delete(st.services, n)
@@ -122,6 +122,7 @@ func (st *store) setService(n objectName, s *service) {
 	note := func(o rules.Owner, sp rules.ServicePort, other *service) {
 		was, ok := portOf(other, o)
 		changed[o] = !ok || !was.Equal(&sp) || !sameAge(old, s) || old.healthPort != s.healthPort
+		any = any || changed[o]
 	}
 	eachOwner(n, old, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, s) })
 	eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) { note(o, sp, old) })
@@ -141,6 +142,7 @@ func (st *store) setService(n objectName, s *service) {
 			}
 		}
 	})
+	return any
 }
 
 func sameAge(a, b *service) bool { return a != nil && b != nil && a.created.Equal(b.created) }
@@ -199,12 +201,12 @@ func (st *store) servicePort(o rules.Owner) rules.ServicePort {
 	return sp
 }
 
-// setSlice stores a slice, or with nil forgets it, and marks the owners whose
-// endpoints it changes.
-func (st *store) setSlice(n objectName, s *slice) {
+// setSlice stores a slice, or with nil forgets it, marks the owners whose endpoints it
+// changes, and says whether it has changed.
+func (st *store) setSlice(n objectName, s *slice) bool {
 	old := st.slices[n]
 	if old == nil && s == nil || old.equal(s) {
-		return
+		return false
 	}
 	if old != nil {
 		st.markSlice(old)
@@ -219,10 +221,16 @@ func (st *store) setSlice(n objectName, s *slice) {
 		st.slices[n] = s
 		st.byService[s.service] = append(st.byService[s.service], s)
 	}
+	return true
 }
 
 func (st *store) markSlice(s *slice) {
 	svc := st.services[s.service]
+	if svc != nil && svc.healthPort != 0 {
+		// localReady counts the endpoints of other ports, too.
+		eachOwner(s.service, svc, func(o rules.Owner, _ rules.ServicePort) { st.mark(o) })
+		return
+	}
 	for _, p := range s.ports {
 		if sp, ok := svc.port(p.name); ok && sp.protocol == p.protocol {
 			st.mark(rules.Owner{
@@ -269,6 +277,9 @@ func (st *store) input(o rules.Owner) (rules.ServicePort, []rules.Endpoint, []fr
 func (st *store) localReady(n objectName) (count [2]int) {
 	seen := map[netip.Addr]bool{}
 	for _, s := range st.byService[n] {
+		if len(s.ports) == 0 {
+			continue // as kube-proxy
+		}
 		for _, e := range s.endpoints {
 			if e.ready && e.local && !seen[e.addr] {
 				seen[e.addr] = true

@@ -20,16 +20,18 @@ func (p *Proxier) sync() error {
 	was := p.takePending()
 	full := !p.adopted
 	changed, err := p.syncOnce(start)
-	switch {
-	case err != nil:
+	if err != nil || changed {
+		p.config.Metrics.kubeProxy.took(full, start)
+	}
+	if err != nil {
 		p.putBackPending(was)
 		p.config.Metrics.kubeProxy.failed()
 		return err
-	case changed:
-		p.config.Metrics.kubeProxy.synced(full, start, was.triggers)
-	default:
-		p.config.Metrics.kubeProxy.upToDate()
 	}
+	if changed {
+		p.config.Metrics.kubeProxy.programmed(was.triggers)
+	}
+	p.config.Metrics.kubeProxy.upToDate()
 	p.config.Metrics.holds(p.desired)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,17 +27,20 @@ import (
 
 // slowConntrack takes its time, and may fail.
 type slowConntrack struct {
+	mu      sync.Mutex
 	cleaned []string
 	takes   time.Duration // default: 200 ms
 	err     error
 }
 
-func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (int, error) {
+func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+	s.mu.Lock()
 	for _, t := range targets {
 		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
 	}
+	s.mu.Unlock()
 	time.Sleep(cmp.Or(s.takes, 200*time.Millisecond))
-	return 0, s.err
+	return conntrack.Deleted{}, s.err
 }
 
 // runWith runs a proxier on a kernel and a connection tracking until the test ends.
@@ -77,35 +81,72 @@ func TestFlowsOfNow(t *testing.T) {
 	})
 }
 
-// TestFlowsOfTCPGather: the flows of TCP are looked through once a second, those of UDP at once.
-func TestFlowsOfTCPGather(t *testing.T) {
+// TestFlowsOfTCP: they are looked through when a frontend is new, and not for its endpoints.
+func TestFlowsOfTCP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tracking := &slowConntrack{takes: time.Millisecond}
+		tracking := &slowConntrack{}
 		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
 		defer stop()
-		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80"), service("dns", "10.96.0.2", "53/UDP")})
-		p.ReplaceEndpointSlices(nil)
-		time.Sleep(10 * time.Second)
-		tracking.cleaned = nil
-		for i := range 40 {
-			p.UpdateEndpointSlice(endpoints("w", "web", "8080", fmt.Sprintf("10.0.0.%d", 1+i%2)))
-			time.Sleep(100 * time.Millisecond)
-		}
-		if n := len(tracking.cleaned); n < 3 || n > 5 {
-			t.Errorf("TCP's flows were looked through %d times in 4 s, want once a second: %q", n, tracking.cleaned)
-		}
-		time.Sleep(10 * time.Second)
-		for _, addr := range []string{"10.0.1.1", "10.0.1.2"} {
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80")})
+		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2")})
+		looks := func(what string, change func(), want ...string) {
+			t.Helper()
 			tracking.cleaned = nil
-			p.UpdateEndpointSlice(endpoints("w", "web", "8080", addr))
-			p.UpdateEndpointSlice(endpoints("d", "dns", "53/UDP", addr))
-			time.Sleep(100 * time.Millisecond) // the cleaner may be busy with the first change
-			if !slices.ContainsFunc(tracking.cleaned, func(s string) bool { return strings.HasPrefix(s, "10.96.0.2 ") }) {
-				t.Errorf("UDP's flows waited for TCP's: %q", tracking.cleaned)
+			change()
+			time.Sleep(10 * time.Minute)
+			if !slices.Equal(tracking.cleaned, want) {
+				t.Errorf("%s: looked for %q, want %q", what, tracking.cleaned, want)
 			}
-			time.Sleep(500 * time.Millisecond)
 		}
+		looks("start", func() {}, "10.96.0.1 [10.0.0.1:8080 10.0.0.2:8080]")
+		for _, addrs := range []string{"10.0.0.2", "10.0.0.3", "10.0.0.3 10.0.0.4", "", "10.0.0.5"} {
+			looks("endpoints "+addrs, func() { p.UpdateEndpointSlice(endpoints("w", "web", "8080", addrs)) })
+		}
+		looks("a new service", func() { p.UpdateService(service("other", "10.96.0.2", "80")) }, "10.96.0.2 []")
+		looks("it goes", func() { p.DeleteService("default", "other") })
 	})
+}
+
+// TestFlowsArePaced: looking through TCP's flows takes a hundredth of the time, through others' a
+// tenth, however long one look takes; and UDP's do not wait for TCP's.
+func TestFlowsArePaced(t *testing.T) {
+	for _, row := range []struct {
+		protocol    string
+		takes, rest time.Duration
+	}{
+		{"TCP", time.Millisecond, time.Second},
+		{"TCP", 500 * time.Millisecond, 99 * 500 * time.Millisecond},
+		{"UDP", time.Millisecond, 9 * time.Millisecond},
+		{"UDP", 500 * time.Millisecond, 9 * 500 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tracking := &slowConntrack{takes: row.takes}
+			p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+			defer stop()
+			p.ReplaceServices([]*corev1.Service{service("dns", "10.96.1.1", "53/UDP")})
+			p.ReplaceEndpointSlices(nil)
+			time.Sleep(time.Hour)
+			tracking.cleaned = nil
+			p.UpdateService(service("a", "10.96.0.1", "80/"+row.protocol))
+			synctest.Wait() // the cleaner is at it
+			p.UpdateService(service("b", "10.96.0.2", "80/"+row.protocol))
+			time.Sleep(row.takes + row.rest - time.Millisecond/2)
+			if want := []string{"10.96.0.1 []"}; !slices.Equal(tracking.cleaned, want) {
+				t.Errorf("%+v: looked for %q before the rest was over, want %q", row, tracking.cleaned, want)
+			}
+			time.Sleep(time.Millisecond)
+			if want := []string{"10.96.0.1 []", "10.96.0.2 []"}; !slices.Equal(tracking.cleaned, want) {
+				t.Errorf("%+v: looked for %q after the rest, want %q", row, tracking.cleaned, want)
+			}
+			if row.protocol == "TCP" {
+				p.UpdateEndpointSlice(endpoints("d", "dns", "53/UDP", "10.0.0.1"))
+				synctest.Wait()
+				if got := tracking.cleaned[len(tracking.cleaned)-1]; got != "10.96.1.1 [10.0.0.1:53]" {
+					t.Errorf("UDP's flows wait for TCP's: %q", tracking.cleaned)
+				}
+			}
+		})
+	}
 }
 
 // TestFlowsAreTriedAgain when they could not be deleted.

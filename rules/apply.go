@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 )
 
 // What State.Apply refuses, as the kernel does.
@@ -92,7 +91,7 @@ func (t *Table) applyElements(op Op) error {
 		return fmt.Errorf("set: %w", ErrNotExist)
 	}
 	if op.Kind == PruneElements {
-		maps.DeleteFunc(set, func(_ Key, v Value) bool { return !slices.Contains(op.Keep, v.To) })
+		maps.DeleteFunc(set, func(_ Key, v Value) bool { return !op.Keep.Has(v.To) })
 		return nil
 	}
 	if op.Kind == FillSet {

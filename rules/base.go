@@ -172,13 +172,14 @@ func podCIDRs(f Family, c Config, n Node) []netip.Prefix {
 // postrouting drops what goes to a ClusterIP that nobody has translated (here, and
 // not before translation, so that another proxy beside us can do so), remembers the
 // endpoints of sticky clients, and masquerades connections of an endpoint to itself,
-// whose answers would else never pass through us, and those that are marked.
+// whose answers would else never pass through us, and those that are marked. The mark
+// goes no further: others may have a use for the bit.
 func postrouting(c Config, u usage) Chain {
 	self := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), Set: SetID{Kind: Hairpin}}
 	unallocated := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ServiceCIDRs}}
 	return Chain{Name: chainPostrouting, Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
 		append([]Rule{{unallocated, Drop{}}}, stickyRules(u)...),
-		Rule{MatchDNAT{}, self, Masquerade{}},
+		Rule{MatchMarkUnset{c.MasqueradeMark}, MatchDNAT{}, self, Masquerade{}},
 		Rule{MatchMarkUnset{c.MasqueradeMark}, Return{}},
 		Rule{FlipMark{c.MasqueradeMark}, Masquerade{}},
 	)}

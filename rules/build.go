@@ -299,6 +299,7 @@ func (b *objectsBuilder) affinity(p *policy) {
 	for i, e := range p.endpoints {
 		keep[i] = e.Addr
 	}
+	slices.SortFunc(keep, netip.AddrPort.Compare)
 	set := b.set(Affinity, p.remember)
 	b.out.Affinity = append(b.out.Affinity, AffinityMap{Set: set, Size: b.config.AffinitySize, Keep: keep})
 	b.out.Chains = append(b.out.Chains, Chain{Name: b.name(prefixRemember + p.remember), Rules: []Rule{

@@ -78,7 +78,7 @@ func TestFate(t *testing.T) {
 		want      []string // one for each packet sent
 	}{
 		{"round robin", rules.Config{}, ready("10.244.2.2:8080", "10.244.2.3:8080", "10.244.2.4:8080"), pod, web, rules.TCP, false,
-			[]string{"10.244.2.2:8080", "10.244.2.3:8080", "10.244.2.4:8080", "10.244.2.2:8080"}},
+			[]string{"10.244.2.3:8080", "10.244.2.4:8080", "10.244.2.2:8080", "10.244.2.3:8080"}},
 		{"one endpoint", rules.Config{}, ready("10.244.2.2:8080"), pod, web, rules.TCP, false, []string{"10.244.2.2:8080", "10.244.2.2:8080"}},
 		{"no endpoint", rules.Config{}, nil, pod, web, rules.TCP, false, []string{"rejected"}},
 		{"no endpoint, from the node", rules.Config{}, nil, node, web, rules.TCP, true, []string{"rejected"}},
@@ -89,7 +89,7 @@ func TestFate(t *testing.T) {
 		{"masquerade all", rules.Config{MasqueradeAll: true}, ready("10.244.2.2:8080"), pod, web, rules.TCP, false, []string{"10.244.2.2:8080 masqueraded"}},
 		{"hairpin", rules.Config{PodCIDRs: podCIDRs}, local(ready("10.244.1.10:8080")), pod, web, rules.TCP, false, []string{"10.244.1.10:8080 masqueraded"}},
 		{"two local pods", rules.Config{PodCIDRs: podCIDRs}, local(ready("10.244.1.10:8080", "10.244.1.11:8080")), pod, web, rules.TCP, false,
-			[]string{"10.244.1.10:8080 masqueraded", "10.244.1.11:8080"}},
+			[]string{"10.244.1.11:8080", "10.244.1.10:8080 masqueraded"}},
 		{"a port that the service has not", rules.Config{}, ready("10.244.2.2:8080"), pod, "10.96.0.10:81", rules.TCP, false, []string{"rejected"}},
 		{"a protocol that the service has not", rules.Config{}, ready("10.244.2.2:8080"), pod, web, rules.UDP, false, []string{"rejected"}},
 		{"no service's address", rules.Config{PodCIDRs: podCIDRs, MasqueradeAll: true}, ready("10.244.2.2:8080"), outside, "10.96.0.11:80", rules.TCP, false, []string{"10.96.0.11:80"}},

@@ -2,10 +2,7 @@
 
 package rules
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
 // Desired is what the kernel should hold: the objects that every table has and
 // those of each owner. It keeps the owners' objects, so that a change of one costs
@@ -281,7 +278,7 @@ func (u *update) affinity(f Family, old, new []AffinityMap) {
 		was, had := find(old, m.Set)
 		if !had {
 			u.tx.Add(Op{Kind: AddSet, Family: f, Set: m.Set, Size: m.Size})
-		} else if slices.ContainsFunc(was.Keep, func(a netip.AddrPort) bool { return !slices.Contains(m.Keep, a) }) {
+		} else if !m.Keep.hasAll(was.Keep) {
 			u.tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
 		}
 	}

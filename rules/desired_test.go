@@ -139,16 +139,18 @@ func TestDiffRepairs(t *testing.T) {
 func TestUpdateIsSmall(t *testing.T) {
 	sp := servicePort("", rules.TCP, "10.96.0.10:80")
 	d := rules.NewDesired(testConfig, testNode)
-	d.Update([]rules.Owned{owned(sp, ready("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"))})
+	all := rules.SelectEndpoints(&sp, ready("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"), &testNode).Cluster // in turn
+	d.Update([]rules.Owned{owned(sp, all)})
 	for _, tt := range []struct {
 		name      string
 		endpoints []rules.Endpoint
 		kinds     []rules.OpKind
 	}{
-		{"nothing", ready("10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"), nil},
-		{"an endpoint replaced", ready("10.0.0.1:80", "10.0.0.2:80", "10.0.0.4:80"), []rules.OpKind{rules.ReplaceElements}},
-		{"one less", ready("10.0.0.1:80", "10.0.0.2:80"), []rules.OpKind{rules.ReplaceChain, rules.DeleteElements}},
-		{"one left", ready("10.0.0.1:80"), []rules.OpKind{rules.AddElements, rules.DeleteElements, rules.DeleteElements, rules.DeleteChain, rules.DeleteSet}},
+		{"nothing", all, nil},
+		{"an endpoint replaced", ready(all[0].Addr.String(), all[1].Addr.String(), "10.0.0.4:80"), []rules.OpKind{rules.ReplaceElements}},
+		{"the last one back", all, []rules.OpKind{rules.ReplaceElements}},
+		{"one less", all[:2], []rules.OpKind{rules.ReplaceChain, rules.DeleteElements}},
+		{"one left", all[:1], []rules.OpKind{rules.AddElements, rules.DeleteElements, rules.DeleteElements, rules.DeleteChain, rules.DeleteSet}},
 		{"none left", nil, []rules.OpKind{rules.AddElements, rules.DeleteElements}},
 	} {
 		tx := d.Update([]rules.Owned{owned(sp, tt.endpoints)})

@@ -78,7 +78,7 @@ func sortedElements(m map[Key]Value) []Element {
 // prune deletes the clients of endpoints that are gone.
 func prune(f Family, m AffinityMap, have map[Key]Value, tx *Tx) {
 	for _, v := range have {
-		if !slices.Contains(m.Keep, v.To) {
+		if !m.Keep.Has(v.To) {
 			tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
 			return
 		}

@@ -49,7 +49,7 @@
 //		chain output      { type nat hook output priority -100; jump services }
 //		chain postrouting { type nat hook postrouting priority srcnat
 //			ip daddr @service-cidrs drop
-//			ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
+//			meta mark & 0x00004000 == 0x00000000 ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
 //			meta mark & 0x00004000 == 0x00000000 return
 //			meta mark set meta mark ^ 0x00004000 masquerade fully-random
 //		}
@@ -76,5 +76,7 @@
 // numgen, whose modulus is 1, and the offset of the second: 48 bits derived from
 // the service port's name, next to 8 bits that choose the map) and the counter.
 // It holds no field of the packet, so one set of endpoints serves a connection
-// whichever of the service's addresses it came to.
+// whichever of the service's addresses it came to. The order of the endpoints differs
+// from node to node: the count begins anew where their number changes, on all nodes at
+// once, and the next connections of all are not to go to one endpoint.
 package rules

@@ -2,10 +2,16 @@
 
 package rules
 
-import "slices"
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
 
 // Usable is which endpoints of a service port get new connections on a node. The
-// lists are sorted by address and name each address once.
+// lists name each address once. They are in the order of the endpoints' turns, which
+// differs from node to node for round robin, and is that of the addresses else.
 type Usable struct {
 	// Cluster is for the traffic policy Cluster: the endpoints that the node
 	// prefers by their hints (KEP-2433, KEP-3015).
@@ -24,19 +30,20 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 	var u Usable
 	ready := func(e *Endpoint) bool { return e.Ready }
 	leaving := func(e *Endpoint) bool { return e.Serving && e.Terminating }
+	turns := turnsOf(sp, n)
 	if !sp.InternalLocal || sp.External() {
 		preferred := topology(endpoints, n)
-		u.Cluster = pick(endpoints, ready, func(e *Endpoint) bool { return preferred.admits(e, n) })
+		u.Cluster = turns.pick(endpoints, ready, func(e *Endpoint) bool { return preferred.admits(e, n) })
 		if len(u.Cluster) == 0 {
-			u.Cluster = pick(endpoints, leaving)
+			u.Cluster = turns.pick(endpoints, leaving)
 		}
 		u.Anywhere = len(u.Cluster) > 0
 	}
 	if sp.InternalLocal || sp.ExternalLocal && sp.External() {
 		local := func(e *Endpoint) bool { return e.Local }
-		u.Local = pick(endpoints, ready, local)
+		u.Local = turns.pick(endpoints, ready, local)
 		if len(u.Local) == 0 {
-			u.Local = pick(endpoints, leaving, local)
+			u.Local = turns.pick(endpoints, leaving, local)
 		}
 		u.Anywhere = u.Anywhere || slices.ContainsFunc(endpoints, func(e Endpoint) bool { return ready(&e) || leaving(&e) })
 	}
@@ -88,9 +95,48 @@ func topology(endpoints []Endpoint, n *Node) preference {
 	return noPreference
 }
 
-// pick returns the endpoints that all conditions hold for.
-func pick(endpoints []Endpoint, conditions ...func(*Endpoint) bool) []Endpoint {
-	var out []Endpoint
+// turns is what endpoints' turns are ordered by; 0: their addresses.
+type turns uint64
+
+// turnsOf returns the order of a service port's endpoints on a node. A change of the number
+// of endpoints begins the round anew, on all nodes at once: if all had one order, the first
+// endpoint would get the next connection of each. The hash of a client is to lead to the same
+// endpoint on every node.
+func turnsOf(sp *ServicePort, n *Node) turns {
+	if sp.Scheduler != RoundRobin || n.Name == "" {
+		return 0
+	}
+	h := sha256.Sum256([]byte(n.Name + "\x00" + sp.Name.String()))
+	return turns(binary.BigEndian.Uint64(h[:]))
+}
+
+// rank returns an endpoint's place among others. It depends on nothing but the endpoint, so
+// that a change of one does not change the order of the others.
+func (t turns) rank(e *Endpoint) uint64 {
+	if t == 0 {
+		return 0
+	}
+	a := e.Addr.Addr().As16()
+	h := scramble(uint64(t) ^ binary.BigEndian.Uint64(a[:8]))
+	h = scramble(h ^ binary.BigEndian.Uint64(a[8:]))
+	return scramble(h ^ uint64(e.Addr.Port()))
+}
+
+// scramble makes each bit depend on all (the finalizer of SplitMix64).
+func scramble(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// pick returns the endpoints that all conditions hold for, in order.
+func (t turns) pick(endpoints []Endpoint, conditions ...func(*Endpoint) bool) []Endpoint {
+	type ranked struct {
+		rank uint64
+		at   int
+	}
+	var order []ranked
 next:
 	for i := range endpoints {
 		for _, holds := range conditions {
@@ -98,12 +144,21 @@ next:
 				continue next
 			}
 		}
-		if out == nil {
-			out = make([]Endpoint, 0, len(endpoints)-i)
+		if order == nil {
+			order = make([]ranked, 0, len(endpoints)-i)
 		}
-		out = append(out, endpoints[i])
+		order = append(order, ranked{t.rank(&endpoints[i]), i})
 	}
-	slices.SortFunc(out, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
+	slices.SortFunc(order, func(a, b ranked) int {
+		if a.rank != b.rank {
+			return cmp.Compare(a.rank, b.rank)
+		}
+		return cmp.Or(endpoints[a.at].Addr.Compare(endpoints[b.at].Addr), a.at-b.at)
+	})
+	out := make([]Endpoint, len(order))
+	for i, r := range order {
+		out[i] = endpoints[r.at]
+	}
 	return merge(out)
 }
 

@@ -3,6 +3,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func TestSelectEndpoints(t *testing.T) {
 		{"serving but neither ready nor terminating", []rules.Endpoint{ep(a, serving)}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &testNode).Cluster
+			got := rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &rules.Node{}).Cluster
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -78,9 +79,55 @@ func TestTopology(t *testing.T) {
 			for _, e := range rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &testNode).Cluster {
 				got = append(got, e.Addr.String())
 			}
+			slices.Sort(got)
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestTurns checks the order of endpoints: another one on each node, so that not all nodes give
+// the next connection to the same endpoint; the same one every time on one node; and a change
+// of one endpoint leaves the order of the others, as that of the addresses does.
+func TestTurns(t *testing.T) {
+	const count, nodes = 50, 1000
+	endpoints := make([]rules.Endpoint, count)
+	for i := range endpoints {
+		endpoints[i] = rules.Endpoint{Ready: true, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(i % 5), byte(i)}), 8080)}
+	}
+	order := func(node string, scheduler rules.Scheduler, endpoints []rules.Endpoint) []netip.AddrPort {
+		sp := servicePort("", rules.TCP, "10.96.0.10:80")
+		sp.Scheduler = scheduler
+		var out []netip.AddrPort
+		for _, e := range rules.SelectEndpoints(&sp, endpoints, &rules.Node{Name: node}).Cluster {
+			out = append(out, e.Addr)
+		}
+		return out
+	}
+	first := map[netip.AddrPort]int{}
+	for i := range nodes {
+		list := order(fmt.Sprintf("node-%d", i), rules.RoundRobin, endpoints)
+		first[list[0]]++
+		if slices.SortFunc(list, netip.AddrPort.Compare); !slices.Equal(list, order("", rules.RoundRobin, endpoints)) {
+			t.Fatalf("node-%d does not have all endpoints once: %v", i, list)
+		}
+	}
+	for _, e := range endpoints { // 20 is to be expected
+		if n := first[e.Addr]; n < 4 || n > 44 {
+			t.Errorf("%s is the first on %d of %d nodes, want about %d", e.Addr, n, nodes, nodes/count)
+		}
+	}
+	all := order("node-1", rules.RoundRobin, endpoints)
+	for i := range endpoints {
+		less := slices.Delete(slices.Clone(endpoints), i, i+1)
+		slices.Reverse(less) // slices come in any order
+		want := slices.DeleteFunc(slices.Clone(all), func(a netip.AddrPort) bool { return a == endpoints[i].Addr })
+		if got := order("node-1", rules.RoundRobin, less); !slices.Equal(got, want) {
+			t.Errorf("without %s: %v, want %v", endpoints[i].Addr, got, want)
+		}
+	}
+	if a, b := order("node-1", rules.SourceHash, endpoints), order("node-2", rules.SourceHash, endpoints); !slices.Equal(a, b) {
+		t.Errorf("a client's hash leads to different endpoints on two nodes: %v, %v", a, b)
 	}
 }

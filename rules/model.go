@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -264,10 +265,32 @@ type Objects struct {
 type AffinityMap struct {
 	Set  SetID
 	Size uint32
-	Keep []netip.AddrPort
+	Keep AddrPorts
 	// Clients says how long the clients in the map are remembered: in what was
 	// read from the kernel only.
 	Clients map[netip.Addr]Lifetime
+}
+
+// AddrPorts are sorted.
+type AddrPorts []netip.AddrPort
+
+// Has says whether an address and port is among them.
+func (l AddrPorts) Has(a netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(l, a, netip.AddrPort.Compare)
+	return found
+}
+
+// hasAll says whether all of the others are among them.
+func (l AddrPorts) hasAll(others AddrPorts) bool {
+	for _, o := range others {
+		for len(l) > 0 && l[0] != o && l[0].Compare(o) < 0 {
+			l = l[1:]
+		}
+		if len(l) == 0 || l[0] != o {
+			return false
+		}
+	}
+	return true
 }
 
 // Lifetime is how long an element of a map that the kernel fills stays after its

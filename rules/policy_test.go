@@ -3,7 +3,9 @@
 package rules_test
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,7 +156,7 @@ func TestAffinity(t *testing.T) {
 		return sp
 	}
 	tracer := trace(sticky(nil), on(a, b, c))
-	for i, want := range []string{a, b, c} { // three clients, in turn
+	for i, want := range []string{a, c, b} { // three clients, in this node's turn
 		client := netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + i)}).String()
 		for _, to := range []string{toClusterIP, toNodePort, toLB, toExternal, toClusterIP} {
 			got := send(t, tracer, client, to)
@@ -295,6 +297,36 @@ func TestPodInterface(t *testing.T) {
 				if got := fateText(became); got != want {
 					t.Errorf("%s: from interface %q to %s: %s, want %s", pattern, name, to, got, want)
 				}
+			}
+		}
+	}
+}
+
+// TestAffinityPrunes checks that the clients of an endpoint that goes are forgotten, wherever the
+// node's order of turns has it, and none when one comes.
+func TestAffinityPrunes(t *testing.T) {
+	sp, few := crowd(20)
+	sp.Affinity = 60
+	all := append(slices.Clone(few), ready("10.0.0.200:8080")...)
+	for i := range 10 {
+		node := rules.Node{Name: fmt.Sprintf("node-%d", i)}
+		d := rules.NewDesired(testConfig, node)
+		update := func(endpoints []rules.Endpoint) (prunes int) {
+			o := rules.Build(sp, endpoints, testConfig, node)
+			if keep := o.Affinity[0].Keep; !slices.IsSortedFunc(keep, netip.AddrPort.Compare) || len(keep) != len(endpoints) {
+				t.Fatalf("%s: Keep is %v, want %d endpoints, sorted", node.Name, keep, len(endpoints))
+			}
+			tx := d.Update([]rules.Owned{{Owner: owner(sp), Objects: o}})
+			for _, op := range tx.Ops() {
+				if op.Kind == rules.PruneElements {
+					prunes++
+				}
+			}
+			return prunes
+		}
+		for j, endpoints := range [][]rules.Endpoint{few, all, few, all[1:], few[1:]} {
+			if n, want := update(endpoints), []int{0, 0, 1, 1, 1}[j]; n != want {
+				t.Errorf("%s, step %d: %d times forgotten, want %d", node.Name, j, n, want)
 			}
 		}
 	}

@@ -5,7 +5,6 @@ package rules
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 )
 
@@ -41,7 +40,7 @@ type Op struct {
 	// Counted makes a map count the connections to each element: AddSet.
 	Counted bool
 	// Keep lists the endpoints that stay, sorted: PruneElements.
-	Keep []netip.AddrPort
+	Keep AddrPorts
 }
 
 // Tx is a transaction on the tables of one name. Its operations are in an order

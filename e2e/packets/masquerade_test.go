@@ -113,12 +113,14 @@ func TestHairpinFromOutside(t *testing.T) {
 	}
 }
 
-// Of the packet mark only the masquerade bit is ours.
+// Of the packet mark only the masquerade bit is ours, and nobody sees it afterwards: not where a pod
+// reaches itself by a way that is masqueraded anyhow.
 func TestMarkOfOthers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{})
+	w := newWorld(t, config{args: []string{"--node-ip", "172.18.0.2,fd00:172:18::2"}})
 	s := w.service("web").to(ready(w.Local[0], w.RemotePods[0]))
-	w.apply(t, s)
+	self := w.full("self").to(ready(w.Local[0]))
+	w.apply(t, s, self)
 	const others = 0x80010003
 	for _, f := range netns.Families() {
 		watch := newMarkWatch(t, w, f, others)
@@ -128,6 +130,8 @@ func TestMarkOfOthers(t *testing.T) {
 				w.want(t, from, p, s.at(f, servicePort), spread(w.Local[0], w.RemotePods[0]))
 				made += 2 * rounds
 			}
+			w.want(t, w.Local[0], p, w.address(self, loadBalancer, p, f), spread(w.Local[0]).seen(anySource))
+			made += rounds
 		}
 		kept, changed := watch.count(t)
 		if kept < made || changed != 0 {

@@ -77,7 +77,7 @@ func TestSlices(t *testing.T) {
 			list[1].AddressType = discoveryv1.AddressTypeFQDN
 			list[1].Endpoints[0].Addresses[0] = "example.com"
 			return list
-		}, spread(a), "addresses are of type FQDN"},
+		}, spread(a), ""},
 	}
 	services := make([]*svc, len(rows))
 	for i, r := range rows {

@@ -6,7 +6,6 @@ package packets
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 
@@ -153,19 +152,6 @@ func TestStaleFlowsFromOutside(t *testing.T) {
 	}
 }
 
-// A TCP connection that its endpoint has not answered goes to another one when the
-// endpoint goes: the client sends its SYN again.
-func TestUnansweredConnections(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, config{})
-	nobody := w.RemotePods[0]
-	nobody.V4, nobody.V6 = netip.MustParseAddr("10.244.2.250"), netip.MustParseAddr("fd00:10:244:2::fa")
-	s := w.applied(t, w.service("web").to(ready(nobody)))
-	results := w.dial(t, s, w.clients()...)
-	w.apply(t, s.to(ready(w.Local[0])))
-	results.want(t, w.Local[0])
-}
-
 // A TCP connection that was dialled before there were rules, on a node that boots,
 // reaches an endpoint once there are: the client sends its SYN again.
 func TestConnectionsOlderThanTheRules(t *testing.T) {
@@ -178,6 +164,17 @@ func TestConnectionsOlderThanTheRules(t *testing.T) {
 	w.loseServices(t)
 	results := w.dial(t, s, w.Client, w.Node)
 	w.start(t)
+	results.want(t, w.Local[0])
+}
+
+// The same with rules, but before there was the service.
+func TestConnectionsOlderThanTheirService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{})
+	w.loseServices(t)
+	s := w.service("late").to(ready(w.Local[0]))
+	results := w.dial(t, s, w.Client, w.Node)
+	w.apply(t, s)
 	results.want(t, w.Local[0])
 }
 

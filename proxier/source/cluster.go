@@ -5,10 +5,12 @@ package source
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
@@ -27,9 +29,8 @@ type Cluster struct {
 	Client kubernetes.Interface
 	// NodeName is the Node to watch. If it is empty, no Node is watched and the sink is told once that there is none.
 	NodeName string
-	// ServiceProxyName chooses among Services and EndpointSlices by their label service.kubernetes.io/service-proxy-name: those that
-	// have this name in it or, if it is empty, those without the label. The slice controllers copy the label from the Service;
-	// an EndpointSlice that somebody else writes needs it, too.
+	// ServiceProxyName chooses among Services by their label service.kubernetes.io/service-proxy-name: those that have this name
+	// in it or, if it is empty, those without the label. The EndpointSlices are those of the Services, whatever labels they have.
 	ServiceProxyName string
 	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 30 s).
 	// It may be called from several goroutines at a time.
@@ -90,15 +91,39 @@ func reflect(ctx context.Context, lw cache.ListerWatcher, expected any, s cache.
 func (c Cluster) services() cache.ListerWatcher {
 	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
 	selector := proxyName(c.ServiceProxyName).selector()
-	return listWatch(c, resource{kind: "Services", plural: "services"}, api.List, api.Watch,
+	notHeadless := fieldSelector{text: fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()}
+	return listWatch(c, resource{kind: "Services", plural: "services"}, withFields(&notHeadless, api.List), withFields(&notHeadless, api.Watch),
 		func(o *metav1.ListOptions) { o.LabelSelector = selector })
 }
 
 func (c Cluster) endpointSlices() cache.ListerWatcher {
 	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
-	selector := "!" + labelHeadless + "," + proxyName(c.ServiceProxyName).selector()
 	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName}, api.List, api.Watch,
-		func(o *metav1.ListOptions) { o.LabelSelector = selector })
+		func(o *metav1.ListOptions) { o.LabelSelector = "!" + labelHeadless })
+}
+
+// fieldSelector saves work, but must not be needed.
+type fieldSelector struct {
+	text    string
+	refused atomic.Bool // by the API server, which is too old to know the field
+}
+
+// withFields makes a request with a field selector, and without where that is refused.
+func withFields[T any](
+	s *fieldSelector, request func(context.Context, metav1.ListOptions) (T, error),
+) func(context.Context, metav1.ListOptions) (T, error) {
+	return func(ctx context.Context, options metav1.ListOptions) (T, error) {
+		if !s.refused.Load() {
+			with := options
+			with.FieldSelector = s.text
+			out, err := request(ctx, with)
+			if !apierrors.IsBadRequest(err) {
+				return out, err
+			}
+			s.refused.Store(true)
+		}
+		return request(ctx, options)
+	}
 }
 
 func (c Cluster) nodes() cache.ListerWatcher {

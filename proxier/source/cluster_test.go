@@ -34,6 +34,7 @@ type apiServer struct {
 	t         *testing.T
 	watchList bool // sends the first list through the watch
 	proxyName string
+	oldFields bool // does not know spec.clusterIP in a field selector
 
 	mu        sync.Mutex
 	objects   map[string][]any
@@ -71,6 +72,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	forbidden, objects, events := s.forbidden, s.objects[request.URL.Path], s.events[request.URL.Path]
 	s.mu.Unlock()
 	switch {
+	case s.oldFields && strings.HasPrefix(query.Get("fieldSelector"), "spec."):
+		reply(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, "field label not supported: spec.clusterIP")
 	case forbidden:
 		reply(w, http.StatusForbidden, metav1.StatusReasonForbidden, "not you")
 	case query.Get("watch") == "":
@@ -97,10 +100,13 @@ func (s *apiServer) checkSelectors(path string, query url.Values) {
 		ours = "service.kubernetes.io/service-proxy-name=" + s.proxyName
 	}
 	want := map[string][2]string{
-		pathServices: {ours, ""},
-		pathSlices:   {"!service.kubernetes.io/headless," + ours, ""},
+		pathServices: {ours, "spec.clusterIP!=None"},
+		pathSlices:   {"!service.kubernetes.io/headless", ""},
 		pathNodes:    {"", "metadata.name=n1"},
 		pathCIDRs:    {"", ""},
+	}
+	if s.oldFields && query.Get("fieldSelector") == "" {
+		want[pathServices] = [2]string{ours, ""} // refused with one
 	}
 	if got := [2]string{query.Get("labelSelector"), query.Get("fieldSelector")}; got != want[path] {
 		s.t.Errorf("%s: selectors %q, want %q", path, got, want[path])
@@ -247,6 +253,22 @@ func TestClusterServiceProxyName(t *testing.T) {
 	r := newRecorder(t)
 	r.run(Cluster{Client: api, ServiceProxyName: "mine"})
 	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
+}
+
+// TestClusterOldFields: an API server that does not know the field selector is asked without.
+func TestClusterOldFields(t *testing.T) {
+	t.Parallel()
+	for _, watchList := range []bool{false, true} {
+		server, api := newAPIServer(t, watchList)
+		server.oldFields = true
+		server.objects[pathServices] = []any{apiService("web", "10.0.0.1")}
+		r := newRecorder(t)
+		r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
+		r.expectSorted("services [ns/web]", "slices []", "nodes []", "cidrs []")
+		server.send(pathServices, "ADDED", apiService("api", "10.0.0.2"))
+		r.expect("service ns/api 10.0.0.2")
+		r.expectWarnings()
+	}
 }
 
 func TestClusterWarnsAndRecovers(t *testing.T) {

@@ -29,7 +29,7 @@ const recheckEvery = 500 * time.Millisecond
 type Manifests struct {
 	// Dir is the directory. It must exist when Run starts; while it is away later, the last state stays.
 	Dir string
-	// ServiceProxyName chooses among Services and EndpointSlices as Cluster's does.
+	// ServiceProxyName chooses among Services as Cluster's does.
 	ServiceProxyName string
 	// Warn, if not nil, is told of every fault once: a *FileError, or an error about the directory. Calls are
 	// made one at a time, never during a call to the sink.

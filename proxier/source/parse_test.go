@@ -37,8 +37,8 @@ func TestParseObjects(t *testing.T) {
 			`{"apiVersion":"v1","kind":"Node","metadata":{"name":"b"}}`, "Node a:1, Node b:3"},
 		{"json in a yaml file", "f.yml", "{\n\t\"apiVersion\":\"v1\",\n\t\"kind\":\"Node\",\n\t\"metadata\":{\"name\":\"a\"}\n}\n", "Node a:1"},
 		{"another proxy's service", "f.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {service.kubernetes.io/service-proxy-name: x}}\n", ""},
-		{"another proxy's slice", "f.yaml",
-			"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, labels: {service.kubernetes.io/service-proxy-name: ''}}\n", ""},
+		{"a slice with another proxy's label", "f.yaml", "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n" +
+			"metadata: {name: a, labels: {service.kubernetes.io/service-proxy-name: '', kubernetes.io/service-name: s}}\n", "EndpointSlice default/a:1"},
 		{"headless slice", "f.yaml",
 			"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, labels: {service.kubernetes.io/headless: ''}}\n", ""},
 		{"being deleted", "f.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: a, deletionTimestamp: 2026-01-01T00:00:00Z}\n", ""},

@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// The labels by which a Service or EndpointSlice is left to somebody else. The slice controllers copy the first from the Service.
+// The labels by which a Service is left to somebody else, and an EndpointSlice to DNS.
 const (
 	labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 	labelHeadless         = corev1.IsHeadlessService
 )
 
-// proxyName is the value of the label service-proxy-name of the Services and EndpointSlices that are ours. If it is empty,
+// proxyName is the value of the label service-proxy-name of the Services that are ours. If it is empty,
 // those without the label are: an empty label is somebody else's, too.
 type proxyName string
 

@@ -42,7 +42,7 @@ func prepareService(d *document, s *corev1.Service) bool {
 
 // prepareEndpointSlice completes and checks an EndpointSlice; it tells whether the EndpointSlice is for us.
 func prepareEndpointSlice(d *document, s *discoveryv1.EndpointSlice) bool {
-	if _, headless := s.Labels[labelHeadless]; headless || !d.ours.selects(s.Labels) {
+	if _, headless := s.Labels[labelHeadless]; headless {
 		return false
 	}
 	defaultEndpointSlice(s)

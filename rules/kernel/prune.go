@@ -25,7 +25,7 @@ func (k *Kernel) prune(op *rules.Op) error {
 		err = k.readElements(op.Family, k.batch.table, op.Set, func(e element) bool {
 			again := seen[e.Key]
 			seen[e.Key] = true
-			if !again && !slices.Contains(op.Keep, e.To) {
+			if !again && !op.Keep.Has(e.To) {
 				gone.Elements = append(gone.Elements, e.Element)
 			}
 			return again
