@@ -50,6 +50,7 @@ type runOptions struct {
 	auditPeriod    time.Duration
 	metricsAddress string
 	healthzAddress string
+	probeAddress   string
 	hardFail       bool
 	profiling      bool
 	oomScoreAdj    int

@@ -42,6 +42,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", metricsPort), "`address` and port of /metrics; empty: none")
 	fs.StringVar(&o.healthzAddress, "healthz-bind-address", fmt.Sprintf("0.0.0.0:%d", healthzPort), "`address` and port of /healthz and /livez; empty: none")
+	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; empty: none")
 	fs.Var(portOf{&o.metricsAddress}, "metrics-port", "`port` of /metrics; 0: none")
 	fs.Var(portOf{&o.healthzAddress}, "healthz-port", "`port` of /healthz and /livez; 0: none")
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")

@@ -36,7 +36,7 @@ func (s *servers) Close() {
 	s.waiting.Wait()
 }
 
-// serve serves health, metrics and what else kube-proxy shows. An address that cannot
+// serve serves health, metrics and what else kube-proxy shows, and probes. An address that cannot
 // be had is asked for again: it may be kube-proxy's, which is about to go. With
 // --bind-address-hard-fail it is an error.
 func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...prometheus.Collector) (*servers, error) {
@@ -52,6 +52,7 @@ func (o *runOptions) serve(log klog.Logger, alive *health.Proxy, own ...promethe
 	}{
 		{o.healthzAddress, "health", "--healthz-bind-address", alive.Handler()},
 		{o.metricsAddress, "metrics", "--metrics-bind-address", o.statusPages(registry)},
+		{o.probeAddress, "probes", "--probe-bind-address", alive.ProbeHandler()},
 	} {
 		if s.address == "" {
 			continue
