@@ -159,8 +159,10 @@ func TestLifeCycle(t *testing.T) {
 	defer func() { _ = ns.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
+	program := filepath.Join(t.TempDir(), "nftproxy") // by this name processes are known
+	must(t, os.Symlink("/proc/self/exe", program))
 	command := func(args ...string) proxy.Config {
-		return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: ns}
+		return proxy.Config{Program: program, Args: args, Env: []string{runEnv + "=1"}, NS: ns}
 	}
 	expect := func(wantErr bool, want string, args ...string) {
 		t.Helper()
@@ -190,10 +192,14 @@ func TestLifeCycle(t *testing.T) {
 			t.Errorf("/metrics has no %q", metric)
 		}
 	}
+	for _, args := range []string{"cleanup", "run --cleanup"} {
+		expect(true, fmt.Sprintf("nftproxy is running as process %d and would write its tables again", p.Pid()), strings.Fields(args)...)
+	}
 	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
 	expect(false, "chain service/default/web/http", "dump", "--kernel") // the rules stay
+	expect(false, "removed 0 of", "run", "--cleanup", "--service-proxy-name", "other")
 	expect(false, "removed 2 of the tables", "cleanup")
 	expect(true, "no table named nftproxy", "dump", "--kernel")
 }

@@ -95,7 +95,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	case o.writeTo != "":
 		return o.writeConfig(o.writeTo)
 	case o.cleanup:
-		return cleanup(cmd.OutOrStdout(), tableName(o.source.proxyName))
+		return (&cleanup{root: "/", proxyName: o.source.proxyName}).run(cmd.OutOrStdout())
 	case o.configFile == "":
 		if err := applyLogging(&o.logging); err != nil {
 			return err
