@@ -5,6 +5,7 @@ package chart
 import (
 	"flag"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	kubeproxy "k8s.io/kube-proxy/config/v1alpha1"
 	"sigs.k8s.io/yaml"
 )
@@ -87,7 +89,9 @@ func TestDaemonSet(t *testing.T) {
 		"only NET_ADMIN":              slices.Equal(security.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) && slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}),
 		"not privileged":              security.Privileged == nil,
 		"seccomp RuntimeDefault":      security.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault,
-		"liveness and readiness":      c.LivenessProbe != nil && c.ReadinessProbe != nil,
+		"the address for probes":      slices.Contains(c.Args, "--probe-bind-address=127.0.0.1:10246"),
+		"liveness, on loopback":       probes(c.LivenessProbe, "/livez", 10246),
+		"readiness, on loopback":      probes(c.ReadinessProbe, "/readyz", 10246),
 		"requests":                    !c.Resources.Requests.Cpu().IsZero() && !c.Resources.Requests.Memory().IsZero(),
 		"no limit of memory":          c.Resources.Limits.Memory().IsZero(),
 		"the node's name is known":    slices.Contains(c.Args, "--hostname-override=$(NODE_NAME)") && c.Env[0].Name == "NODE_NAME",
@@ -99,18 +103,33 @@ func TestDaemonSet(t *testing.T) {
 	}
 }
 
+// probes says whether a probe asks for a page at the loopback address: the pod is in the node's network, and so
+// is the kubelet.
+func probes(p *corev1.Probe, path string, port int) bool {
+	return p != nil && p.HTTPGet != nil && p.HTTPGet.Host == "127.0.0.1" && p.HTTPGet.Path == path && p.HTTPGet.Port == intstr.FromInt(port)
+}
+
+// TestClusterRoleIsLeast: nftproxy reads what it serves from, writes events, and may do nothing else.
 func TestClusterRoleIsLeast(t *testing.T) {
-	role := find[rbacv1.ClusterRole](t, render(t, ""), "ClusterRole")
-	for _, rule := range role.Rules {
-		for _, verb := range rule.Verbs {
-			readsOnly := slices.Contains([]string{"list", "watch"}, verb)
-			if !readsOnly && !slices.Equal(rule.Resources, []string{"events"}) {
-				t.Errorf("nftproxy may %s %s", verb, rule.Resources)
+	may := map[string][]string{
+		"/services": {"list", "watch"}, "/nodes": {"list", "watch"}, "discovery.k8s.io/endpointslices": {"list", "watch"},
+		"networking.k8s.io/servicecidrs": {"list", "watch"}, "events.k8s.io/events": {"create", "patch"},
+	}
+	for _, rule := range find[rbacv1.ClusterRole](t, render(t, ""), "ClusterRole").Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				if of := group + "/" + resource; !slices.Equal(rule.Verbs, may[of]) {
+					t.Errorf("nftproxy may %s %s, want %s", rule.Verbs, of, may[of])
+				}
+				delete(may, group+"/"+resource)
 			}
 		}
-		if slices.Contains(append(rule.Resources, rule.APIGroups...), "*") || slices.Contains(rule.Resources, "secrets") {
-			t.Errorf("too wide: %v", rule)
+		if len(rule.NonResourceURLs) > 0 {
+			t.Errorf("nftproxy may ask for %s", rule.NonResourceURLs)
 		}
+	}
+	if len(may) > 0 {
+		t.Errorf("nftproxy lacks %v", may)
 	}
 }
 
@@ -131,6 +150,11 @@ func TestValues(t *testing.T) {
 	env := pod("{apiServer: {host: 10.0.0.1, port: 443}}").Containers[0].Env
 	if len(env) != 3 || env[1] != (corev1.EnvVar{Name: "KUBERNETES_SERVICE_HOST", Value: "10.0.0.1"}) || env[2] != (corev1.EnvVar{Name: "KUBERNETES_SERVICE_PORT", Value: "443"}) {
 		t.Errorf("apiServer gave the environment %v", env)
+	}
+
+	p = pod("{probePort: 12345}")
+	if c := p.Containers[0]; !hasArg(p, "--probe-bind-address=127.0.0.1:12345") || !probes(c.LivenessProbe, "/livez", 12345) || !probes(c.ReadinessProbe, "/readyz", 12345) {
+		t.Errorf("probePort gave the arguments %q and the probes %v, %v", c.Args, c.LivenessProbe, c.ReadinessProbe)
 	}
 
 	p = pod("{kubeProxyConfigMap: kube-proxy}")
@@ -220,62 +244,148 @@ func TestServiceMonitor(t *testing.T) {
 // TestBadValues: what the schema or the chart refuses, and that the message names it.
 func TestBadValues(t *testing.T) {
 	for values, want := range map[string]string{
-		"{clusterCidr: 10.0.0.0/8}":            "clusterCidr",
-		"{clusterCIDR: 10.0.0.0}":              "clusterCIDR",
-		"{image: {tag: ''}}":                   "tag",
-		"{image: {pullPolicy: Sometimes}}":     "pullPolicy",
-		"{apiServer: {host: a, port: 70000}}":  "port",
-		"{apiServer: {host: a, port: '6443'}}": "port",
-		"{extraArgs: [scheduler=random]}":      "extraArgs",
-		"{extraArgs: --v=2}":                   "extraArgs",
-		"{metrics: {bindAddress: '10249'}}":    "bindAddress",
-		"{serviceMonitor: {interval: fast}}":   "interval",
-		"{serviceMonitor: {enabled: 'yes'}}":   "enabled",
-		"{kubeProxyConfigMap: Kube_Proxy}":     "kubeProxyConfigMap",
-		"{updateStrategy: {type: Recreate}}":   "updateStrategy",
-		"{logLevel: 11}":                       "logLevel",
-		"{config: {clusterCIDR: 10.0.0.0/8}}":  "config.clusterCIDR",
-		"{config: nftables}":                   "config",
-		"{resources: {request: {}}}":           "resources",
-		"{serviceMonitor: {enabled: true}}":    "set it to 0.0.0.0:10249",
+		"{clusterCidr: 10.0.0.0/8}":                                 "clusterCidr",
+		"{clusterCIDR: 10.0.0.0}":                                   "clusterCIDR",
+		"{clusterCIDR: 10.256.0.0/16}":                              "clusterCIDR",
+		"{clusterCIDR: 10.0.0.0/33}":                                "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,fd00::/129'}":                    "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,'}":                              "clusterCIDR",
+		"{image: {tag: ''}}":                                        "tag",
+		"{image: {tag: 20240101}}":                                  "tag", // --set-string makes it text
+		"{image: {pullPolicy: Sometimes}}":                          "pullPolicy",
+		"{apiServer: {host: a, port: 70000}}":                       "port",
+		"{apiServer: {host: a, port: '6443'}}":                      "port",
+		"{apiServer: {host: 'https://10.0.0.1'}}":                   "host",
+		"{apiServer: {host: '10.0.0.1:6443'}}":                      "host",
+		"{extraArgs: [scheduler=random]}":                           "extraArgs",
+		"{extraArgs: --v=2}":                                        "extraArgs",
+		"{probePort: 0}":                                            "probePort",
+		"{probePort: '10246'}":                                      "probePort",
+		"{metrics: {bindAddress: '10249'}}":                         "bindAddress",
+		"{metrics: {bindAddress: '999.9.9.9:99999'}}":               "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.256:10249'}}":              "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.1:65536'}}":                "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.1:0'}}":                    "bindAddress",
+		"{metrics: {bindAddress: '[fd00]:10249'}}":                  "bindAddress",
+		"{serviceMonitor: {interval: fast}}":                        "interval",
+		"{serviceMonitor: {enabled: 'yes'}}":                        "enabled",
+		"{kubeProxyConfigMap: Kube_Proxy}":                          "kubeProxyConfigMap",
+		"{updateStrategy: {type: Recreate}}":                        "updateStrategy",
+		"{updateStrategy: {rollingUpdate: {maxSurge: 1}}}":          "maxSurge",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0}}}":    "maxUnavailable",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0%}}}":   "maxUnavailable",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}}": "maxUnavailable",
+		"{logLevel: 11}":                                            "logLevel",
+		"{config: {clusterCIDR: 10.0.0.0/8}}":                       "config.clusterCIDR",
+		"{config: {mode: iptables}}":                                "config.mode",
+		"{config: {nodePortAdresses: [primary]}}":                   "nodePortAdresses",
+		"{config: nftables}":                                        "config",
+		"{resources: {request: {}}}":                                "resources",
+		"{resources: {requests: {memory: 64 MB}}}":                  "memory",
+		"{serviceMonitor: {enabled: true}}":                         "set it to 0.0.0.0:10249",
 	} {
-		var v map[string]any
-		if err := yaml.Unmarshal([]byte(values), &v); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Render(dir, "kube-system", v); err == nil || !strings.Contains(err.Error(), want) {
+		if err := refusal(t, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: want an error about %q, got %v", values, want, err)
 		}
 	}
 }
 
+// TestGoodValues: what the schema must not refuse.
+func TestGoodValues(t *testing.T) {
+	for _, values := range []string{
+		"{clusterCIDR: '10.0.0.0/8,172.31.255.0/24,fd00:10:244::/56,::/0'}",
+		"{image: {tag: '20240101'}}",
+		"{apiServer: {host: k8s-1.example.org}}", "{apiServer: {host: 10.0.0.1}}", "{apiServer: {host: 'fd00::1'}}",
+		"{metrics: {bindAddress: '255.249.199.99:65535'}}", "{metrics: {bindAddress: '[::]:1'}}", "{metrics: {bindAddress: '[fd00:1:2:3:4:5:6:7]:10249'}}",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 2}}}", "{updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}}", "{updateStrategy: {type: OnDelete}}",
+		"{resources: {requests: {cpu: 0.5, memory: 1.5Gi}, limits: {cpu: 250m, memory: 1000000}}}",
+	} {
+		if err := refusal(t, values); err != nil {
+			t.Errorf("%s: %v", values, err)
+		}
+	}
+}
+
+// refusal is what rendering with values says.
+func refusal(t *testing.T, values string) error {
+	t.Helper()
+	var v map[string]any
+	if err := yaml.Unmarshal([]byte(values), &v); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Render(dir, "kube-system", v)
+	return err
+}
+
+// schema is what these tests look at of values.schema.json.
+type schema struct {
+	Description   string            `json:"description"`
+	Properties    map[string]schema `json:"properties"`
+	PropertyNames struct {
+		Enum []string `json:"enum"`
+	} `json:"propertyNames"`
+}
+
+func readSchema(t *testing.T) (s schema) {
+	t.Helper()
+	readYAML(t, "values.schema.json", &s)
+	return s
+}
+
+// readYAML reads a file of the chart.
+func readYAML(t *testing.T, file string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(dir + "/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(data, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unset are the values that values.yaml leaves out.
+var unset = []string{"global", "resources.limits"}
+
 // TestEveryValueIsDocumented: each key of values.yaml is in the schema with a
-// description, and each of the schema's in values.yaml.
+// description, and each of the schema's in values.yaml, at every depth.
 func TestEveryValueIsDocumented(t *testing.T) {
-	var schema struct {
-		Properties map[string]struct {
-			Description string                    `json:"description"`
-			Properties  map[string]map[string]any `json:"properties"`
-		} `json:"properties"`
-	}
 	var values map[string]any
-	for file, into := range map[string]any{"values.schema.json": &schema, "values.yaml": &values} {
-		data, err := os.ReadFile(dir + "/" + file)
-		if err != nil {
-			t.Fatal(err)
+	readYAML(t, "values.yaml", &values)
+	compareKeys(t, "", readSchema(t), values)
+}
+
+func compareKeys(t *testing.T, path string, s schema, values map[string]any) {
+	t.Helper()
+	for key, value := range values {
+		of, ok := s.Properties[key]
+		if !ok {
+			t.Errorf("values.schema.json lacks %s%s", path, key)
 		}
-		if err := yaml.Unmarshal(data, into); err != nil {
-			t.Fatal(err)
+		if nested, ok := value.(map[string]any); ok && len(of.Properties) > 0 {
+			compareKeys(t, path+key+".", of, nested)
 		}
 	}
-	for key := range values {
-		if schema.Properties[key].Description == "" {
-			t.Errorf("values.schema.json does not describe %s", key)
+	for key, of := range s.Properties {
+		if _, ok := values[key]; !ok && !slices.Contains(unset, path+key) {
+			t.Errorf("values.yaml lacks %s%s", path, key)
+		}
+		if of.Description == "" {
+			t.Errorf("values.schema.json does not describe %s%s", path, key)
 		}
 	}
-	for key := range schema.Properties {
-		if _, ok := values[key]; !ok && key != "global" {
-			t.Errorf("values.yaml lacks %s", key)
+}
+
+// TestConfigFields: config takes the fields of kube-proxy's configuration, so that a slip of the pen shows.
+func TestConfigFields(t *testing.T) {
+	want := []string{"apiVersion", "kind"}
+	for i, of := 0, reflect.TypeFor[kubeproxy.KubeProxyConfiguration](); i < of.NumField(); i++ {
+		if name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); name != "" {
+			want = append(want, name)
 		}
+	}
+	slices.Sort(want)
+	if got := readSchema(t).Properties["config"].PropertyNames.Enum; !slices.Equal(got, want) {
+		t.Errorf("values.schema.json lets config have\n%q, want\n%q", got, want)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // A load balancer asks the node, at its own address, for endpoints of a service.
@@ -93,4 +95,38 @@ func TestHealthz(t *testing.T) {
 	check(t, `"nodeEligible":false,"healthy":true`, `"healthy":true`)
 	w.put(t, nodeObject(nil))
 	check(t, "200 OK", "200 OK")
+}
+
+// /readyz says whether all is programmed; /livez is well before, too. Rules that are there from before
+// do not count: what they should be is not known yet.
+func TestReadyz(t *testing.T) {
+	t.Parallel()
+	const at = "127.0.0.1:10246"
+	w := newWorld(t, config{args: []string{"--probe-bind-address", at}})
+	want := func(t *testing.T, path, answer string) {
+		t.Helper()
+		eventually(t, path, func() error {
+			if got := get(t, w.Node, at, path); !strings.Contains(got, answer) {
+				return fmt.Errorf("%s, want %q", got, answer)
+			}
+			return nil
+		})
+	}
+	want(t, "/readyz", "200 OK")
+	want(t, "/livez", "200 OK")
+	w.stop(t)
+	waiting, err := proxy.Start(w.process("run", "--master", "http://127.0.0.1:1", "--hostname-override", "node", "--probe-bind-address", at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "/livez", "200 OK")
+	want(t, "/readyz", "503 Service Unavailable")
+	if s := w.state(t); s.Tables == [2]*rules.Table{} {
+		t.Error("there are no tables")
+	}
+	if err := waiting.Stop(); err != nil {
+		t.Error(err)
+	}
+	w.start(t)
+	want(t, "/readyz", "200 OK")
 }

@@ -118,41 +118,43 @@ func TestServicesPortTaken(t *testing.T) {
 	}
 }
 
-// TestProxy asks /healthz and /livez while time goes by.
+// TestProxy asks /healthz, /livez and /readyz while time goes by.
 func TestProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewProxy(time.Minute)
 		for _, step := range []struct {
-			name             string
-			change           func()
-			healthz, livez   int
-			updated, healthy bool // lastUpdated is now; status
+			name                   string
+			change                 func()
+			healthz, livez, readyz int
+			updated, healthy       bool // lastUpdated is now; status
 		}{
-			{"starting", func() {}, 200, 200, true, true},
-			{"queued long before the first time", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, true, true},
-			{"programmed", func() { p.Updated(); time.Sleep(time.Hour) }, 200, 200, true, true},
-			{"queued", func() { p.Queued(); time.Sleep(59 * time.Second) }, 200, 200, true, true},
-			{"late", func() { p.Queued(); time.Sleep(time.Second) }, 503, 503, false, false},
-			{"programmed again", func() { p.Updated() }, 200, 200, true, true},
-			{"the node is to be deleted", func() { p.SetNodeEligible(false); time.Sleep(time.Second) }, 503, 200, false, true},
-			{"it stays", func() { p.SetNodeEligible(true) }, 200, 200, true, true},
+			{"starting", func() {}, 200, 200, 503, true, true},
+			{"queued long before the first time", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, 503, true, true},
+			{"programmed", func() { p.Updated(); time.Sleep(time.Hour) }, 200, 200, 200, true, true},
+			{"queued", func() { p.Queued(); time.Sleep(59 * time.Second) }, 200, 200, 200, true, true},
+			{"late", func() { p.Queued(); time.Sleep(time.Second) }, 503, 503, 503, false, false},
+			{"programmed again", func() { p.Updated() }, 200, 200, 200, true, true},
+			{"the node is to be deleted", func() { p.SetNodeEligible(false); time.Sleep(time.Second) }, 503, 200, 200, false, true},
+			{"it stays", func() { p.SetNodeEligible(true) }, 200, 200, 200, true, true},
 		} {
 			step.change()
-			for path, code := range map[string]int{"/healthz": step.healthz, "/livez": step.livez} {
-				w := httptest.NewRecorder()
-				p.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-				var s state
-				if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
-					t.Fatal(err)
+			for path, code := range map[string]int{"/healthz": step.healthz, "/livez": step.livez, "/readyz": step.readyz} {
+				handlers := []http.Handler{p.Handler(), p.ProbeHandler()}
+				switch path {
+				case "/healthz":
+					handlers = handlers[:1]
+				case "/readyz":
+					handlers = handlers[1:]
 				}
-				if w.Code != code || s.Healthy != step.healthy || (s.NodeEligible != nil) != (path == "/healthz") {
-					t.Errorf("%s: %s: %d %s, want %d, healthy %v", step.name, path, w.Code, w.Body, code, step.healthy)
-				}
-				if now := s.LastUpdated.Equal(time.Now()); path == "/healthz" && now != step.updated {
-					t.Errorf("%s: lastUpdated is %v at %v", step.name, s.LastUpdated, time.Now())
-				}
-				if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
-					t.Errorf("headers %v", w.Header())
+				for _, h := range handlers {
+					got, s := ask(t, h, path)
+					healthy := step.healthy && (path != "/readyz" || code == http.StatusOK)
+					if got != code || s.Healthy != healthy || (s.NodeEligible != nil) != (path == "/healthz") {
+						t.Errorf("%s: %s: %d %+v, want %d, healthy %v", step.name, path, got, s, code, healthy)
+					}
+					if now := s.LastUpdated.Equal(time.Now()); path == "/healthz" && now != step.updated {
+						t.Errorf("%s: lastUpdated is %v at %v", step.name, s.LastUpdated, time.Now())
+					}
 				}
 			}
 			if p.Healthy() != step.healthy {
@@ -160,4 +162,35 @@ func TestProxy(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestProxyPaths: each handler has its own paths and no other. kube-proxy's port has no
+// /readyz.
+func TestProxyPaths(t *testing.T) {
+	p := NewProxy(time.Minute)
+	for _, tt := range []struct {
+		handler http.Handler
+		path    string
+	}{{p.Handler(), "/readyz"}, {p.ProbeHandler(), "/healthz"}, {p.ProbeHandler(), "/"}} {
+		w := httptest.NewRecorder()
+		tt.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, nil))
+		if w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d, want 404", tt.path, w.Code)
+		}
+	}
+}
+
+// ask returns the status code and the body of an answer.
+func ask(t *testing.T, h http.Handler, path string) (int, state) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	var s state
+	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+		t.Fatalf("%s: %d %s: %v", path, w.Code, w.Body, err)
+	}
+	if w.Header().Get("Content-Type") != "application/json" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%s: headers %v", path, w.Header())
+	}
+	return w.Code, s
 }

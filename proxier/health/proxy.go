@@ -21,8 +21,17 @@ type Proxy struct {
 	updated  time.Time // when all was programmed last; zero: never
 	eligible bool
 
-	answers map[bool]*prometheus.CounterVec // by whether the node counts
+	answers map[question]*prometheus.CounterVec
 }
+
+// question is what is asked for.
+type question int
+
+const (
+	healthz question = iota // does nftproxy work, and does the node stay?
+	livez                   // does nftproxy work?
+	readyz                  // does it, and has it programmed all that was listed?
+)
 
 // NewProxy returns a Proxy that is well, on a node that stays. A change may take
 // the timeout before the Proxy is not well any more.
@@ -30,9 +39,9 @@ func NewProxy(timeout time.Duration) *Proxy {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"code"})
 	}
-	return &Proxy{timeout: timeout, eligible: true, answers: map[bool]*prometheus.CounterVec{
-		true:  counter("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status"),
-		false: counter("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status"),
+	return &Proxy{timeout: timeout, eligible: true, answers: map[question]*prometheus.CounterVec{
+		healthz: counter("kubeproxy_proxy_healthz_total", "Cumulative proxy healthz HTTP status"),
+		livez:   counter("kubeproxy_proxy_livez_total", "Cumulative proxy livez HTTP status"),
 	}}
 }
 
@@ -103,33 +112,57 @@ type familyState struct {
 // Handler serves /healthz, which depends on the node, too, and /livez, which does not.
 func (p *Proxy) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { p.answer(w, true) })
-	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { p.answer(w, false) })
+	mux.HandleFunc("/healthz", p.answer(healthz))
+	mux.HandleFunc("/livez", p.answer(livez))
 	return mux
 }
 
-func (p *Proxy) answer(w http.ResponseWriter, withNode bool) {
+// ProbeHandler serves /livez and /readyz, for a kubelet's probes. kube-proxy has no /readyz:
+// while nftproxy starts, the others answer as if all were programmed.
+func (p *Proxy) ProbeHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/livez", p.answer(livez))
+	mux.HandleFunc("/readyz", p.answer(readyz))
+	return mux
+}
+
+func (p *Proxy) answer(q question) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		s, well := p.state(q)
+		code := http.StatusOK
+		if !well {
+			code = http.StatusServiceUnavailable
+		}
+		if counter := p.answers[q]; counter != nil {
+			counter.WithLabelValues(strconv.Itoa(code)).Inc()
+		}
+		body, err := json.Marshal(s)
+		reply(w, well, body, err)
+	}
+}
+
+// state returns the answer's body, and whether it is a good one.
+func (p *Proxy) state(q question) (state, bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	s := state{LastUpdated: p.updated, CurrentTime: time.Now(), Healthy: p.healthy()}
 	if !p.updated.IsZero() {
 		f := familyState{LastUpdated: p.updated, Healthy: s.Healthy}
 		s.Status = map[string]familyState{"IPv4": f, "IPv6": f}
 	}
 	well := s.Healthy
-	if withNode {
+	switch q {
+	case healthz:
 		eligible := p.eligible
 		s.NodeEligible = &eligible
 		well = well && eligible
+	case readyz:
+		well = well && !p.updated.IsZero()
+		s.Healthy = well
+	case livez:
 	}
-	p.mu.Unlock()
 	if well {
 		s.LastUpdated = s.CurrentTime // as recent as the answer, where nothing is late
 	}
-	code := http.StatusOK
-	if !well {
-		code = http.StatusServiceUnavailable
-	}
-	p.answers[withNode].WithLabelValues(strconv.Itoa(code)).Inc()
-	body, err := json.Marshal(s)
-	reply(w, well, body, err)
+	return s, well
 }

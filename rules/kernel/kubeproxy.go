@@ -48,6 +48,17 @@ type ruleRef struct {
 	handle uint64
 }
 
+// serviceChain matches those of kube-proxy's chains that forward to endpoints. The others are there
+// before it has programmed a Service.
+var serviceChain = regexp.MustCompile(`^KUBE-(SVC|SVL|SEP)-`)
+
+// Serves says whether kube-proxy has programmed Services of a family in nftables: its own table, which
+// comes with all of them in one transaction, or chains of iptables-nft.
+func (p KubeProxy) Serves(f rules.Family) bool {
+	return slices.Contains(p.tables, familyTable{f, kubeProxyTable}) ||
+		slices.ContainsFunc(p.chains[familyTable{f, "nat"}], serviceChain.MatchString)
+}
+
 // Found describes what is there, a line each.
 func (p KubeProxy) Found() []string {
 	var out []string

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // run runs a program in the namespace and returns its output.
@@ -125,8 +126,42 @@ removed 1 of kube-proxy's chains, and 0 rules that went to them, from table ip6 
 			t.Errorf("told\n%s\nwant\n%s", row.got, row.want)
 		}
 	}
+	if !found.Serves(rules.IPv4) || !found.Serves(rules.IPv6) {
+		t.Error("kube-proxy does not serve both families, and has its table of each")
+	}
 	again, err := h.RemoveKubeProxy()
 	if err != nil || len(again.Removed()) > 0 {
 		t.Errorf("a second time: %v, %v, want nothing", again.Removed(), err)
+	}
+}
+
+// TestKubeProxyServes: what kube-proxy makes before it has programmed a Service does not count.
+func TestKubeProxyServes(t *testing.T) {
+	restore := netnstest.Tool(t, "iptables-nft-restore")
+	for _, tt := range []struct {
+		name, iptables, nft string
+		want                [2]bool
+	}{
+		{"nothing", "", "", [2]bool{}},
+		{"the first chains of iptables mode", "*nat\n:KUBE-PROXY-CANARY - [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-POSTROUTING - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n", "", [2]bool{}},
+		{"a Service in iptables mode", "*nat\n:KUBE-SVC-ABCDEFGHIJKLMNOP - [0:0]\nCOMMIT\n", "", [2]bool{rules.IPv4: true}},
+		{"nftables mode, one family so far", "", "table ip6 kube-proxy {\n}\n", [2]bool{rules.IPv6: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			if tt.iptables != "" {
+				h.run(t, tt.iptables, restore, "--noflush")
+			}
+			if tt.nft != "" {
+				h.nft(t, tt.nft)
+			}
+			found, err := h.FindKubeProxy()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := [2]bool{rules.IPv4: found.Serves(rules.IPv4), rules.IPv6: found.Serves(rules.IPv6)}; got != tt.want {
+				t.Errorf("kube-proxy serves %v (IPv4, IPv6), want %v", got, tt.want)
+			}
+		})
 	}
 }

@@ -74,8 +74,17 @@ func (*Watch) Changed() <-chan struct{} { return nil }
 // Close does nothing.
 func (*Watch) Close() error { return nil }
 
+// Presence is what is there of a table.
+type Presence struct{ Table, Forwards bool }
+
+// Presence fails.
+func (*Kernel) Presence(string) ([2]Presence, error) { return [2]Presence{}, errSystem }
+
 // KubeProxy is what kube-proxy left.
 type KubeProxy struct{}
+
+// Serves returns false.
+func (KubeProxy) Serves(rules.Family) bool { return false }
 
 // Found returns nil.
 func (KubeProxy) Found() []string { return nil }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,8 +177,12 @@ func TestLifeCycle(t *testing.T) {
 			t.Errorf("/metrics has no %q", metric)
 		}
 	}
+	for _, args := range []string{"cleanup", "run --cleanup"} {
+		expect(true, fmt.Sprintf("nftproxy is running as process %d and would write its tables again", p.Pid()), strings.Fields(args)...)
+	}
 	must(t, p.Stop())
 	expect(false, "chain service/default/web/http", "dump", "--kernel") // the rules stay
+	expect(false, "removed 0 of", "run", "--cleanup", "--service-proxy-name", "other")
 	expect(false, "removed 2 of the tables", "cleanup")
 	expect(true, "no table named nftproxy", "dump", "--kernel")
 	expect(false, "removed 0 of the tables ip nftproxy-mine and ip6 nftproxy-mine", "run", "--cleanup", "--service-proxy-name", "mine")

@@ -8,59 +8,114 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
 func cleanupCommand() *cobra.Command {
-	var proxyName string
-	var kubeProxy bool
+	c := cleanup{root: "/"}
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove nftproxy's tables from this node",
-		Long: `Remove nftproxy's tables from this node.
+		Long: `Remove nftproxy's tables from this node. Where nftproxy runs, or where kube-proxy
+runs but has no rules yet that would take over, this is refused.
 
 With --kube-proxy remove what kube-proxy left, too: its nftables tables and its chains
 in the tables of iptables-nft. What it left elsewhere, this command names. The tables
 of an nftproxy that is running stay then, so that a node that has changed over from
-kube-proxy can be cleared without an interruption.`,
+kube-proxy can be cleared without an interruption. It is refused where kube-proxy runs,
+or where the nftproxy that runs has no tables yet.`,
 		Example: `  nftproxy cleanup
   nftproxy cleanup --kube-proxy`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			out, pid := cmd.OutOrStdout(), runningNftproxy("/")
-			switch {
-			case kubeProxy && pid != "":
-				fmt.Fprintf(out, "nftproxy is running as process %s: its tables stay\n", pid)
-			case pid != "":
-				fmt.Fprintf(out, "nftproxy is running as process %s, and writes its tables again: stop it first\n", pid)
-				fallthrough
-			default:
-				if err := cleanup(out, tableName(proxyName)); err != nil {
-					return err
-				}
-			}
-			if kubeProxy {
-				return cleanupKubeProxy(out, "/")
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.OutOrStdout()) },
 	}
-	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
-	cmd.Flags().BoolVar(&kubeProxy, "kube-proxy", false, "remove what kube-proxy left, too")
+	cmd.Flags().StringVar(&c.proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
+	cmd.Flags().BoolVar(&c.kubeProxy, "kube-proxy", false, "remove what kube-proxy left, too")
 	return cmd
 }
 
-// cleanup removes the tables of a name.
-func cleanup(w io.Writer, table string) error {
+// cleanup removes rules from this node.
+type cleanup struct {
+	root      string // of /proc
+	proxyName string // whose tables are ours
+	kubeProxy bool   // what kube-proxy left goes, too
+}
+
+// run removes everything, or, after an error of mayRemove, nothing.
+func (c *cleanup) run(w io.Writer) error {
 	k, err := kernel.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	n, err := k.Remove(table)
+	pid, table := runningOf(c.root, c.proxyName), tableName(c.proxyName)
+	if err := c.mayRemove(k, table, pid); err != nil {
+		return err
+	}
+	if pid != "" {
+		fmt.Fprintf(w, "nftproxy is running as process %s: its tables stay\n", pid)
+	} else {
+		n, err := k.Remove(table)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
+	}
+	if c.kubeProxy {
+		return removeKubeProxy(w, k, c.root)
+	}
+	return nil
+}
+
+// mayRemove says what is against it: what is removed would come back, or the node would have no Services.
+// pid is the nftproxy that runs, if one does.
+func (c *cleanup) mayRemove(k *kernel.Kernel, table, pid string) error {
+	other := runningKubeProxy(c.root)
+	switch {
+	case c.kubeProxy && other != "":
+		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other)
+	case c.kubeProxy && pid != "":
+		return mustHold(k, table, pid)
+	case pid != "":
+		return fmt.Errorf("nftproxy is running as process %s and would write its tables again: stop it first; nothing is removed", pid)
+	case other != "":
+		return c.mustServe(k, table, other)
+	}
+	return nil
+}
+
+// mustHold fails if the tables of the nftproxy that runs are not all there.
+func mustHold(k *kernel.Kernel, table, pid string) error {
+	ours, err := k.Presence(table)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
-	return err
+	for f, p := range ours {
+		if !p.Table {
+			return fmt.Errorf("nftproxy is running as process %s, but there is no table %s %s yet: without kube-proxy's rules this node would have no Services: wait until nftproxy is ready; nothing is removed",
+				pid, rules.Family(f), table)
+		}
+	}
+	return nil
+}
+
+// mustServe fails if the kube-proxy that runs has nothing where our tables lead to endpoints. Legacy iptables and IPVS,
+// which netlink's nftables does not show, get the benefit of the doubt.
+func (c *cleanup) mustServe(k *kernel.Kernel, table, pid string) error {
+	ours, err := k.Presence(table)
+	if err != nil {
+		return err
+	}
+	theirs, err := k.FindKubeProxy()
+	if err != nil {
+		return err
+	}
+	for f, p := range ours {
+		if p.Forwards && !theirs.Serves(rules.Family(f)) && !servesElsewhere(c.root) {
+			return fmt.Errorf("kube-proxy is running as process %s, but has no rules for Services yet that could replace table %s %s: without it this node would have none: wait until kube-proxy has written them; nothing is removed",
+				pid, rules.Family(f), table)
+		}
+	}
+	return nil
 }

@@ -16,17 +16,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// cleanupKubeProxy removes what kube-proxy left in nftables, and names what it left
+// removeKubeProxy removes what kube-proxy left in nftables, and names what it left
 // where netlink's nftables does not reach. root is that of /proc.
-func cleanupKubeProxy(w io.Writer, root string) error {
-	if pid := runningKubeProxy(root); pid != "" {
-		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first", pid)
-	}
-	k, err := kernel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = k.Close() }()
+func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 	gone, err := k.RemoveKubeProxy()
 	if err != nil {
 		return err
@@ -87,32 +79,65 @@ func runningKubeProxy(root string) string { return running(root, "kube-proxy", n
 
 // runningNftproxy returns the process that is 'nftproxy run' on this node; "" if none is.
 func runningNftproxy(root string) string {
-	return running(root, "nftproxy", func(args []string) bool {
-		args = slices.DeleteFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") })
-		return len(args) > 0 && args[0] == "run"
-	})
+	return running(root, "nftproxy", isRun)
 }
 
-// running returns another process of a name, if match is nil or its arguments do, in this process's network
-// namespace, or in one that cannot be told; "" if there is none.
+// runningOf returns the process that is 'nftproxy run' with a --service-proxy-name; "" if none is.
+func runningOf(root, proxyName string) string {
+	return running(root, "nftproxy", func(args []string) bool { return isRun(args) && proxyNameIn(args) == proxyName })
+}
+
+// isRun says whether arguments of nftproxy are those of the command run.
+func isRun(args []string) bool {
+	args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.HasPrefix(arg, "-") })
+	return len(args) > 0 && args[0] == "run"
+}
+
+// proxyNameIn returns the --service-proxy-name among arguments, which may be those of another version.
+func proxyNameIn(args []string) string {
+	o, flags := runFlags()
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	_ = flags.Parse(args) // what there is of it
+	return o.source.proxyName
+}
+
+// running returns the process of a name, if match is nil or its arguments do, in this process's network
+// namespace, or in one that cannot be told; "" if there is none but this process itself.
 func running(root, program string, match func(args []string) bool) string {
 	here, _ := os.Readlink(filepath.Join(root, "proc/self/ns/net"))
 	self, _ := os.Readlink(filepath.Join(root, "proc/self"))
 	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
 	for _, path := range paths {
 		process := filepath.Dir(path)
-		if name, err := os.ReadFile(path); filepath.Base(process) == self || err != nil || strings.TrimSpace(string(name)) != program {
+		if name, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(name)) != program || filepath.Base(process) == self {
 			continue
 		}
 		if there, err := os.Readlink(filepath.Join(process, "ns/net")); err == nil && there != here {
 			continue
 		}
 		line, _ := os.ReadFile(filepath.Join(process, "cmdline"))
-		if match == nil || match(strings.Split(string(line), "\x00")[1:]) {
+		if match == nil || match(strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")[1:]) {
 			return filepath.Base(process)
 		}
 	}
 	return ""
+}
+
+// servesElsewhere says whether there is what kube-proxy would have programmed with legacy iptables or in IPVS.
+func servesElsewhere(root string) bool {
+	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
+		tables, _ := os.ReadFile(filepath.Join(root, "proc/net", name))
+		if slices.Contains(strings.Fields(string(tables)), "nat") {
+			return true
+		}
+	}
+	return hasVirtualServices(root)
+}
+
+// hasVirtualServices says whether IPVS has any.
+func hasVirtualServices(root string) bool {
+	services, err := os.ReadFile(filepath.Join(root, "proc/net/ip_vs"))
+	return err == nil && strings.Count(string(services), "\n") > 3 // more than its head
 }
 
 // elsewhere names leftovers that are not in nftables, and the commands that remove them.
@@ -126,8 +151,7 @@ func elsewhere(root string) []string {
 			out = append(out, fmt.Sprintf("cannot tell about legacy iptables: %v", err))
 		}
 	}
-	services, err := os.ReadFile(filepath.Join(root, "proc/net/ip_vs"))
-	if err == nil && strings.Count(string(services), "\n") > 3 { // more than its head
+	if hasVirtualServices(root) {
 		out = append(out, "IPVS has virtual services (/proc/net/ip_vs): if kube-proxy made them, remove them with 'kube-proxy --cleanup' or 'ipvsadm --clear'")
 	}
 	return out

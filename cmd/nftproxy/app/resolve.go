@@ -60,15 +60,13 @@ func optionsOf(process string) (*wantOptions, *pflag.FlagSet, error) {
 		}
 	}
 	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
-	o := &runOptions{}
-	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	flags.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
-	flags.SetOutput(io.Discard)
-	o.addFlags(flags)
+	o, flags := runFlags()
 	if err := flags.Parse(args[slices.Index(args, "run")+1:]); err != nil {
 		return nil, nil, err
 	}
-	if o.configFile != "" {
+	if o.configFile == "" {
+		o.completeAddresses()
+	} else {
 		absolute(&o.configFile)
 		c, err := readConfig(o.configFile)
 		if err != nil {
@@ -79,6 +77,16 @@ func optionsOf(process string) (*wantOptions, *pflag.FlagSet, error) {
 	absolute(&o.source.manifests)
 	absolute(&o.config.ClientConnection.Kubeconfig)
 	return &o.wantOptions, flags, o.validate()
+}
+
+// runFlags returns the flags of 'nftproxy run', for command lines of other processes.
+func runFlags() (*runOptions, *pflag.FlagSet) {
+	o := &runOptions{}
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	flags.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
+	flags.SetOutput(io.Discard)
+	o.addFlags(flags)
+	return o, flags
 }
 
 // putAbove gives flags the values of others that were given.

@@ -31,8 +31,9 @@ import (
 // node is a network namespace in which nftproxy runs as a process of its own.
 type node struct {
 	*netns.NS
-	t   *testing.T
-	ctx context.Context
+	t       *testing.T
+	ctx     context.Context
+	program string
 }
 
 func newNode(t *testing.T) *node {
@@ -42,11 +43,13 @@ func newNode(t *testing.T) *node {
 	t.Cleanup(func() { _ = ns.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
-	return &node{ns, t, ctx}
+	program := filepath.Join(t.TempDir(), "nftproxy") // by this name processes are known
+	must(t, os.Symlink("/proc/self/exe", program))
+	return &node{ns, t, ctx, program}
 }
 
 func (n *node) command(args ...string) proxy.Config {
-	return proxy.Config{Args: args, Env: []string{runEnv + "=1"}, NS: n.NS}
+	return proxy.Config{Program: n.program, Args: args, Env: []string{runEnv + "=1"}, NS: n.NS}
 }
 
 // run carries out a command line to its end.

@@ -40,6 +40,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 
 	fs.StringVar(&c.MetricsBindAddress, "metrics-bind-address", c.MetricsBindAddress, "`address` of /metrics, with a port or without; '': none (kube-proxy: the default)")
 	fs.StringVar(&c.HealthzBindAddress, "healthz-bind-address", c.HealthzBindAddress, "`address` of /healthz and /livez, with a port or without; '': none (kube-proxy: the default)")
+	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.Int32Var(&o.metricsPort, "metrics-port", metricsPort, "`port` of /metrics if --metrics-bind-address has none; 0: no /metrics")
 	fs.Int32Var(&o.healthzPort, "healthz-port", healthzPort, "`port` of /healthz and /livez if --healthz-bind-address has none; 0: none of both")
 	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")

@@ -29,6 +29,8 @@ type runOptions struct {
 	auditPeriod time.Duration
 	healthzPort int32 // of addresses without one
 	metricsPort int32
+	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
+	probeAddress string
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
@@ -67,11 +69,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 		return o.writeVersion(cmd.OutOrStdout())
 	}
 	if o.cleanup {
-		other := cleanupCommand()
-		if err := other.Flags().Set("service-proxy-name", o.source.proxyName); err != nil {
-			return err
-		}
-		return other.RunE(cmd, nil)
+		return (&cleanup{root: "/", proxyName: o.source.proxyName}).run(cmd.OutOrStdout())
 	}
 	var content []byte
 	if o.configFile != "" {

@@ -35,7 +35,7 @@ func (s *servers) Close() {
 	s.serving.Wait()
 }
 
-// serve serves health, metrics and what else kube-proxy shows. An address that cannot
+// serve serves health, metrics and what else kube-proxy shows, and probes. An address that cannot
 // be had is asked for again: it may be kube-proxy's, which is about to go. With
 // --bind-address-hard-fail it is an error, and warn gets an Event's reason, as kube-proxy's.
 func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), alive *health.Proxy, own ...prometheus.Collector) (*servers, error) {
@@ -49,6 +49,7 @@ func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), a
 	}{
 		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", alive.Handler()},
 		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", o.statusPages(registry)},
+		{o.probeAddress, "probes", "--probe-bind-address", "FailedToStartProbes", alive.ProbeHandler()},
 	} {
 		if s.address == "" {
 			continue

@@ -6,6 +6,7 @@
 - run
 - --config={{ include "nftproxy.configDir" . }}/config.conf
 - --hostname-override=$(NODE_NAME)
+- --probe-bind-address=127.0.0.1:{{ .Values.probePort }}
 {{- if .Values.logLevel }}
 - --v={{ .Values.logLevel }}
 {{- end }}

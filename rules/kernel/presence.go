@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Presence is what is there of a table.
+type Presence struct {
+	Table    bool // it is there
+	Forwards bool // it leads to an endpoint
+}
+
+// Presence says what is there of the tables of a name. Unlike Read it answers while others keep changing the
+// ruleset, and then of no single moment.
+func (k *Kernel) Presence(table string) (out [2]Presence, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, f := range rules.Families {
+		t := rules.NewTable()
+		err := k.readSetList(f, table, t)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return out, fmt.Errorf("look for table %s %s: %w", f, table, err)
+		}
+		out[f].Table = true
+		for id := range t.Sets {
+			if out[f].Forwards {
+				break
+			}
+			out[f].Forwards, err = k.leadsToEndpoints(f, table, id)
+			if err != nil {
+				return out, fmt.Errorf("look into %s of table %s %s: %w", id.Name(), f, table, err)
+			}
+		}
+	}
+	return out, nil
+}
+
+// leadsToEndpoints says whether a map has endpoints.
+func (k *Kernel) leadsToEndpoints(f rules.Family, table string, id rules.SetID) (some bool, err error) {
+	switch id.Kind {
+	case rules.Single, rules.SingleNodePorts, rules.Backends, rules.Endpoints:
+		err = k.readElements(f, table, id, func(element) bool { some = true; return false })
+		if errors.Is(err, unix.ENOENT) { // it has just gone
+			err = nil
+		}
+	}
+	return some, err
+}
