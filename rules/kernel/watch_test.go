@@ -161,7 +161,7 @@ func TestWatchLosesEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeWatch(t, w)
-	if err := w.join(0); err != nil {
+	if err := w.sock.join(); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
