@@ -240,3 +240,27 @@ func TestRefusedLaterBatch(t *testing.T) {
 	h.load(t, desired().State())
 	wantState(t, "after the repair", h.read(t, rules.DefaultTable), desired().State())
 }
+
+// TestResetIsOneTransaction replaces a table in one commit, though others of its length are cut.
+func TestResetIsOneTransaction(t *testing.T) {
+	if netns.InUserNamespace() {
+		t.Skip("the send buffer is small without CAP_NET_ADMIN in the initial user namespace")
+	}
+	h := newHost(t)
+	const n = 1500
+	h.load(t, desired(services(rules.IPv4, n, 10)...).State())
+	want := desired(services(rules.IPv4, n, 10)...).State()
+	want.Tables[rules.IPv4].Counted = true
+	before := h.commits(t)
+	h.load(t, want)
+	if n := h.commits(t) - before; n != 1 {
+		t.Errorf("%d commits, want 1", n)
+	}
+	wantSame(t, h.read(t, want.Name), want)
+	if cap(h.batch.buf) > 2*maxBatch {
+		t.Errorf("%d bytes are kept", cap(h.batch.buf))
+	}
+	if size, err := unix.GetsockoptInt(h.sock.fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size > 2*maxBatch {
+		t.Errorf("the send buffer stays at %d bytes (%v)", size, err)
+	}
+}

@@ -48,7 +48,7 @@ func (k *Kernel) clientsOf(table string, op *rules.Op) (rules.Op, error) {
 }
 
 // pruneStep is how many clients are deleted in one transaction, for which all others wait.
-const pruneStep = 500
+const pruneStep = 250
 
 // deleteNow deletes elements in transactions of their own. One that goes by itself
 // meanwhile makes the kernel refuse its whole transaction, whose elements are then
