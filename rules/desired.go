@@ -297,6 +297,8 @@ func (u *update) touch(f Family, set SetID, e Element, n int32) {
 	dl := u.touchRef(ref{family: f, set: set, key: e.Key}, n)
 	if n > 0 {
 		dl.new = e.Value
+	} else if dl.fresh && dl.has { // the other owner's value is there already
+		dl.old, dl.new = e.Value, e.Value
 	} else if dl.fresh || !dl.has && dl.had {
 		dl.old = e.Value
 	}

@@ -184,6 +184,23 @@ func TestFrontendPassesOn(t *testing.T) {
 	}
 }
 
+// TestFrontendIsGivenUpLate lets an owner keep a frontend for a while that another has already, as one does
+// whose change the kernel refuses.
+func TestFrontendIsGivenUpLate(t *testing.T) {
+	a, b := servicePort("a", rules.TCP, "10.96.0.10:80"), servicePort("b", rules.TCP, "10.96.0.10:80")
+	d := rules.NewDesired(testConfig, testNode)
+	kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []rules.Owned{owned(a, ready("10.0.0.1:80")), owned(b, ready("10.0.0.2:80")), {Owner: owner(a)}} {
+		kernel = applyCut(t, kernel, d.Update([]rules.Owned{change}))
+	}
+	if got, want := text(t, kernel), text(t, d.State()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestApplyRefuses(t *testing.T) {
 	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80"))})
