@@ -283,6 +283,28 @@ func TestRefusedBase(t *testing.T) {
 	}
 }
 
+// TestRefusedAtRestart: a service whose new endpoints the kernel refuses keeps those of before.
+func TestRefusedAtRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &rulestest.Kernel{}
+		web, other := service("web", "10.96.0.1", "80"), service("other", "10.96.0.2", "80")
+		n := start(t, kernel)
+		n.lists(web, endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2 10.0.0.3"), other, endpoints("o", "other", "8080", "10.0.0.4"))
+		n.stop()
+		kernel.Refuse(func(op rules.Op) bool {
+			return op.Chain.Name == "service/default/web" && op.Kind == rules.ReplaceChain
+		})
+		n = start(t, kernel)
+		defer n.stop()
+		n.lists(web, endpoints("w", "web", "8080", "10.0.0.1 10.0.0.5"), other, endpoints("o", "other", "8080", "10.0.0.6"))
+		n.expect("10.96.0.1:80", "10.0.0.1:8080 10.0.0.2:8080 10.0.0.3:8080 10.0.0.1:8080")
+		n.expect("10.96.0.2:80", "10.0.0.6:8080")
+		kernel.Refuse(nil)
+		time.Sleep(time.Minute)
+		n.expect("10.96.0.1:80", "10.0.0.1:8080 10.0.0.5:8080 10.0.0.1:8080")
+	})
+}
+
 // slowPrunes takes a minute for each transaction that deletes clients, and notes when which came.
 type slowPrunes struct {
 	rulestest.Kernel

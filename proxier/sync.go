@@ -355,6 +355,7 @@ const repairTries = 20
 func (p *Proxier) repair(have rules.State) (n int, err error) {
 	p.unequal = nil
 	var left []rules.Object
+	kept := map[rules.Owner]bool{}
 	for tries := 0; ; tries++ {
 		tx := rules.Diff(have, p.desired.State())
 		tx.Omit(left)
@@ -363,7 +364,7 @@ func (p *Proxier) repair(have rules.State) (n int, err error) {
 			return tx.Len(), nil
 		}
 		var more []rules.Object
-		if tries == repairTries || general(refused) || !p.dropRefused(refused, &more) {
+		if tries == repairTries || general(refused) || !p.dropRefused(have, kept, refused, &more) {
 			p.unequal = refused
 			return 0, refused
 		}
@@ -380,23 +381,27 @@ func (p *Proxier) repair(have rules.State) (n int, err error) {
 	}
 }
 
-// dropRefused takes the owners of refused objects out of desired, and adds refused elements that
-// no owner has to left; false if there was neither.
-func (p *Proxier) dropRefused(err error, left *[]rules.Object) bool {
-	found := false
-	for _, o := range refusedObjects(err) {
-		owners := p.desired.OwnersOf([]rules.Object{o})
-		if len(owners) == 0 && o.Element != nil {
+// dropRefused sets the owners of refused objects aside, and adds refused elements that no owner has to left;
+// false if there was neither. In desired those owners keep what the kernel has of them, which works better than
+// nothing, or nothing if that is refused, too.
+func (p *Proxier) dropRefused(have rules.State, kept map[rules.Owner]bool, err error, left *[]rules.Object) bool {
+	objects := refusedObjects(err)
+	for _, o := range objects {
+		if o.Element != nil && len(p.desired.OwnersOf([]rules.Object{o})) == 0 {
 			*left = append(*left, o)
-			found = true
-		}
-		for _, owner := range owners {
-			p.desired.Update([]rules.Owned{{Owner: owner}})
-			p.setAside(owner, err)
-			found = true
 		}
 	}
-	return found
+	owners := p.desired.OwnersOf(objects)
+	for _, o := range owners {
+		var keep rules.Objects
+		if t := have.Tables[o.Family]; t != nil && !kept[o] {
+			keep = t.Held(o.ServicePortName, p.desired.Objects(o))
+		}
+		kept[o] = true
+		p.desired.Update([]rules.Owned{{Owner: o, Objects: keep}})
+		p.setAside(o, err)
+	}
+	return len(owners)+len(*left) > 0
 }
 
 // audit compares the kernel with desired and repairs it.

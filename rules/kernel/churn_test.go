@@ -13,8 +13,8 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// churn changes nftables as another program does that never rests, until the test ends. Each change makes
-// more commits than one reading could wait for.
+// churn changes nftables as another program does that never rests, until the test ends. It returns how
+// many commits there were.
 func (h host) churn(t *testing.T, change func(c *nftables.Conn, i int)) (commits func() int) {
 	t.Helper()
 	c, err := nftables.New(nftables.WithNetNSFd(h.ns.Fd()), nftables.AsLasting())
@@ -71,6 +71,9 @@ func TestReadWhileOthersChange(t *testing.T) {
 		}
 		wantSame(t, have, d.State())
 	}
+	d.Update(services(rules.IPv4, 100, 5))
+	h.load(t, d.State()) // as a successor adopts it
+	wantSame(t, h.read(t, rules.DefaultTable), d.State())
 }
 
 // TestReadWhileOursIsChanged never takes a reading for whole during which the table itself was changed.
@@ -98,7 +101,7 @@ func TestReadWhileOursIsChanged(t *testing.T) {
 		}
 	})
 	read := 0
-	for range 20 {
+	for range 10 {
 		s, err := h.Read(rules.DefaultTable)
 		if err != nil {
 			continue // it kept changing
@@ -113,5 +116,5 @@ func TestReadWhileOursIsChanged(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of 20 readings", read)
+	t.Logf("%d of 10 readings", read)
 }
