@@ -32,7 +32,11 @@ type listener struct {
 // listen begins to listen. k.mu is held.
 func (k *Kernel) listen(table string) (*listener, error) {
 	l := &listener{sock: k.ears, table: table, own: k.pruner.sock.port}
-	if err := l.sock.join(); err != nil {
+	err := l.sock.join()
+	if errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("listen for changes: %w: %s", err, needCapability)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("listen for changes: %w", err)
 	}
 	return l, nil
