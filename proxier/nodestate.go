@@ -119,14 +119,14 @@ func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr) []netip.A
 }
 
 // syncNode programs what holds for all services, if that has changed, and marks
-// the service ports that depend on it.
-func (p *Proxier) syncNode() error {
+// the service ports that depend on it. What is refused of it holds up no services.
+func (p *Proxier) syncNode() {
 	p.mu.Lock()
 	now := p.currentNode()
 	was := p.programmedNode
 	if now.Equal(&was) {
 		p.mu.Unlock()
-		return nil
+		return
 	}
 	if !now.BuildsEqual(&was) {
 		p.store.markAll()
@@ -136,13 +136,12 @@ func (p *Proxier) syncNode() error {
 	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs))
 	tx := p.desired.SetNode(now)
 	if !p.adopted {
-		return nil // adopt writes it
+		return // adopt writes it
 	}
 	p.log.V(1).Info("The node has changed", "zone", now.Zone, "nodePortIPs", now.NodePortIPs,
 		"podCIDRs", now.PodCIDRs, "serviceCIDRs", now.ServiceCIDRs)
 	if err := p.apply(tx); err != nil {
-		p.adopted = false // the next sync compares everything
-		return err
+		p.unequal = err // a comparison will try again
+		p.config.Metrics.kubeProxy.failed()
 	}
-	return nil
 }

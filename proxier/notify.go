@@ -21,6 +21,8 @@ type Events interface {
 // Health answers those who ask whether nftproxy works, and load balancers that ask
 // for the endpoints on this node.
 type Health interface {
+	// Began is called when all lists are in and it is first tried to program them.
+	Began()
 	// Queued is called when a change came in, Updated when all are programmed.
 	Queued()
 	Updated()
@@ -39,6 +41,7 @@ type Health interface {
 // noHealth is for when nobody asks.
 type noHealth struct{}
 
+func (noHealth) Began()                                    {}
 func (noHealth) Queued()                                   {}
 func (noHealth) Updated()                                  {}
 func (noHealth) SetNodeEligible(bool)                      {}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,8 +222,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_last_timestamp_seconds", now())
 
 		// What cannot be programmed at all stays pending and is counted as a failure.
-		kernel.FailReads(errors.New("no netlink"))
-		kernel.Refuse(func(rules.Op) bool { return true })
+		kernel.FailApplies(syscall.ENOMEM)
 		es = es.DeepCopy()
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
@@ -232,8 +232,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
 		expect("sync_proxy_rules_service_changes_total", "6")
-		kernel.FailReads(nil)
-		kernel.Refuse(nil)
+		kernel.FailApplies(nil)
 		time.Sleep(10 * time.Minute)
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
 		n.DeleteService("default", "web")
@@ -320,6 +319,7 @@ func (l *localReady) SetService(_, _ string, _ uint16, endpoints [2]int) { l.tol
 // quietHealth implements proxier.Health for nobody.
 type quietHealth struct{}
 
+func (quietHealth) Began()                                    {}
 func (quietHealth) Queued()                                   {}
 func (quietHealth) Updated()                                  {}
 func (quietHealth) SetNodeEligible(bool)                      {}

@@ -20,7 +20,9 @@ type Kernel interface {
 	// Read returns what the tables of a name hold.
 	Read(table string) (rules.State, error)
 	// Apply carries a transaction out. An error with a method RefusedObjects says
-	// which objects the kernel refused.
+	// which objects the kernel refused, one whose method Untouched says true that the
+	// kernel holds what it held before. A transaction of PruneElements only may come
+	// while another call is going on, and take long.
 	Apply(tx rules.Tx) error
 }
 
@@ -96,10 +98,14 @@ type Proxier struct {
 	// What follows belongs to Run's goroutine.
 	desired        *rules.Desired
 	programmedNode rules.Node
-	adopted        bool
+	adopted        bool          // the kernel was made equal to desired once, and has been kept so
+	tried          bool          // or that was tried
 	nodeMissing    string        // what it waits for, as was logged
 	nodeWait       time.Duration // that it still waits; 0: it does not
-	unfinished     bool          // what comes after a commit has failed
+	unequal        error         // why the kernel is known to hold something else than desired
+	compared       bool          // this sync has read the kernel
+	aside          int           // how many owners this sync has set aside
+	retried        time.Time     // when owners that were set aside were tried last
 	failing        map[rules.Owner]*failure
 	conflicts      map[rules.Owner][]conflict
 	localPorts     map[rules.Owner]localPort
@@ -108,6 +114,7 @@ type Proxier struct {
 	began          time.Time
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
+	clients        *clientQueue
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -145,6 +152,7 @@ func New(c Config) *Proxier {
 		began:        time.Now(),
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),
+		clients:      newClientQueue(),
 	}
 }
 
@@ -157,54 +165,48 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.startFlowCleaners(ctx)
+	flows, clients := p.startFlowCleaners(ctx), p.startClientCleaner(ctx)
 	defer flows.Wait()
-	retry := newTimer()
-	audit := newTimer()
-	if p.config.AuditPeriod > 0 {
-		audit.set(p.config.AuditPeriod)
-	}
-	defer retry.stop()
+	defer clients.Wait()
+	sync, audit, period := newTask(), newTask(), newTimer()
+	defer sync.stop()
 	defer audit.stop()
-	var backoff backoff
+	defer period.stop()
+	if p.config.AuditPeriod > 0 {
+		period.set(p.config.AuditPeriod)
+	}
 	var addresses <-chan struct{}
 	if p.config.Addresses != nil {
 		addresses = p.config.Addresses.Changed()
 	}
+	why := ""
 	for {
-		do := p.sync
+		do := sync
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.wake:
-			if !sleep(ctx, p.pace.Reserve().Delay()) {
+			if !sync.waiting && !sleep(ctx, p.pace.Reserve().Delay()) {
 				return nil
 			}
 		case <-addresses:
-		case <-retry.C():
+		case <-sync.C():
+			sync.waiting = false
 		case <-audit.C():
-			do = func() error { return p.audit("period") }
-			audit.set(p.config.AuditPeriod)
+			do, audit.waiting = audit, false
+		case <-period.C():
+			do, why = audit, "period"
+			period.set(p.config.AuditPeriod)
 		case <-p.config.Changed:
-			do = func() error { return p.audit("the tables were changed by another program") }
+			do, why = audit, "the tables were changed by another program"
 		}
-		if err := do(); err != nil {
-			p.config.Health.Queued() // also what came in during the last commit, whose end took it for programmed
-			wait := backoff.next()
-			p.log.Error(err, "Could not program the kernel; trying again", "in", wait)
-			retry.set(wait)
-			continue
+		if do.waiting {
+			continue // until it is time to try again: what has changed meanwhile is done then
 		}
-		if p.unfinished {
-			p.unfinished, p.adopted = false, false // compare everything again
-			retry.set(backoff.next())
-			continue
-		}
-		backoff.reset()
-		if d, ok := p.nextRetry(); ok {
-			retry.set(d)
-		} else if p.nodeWait > 0 {
-			retry.set(p.nodeWait)
+		if do == sync {
+			p.runSync(sync, audit)
+		} else {
+			p.runAudit(sync, audit, why)
 		}
 		if !sleep(ctx, p.config.MinSyncPeriod) {
 			return nil
@@ -212,10 +214,57 @@ func (p *Proxier) Run(ctx context.Context) error {
 	}
 }
 
+// runSync programs what has changed.
+func (p *Proxier) runSync(sync, audit *task) {
+	if err := p.sync(); err != nil {
+		p.config.Health.Queued() // also what came in during the last commit, whose end took it for programmed
+		p.log.Error(err, "Could not program the kernel; trying again", "in", sync.failed(longestSyncWait))
+	} else {
+		sync.done()
+		p.planRetry(sync)
+	}
+	if p.adopted && p.unequal != nil && !audit.waiting {
+		p.log.Error(p.unequal, "The kernel does not hold all that it should; comparing it", "in", audit.failed(lastWait))
+	}
+}
+
+// runAudit compares the kernel with what it should hold. Changes are programmed even while that fails.
+func (p *Proxier) runAudit(sync, audit *task, why string) {
+	was := p.unequal
+	if err := p.audit(why); err != nil {
+		if p.unequal != nil {
+			p.config.Health.Queued()
+		}
+		p.log.Error(err, "Could not compare the kernel with what it should hold; trying again", "in", audit.failed(lastWait))
+	} else {
+		audit.done()
+		if was != nil {
+			p.poke() // a sync says that all is well
+		}
+	}
+	if !sync.waiting {
+		p.planRetry(sync)
+	}
+}
+
+// planRetry sets when there is something to do that no event tells of.
+func (p *Proxier) planRetry(sync *task) {
+	if d, ok := p.nextRetry(); ok {
+		sync.set(d)
+	} else if p.nodeWait > 0 {
+		sync.set(p.nodeWait)
+	}
+}
+
 // signal tells Run of a change.
 func (p *Proxier) signal() {
 	p.config.Health.Queued()
 	p.config.Metrics.kubeProxy.queued()
+	p.poke()
+}
+
+// poke makes Run sync.
+func (p *Proxier) poke() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

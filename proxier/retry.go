@@ -16,19 +16,46 @@ const (
 	lastWait  = 5 * time.Minute
 )
 
+// longestSyncWait is how long to wait at most before all is tried again: the longest is for single service
+// ports and comparisons, which hold up nothing else.
+const longestSyncWait = 30 * time.Second
+
+// How many owners that were set aside are tried again at once, and how long after others.
+const (
+	retryBatch = 10
+	retryPause = time.Second
+)
+
 // backoff doubles a waiting time.
 type backoff struct{ wait time.Duration }
 
-func (b *backoff) next() time.Duration {
-	if b.wait == 0 {
-		b.wait = firstWait
-		return b.wait
-	}
-	b.wait = min(2*b.wait, lastWait)
+func (b *backoff) next() time.Duration { return b.upTo(lastWait) }
+
+func (b *backoff) upTo(longest time.Duration) time.Duration {
+	b.wait = min(max(2*b.wait, firstWait), longest)
 	return b.wait
 }
 
 func (b *backoff) reset() { b.wait = 0 }
+
+// task is something that is done again when it fails, later each time.
+type task struct {
+	timer
+	backoff
+	waiting bool // to be done again: the timer says when
+}
+
+func newTask() *task { return &task{timer: *newTimer()} }
+
+// failed notes that the task failed, and returns when it is done again.
+func (t *task) failed(longest time.Duration) time.Duration {
+	wait := t.upTo(longest)
+	t.waiting = true
+	t.set(wait)
+	return wait
+}
+
+func (t *task) done() { t.reset() }
 
 // failure is an owner whose objects the kernel refused.
 type failure struct {
@@ -45,6 +72,7 @@ func (p *Proxier) setAside(o rules.Owner, err error) {
 	}
 	wait := f.backoff.next()
 	f.next = time.Now().Add(wait)
+	p.aside++
 	p.config.Metrics.failing.Set(float64(len(p.failing)))
 	p.log.Error(err, "Service port is not programmed; the others are", "servicePort", o.String(), "nextTry", wait)
 	p.mu.Lock()
@@ -52,7 +80,7 @@ func (p *Proxier) setAside(o rules.Owner, err error) {
 	p.warnService(serviceOf(o), reasonRefused, fmt.Sprintf("%s is not programmed: %v", o, err))
 }
 
-// done forgets that owners failed, and hands their flows to the cleaner.
+// done forgets that owners failed, and hands their flows and clients to the cleaners.
 func (p *Proxier) done(builds, before []rules.Owned) {
 	for i := range builds {
 		delete(p.failing, builds[i].Owner)
@@ -60,6 +88,7 @@ func (p *Proxier) done(builds, before []rules.Owned) {
 	p.config.Metrics.failing.Set(float64(len(p.failing)))
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.queueFlows(before, builds)
+	p.clients.update(before, builds)
 }
 
 // nextRetry returns when the first failing owner is to be tried again.
@@ -72,6 +101,9 @@ func (p *Proxier) nextRetry() (time.Duration, bool) {
 		if first.IsZero() || f.next.Before(first) {
 			first = f.next
 		}
+	}
+	if again := p.retried.Add(retryPause); first.Before(again) {
+		first = again
 	}
 	return max(time.Until(first), time.Millisecond), true
 }

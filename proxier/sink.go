@@ -144,6 +144,8 @@ func (p *Proxier) setNode(n *corev1.Node) {
 	if n != nil {
 		p.node, p.nodeSeen = convertNode(n), true
 		p.config.Health.SetNodeEligible(p.node.Eligible)
+	} else if p.config.NodeWait > 0 { // in a cluster, a node without an object is none for load balancers
+		p.config.Health.SetNodeEligible(false)
 	}
 }
 

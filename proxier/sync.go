@@ -3,9 +3,14 @@
 package proxier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -16,8 +21,13 @@ func (p *Proxier) sync() error {
 	if !p.ready() {
 		return nil
 	}
+	if !p.tried {
+		p.tried = true
+		p.config.Health.Began()
+	}
 	start := time.Now()
 	was := p.takePending()
+	p.compared, p.aside = false, 0
 	full := !p.adopted
 	changed, err := p.syncOnce(start)
 	if err != nil || changed {
@@ -32,33 +42,49 @@ func (p *Proxier) sync() error {
 		p.config.Metrics.kubeProxy.programmed(was.triggers)
 	}
 	p.config.Metrics.kubeProxy.upToDate()
+	if p.aside > 0 {
+		p.config.Metrics.kubeProxy.failed()
+	}
 	p.config.Metrics.holds(p.desired)
 	return nil
 }
 
-// syncOnce programs what has changed, and says whether anything had.
+// syncOnce programs what has changed, and says whether anything had. A service port that the kernel
+// refuses counts as a failure in the metrics, but leaves nftproxy healthy: all others are served, and
+// a restart would help nobody. What the kernel refuses for reasons of its own, such as a lack of memory, is an
+// error, after which all is tried again.
 func (p *Proxier) syncOnce(start time.Time) (changed bool, err error) {
-	if err := p.syncNode(); err != nil {
-		return false, err
-	}
+	p.syncNode()
 	if !p.adopted {
 		return true, p.adopt(start)
 	}
-	builds := p.collect()
+	good, again := p.collect()
+	builds := slices.Concat(good, again)
 	if len(builds) == 0 {
-		p.config.Health.Updated()
+		p.updated()
 		return false, nil
 	}
-	if err := p.commit(builds, true); err != nil {
-		p.putBack(builds)
-		return false, err
+	for _, part := range [][]rules.Owned{good, again} {
+		if err := p.commit(part); err != nil {
+			p.putBack(builds)
+			return false, err
+		}
 	}
-	p.config.Health.Updated()
+	p.updated()
 	p.tellHealth(builds)
 	p.tellLocalPorts(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
 	return true, nil
+}
+
+// updated tells that all is programmed, if it is.
+func (p *Proxier) updated() {
+	if p.unequal != nil {
+		p.config.Health.Queued()
+		return
+	}
+	p.config.Health.Updated()
 }
 
 // ready says whether all lists are in, and what is waited for of the Node object.
@@ -68,23 +94,42 @@ func (p *Proxier) ready() bool {
 	return p.haveServices && p.haveSlices && p.haveNodes && p.haveServiceCIDRs && p.awaitNode()
 }
 
-// collect builds the objects of what changed.
-func (p *Proxier) collect() []rules.Owned {
+// collect builds the objects of what changed, and of what is to be tried again.
+func (p *Proxier) collect() (good, again []rules.Owned) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.build(p.take())
+	changed, retries := p.take()
+	return p.build(changed), p.build(retries)
 }
 
-// take takes the changed owners, and those whose time to be tried again has come.
-// p.mu is held.
-func (p *Proxier) take() []rules.Owner {
+// take takes the changed owners. Those that the kernel refused before come apart, when their time has come or
+// they have changed, and a few at a time: they must hold up nobody else. p.mu is held.
+func (p *Proxier) take() (good, again []rules.Owner) {
 	now := time.Now()
-	for o, f := range p.failing {
-		if !now.Before(f.next) {
-			p.store.mark(o)
+	for _, o := range p.store.take() {
+		f := p.failing[o]
+		if f == nil || p.store.servicePort(o).Port == 0 { // what goes is not refused
+			good = append(good, o)
+		} else if now.Before(f.next) {
+			f.next = now
 		}
 	}
-	return p.store.take()
+	if now.Before(p.retried.Add(retryPause)) {
+		return good, nil
+	}
+	for o, f := range p.failing {
+		if !now.Before(f.next) && !slices.Contains(good, o) {
+			again = append(again, o)
+		}
+	}
+	slices.SortFunc(again, func(a, b rules.Owner) int {
+		return cmp.Or(p.failing[a].next.Compare(p.failing[b].next), compareOwners(a, b))
+	})
+	again = again[:min(len(again), retryBatch)]
+	if len(again) > 0 {
+		p.retried = now
+	}
+	return good, again
 }
 
 // build builds the objects of owners. p.mu is held.
@@ -127,7 +172,7 @@ func (p *Proxier) adopt(start time.Time) error {
 	default:
 		close(p.synced)
 	}
-	p.config.Health.Updated()
+	p.updated()
 	p.tellHealth(builds)
 	p.tellLocalPorts(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
@@ -140,8 +185,9 @@ func (p *Proxier) adopt(start time.Time) error {
 // objects of the owners and the number of operations that it took.
 func (p *Proxier) programAll(have rules.State) ([]rules.Owned, int, error) {
 	p.mu.Lock()
-	owners := p.take()
+	good, again := p.take()
 	p.mu.Unlock()
+	owners := slices.Concat(good, again)
 	if have.Tables == [2]*rules.Table{} && p.desired.Owners() == 0 {
 		builds, written, err := p.load(owners)
 		if err == nil {
@@ -169,11 +215,13 @@ func (p *Proxier) update(builds []rules.Owned) (tx rules.Tx, before []rules.Owne
 	return p.desired.Update(builds), before
 }
 
-// commit programs owners. On a refusal it takes them back, repairs the kernel if
-// it is not as it should be, sets the refused owners aside and goes on with the
-// rest; first says that the whole was not tried before. An error means that
-// nothing of it is programmed.
-func (p *Proxier) commit(builds []rules.Owned, first bool) error {
+// commit programs owners. On a refusal it takes them back, repairs the kernel if it may not be as it
+// should be, sets the refused owners aside and goes on with the rest. An error means that what is not
+// programmed of it must be tried again.
+func (p *Proxier) commit(builds []rules.Owned) error {
+	if len(builds) == 0 {
+		return nil
+	}
 	tx, before := p.update(builds)
 	err := p.apply(tx)
 	if err == nil {
@@ -181,42 +229,88 @@ func (p *Proxier) commit(builds []rules.Owned, first bool) error {
 		return nil
 	}
 	p.desired.Update(before)
-	p.log.Error(err, "The kernel refused a transaction; reading its state back", "servicePorts", len(builds))
-	repaired, rerr := p.reconcile()
-	if rerr != nil {
-		return errors.Join(err, rerr)
+	p.log.Error(err, "The kernel refused a transaction", "servicePorts", len(builds))
+	if general(err) {
+		if !untouched(err) {
+			p.unequal = err
+		}
+		return err
 	}
-	if repaired > 0 && first {
-		return p.commit(builds, false)
+	if first := !p.compared; !untouched(err) || first && suspicious(err) {
+		p.compared = true
+		repaired, rerr := p.reconcile()
+		if rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		if repaired > 0 && first {
+			return p.commit(builds)
+		}
 	}
-	if len(builds) == 1 {
-		p.setAside(builds[0].Owner, err)
-		return nil
-	}
+	return p.commitOthers(builds, err)
+}
+
+// commitOthers sets those owners aside because of whom a transaction was refused, and programs the others.
+func (p *Proxier) commitOthers(builds []rules.Owned, err error) error {
 	bad, rest := p.culprits(builds, err)
-	if len(bad) == 0 { // the kernel did not say which: halve
-		bad, rest = builds[:len(builds)/2], builds[len(builds)/2:]
+	if len(builds) == 1 {
+		bad, rest = builds, nil
 	}
-	return errors.Join(p.commit(bad, false), p.commit(rest, false))
+	if len(bad) == 0 { // the kernel did not say which: halve
+		if err := p.commit(builds[:len(builds)/2]); err != nil {
+			return err
+		}
+		return p.commit(builds[len(builds)/2:])
+	}
+	for i := range bad {
+		p.setAside(bad[i].Owner, err)
+	}
+	return p.commit(rest)
+}
+
+// general says that an error is about the kernel or our rights, whatever it was that we wanted.
+func general(err error) bool {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case unix.ENOMEM, unix.ENOBUFS, unix.EPERM, unix.EACCES, unix.EAGAIN:
+		return true
+	}
+	return false
+}
+
+// untouched says that the kernel surely holds what it held before.
+func untouched(err error) bool {
+	var e interface{ Untouched() bool }
+	return errors.As(err, &e) && e.Untouched()
+}
+
+// suspicious says that an error may come from what somebody else changed.
+func suspicious(err error) bool {
+	var errno syscall.Errno
+	return !errors.As(err, &errno) || errno == unix.ENOENT || errno == unix.EEXIST || errno == unix.EBUSY
 }
 
 // culprits splits owners into those whose objects an error names and the others.
 func (p *Proxier) culprits(builds []rules.Owned, err error) (bad, rest []rules.Owned) {
-	var refused interface{ RefusedObjects() []rules.Object }
-	if !errors.As(err, &refused) {
-		return nil, builds
-	}
+	objects := refusedObjects(err)
 	for _, b := range builds {
-		if ownsAny(b, p.desired.Objects(b.Owner), refused.RefusedObjects()) {
+		if ownsAny(b, p.desired.Objects(b.Owner), objects) {
 			bad = append(bad, b)
 		} else {
 			rest = append(rest, b)
 		}
 	}
-	if len(rest) == 0 {
-		return nil, builds
-	}
 	return bad, rest
+}
+
+func refusedObjects(err error) []rules.Object {
+	var refused interface{ RefusedObjects() []rules.Object }
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	return refused.RefusedObjects()
 }
 
 func ownsAny(b rules.Owned, before rules.Objects, objects []rules.Object) bool {
@@ -228,80 +322,111 @@ func ownsAny(b rules.Owned, before rules.Objects, objects []rules.Object) bool {
 	return false
 }
 
-// apply carries a transaction out and counts it.
+// apply carries a transaction out and counts it. What is to be deleted of maps that the kernel fills is
+// deleted afterwards, by another goroutine.
 func (p *Proxier) apply(tx rules.Tx) error {
-	if tx.Len() == 0 {
-		return nil
+	clients := tx.TakePrunes()
+	if tx.Len() > 0 {
+		start := time.Now()
+		err := p.config.Kernel.Apply(tx)
+		p.config.Metrics.transaction(tx, time.Since(start), err)
+		if err != nil {
+			return err
+		}
 	}
-	start := time.Now()
-	err := p.config.Kernel.Apply(tx)
-	p.config.Metrics.transaction(tx, time.Since(start), err)
-	var committed interface{ Committed() bool }
-	if errors.As(err, &committed) && committed.Committed() {
-		p.log.Error(err, "Committed, but clients may stay with endpoints that are gone; trying again")
-		p.unfinished = true
-		return nil
-	}
-	return err
+	p.clients.put(clients)
+	return nil
 }
 
 // reconcile reads the kernel and repairs it.
 func (p *Proxier) reconcile() (int, error) {
 	have, err := p.config.Kernel.Read(p.config.Rules.Table)
 	if err != nil {
+		p.unequal = err
 		return 0, fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	return p.repair(have)
 }
 
+// repairTries is how often a repair goes on without what the kernel refuses.
+const repairTries = 20
+
 // repair makes a kernel that holds have equal to desired. It returns the number of
-// operations that this took. Owners whose objects the kernel refuses are set aside.
-func (p *Proxier) repair(have rules.State) (int, error) {
-	tx := rules.Diff(have, p.desired.State())
-	err := p.apply(tx)
-	switch {
-	case err == nil:
-		return tx.Len(), nil
-	case p.dropRefused(err):
-		return p.reconcile()
+// operations that this took. Owners whose objects the kernel refuses are set aside; elements of
+// nobody's that it refuses are left out, which is noted.
+func (p *Proxier) repair(have rules.State) (n int, err error) {
+	p.unequal = nil
+	var left []rules.Object
+	kept := map[rules.Owner]bool{}
+	for tries := 0; ; tries++ {
+		tx := rules.Diff(have, p.desired.State())
+		tx.Omit(left)
+		refused := p.apply(tx)
+		if refused == nil {
+			return tx.Len(), nil
+		}
+		var more []rules.Object
+		if tries == repairTries || general(refused) || !p.dropRefused(have, kept, refused, &more) {
+			p.unequal = refused
+			return 0, refused
+		}
+		if left = append(left, more...); len(left) > 0 {
+			p.unequal = refused
+		}
+		if untouched(refused) {
+			continue
+		}
+		if have, err = p.config.Kernel.Read(p.config.Rules.Table); err != nil {
+			p.unequal = refused
+			return 0, errors.Join(refused, fmt.Errorf("read the kernel's tables: %w", err))
+		}
 	}
-	return 0, err
 }
 
-// dropRefused takes the owners of refused objects out of desired; false if it
-// found none.
-func (p *Proxier) dropRefused(err error) bool {
-	var refused interface{ RefusedObjects() []rules.Object }
-	if !errors.As(err, &refused) {
-		return false
+// dropRefused sets the owners of refused objects aside, and adds refused elements that no owner has to left;
+// false if there was neither. In desired those owners keep what the kernel has of them, which works better than
+// nothing, or nothing if that is refused, too.
+func (p *Proxier) dropRefused(have rules.State, kept map[rules.Owner]bool, err error, left *[]rules.Object) bool {
+	objects := refusedObjects(err)
+	for _, o := range objects {
+		if o.Element != nil && len(p.desired.OwnersOf([]rules.Object{o})) == 0 {
+			*left = append(*left, o)
+		}
 	}
-	owners := p.desired.OwnersOf(refused.RefusedObjects())
+	owners := p.desired.OwnersOf(objects)
 	for _, o := range owners {
-		p.desired.Update([]rules.Owned{{Owner: o}})
+		var keep rules.Objects
+		if t := have.Tables[o.Family]; t != nil && !kept[o] {
+			keep = t.Held(o.ServicePortName, p.desired.Objects(o))
+		}
+		kept[o] = true
+		p.desired.Update([]rules.Owned{{Owner: o, Objects: keep}})
 		p.setAside(o, err)
 	}
-	return len(owners) > 0
+	return len(owners)+len(*left) > 0
 }
 
-// audit compares the kernel with desired and repairs it. After an error the next sync
-// compares everything again.
+// audit compares the kernel with desired and repairs it.
 func (p *Proxier) audit(why string) error {
 	if !p.adopted {
 		return nil
 	}
 	have, err := p.config.Kernel.Read(p.config.Rules.Table)
-	repaired := 0
-	if err == nil {
-		repaired, err = p.repair(have)
-	}
 	if err != nil {
-		p.adopted = false
-		return fmt.Errorf("compare the kernel's tables with what they should hold: %w", err)
+		return fmt.Errorf("read the kernel's tables: %w", err)
+	}
+	p.aside = 0
+	repaired, err := p.repair(have)
+	if p.aside > 0 || p.unequal != nil {
+		p.config.Metrics.kubeProxy.failed()
 	}
 	if repaired > 0 {
 		p.config.Metrics.repairs.Add(float64(repaired))
 		p.log.Info("Repaired the kernel's tables", "operations", repaired, "reason", why)
 		p.cleanAllFlows(have)
 	}
-	return nil
+	if err == nil {
+		err = p.unequal
+	}
+	return err
 }

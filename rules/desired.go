@@ -292,9 +292,12 @@ func (u *update) affinity(f Family, old, new []AffinityMap) {
 // touch notes that an owner gains or loses an element.
 func (u *update) touch(f Family, set SetID, e Element, n int32) {
 	dl := u.touchRef(ref{family: f, set: set, key: e.Key}, n)
-	if n > 0 {
+	switch {
+	case n > 0:
 		dl.new = e.Value
-	} else if dl.fresh || !dl.has && dl.had {
+	case dl.fresh && dl.has: // the other owner's value is there already
+		dl.old, dl.new = e.Value, e.Value
+	case dl.fresh || !dl.has && dl.had:
 		dl.old = e.Value
 	}
 	dl.fresh = false

@@ -5,6 +5,7 @@ package rules_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -186,6 +187,23 @@ func TestFrontendPassesOn(t *testing.T) {
 	}
 }
 
+// TestFrontendIsGivenUpLate lets an owner keep a frontend for a while that another has already, as one does
+// whose change the kernel refuses.
+func TestFrontendIsGivenUpLate(t *testing.T) {
+	a, b := servicePort("a", rules.TCP, "10.96.0.10:80"), servicePort("b", rules.TCP, "10.96.0.10:80")
+	d := rules.NewDesired(testConfig, testNode)
+	kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []rules.Owned{owned(a, ready("10.0.0.1:80")), owned(b, ready("10.0.0.2:80")), {Owner: owner(a)}} {
+		kernel = applyCut(t, kernel, d.Update([]rules.Owned{change}))
+	}
+	if got, want := text(t, kernel), text(t, d.State()); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestApplyRefuses(t *testing.T) {
 	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80"))})
@@ -222,5 +240,33 @@ func TestApplyRefuses(t *testing.T) {
 				t.Error("the refused transaction changed the state")
 			}
 		})
+	}
+}
+
+// TestOmit takes elements out of a transaction: those of sets of ranges with all of their set's.
+func TestOmit(t *testing.T) {
+	element := func(i byte) rules.Element {
+		return rules.Element{Key: rules.Key{Addr: netip.AddrFrom4([4]byte{10, 0, 0, i})}}
+	}
+	ips, cidrs := rules.SetID{Kind: rules.NodePortIPs}, rules.SetID{Kind: rules.ServiceCIDRs}
+	var tx rules.Tx
+	tx.Add(rules.Op{Kind: rules.AddSet, Set: ips},
+		rules.Op{Kind: rules.AddElements, Set: ips, Elements: []rules.Element{element(1), element(2)}},
+		rules.Op{Kind: rules.DeleteElements, Set: ips, Elements: []rules.Element{element(3)}},
+		rules.Op{Kind: rules.AddElements, Family: rules.IPv6, Set: ips, Elements: []rules.Element{element(1)}},
+		rules.Op{Kind: rules.FillSet, Set: cidrs, Elements: []rules.Element{element(4), element(5)}})
+	whole := tx
+	var gone []rules.Object
+	for set, i := range map[rules.SetID]byte{ips: 1, cidrs: 5} {
+		e := element(i)
+		gone = append(gone, rules.Object{Set: set.Name(), Element: &e})
+	}
+	three := element(3)
+	tx.Omit(append(gone, rules.Object{Set: ips.Name(), Element: &three}))
+	if n := tx.Elements(); n != 2 || tx.Len() != 3 {
+		t.Errorf("%d operations with %d elements are left, want 3 with 2: %+v", tx.Len(), n, tx.Ops())
+	}
+	if whole.Elements() != 6 {
+		t.Error("it changed another transaction")
 	}
 }

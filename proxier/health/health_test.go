@@ -129,7 +129,9 @@ func TestProxy(t *testing.T) {
 			updated, healthy       bool // lastUpdated is now; status
 		}{
 			{"starting", func() {}, 200, 200, 503, true, true},
-			{"queued long before the first time", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, 503, true, true},
+			{"waiting for what must be known", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, 503, true, true},
+			{"tried", func() { p.Began(); time.Sleep(59 * time.Second) }, 200, 200, 503, true, true},
+			{"tried long ago", func() { time.Sleep(time.Second) }, 503, 503, 503, false, false},
 			{"programmed", func() { p.Updated(); time.Sleep(time.Hour) }, 200, 200, 200, true, true},
 			{"queued", func() { p.Queued(); time.Sleep(59 * time.Second) }, 200, 200, 200, true, true},
 			{"late", func() { p.Queued(); time.Sleep(time.Second) }, 503, 503, 503, false, false},

@@ -17,6 +17,7 @@ type Proxy struct {
 	timeout time.Duration
 
 	mu       sync.Mutex
+	began    time.Time // when it was first tried to program anything; zero: not yet
 	queued   time.Time // since when a change has been waiting; zero: none is
 	updated  time.Time // when all was programmed last; zero: never
 	eligible bool
@@ -59,6 +60,13 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// Began notes that all that must be known is, and that programming it is first tried.
+func (p *Proxy) Began() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.began = time.Now()
+}
+
 // Queued notes that a change came in.
 func (p *Proxy) Queued() {
 	p.mu.Lock()
@@ -83,8 +91,9 @@ func (p *Proxy) SetNodeEligible(eligible bool) {
 	p.eligible = eligible
 }
 
-// Healthy says whether no change has been waiting for too long. Until all has been
-// programmed once it says so, too: nftproxy is starting.
+// Healthy says whether no change has been waiting for too long. At the start, until all has been
+// programmed once, only the time since that was first tried counts: what must be known before may
+// take long to come, and no restart would help.
 func (p *Proxy) Healthy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +101,11 @@ func (p *Proxy) Healthy() bool {
 }
 
 func (p *Proxy) healthy() bool {
-	return p.updated.IsZero() || p.queued.IsZero() || time.Since(p.queued) < p.timeout
+	since := p.queued
+	if p.updated.IsZero() {
+		since = p.began
+	}
+	return since.IsZero() || time.Since(since) < p.timeout
 }
 
 // state is the body of an answer.

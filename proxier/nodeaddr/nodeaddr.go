@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleTime is how long a change waits for others: an interface that comes up
-// gets several addresses.
+// settleTime is how long a change waits for others, but not for ever more of them: an
+// interface that comes up gets several addresses.
 const settleTime = 20 * time.Millisecond
 
 // retryTime is how long to wait after a failure.
@@ -149,6 +149,7 @@ func (w *Watcher) Close() {
 func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 	settle := time.NewTimer(0)
 	settle.Stop()
+	settling := false
 	for {
 		select {
 		case <-w.stop:
@@ -157,8 +158,12 @@ func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 			if !ok {
 				updates = nil
 			}
-			settle.Reset(settleTime)
+			if !settling {
+				settling = true
+				settle.Reset(settleTime)
+			}
 		case <-settle.C:
+			settling = false
 			var err error
 			if updates == nil {
 				updates, err = w.subscribe()
@@ -168,6 +173,7 @@ func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 			}
 			if err != nil {
 				w.warn(fmt.Errorf("follow the node's addresses: %w: trying again", err))
+				settling = true
 				settle.Reset(retryTime)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -86,6 +87,29 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEndlessChanges: changes that never rest are listed all the same.
+func TestEndlessChanges(t *testing.T) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	synctest.Test(t, func(t *testing.T) {
+		w := &Watcher{handle: handle, warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{})}
+		updates := make(chan netlink.AddrUpdate)
+		w.done.Go(func() { w.run(updates) })
+		for range 10 {
+			updates <- netlink.AddrUpdate{}
+			time.Sleep(settleTime / 2) // of the bubble's clock
+		}
+		if len(w.changed) == 0 {
+			t.Error("nothing was listed while changes kept coming")
+		}
+		close(w.stop)
+		w.done.Wait()
+	})
 }
 
 func TestWatchCloseAtOnce(t *testing.T) {

@@ -28,8 +28,7 @@ func (k *Kernel) AffinityUsage(table string) ([]AffinityUsage, error) {
 	defer k.mu.Unlock()
 	var out []AffinityUsage
 	for _, f := range rules.Families {
-		t := rules.NewTable()
-		err := k.readSetList(f, table, t)
+		t, err := k.setList(f, table)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -39,7 +38,7 @@ func (k *Kernel) AffinityUsage(table string) ([]AffinityUsage, error) {
 		for id, m := range t.Affinity {
 			u := AffinityUsage{Family: f, Map: id.Name(), Size: m.Size}
 			err := k.readElements(f, table, id, func(element) bool { u.Clients++; return false })
-			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errChanged) {
+			if complete(err) != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errChanged) {
 				return nil, fmt.Errorf("count clients in %s: %w", id.Name(), err)
 			}
 			out = append(out, u)

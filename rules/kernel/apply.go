@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,25 +16,56 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Apply carries a transaction out. A *RefusedError says what the kernel refused
-// and why; after it, or any other error, read the state back before the next try.
+// Apply carries a transaction out. A *RefusedError says what the kernel refused and why. After it, unless it
+// says that the kernel is Untouched, or any other error, read the state back before the next try.
+//
+// PruneElements come after the transaction and have a socket of their own: a transaction of nothing else may
+// be applied, and take its time, while others are.
 func (k *Kernel) Apply(tx rules.Tx) error {
+	ops := tx.Ops()
+	if err := k.program(tx.Name, ops); err != nil {
+		return err
+	}
+	for i := range ops {
+		if ops[i].Kind != rules.PruneElements {
+			continue
+		}
+		if err := k.pruner.prune(tx.Name, &ops[i]); err != nil {
+			return fmt.Errorf("%s: %w", ops[i].Object(tx.Name), err)
+		}
+	}
+	return nil
+}
+
+// program carries out all but PruneElements.
+func (k *Kernel) program(table string, ops []rules.Op) (err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	ops := tx.Ops()
-	if len(ops) == 0 {
-		return nil
+	if k.watch != nil && elements(ops) >= manyElements {
+		others, err := k.watch.leave()
+		if err != nil {
+			return fmt.Errorf("leave the group of watchers: %w", err)
+		}
+		defer func() { err = errors.Join(err, k.watch.rejoin(others)) }()
+	}
+	limit := k.sock.limit
+	if slices.ContainsFunc(ops, func(o rules.Op) bool { return o.Kind == rules.ResetTable }) {
+		limit = k.sock.widen()
+		defer k.sock.narrow()
 	}
 	b := &k.batch
-	b.table, b.sock = tx.Name, k.sock
+	b.table, b.sock = table, k.sock
 	b.reset()
+	defer b.forget()
 	mark := 0 // where the batch could be cut last
 	marked := 0
+	cuts := 0
 	cut := func() error {
-		if len(b.buf)+headerLen > k.sock.limit && marked > 0 {
+		if len(b.buf)+headerLen > limit && marked > 0 {
 			if err := k.flushUpTo(mark, marked); err != nil {
-				return err
+				return afterCuts(err, cuts)
 			}
+			cuts++
 		}
 		mark, marked = len(b.buf), len(b.refs)
 		return nil
@@ -44,17 +76,29 @@ func (k *Kernel) Apply(tx rules.Tx) error {
 			if errors.As(err, &refused) {
 				return err
 			}
-			return fmt.Errorf("%s: %w", ops[i].Object(tx.Name), err)
+			return fmt.Errorf("%s: %w", ops[i].Object(table), err)
 		}
 	}
-	err := k.flush()
+	return afterCuts(k.flush(), cuts)
+}
+
+// manyElements is how many elements a transaction has that the kernel had better write while we do not
+// watch: with somebody to tell, it takes four times as long and 4 KiB for each.
+const manyElements = 5000
+
+func elements(ops []rules.Op) int {
+	n := 0
 	for i := range ops {
-		if err == nil && ops[i].Kind == rules.PruneElements {
-			err = k.prune(&ops[i])
-		}
+		n += len(ops[i].Elements)
 	}
-	if cap(b.buf) > 2*maxBatch { // an unusual message's
-		b.buf, b.refs = nil, nil
+	return n
+}
+
+// afterCuts notes in an error that a part of the transaction was carried out.
+func afterCuts(err error, cuts int) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		refused.Cut = cuts > 0
 	}
 	return err
 }
@@ -88,6 +132,8 @@ func (k *Kernel) flush() error {
 		return nil
 	}
 	b.seal()
+	k.commits.mu.Lock()
+	defer k.commits.mu.Unlock()
 	start := time.Now()
 	defer func() { k.busy += time.Since(start) }()
 	if err := k.sock.send(b.buf); err != nil {
@@ -124,7 +170,7 @@ func (k *Kernel) flush() error {
 	case !acked:
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
 	}
-	k.gen++
+	k.commits.ours++
 	return nil
 }
 

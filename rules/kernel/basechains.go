@@ -30,29 +30,34 @@ func (k *Kernel) BaseChains() ([]BaseChain, error) {
 		number uint8
 		name   string
 	}{{unix.NFPROTO_IPV4, "ip"}, {unix.NFPROTO_IPV6, "ip6"}, {unix.NFPROTO_INET, "inet"}} {
-		err := k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f.number, nil, func(v []byte) {
-			c := BaseChain{Family: f.name}
-			var hook *rules.Hook
-			eachAttr(v, func(typ uint16, v []byte) {
-				switch typ {
-				case unix.NFTA_CHAIN_TABLE:
-					c.Table = text(v)
-				case unix.NFTA_CHAIN_NAME:
-					c.Name = text(v)
-				case unix.NFTA_CHAIN_TYPE:
-					c.Type = text(v)
-				case unix.NFTA_CHAIN_HOOK:
-					hook = parseHook(v)
+		var list []BaseChain
+		err := again(func() error {
+			list = nil
+			return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f.number, nil, func(v []byte) {
+				c := BaseChain{Family: f.name}
+				var hook *rules.Hook
+				eachAttr(v, func(typ uint16, v []byte) {
+					switch typ {
+					case unix.NFTA_CHAIN_TABLE:
+						c.Table = text(v)
+					case unix.NFTA_CHAIN_NAME:
+						c.Name = text(v)
+					case unix.NFTA_CHAIN_TYPE:
+						c.Type = text(v)
+					case unix.NFTA_CHAIN_HOOK:
+						hook = parseHook(v)
+					}
+				})
+				if hook != nil {
+					c.Hook, c.Priority = hook.Number, hook.Priority
+					list = append(list, c)
 				}
 			})
-			if hook != nil {
-				c.Hook, c.Priority = hook.Number, hook.Priority
-				out = append(out, c)
-			}
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list chains (%s): %w", f.name, err)
 		}
+		out = append(out, list...)
 	}
 	return out, nil
 }

@@ -50,6 +50,13 @@ func (b *batch) reset() {
 	b.first = b.sock.seq + 1
 }
 
+// forget gives up memory that an unusual transaction took.
+func (b *batch) forget() {
+	if cap(b.buf) > 2*maxBatch {
+		b.buf, b.refs = nil, nil
+	}
+}
+
 // seqFor notes that a message of op comes next, and returns its number.
 func (b *batch) seqFor(op *rules.Op, elem int) uint32 {
 	b.refs = append(b.refs, msgRef{op, elem, len(b.buf)})
@@ -71,7 +78,7 @@ func (b *batch) units(op *rules.Op, cut func() error) error {
 	case rules.AddElements, rules.ReplaceElements, rules.DeleteElements:
 		return b.elementUnits(op, cut)
 	case rules.PruneElements:
-		return nil // after the transaction: see Kernel.prune
+		return nil // after the transaction: see Kernel.Apply
 	}
 	if err := b.object(op); err != nil {
 		return err

@@ -227,16 +227,46 @@ func TestRefusedLaterBatch(t *testing.T) {
 		list = append(list, rules.Op{Kind: rules.AddChain, Chain: rules.Chain{Name: fmt.Sprintf("service/a/b/%d", i)}})
 	}
 	list = append(list, rules.Op{Kind: rules.AddSet, Set: singleSet}) // it comes first
-	wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add set single of table ip nftproxy: file exists (EEXIST)")
+	err := wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add set single of table ip nftproxy: file exists (EEXIST)")
+	if !err.Untouched() {
+		t.Error("the first batch was refused, and yet the kernel is not untouched")
+	}
 	wantState(t, "after the first batch was refused", h.read(t, rules.DefaultTable), desired().State())
 
 	list[100] = rules.Op{Kind: rules.AddElements, Set: clusterIPs, Elements: []rules.Element{{}}}
 	list[100].Elements[0].Addr = address(rules.IPv4, 96, 1)
 	h.apply(t, transaction(list[100]))
-	wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add element of ip nftproxy cluster-ips: 10.96.0.1: file exists (EEXIST)")
+	err = wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add element of ip nftproxy cluster-ips: 10.96.0.1: file exists (EEXIST)")
+	if err.Untouched() {
+		t.Error("the last batch was refused, and yet the kernel is untouched")
+	}
 	if n := len(h.read(t, rules.DefaultTable).Tables[rules.IPv4].Chains); n < 50 {
 		t.Errorf("%d chains after the last batch was refused", n)
 	}
 	h.load(t, desired().State())
 	wantState(t, "after the repair", h.read(t, rules.DefaultTable), desired().State())
+}
+
+// TestResetIsOneTransaction replaces a table in one commit, though others of its length are cut.
+func TestResetIsOneTransaction(t *testing.T) {
+	if netns.InUserNamespace() {
+		t.Skip("the send buffer is small without CAP_NET_ADMIN in the initial user namespace")
+	}
+	h := newHost(t)
+	const n = 1500
+	h.load(t, desired(services(rules.IPv4, n, 10)...).State())
+	want := desired(services(rules.IPv4, n, 10)...).State()
+	want.Tables[rules.IPv4].Counted = true
+	before := h.commits(t)
+	h.load(t, want)
+	if n := h.commits(t) - before; n != 1 {
+		t.Errorf("%d commits, want 1", n)
+	}
+	wantSame(t, h.read(t, want.Name), want)
+	if cap(h.batch.buf) > 2*maxBatch {
+		t.Errorf("%d bytes are kept", cap(h.batch.buf))
+	}
+	if size, err := unix.GetsockoptInt(h.sock.fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size > 2*maxBatch {
+		t.Errorf("the send buffer stays at %d bytes (%v)", size, err)
+	}
 }

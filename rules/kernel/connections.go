@@ -28,8 +28,7 @@ func (k *Kernel) Connections(table string) ([]Connections, error) {
 	defer k.mu.Unlock()
 	var out []Connections
 	for _, f := range rules.Families {
-		t := rules.NewTable()
-		err := k.readSetList(f, table, t)
+		t, err := k.setList(f, table)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -45,7 +44,7 @@ func (k *Kernel) Connections(table string) ([]Connections, error) {
 				all[e.Key] = Connections{f, id, e.Element, e.count}
 				return false
 			})
-			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errChanged) {
+			if complete(err) != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errChanged) {
 				return nil, fmt.Errorf("count connections in %s: %w", id.Name(), err)
 			}
 			for _, c := range all {

@@ -7,7 +7,7 @@
 // A transaction goes out as one batch in one sendmsg, and the kernel carries it
 // out whole or not at all. Only one that does not fit the socket's send buffer is
 // cut into several, between operations, in the order of rules.Tx, which keeps
-// every step in working order. The limit is maxBatch; without CAP_NET_ADMIN in the
+// every step in working order. The limit is maxBatch, and maxReset where a table is replaced; without CAP_NET_ADMIN in the
 // initial user namespace it is twice net.core.wmem_max, some 400 kB by default.
 //
 // The socket belongs to the network namespace of the thread that called Open, and

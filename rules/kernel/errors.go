@@ -27,6 +27,8 @@ type RefusedError struct {
 	// Objects are what the kernel refused. It is empty when the kernel refused
 	// the transaction as a whole.
 	Objects []rules.Object
+	// Cut says that the transaction was cut, and earlier batches of it carried out.
+	Cut bool
 }
 
 // Error names the objects (three at most), the error and what the kernel said.
@@ -61,3 +63,6 @@ func (e *RefusedError) Unwrap() error { return e.Errno }
 
 // RefusedObjects returns what the kernel refused.
 func (e *RefusedError) RefusedObjects() []rules.Object { return e.Objects }
+
+// Untouched says that the kernel holds what it held before.
+func (e *RefusedError) Untouched() bool { return !e.Cut }

@@ -22,20 +22,32 @@ type Kernel struct {
 	sock  *socket
 	batch batch
 	busy  time.Duration
-	// gen is the ruleset's generation that Read saw, and as many more as there were
-	// commits since.
-	gen uint32
+	// commits are shared with pruner.
+	commits *commits
+	// ears hear of what others change while tables are read.
+	ears *socket
+	// pruner has a socket of its own for what may take long: nil in itself.
+	pruner *Kernel
+	// watch is to leave its group while much is written; nil: nobody watches.
+	watch *Watch
+	// ear listens during a reading.
+	ear *listener
 	// listing says that a reading keeps what listings show.
 	listing bool
 }
 
 // Open opens the nftables of the calling thread's network namespace.
 func Open() (*Kernel, error) {
-	s, err := openSocket()
-	if err != nil {
-		return nil, err
+	k := &Kernel{commits: &commits{}}
+	k.pruner = &Kernel{commits: k.commits}
+	for _, s := range []**socket{&k.sock, &k.ears, &k.pruner.sock} {
+		var err error
+		if *s, err = openSocket(); err != nil {
+			_ = k.Close()
+			return nil, err
+		}
 	}
-	return &Kernel{sock: s}, nil
+	return k, nil
 }
 
 // Busy returns how long the kernel has worked on this Kernel's transactions so far: the
@@ -46,11 +58,19 @@ func (k *Kernel) Busy() time.Duration {
 	return k.busy
 }
 
-// Close closes the socket. What the kernel holds stays.
+// Close closes the sockets. What the kernel holds stays.
 func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.sock.close()
+	k.pruner.mu.Lock()
+	defer k.pruner.mu.Unlock()
+	var errs []error
+	for _, s := range []*socket{k.sock, k.ears, k.pruner.sock} {
+		if s != nil {
+			errs = append(errs, s.close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Remove deletes the tables of a name in both families, and says how many there were.

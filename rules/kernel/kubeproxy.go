@@ -96,10 +96,11 @@ func (p KubeProxy) order() []familyTable {
 }
 
 // FindKubeProxy returns what kube-proxy left.
-func (k *Kernel) FindKubeProxy() (KubeProxy, error) {
+func (k *Kernel) FindKubeProxy() (p KubeProxy, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.findKubeProxy()
+	err = again(func() error { p, err = k.findKubeProxy(); return err })
+	return p, err
 }
 
 func (k *Kernel) findKubeProxy() (KubeProxy, error) {

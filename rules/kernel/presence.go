@@ -19,14 +19,12 @@ type Presence struct {
 	Forwards bool // it leads to an endpoint
 }
 
-// Presence says what is there of the tables of a name. Unlike Read it answers while others keep changing the
-// ruleset, and then of no single moment.
+// Presence says what is there of the tables of a name, of no single moment.
 func (k *Kernel) Presence(table string) (out [2]Presence, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, f := range rules.Families {
-		t := rules.NewTable()
-		err := k.readSetList(f, table, t)
+		t, err := k.setList(f, table)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -51,7 +49,7 @@ func (k *Kernel) Presence(table string) (out [2]Presence, err error) {
 func (k *Kernel) leadsToEndpoints(f rules.Family, table string, id rules.SetID) (some bool, err error) {
 	switch id.Kind {
 	case rules.Single, rules.SingleNodePorts, rules.Backends, rules.Endpoints:
-		err = k.readElements(f, table, id, func(element) bool { some = true; return false })
+		err = complete(k.readElements(f, table, id, func(element) bool { some = true; return false }))
 		if errors.Is(err, unix.ENOENT) { // it has just gone
 			err = nil
 		}

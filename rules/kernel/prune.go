@@ -6,7 +6,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -15,49 +14,41 @@ import (
 )
 
 // prune deletes those clients from a map that the kernel fills whose endpoint is
-// not to be kept. An element that goes by itself meanwhile is fine.
-func (k *Kernel) prune(op *rules.Op) error {
-	const tries = 5
-	var err error
-	for range tries {
-		gone := rules.Op{Kind: rules.DeleteElements, Family: op.Family, Set: op.Set}
-		seen := map[rules.Key]bool{}
-		err = k.readElements(op.Family, k.batch.table, op.Set, func(e element) bool {
-			again := seen[e.Key]
-			seen[e.Key] = true
-			if !again && !op.Keep.Has(e.To) {
-				gone.Elements = append(gone.Elements, e.Element)
-			}
-			return again
-		})
-		if err == nil && len(gone.Elements) == 0 {
-			return nil
-		}
-		if err == nil {
+// not to be kept. An element that goes by itself meanwhile is fine, and so is the whole map.
+func (k *Kernel) prune(table string, op *rules.Op) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.batch.table, k.batch.sock = table, k.sock
+	defer k.batch.forget()
+	return again(func() error {
+		gone, err := k.clientsOf(table, op)
+		if err == nil && len(gone.Elements) > 0 {
 			err = k.deleteNow(&gone)
 		}
-		if err == nil {
+		if errors.Is(err, unix.ENOENT) {
 			return nil
 		}
-		if !errors.Is(err, errChanged) {
-			break
-		}
-	}
-	return &pruneError{fmt.Errorf("%s: %w", op.Object(k.batch.table), err)}
+		return err
+	})
 }
 
-// pruneError is about what comes after a transaction that was committed.
-type pruneError struct{ err error }
+// clientsOf lists what is to be deleted.
+func (k *Kernel) clientsOf(table string, op *rules.Op) (rules.Op, error) {
+	gone := rules.Op{Kind: rules.DeleteElements, Family: op.Family, Set: op.Set}
+	seen := map[rules.Key]bool{}
+	err := k.readElements(op.Family, table, op.Set, func(e element) bool {
+		again := seen[e.Key]
+		seen[e.Key] = true
+		if !again && !op.Keep.Has(e.To) {
+			gone.Elements = append(gone.Elements, e.Element)
+		}
+		return again
+	})
+	return gone, complete(err)
+}
 
-func (e *pruneError) Error() string { return e.err.Error() }
-
-func (e *pruneError) Unwrap() error { return e.err }
-
-// Committed says that all but the deletion of clients is done.
-func (e *pruneError) Committed() bool { return true }
-
-// pruneStep is how many clients are deleted in one transaction.
-const pruneStep = 1000
+// pruneStep is how many clients are deleted in one transaction, for which all others wait.
+const pruneStep = 250
 
 // deleteNow deletes elements in transactions of their own. One that goes by itself
 // meanwhile makes the kernel refuse its whole transaction, whose elements are then

@@ -46,8 +46,8 @@ func TestPruneGone(t *testing.T) {
 	}
 	h.apply(t, transaction(rules.Op{Kind: rules.AddSet, Family: f, Set: set, Size: 100},
 		rules.Op{Kind: rules.AddElements, Family: f, Set: set, Elements: []rules.Element{element(1), element(3)}}))
-	h.batch.table, h.batch.sock = rules.DefaultTable, h.sock
-	if err := h.deleteNow(&rules.Op{Kind: rules.DeleteElements, Family: f, Set: set, Elements: []rules.Element{element(1), element(2), element(3)}}); err != nil {
+	h.pruner.batch.table, h.pruner.batch.sock = rules.DefaultTable, h.pruner.sock
+	if err := h.pruner.deleteNow(&rules.Op{Kind: rules.DeleteElements, Family: f, Set: set, Elements: []rules.Element{element(1), element(2), element(3)}}); err != nil {
 		t.Fatal(err)
 	}
 	if left := h.read(t, rules.DefaultTable).Tables[f].Sets[set]; len(left) != 0 {

@@ -18,49 +18,80 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// errChanged says that the ruleset changed while it was read.
-var errChanged = errors.New("the ruleset kept changing while it was read")
+// tries is how often it is tried to read something that keeps changing.
+const tries = 10
+
+var (
+	// errChanged says that the tables changed while they were read.
+	errChanged = errors.New("the tables kept changing while they were read")
+	// errInterrupted says that anybody changed anything in the ruleset during a listing. What is listed
+	// of one table is complete if the change was in another, but for chains: see readChains.
+	errInterrupted = errors.New("the ruleset changed while it was listed")
+)
+
+// complete is for listings whose reader finds out by itself what has changed.
+func complete(err error) error {
+	if errors.Is(err, errInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// again calls fn until nothing changes meanwhile, some times at most.
+func again(fn func() error) error {
+	var err error
+	for range tries {
+		if err = fn(); !errors.Is(err, errChanged) && !errors.Is(err, errInterrupted) {
+			break
+		}
+	}
+	return err
+}
 
 // foreignHook stands for a hook whose chain is of another type, or has another
 // policy, than all of ours.
 const foreignHook = ^rules.HookNumber(0)
 
-// Read reads the tables of a name. A reading during which anybody changed the
-// ruleset is done again, a few times.
+// Read reads the tables of a name. A reading during which others changed them is done again, a few
+// times. What others change elsewhere does not matter, however often they do.
 func (k *Kernel) Read(table string) (rules.State, error) { return k.read(table, false) }
 
 // ReadListing reads as Read does, and also what listings show: the order of sets and
 // chains, and how long clients are remembered.
 func (k *Kernel) ReadListing(table string) (rules.State, error) { return k.read(table, true) }
 
-func (k *Kernel) read(table string, listing bool) (rules.State, error) {
+func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.listing = listing
-	for range 10 {
-		s, err := k.readOnce(table)
-		if !errors.Is(err, errChanged) {
-			return s, err
-		}
+	if k.ear, err = k.listen(table); err != nil {
+		return s, err
 	}
-	return rules.State{}, fmt.Errorf("read table %s: %w", table, errChanged)
+	defer func() { k.ear.close(); k.ear = nil }()
+	err = again(func() error { s, err = k.readOnce(table); return err })
+	if errors.Is(err, errChanged) {
+		return rules.State{}, fmt.Errorf("read table %s: %w", table, err)
+	}
+	return s, err
 }
 
 func (k *Kernel) readOnce(table string) (rules.State, error) {
 	s := rules.State{Name: table}
-	before, err := k.generation()
+	k.ear.hear()
+	k.ear.changed = false
+	before, _, err := k.others()
 	if err != nil {
 		return s, fmt.Errorf("read the ruleset's generation: %w", err)
 	}
 	failed := k.readTables(&s)
-	after, err := k.generation()
+	after, others, err := k.others()
 	switch {
 	case err != nil:
 		return s, fmt.Errorf("read the ruleset's generation: %w", err)
-	case before != after: // what failed may only have gone meanwhile
+	case before != after && k.ear.heard(after): // what failed may only have gone meanwhile
 		return s, errChanged
 	}
-	k.gen = after
+	k.commits.seen = others
 	return s, failed
 }
 
@@ -91,11 +122,15 @@ func (k *Kernel) generation() (uint32, error) {
 // readTable returns nil if there is no such table.
 func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
 	t := rules.NewTable()
+	use := 0 // how many chains, sets and others it has
 	name := func(typ uint16) func(*builder) { return func(b *builder) { b.str(typ, table) } }
 	err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), name(unix.NFTA_TABLE_NAME), func(v []byte) {
 		eachAttr(v, func(typ uint16, v []byte) {
-			if typ == unix.NFTA_TABLE_FLAGS {
+			switch typ {
+			case unix.NFTA_TABLE_FLAGS:
 				t.Dormant = be32(v)&unix.NFT_TABLE_F_DORMANT != 0
+			case unix.NFTA_TABLE_USE:
+				use = int(be32(v))
 			}
 		})
 	})
@@ -105,10 +140,14 @@ func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.readChains(f, table, t); err != nil {
+	sets, err := k.readSetList(f, table, t)
+	if complete(err) != nil {
+		return nil, fmt.Errorf("sets: %w", err)
+	}
+	if err := k.readChains(f, table, t, use-sets); err != nil {
 		return nil, fmt.Errorf("chains: %w", err)
 	}
-	if err := k.readRules(f, table, t); err != nil {
+	if err := k.readRules(f, table, t); complete(err) != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
 	if err := k.readSets(f, table, t); err != nil {
@@ -117,7 +156,20 @@ func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
 	return t, nil
 }
 
-func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error {
+// readChains reads chains, of which there should be n. The kernel lists those of all tables of the family,
+// in parts, each of which begins after as many chains as were listed: a chain that another table loses
+// or gets meanwhile makes it skip one of ours, or list one twice. Several listings together have all.
+func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table, n int) error {
+	for range tries {
+		err := k.listChains(f, table, t)
+		if !errors.Is(err, errInterrupted) || len(t.Chains) == n {
+			return complete(err)
+		}
+	}
+	return errChanged
+}
+
+func (k *Kernel) listChains(f rules.Family, table string, t *rules.Table) error {
 	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
 		var c rules.Chain
 		var of, kind string
@@ -139,12 +191,13 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table) error 
 		if c.Hook != nil && (kind != chainType || policy != policyAccept) {
 			c.Hook.Number = foreignHook
 		}
-		if of == table {
-			t.Chains[c.Name] = c
-			if k.listing {
-				t.ChainOrder = append(t.ChainOrder, c.Name)
-			}
+		if of != table {
+			return
 		}
+		if _, again := t.Chains[c.Name]; k.listing && !again {
+			t.ChainOrder = append(t.ChainOrder, c.Name)
+		}
+		t.Chains[c.Name] = c
 	})
 }
 
@@ -203,12 +256,23 @@ func parseExpressions(f rules.Family, list []byte) []expr.Any {
 	return out
 }
 
-// readSetList reads which sets there are, without their elements.
-func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error {
+// setList returns a table with the sets that there are, without their elements.
+func (k *Kernel) setList(f rules.Family, table string) (t *rules.Table, err error) {
+	err = again(func() error {
+		t = rules.NewTable()
+		_, err := k.readSetList(f, table, t)
+		return err
+	})
+	return t, err
+}
+
+// readSetList reads which sets there are, without their elements, and how many, all counted.
+func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) (n int, err error) {
 	counting := map[bool]string{} // maps that count, and that do not
-	err := k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
+	err = k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
 		func(v []byte) {
+			n++
 			name, size, s := parseSet(v)
 			id, ok := rules.ParseSetID(name)
 			if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
@@ -232,50 +296,55 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) error
 	if _, t.Counted = counting[true]; t.Counted && len(counting) > 1 {
 		t.Foreign = append(t.Foreign, counting[false]) // some count, some do not: none of our making
 	}
-	return err
+	return n, err
 }
 
 func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
-	if err := k.readSetList(f, table, t); err != nil {
-		return err
-	}
 	if k.listing && t.Counted {
 		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
 	}
-	for id, elements := range t.Sets {
-		var ends []netip.Addr
-		if t.Counters != nil && id.Kind.CountsConnections() {
-			t.Counters[id] = map[rules.Key]rules.Counter{}
-		}
-		var clients map[netip.Addr]rules.Lifetime
-		if m, ok := t.Affinity[id]; ok && k.listing {
-			clients = map[netip.Addr]rules.Lifetime{}
-			m.Clients = clients
-			t.Affinity[id] = m
-		}
-		err := k.readElements(f, table, id, func(e element) bool {
-			if e.end {
-				ends = append(ends, e.Addr)
-				return false
-			}
-			_, again := elements[e.Key]
-			elements[e.Key] = e.Value
-			if clients != nil {
-				clients[e.Addr] = e.life
-			}
-			if counts := t.Counters[id]; counts != nil {
-				counts[e.Key] = e.count
-			}
-			return again
-		})
+	for id := range t.Sets {
+		err := again(func() error { return complete(k.readSet(f, table, t, id)) })
 		if err != nil {
 			return fmt.Errorf("elements of %s: %w", id.Name(), err)
 		}
-		if id.Kind.Interval() {
-			closeRanges(f, elements, ends)
-		}
 	}
 	return nil
+}
+
+// readSet reads the elements of one set.
+func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.SetID) error {
+	var ends []netip.Addr
+	elements := t.Sets[id]
+	clear(elements)
+	if t.Counters != nil && id.Kind.CountsConnections() {
+		t.Counters[id] = map[rules.Key]rules.Counter{}
+	}
+	var clients map[netip.Addr]rules.Lifetime
+	if m, ok := t.Affinity[id]; ok && k.listing {
+		clients = map[netip.Addr]rules.Lifetime{}
+		m.Clients = clients
+		t.Affinity[id] = m
+	}
+	err := k.readElements(f, table, id, func(e element) bool {
+		if e.end {
+			ends = append(ends, e.Addr)
+			return false
+		}
+		_, again := elements[e.Key]
+		elements[e.Key] = e.Value
+		if clients != nil {
+			clients[e.Addr] = e.life
+		}
+		if counts := t.Counters[id]; counts != nil {
+			counts[e.Key] = e.count
+		}
+		return again
+	})
+	if id.Kind.Interval() {
+		closeRanges(f, elements, ends)
+	}
+	return err
 }
 
 // closeRanges gives each range its last address: the one before the next end, of
@@ -357,7 +426,7 @@ func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn f
 				})
 			})
 		})
-	if err == nil && twice {
+	if complete(err) == nil && twice {
 		return errChanged
 	}
 	return err
@@ -432,7 +501,7 @@ func parseVerdict(kind rules.SetKind, v []byte) string {
 }
 
 // request sends one request and calls fn for the attributes of each object in the
-// answer. ENOENT is returned as it is.
+// answer. ENOENT is returned as it is; errInterrupted comes after the whole answer.
 func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), fn func([]byte)) error {
 	seq := k.sock.nextSeq()
 	var b builder
@@ -480,8 +549,11 @@ func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), 
 		}
 		return failed
 	}
+	if k.ear != nil {
+		k.ear.hear() // lest much that happens meanwhile does not fit
+	}
 	if interrupted {
-		return errChanged
+		return errInterrupted
 	}
 	return nil
 }

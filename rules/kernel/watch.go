@@ -23,9 +23,6 @@ type Watch struct {
 	done    sync.WaitGroup
 }
 
-// nftablesGroup is NFNLGRP_NFTABLES.
-const nftablesGroup = 7
-
 // Watch prepares to watch the tables of a name for changes that do not come from k.
 // It belongs to the calling thread's network namespace, which must be k's.
 func (k *Kernel) Watch(table string) (*Watch, error) {
@@ -45,48 +42,41 @@ func (k *Kernel) Watch(table string) (*Watch, error) {
 // tell, the kernel takes three times as long for a full load. What was changed since k
 // read the tables is noticed, too.
 func (w *Watch) Join() error {
-	if err := w.join(w.kernel.sock.port); err != nil {
-		return fmt.Errorf("watch nftables: %w", err)
-	}
-	w.done.Go(w.run)
-	foreign, err := w.kernel.changedByOthers()
-	if err != nil {
-		return fmt.Errorf("watch nftables: %w", err)
-	}
-	if foreign {
-		w.signal()
-	}
-	return nil
-}
-
-// changedByOthers says whether others have changed the ruleset, whatever part of it,
-// since k read it.
-func (k *Kernel) changedByOthers() (bool, error) {
+	k := w.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now, err := k.generation()
-	return now != k.gen, err
+	if err := w.sock.ignore(k.sock.port, k.pruner.sock.port); err != nil {
+		return fmt.Errorf("watch nftables: attach filter: %w", err)
+	}
+	if err := w.rejoin(k.commits.seen); err != nil {
+		return fmt.Errorf("watch nftables: %w", err)
+	}
+	k.watch = w
+	w.done.Go(w.run)
+	return nil
 }
 
-// join subscribes to nftables' events, less those of our own socket: a filter in
-// the kernel drops them by the port in the header, before they are queued.
-func (w *Watch) join(own uint32) error {
-	port := binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, own)) // as BPF loads it
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: port, Jt: 0, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+// leave ends the watch for a while, and returns how many commits of others there were before.
+// The kernel's mutex is held, as for rejoin.
+func (w *Watch) leave() (others uint32, err error) {
+	_, others, err = w.kernel.others()
+	if err == nil {
+		w.sock.leave()
 	}
-	err := unix.SetsockoptSockFprog(w.sock.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
-	if err != nil {
-		return fmt.Errorf("attach filter: %w", err)
-	}
-	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, nftablesGroup); err != nil {
+	return others, err
+}
+
+// rejoin goes on with the watch. It tells of a change if there were more commits of others
+// meanwhile, whatever they changed.
+func (w *Watch) rejoin(others uint32) error {
+	if err := w.sock.join(); err != nil {
 		return fmt.Errorf("join event group: %w", err)
 	}
-	return nil
+	_, now, err := w.kernel.others()
+	if err == nil && now != others {
+		w.signal()
+	}
+	return err
 }
 
 // Changed gets a value when the tables may have been changed by somebody else.
@@ -95,6 +85,11 @@ func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Close ends the watch.
 func (w *Watch) Close() error {
+	if w.kernel != nil {
+		w.kernel.mu.Lock()
+		w.kernel.watch = nil
+		w.kernel.mu.Unlock()
+	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	_, err := unix.Write(w.stop, one[:])
@@ -113,7 +108,7 @@ func (w *Watch) run() {
 		}
 		ours := false
 		_, err := w.sock.receive(false, func(m message) error {
-			ours = ours || w.concerns(m)
+			ours = ours || concerns(m, w.table)
 			return nil
 		})
 		if ours || err != nil { // an error: events were lost
@@ -127,20 +122,4 @@ func (w *Watch) signal() {
 	case w.changed <- struct{}{}:
 	default:
 	}
-}
-
-// concerns says whether an event is about the watched tables. The first attribute
-// of all objects of nf_tables is their table's name.
-func (w *Watch) concerns(m message) bool {
-	if m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.data) < 4 {
-		return false
-	}
-	if typ := m.typ & 0xff; typ == unix.NFT_MSG_NEWGEN {
-		return false
-	}
-	found := false
-	eachAttr(m.data[4:], func(typ uint16, v []byte) {
-		found = found || typ == unix.NFTA_TABLE_NAME && text(v) == w.table
-	})
-	return found
 }

@@ -161,7 +161,7 @@ func TestWatchLosesEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeWatch(t, w)
-	if err := w.join(0); err != nil {
+	if err := w.sock.join(); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
@@ -179,4 +179,37 @@ func TestWatchCloseAtOnce(t *testing.T) {
 	for range 20 {
 		closeWatch(t, h.watch(t))
 	}
+}
+
+// TestWatchLeaves while much is written, and tells of what others changed meanwhile.
+func TestWatchLeaves(t *testing.T) {
+	h := newHost(t)
+	d := desired()
+	h.load(t, d.State())
+	w := h.watch(t)
+	defer closeWatch(t, w)
+	tx := d.Update(services(rules.IPv4, 2000, 3))
+	if tx.Elements() < manyElements {
+		t.Fatalf("only %d elements", tx.Elements())
+	}
+	others, err := w.leave()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.foreign(t, func(c *nftables.Conn) { c.AddChain(&nftables.Chain{Table: tableIP4(), Name: "theirs"}) })
+	w.settle(t)
+	if len(w.changed) > 0 {
+		t.Error("it heard of a change while it was away")
+	}
+	if err := w.rejoin(others); err != nil {
+		t.Fatal(err)
+	}
+	wantChanged(t, w, "chain added while it was away")
+	h.apply(t, tx)
+	w.settle(t)
+	if len(w.changed) > 0 {
+		t.Error("it woke for our own change")
+	}
+	h.foreign(t, func(c *nftables.Conn) { c.FlushRuleset() })
+	wantChanged(t, w, "everything deleted after it was back")
 }

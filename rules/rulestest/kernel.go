@@ -17,6 +17,7 @@ type Kernel struct {
 	state   rules.State
 	refuse  func(rules.Op) bool
 	readErr error
+	failErr error
 	applied []rules.Tx
 	refused int
 }
@@ -34,6 +35,13 @@ func (k *Kernel) FailReads(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.readErr = err
+}
+
+// FailApplies makes Apply return an error, and do nothing; nil ends it.
+func (k *Kernel) FailApplies(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failErr = err
 }
 
 // State returns a copy of what the kernel holds.
@@ -79,6 +87,10 @@ func (k *Kernel) Read(table string) (rules.State, error) {
 func (k *Kernel) Apply(tx rules.Tx) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.failErr != nil {
+		k.refused++
+		return k.failErr
+	}
 	if err := k.plannedRefusal(tx); err != nil {
 		k.refused++
 		return err
@@ -122,3 +134,6 @@ func (e *RefusedError) Unwrap() error { return syscall.EINVAL }
 
 // RefusedObjects returns the objects of the refused operations.
 func (e *RefusedError) RefusedObjects() []rules.Object { return e.objects }
+
+// Untouched says that the kernel holds what it held before.
+func (e *RefusedError) Untouched() bool { return true }
