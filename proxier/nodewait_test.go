@@ -68,6 +68,7 @@ func TestNodeWait(t *testing.T) {
 				if took := time.Since(began); took != test.took {
 					t.Errorf("written after %v, want %v", took, test.took)
 				}
+				synctest.Wait()
 				if text := log.String(); !strings.Contains(text, test.missing) || strings.Contains(text, "Going on without") != test.over {
 					t.Errorf("the log lacks %q, or what it should not:\n%s", test.missing, text)
 				}

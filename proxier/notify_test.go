@@ -270,15 +270,13 @@ func TestProgrammingLatency(t *testing.T) {
 		n.UpdateService(service("web", "10.96.0.1", "81")) // something is programmed
 		expect("the same once more", "2 0")
 
-		kernel.FailReads(errors.New("no netlink")) // what comes stays pending
-		kernel.Refuse(func(rules.Op) bool { return true })
+		kernel.FailApplies(syscall.ENOMEM) // what comes stays pending
 		n.UpdateEndpointSlice(triggered("a", "web", "10.0.0.3"))
 		n.UpdateEndpointSlice(triggered("c", "other", "10.0.0.4"))
 		n.DeleteEndpointSlice("default", "b")
 		n.DeleteEndpointSlice("default", "none")
 		synctest.Wait()
-		kernel.FailReads(nil)
-		kernel.Refuse(nil)
+		kernel.FailApplies(nil)
 		time.Sleep(10 * time.Minute)
 		expect("a slice of web's gone meanwhile", "3 0")
 	})

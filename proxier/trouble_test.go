@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,9 +39,24 @@ func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (co
 	for _, t := range targets {
 		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
 	}
+	err := s.err
 	s.mu.Unlock()
 	time.Sleep(cmp.Or(s.takes, 200*time.Millisecond))
-	return conntrack.Deleted{}, s.err
+	return conntrack.Deleted{}, err
+}
+
+// seen returns what was cleaned since forget.
+func (s *slowConntrack) seen() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.cleaned)
+}
+
+// forget begins anew, with an error or none from now on.
+func (s *slowConntrack) forget(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleaned, s.err = nil, err
 }
 
 // runWith runs a proxier on a kernel and a connection tracking until the test ends.
@@ -75,8 +91,8 @@ func TestFlowsOfNow(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(10 * time.Second)
-		if got := tracking.cleaned[len(tracking.cleaned)-1]; got != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
-			t.Errorf("cleaned %q, want the endpoints of now last", tracking.cleaned)
+		if got := tracking.seen(); got[len(got)-1] != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
+			t.Errorf("cleaned %q, want the endpoints of now last", got)
 		}
 	})
 }
@@ -91,11 +107,11 @@ func TestFlowsOfTCP(t *testing.T) {
 		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2")})
 		looks := func(what string, change func(), want ...string) {
 			t.Helper()
-			tracking.cleaned = nil
+			tracking.forget(nil)
 			change()
 			time.Sleep(10 * time.Minute)
-			if !slices.Equal(tracking.cleaned, want) {
-				t.Errorf("%s: looked for %q, want %q", what, tracking.cleaned, want)
+			if got := tracking.seen(); !slices.Equal(got, want) {
+				t.Errorf("%s: looked for %q, want %q", what, got, want)
 			}
 		}
 		looks("start", func() {}, "10.96.0.1 [10.0.0.1:8080 10.0.0.2:8080]")
@@ -126,23 +142,23 @@ func TestFlowsArePaced(t *testing.T) {
 			p.ReplaceServices([]*corev1.Service{service("dns", "10.96.1.1", "53/UDP")})
 			p.ReplaceEndpointSlices(nil)
 			time.Sleep(time.Hour)
-			tracking.cleaned = nil
+			tracking.forget(nil)
 			p.UpdateService(service("a", "10.96.0.1", "80/"+row.protocol))
 			synctest.Wait() // the cleaner is at it
 			p.UpdateService(service("b", "10.96.0.2", "80/"+row.protocol))
 			time.Sleep(row.takes + row.rest - time.Millisecond/2)
-			if want := []string{"10.96.0.1 []"}; !slices.Equal(tracking.cleaned, want) {
-				t.Errorf("%+v: looked for %q before the rest was over, want %q", row, tracking.cleaned, want)
+			if got, want := tracking.seen(), []string{"10.96.0.1 []"}; !slices.Equal(got, want) {
+				t.Errorf("%+v: looked for %q before the rest was over, want %q", row, got, want)
 			}
 			time.Sleep(time.Millisecond)
-			if want := []string{"10.96.0.1 []", "10.96.0.2 []"}; !slices.Equal(tracking.cleaned, want) {
-				t.Errorf("%+v: looked for %q after the rest, want %q", row, tracking.cleaned, want)
+			if got, want := tracking.seen(), []string{"10.96.0.1 []", "10.96.0.2 []"}; !slices.Equal(got, want) {
+				t.Errorf("%+v: looked for %q after the rest, want %q", row, got, want)
 			}
 			if row.protocol == "TCP" {
 				p.UpdateEndpointSlice(endpoints("d", "dns", "53/UDP", "10.0.0.1"))
 				synctest.Wait()
-				if got := tracking.cleaned[len(tracking.cleaned)-1]; got != "10.96.1.1 [10.0.0.1:53]" {
-					t.Errorf("UDP's flows wait for TCP's: %q", tracking.cleaned)
+				if got := tracking.seen(); got[len(got)-1] != "10.96.1.1 [10.0.0.1:53]" {
+					t.Errorf("UDP's flows wait for TCP's: %q", got)
 				}
 			}
 		})
@@ -158,14 +174,14 @@ func TestFlowsAreTriedAgain(t *testing.T) {
 		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80/UDP")})
 		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080/UDP", "10.0.0.1")})
 		time.Sleep(5 * time.Minute)
-		if n := len(tracking.cleaned); n < 5 || n > 100 {
+		if n := len(tracking.seen()); n < 5 || n > 100 {
 			t.Errorf("tried %d times in 5 minutes, want some", n)
 		}
-		tracking.err = nil
+		tracking.forget(nil)
 		time.Sleep(5 * time.Minute)
-		n := len(tracking.cleaned)
+		n := len(tracking.seen())
 		time.Sleep(time.Hour)
-		if again := len(tracking.cleaned) - n; again != 0 {
+		if again := len(tracking.seen()) - n; again != 0 {
 			t.Errorf("tried %d times more after it had worked", again)
 		}
 	})
@@ -174,8 +190,8 @@ func TestFlowsAreTriedAgain(t *testing.T) {
 // prunesBadly commits, but cannot delete clients.
 type prunesBadly struct {
 	rulestest.Kernel
-	fail   bool
-	prunes int
+	fail   atomic.Bool
+	prunes atomic.Int32
 }
 
 func (k *prunesBadly) Apply(tx rules.Tx) error {
@@ -184,22 +200,19 @@ func (k *prunesBadly) Apply(tx rules.Tx) error {
 	}
 	for _, op := range tx.Ops() {
 		if op.Kind == rules.PruneElements {
-			if k.prunes++; k.fail {
-				return committed{errors.New("message too long")}
+			if k.prunes.Add(1); k.fail.Load() {
+				return errors.New("message too long")
 			}
 		}
 	}
 	return nil
 }
 
-type committed struct{ error }
-
-func (committed) Committed() bool { return true }
-
 // TestPruneFails: rules that are committed stay, and the rest is tried again.
 func TestPruneFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kernel := &prunesBadly{fail: true}
+		kernel := &prunesBadly{}
+		kernel.fail.Store(true)
 		p, stop := runWith(t, proxier.Config{Kernel: kernel})
 		defer stop()
 		sticky := service("web", "10.96.0.1", "80")
@@ -220,10 +233,10 @@ func TestPruneFails(t *testing.T) {
 				s.Tables[rules.IPv4].Sets[id] = map[rules.Key]rules.Value{{Addr: endpointAddr("10.9.9.9:1").Addr()}: {To: endpointAddr("10.0.0.3:8080")}}
 			}
 		})
-		before := kernel.prunes
-		kernel.fail = false
+		before := kernel.prunes.Load()
+		kernel.fail.Store(false)
 		time.Sleep(10 * time.Minute)
-		if kernel.prunes == before || affinity.Of == "" {
+		if kernel.prunes.Load() == before || affinity.Of == "" {
 			t.Errorf("the deletion of clients was not tried again (map %v)", affinity)
 		}
 	})
@@ -258,19 +271,19 @@ func TestRepairIsTriedAgain(t *testing.T) {
 // slowKernel takes a second for each commit, and may fail to read.
 type slowKernel struct {
 	rulestest.Kernel
-	fail bool
+	fail atomic.Bool
 }
 
 func (k *slowKernel) Apply(tx rules.Tx) error {
 	time.Sleep(time.Second)
-	if k.fail {
+	if k.fail.Load() {
 		return errors.New("no buffer space available")
 	}
 	return k.Kernel.Apply(tx)
 }
 
 func (k *slowKernel) Read(table string) (rules.State, error) {
-	if k.fail {
+	if k.fail.Load() {
 		return rules.State{}, errors.New("no buffer space available")
 	}
 	return k.Kernel.Read(table)
@@ -292,12 +305,12 @@ func TestHealthOfWhatCameMeanwhile(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.2"))
 		<-p.Synced()
-		kernel.fail = true
+		kernel.fail.Store(true)
 		time.Sleep(2 * time.Minute)
 		if alive.Healthy() {
 			t.Error("healthy two minutes after a change that is not programmed")
 		}
-		kernel.fail = false
+		kernel.fail.Store(false)
 		time.Sleep(2 * time.Minute)
 		if !alive.Healthy() {
 			t.Error("not healthy after all was programmed")
