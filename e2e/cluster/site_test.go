@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
@@ -49,6 +50,9 @@ type site struct {
 // newSite starts a cluster of two nodes. It ends with the test, and must leave nothing.
 func newSite(t *testing.T) *site {
 	t.Helper()
+	for _, tool := range []string{"runc", filepath.Join(cniBinDir, "ptp"), filepath.Join(cniBinDir, "host-local")} {
+		netnstest.Tool(t, tool)
+	}
 	bin, err := filepath.Abs(filepath.Join(repository, "bin/cluster"))
 	must(t, err)
 	images := []string{filepath.Join(bin, "images.tar"), filepath.Join(repository, "dist/nftproxy-image.tar")}
@@ -126,23 +130,23 @@ func (s *site) install() {
 	s.waitNftproxy()
 }
 
-// edited uncomments the API server's address in the manifests and fills it in.
+// edited uncomments the API server's address in the manifests and fills it in, and both ranges of pods.
 func (s *site) edited(text string) string {
 	s.t.Helper()
 	api := s.Address()
 	for old, replacement := range map[string]string{
-		"# - name: KUBERNETES_SERVICE_HOST": "- name: KUBERNETES_SERVICE_HOST",
-		"#   value: 192.0.2.10":             "  value: " + api.Addr().String(),
-		"# - name: KUBERNETES_SERVICE_PORT": "- name: KUBERNETES_SERVICE_PORT",
-		`#   value: "6443"`:                 fmt.Sprintf("  value: \"%d\"", api.Port()),
+		"# - name: KUBERNETES_SERVICE_HOST":         "- name: KUBERNETES_SERVICE_HOST",
+		"#   value: 192.0.2.10":                     "  value: " + api.Addr().String(),
+		"# - name: KUBERNETES_SERVICE_PORT":         "- name: KUBERNETES_SERVICE_PORT",
+		`#   value: "6443"`:                         fmt.Sprintf("  value: \"%d\"", api.Port()),
+		`clusterCIDR: "` + netns.ClusterCIDR4 + `"`: `clusterCIDR: "` + netns.ClusterCIDR4 + "," + netns.ClusterCIDR6 + `"`,
 	} {
-		if strings.Count(text, old) != 1 {
-			s.t.Fatalf("deploy/nftproxy.yaml has not one line %q", old)
+		if n := strings.Count(text, old); n != 1 {
+			s.t.Fatalf("deploy/nftproxy.yaml has %d times %q, want it once", n, old)
 		}
 		text = strings.Replace(text, old, replacement, 1)
 	}
-	dual := netns.ClusterCIDR4 + "," + netns.ClusterCIDR6
-	return strings.Replace(text, "clusterCIDR: \""+netns.ClusterCIDR4, "clusterCIDR: \""+dual, 1)
+	return text
 }
 
 // waitNftproxy waits until the present generation of the DaemonSet is available on both nodes.
