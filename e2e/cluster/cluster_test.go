@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +20,6 @@ import (
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
-	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
 // TestCluster goes through the life of a cluster whose only service proxy is
@@ -56,22 +54,6 @@ func TestCluster(t *testing.T) {
 	s.t = t
 }
 
-// headless: pods reach each endpoint itself, and the endpoint sees the pod.
-func (s *site) headless() {
-	for _, f := range netns.Families() {
-		backends, err := s.backends(s.t.Context(), f)
-		must(s.t, err)
-		for _, to := range backends {
-			for _, from := range s.clients {
-				r := traffic.Client{NS: from}.Connect(s.t.Context(), traffic.TCP, to)
-				if r.Outcome != traffic.Answered || r.Backend != to || r.Peer != r.Local {
-					s.t.Errorf("from %s, %s, to %s: %v", from.Name(), r.Local, to, r)
-				}
-			}
-		}
-	}
-}
-
 // noOtherProxy: the nodes have nftproxy's tables and no others, and no kube-proxy.
 func (s *site) noOtherProxy() {
 	nft := netnstest.Tool(s.t, "nft")
@@ -92,21 +74,35 @@ func (s *site) noOtherProxy() {
 
 // verify runs the commands of deploy/README.md's section of that name in nftproxy's pods.
 func (s *site) verify() {
-	pods, err := s.Client().CoreV1().Pods("kube-system").List(s.t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=nftproxy"})
-	must(s.t, err)
-	for _, p := range pods.Items {
-		i := slices.IndexFunc(s.Nodes, func(n *Node) bool { return n.Name() == p.Spec.NodeName })
-		id := strings.TrimPrefix(p.Status.ContainerStatuses[0].ContainerID, "containerd://")
-		for command, want := range map[string]string{
-			"check":                      "none, and nothing left of one",
-			"explain default/kubernetes": "an answer from " + s.Address().String(),
-			"explain " + shop + "/web":   "The kernel holds just that.",
-			"diff":                       "equal: the kernel holds just what",
-		} {
-			out, err := s.Nodes[i].exec(id, append([]string{"/nftproxy"}, strings.Fields(command)...))
-			if err != nil || !strings.Contains(out, want) {
-				s.t.Errorf("nftproxy %s on %s, want %q: %v\n%s", command, p.Spec.NodeName, want, err, out)
+	for command, want := range map[string]string{
+		"check":                      "none, and nothing left of one",
+		"explain default/kubernetes": "an answer from " + s.Address().String(),
+		"explain " + shop + "/web":   "The kernel holds just that.",
+		"diff":                       "equal: the kernel holds just what",
+	} {
+		for node, a := range s.inNftproxy(strings.Fields(command)...) {
+			if a.err != nil || !strings.Contains(a.text, want) {
+				s.t.Errorf("nftproxy %s on %s, want %q: %v\n%s", command, node, want, a.err, a.text)
 			}
+		}
+	}
+}
+
+// unknown: nftproxy has nothing for a Service, and says so.
+func (s *site) unknown(service string) {
+	for command, want := range map[string]string{
+		"explain " + shop + "/" + service:        "there is nothing to program for it",
+		"dump --service " + shop + "/" + service: "there is no Service " + shop + "/" + service + " with a ClusterIP",
+	} {
+		for node, a := range s.inNftproxy(strings.Fields(command)...) {
+			if a.err == nil || !strings.Contains(a.text, want) {
+				s.t.Errorf("nftproxy %s on %s, want an error with %q: %v\n%s", command, node, want, a.err, a.text)
+			}
+		}
+	}
+	for node, a := range s.inNftproxy("dump", "--kernel") {
+		if a.err != nil || !strings.Contains(a.text, "service/"+shop+"/web/tcp ") || strings.Contains(a.text, service) {
+			s.t.Errorf("nftproxy dump --kernel on %s, want something of web and nothing of %s: %v\n%s", node, service, a.err, a.text)
 		}
 	}
 }
@@ -117,7 +113,7 @@ func restart(value string) []byte {
 }
 
 func (s *site) updateDeployment() {
-	before, err := s.backends(s.t.Context(), netns.IPv4)
+	before, err := s.backends(s.t.Context(), "web", netns.IPv4)
 	must(s.t, err)
 	s.under("a rolling update of the Deployment", func() {
 		_, err := s.Client().AppsV1().Deployments(shop).Patch(s.t.Context(), "web", types.StrategicMergePatchType, restart("1"), metav1.PatchOptions{})
@@ -160,10 +156,7 @@ func (s *site) updateDaemonSet() {
 func (s *site) killNftproxy() {
 	node := s.Nodes[0].Name()
 	s.under("kill -9 of nftproxy", func() {
-		pid, err := findProcess(s.Nodes[0].NS, func(cmdline, _ string) bool {
-			return strings.HasPrefix(cmdline, "\x00/nftproxy\x00run\x00")
-		})
-		must(s.t, err)
+		pid, _ := s.nftproxy(s.Nodes[0])
 		must(s.t, unix.Kill(pid, unix.SIGKILL))
 		must(s.t, Poll(s.t.Context(), time.Minute, func(ctx context.Context) error {
 			list, err := s.Client().CoreV1().Pods("kube-system").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
@@ -182,7 +175,7 @@ func (s *site) killNftproxy() {
 }
 
 func (s *site) deletePod() {
-	pods, err := s.pods(s.t.Context(), "web")
+	pods, err := s.pods(s.t.Context(), "app=web")
 	must(s.t, err)
 	s.under("deleting a pod", func() {
 		must(s.t, s.Client().CoreV1().Pods(shop).Delete(s.t.Context(), pods[0].Name, metav1.DeleteOptions{}))
@@ -218,7 +211,7 @@ func (s *site) unschedulable(node string, yes bool) {
 
 func (s *site) onNode(node string) int {
 	s.t.Helper()
-	pods, err := s.pods(s.t.Context(), "web")
+	pods, err := s.pods(s.t.Context(), "app=web")
 	must(s.t, err)
 	n := 0
 	for _, p := range pods {
