@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -220,26 +219,4 @@ func (s *site) onNode(node string) int {
 		}
 	}
 	return n
-}
-
-// loseNode: once the cluster has noticed that a node is dead, Services use the pods of
-// the other one; and all its pods are made anew there when the node is deleted.
-func (s *site) loseNode() {
-	dead := s.Nodes[1]
-	s.clients = s.clients[:1]
-	began := time.Now()
-	dead.Kill()
-	must(s.t, s.waitNode(s.t.Context(), dead.Name(), corev1.ConditionUnknown))
-	s.t.Logf("the cluster noticed after %.1f s", time.Since(began).Seconds())
-	s.want(30 * time.Second)
-	s.t.Logf("all connections reach living pods after %.1f s", time.Since(began).Seconds())
-	must(s.t, s.Client().CoreV1().Nodes().Delete(s.t.Context(), dead.Name(), metav1.DeleteOptions{}))
-	must(s.t, Poll(s.t.Context(), 2*time.Minute, func(context.Context) error {
-		if n := s.onNode(s.Nodes[0].Name()); n != 6 {
-			return fmt.Errorf("%d web pods on %s, want 6", n, s.Nodes[0].Name())
-		}
-		return nil
-	}))
-	s.waitWeb(6)
-	s.want(20 * time.Second)
 }
