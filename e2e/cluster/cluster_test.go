@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
-	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 // TestCluster goes through the life of a cluster whose only service proxy is
@@ -34,6 +32,7 @@ func TestCluster(t *testing.T) {
 		{"every service answers round robin across both nodes", func(s *site) { s.want(20 * time.Second) }},
 		{"headless", (*site).headless},
 		{"no other proxy", (*site).noOtherProxy},
+		{"hardened", (*site).hardened},
 		{"verify", (*site).verify},
 		{"rolling update of the Deployment", (*site).updateDeployment},
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
@@ -51,24 +50,6 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	s.t = t
-}
-
-// noOtherProxy: the nodes have nftproxy's tables and no others, and no kube-proxy.
-func (s *site) noOtherProxy() {
-	nft := netnstest.Tool(s.t, "nft")
-	for _, n := range s.Nodes {
-		var out []byte
-		must(s.t, n.Do(func() (err error) {
-			out, err = exec.Command(nft, "list", "tables").CombinedOutput()
-			return err
-		}))
-		if got := string(out); got != "table ip nftproxy\ntable ip6 nftproxy\n" {
-			s.t.Errorf("the tables of %s are\n%s", n.Name(), got)
-		}
-		if pid, err := findProcess(n.NS, func(cmdline, _ string) bool { return strings.Contains(cmdline, "kube-proxy\x00") }); err == nil {
-			s.t.Errorf("process %d on %s is a kube-proxy", pid, n.Name())
-		}
-	}
 }
 
 // verify runs the commands of deploy/README.md's section of that name in nftproxy's pods.
