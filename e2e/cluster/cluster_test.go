@@ -36,6 +36,7 @@ func TestCluster(t *testing.T) {
 		{"verify", (*site).verify},
 		{"rolling update of the Deployment", (*site).updateDeployment},
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
+		{"kubeadm's ConfigMap", (*site).takeKubeadmConfigMap},
 		{"kill nftproxy", (*site).killNftproxy},
 		{"delete a pod", (*site).deletePod},
 		{"cordon", (*site).cordon},
@@ -61,8 +62,8 @@ func (s *site) verify() {
 		"diff":                       "equal: the kernel holds just what",
 	} {
 		for node, a := range s.inNftproxy(strings.Fields(command)...) {
-			if a.err != nil || !strings.Contains(a.text, want) {
-				s.t.Errorf("nftproxy %s on %s, want %q: %v\n%s", command, node, want, a.err, a.text)
+			if a.err != nil || !strings.Contains(a.text, want) { // without an API server each takes a minute
+				s.t.Fatalf("nftproxy %s on %s, want %q: %v\n%s", command, node, want, a.err, a.text)
 			}
 		}
 	}
@@ -130,6 +131,23 @@ func (s *site) updateDaemonSet() {
 		s.waitNftproxy()
 	})
 	s.want(20 * time.Second)
+}
+
+// takeKubeadmConfigMap: the DaemonSet takes kubeadm's ConfigMap as it is, and goes back to its own.
+func (s *site) takeKubeadmConfigMap() {
+	s.kubeadmConfigMap()
+	s.under("going over to kubeadm's ConfigMap", s.installForKubeadm)
+	for _, n := range s.Nodes {
+		if _, args := s.nftproxy(n); !strings.Contains(args, "\x00--config=/var/lib/kube-proxy/config.conf\x00") {
+			s.t.Errorf("nftproxy on %s does not run with kubeadm's ConfigMap: %q", n.Name(), args)
+		}
+	}
+	s.want(20 * time.Second)
+	s.verify()
+	s.deletePod() // the old rules would do for all else
+	s.under("going back from kubeadm's ConfigMap", s.install)
+	s.want(20 * time.Second)
+	s.verify()
 }
 
 // killNftproxy kills nftproxy on the first node; its kubelet starts it again.

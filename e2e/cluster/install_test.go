@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -28,6 +29,13 @@ func (s *site) install() {
 		`#   value: "6443"`:                         fmt.Sprintf("  value: \"%d\"", api.Port()),
 		`clusterCIDR: "` + netns.ClusterCIDR4 + `"`: `clusterCIDR: "` + netns.ClusterCIDR4 + "," + netns.ClusterCIDR6 + `"`,
 	})
+	s.waitNftproxy()
+}
+
+// installForKubeadm applies the chart's variant that takes kubeadm's ConfigMap, and waits for the DaemonSet.
+func (s *site) installForKubeadm() {
+	s.t.Helper()
+	s.apply("e2e/chart/testdata/kube-proxy-configmap.yaml", nil)
 	s.waitNftproxy()
 }
 
@@ -51,6 +59,21 @@ func (s *site) edited(file string, replacements map[string]string) string {
 		text = strings.Replace(text, old, replacement, 1)
 	}
 	return text
+}
+
+// kubeadmConfigMap makes the ConfigMap kube-proxy as kubeadm does: the configuration
+// is as it comes, in the kubeconfig is the API server's address.
+func (s *site) kubeadmConfigMap() {
+	s.t.Helper()
+	configMap := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy", Labels: map[string]string{"app": "kube-proxy"}},
+		Data: map[string]string{
+			"config.conf":     s.edited("e2e/testdata/kubeadm-kube-proxy.conf", nil),
+			"kubeconfig.conf": s.edited("e2e/testdata/kubeadm-kubeconfig.conf", map[string]string{"192.0.2.10:6443": s.Address().String()}),
+		},
+	}
+	_, err := s.Client().CoreV1().ConfigMaps("kube-system").Create(s.t.Context(), configMap, metav1.CreateOptions{})
+	must(s.t, err)
 }
 
 // waitNftproxy waits until the present generation of the DaemonSet is available on both nodes.
