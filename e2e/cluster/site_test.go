@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,12 +15,11 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
-	"github.com/nftproxy/nftproxy/e2e/traffic"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 const (
@@ -30,6 +28,7 @@ const (
 	servicePort = 80
 	nodePort    = 30080
 	shop        = "default" // the namespace of testdata/shop.yaml
+	stepTimeout = 2 * time.Minute
 )
 
 func must(t *testing.T, err error) {
@@ -43,12 +42,18 @@ func must(t *testing.T, err error) {
 type site struct {
 	*Cluster
 	t       *testing.T
-	clients []*netns.NS // a pod's namespace on each node
+	clients []*netns.NS // a pod's namespace on each living node
 }
+
+// living lists the nodes that have not been taken away.
+func (s *site) living() []*Node { return s.Nodes[:len(s.clients)] }
 
 // newSite starts a cluster of two nodes. It ends with the test, and must leave nothing.
 func newSite(t *testing.T) *site {
 	t.Helper()
+	for _, tool := range []string{"runc", filepath.Join(cniBinDir, "ptp"), filepath.Join(cniBinDir, "host-local")} {
+		netnstest.Tool(t, tool)
+	}
 	bin, err := filepath.Abs(filepath.Join(repository, "bin/cluster"))
 	must(t, err)
 	images := []string{filepath.Join(bin, "images.tar"), filepath.Join(repository, "dist/nftproxy-image.tar")}
@@ -117,54 +122,6 @@ func inside(ns *netns.NS, pid string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// install applies deploy/nftproxy.yaml, edited as its comments say, and waits for the DaemonSet.
-func (s *site) install() {
-	s.t.Helper()
-	data, err := os.ReadFile(filepath.Join(repository, "deploy/nftproxy.yaml"))
-	must(s.t, err)
-	must(s.t, s.Apply(s.t.Context(), s.edited(string(data)), false))
-	s.waitNftproxy()
-}
-
-// edited uncomments the API server's address in the manifests and fills it in.
-func (s *site) edited(text string) string {
-	s.t.Helper()
-	api := s.Address()
-	for old, replacement := range map[string]string{
-		"# - name: KUBERNETES_SERVICE_HOST": "- name: KUBERNETES_SERVICE_HOST",
-		"#   value: 192.0.2.10":             "  value: " + api.Addr().String(),
-		"# - name: KUBERNETES_SERVICE_PORT": "- name: KUBERNETES_SERVICE_PORT",
-		`#   value: "6443"`:                 fmt.Sprintf("  value: \"%d\"", api.Port()),
-	} {
-		if strings.Count(text, old) != 1 {
-			s.t.Fatalf("deploy/nftproxy.yaml has not one line %q", old)
-		}
-		text = strings.Replace(text, old, replacement, 1)
-	}
-	dual := netns.ClusterCIDR4 + "," + netns.ClusterCIDR6
-	return strings.Replace(text, "clusterCIDR: \""+netns.ClusterCIDR4, "clusterCIDR: \""+dual, 1)
-}
-
-// waitNftproxy waits until the present generation of the DaemonSet is available on both nodes.
-func (s *site) waitNftproxy() {
-	s.t.Helper()
-	must(s.t, Poll(s.t.Context(), 2*time.Minute, func(ctx context.Context) error {
-		ds, err := s.Client().AppsV1().DaemonSets("kube-system").Get(ctx, "nftproxy", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		if !daemonSetDone(ds, 2) {
-			return fmt.Errorf("DaemonSet nftproxy: %+v", ds.Status)
-		}
-		return nil
-	}))
-}
-
-func daemonSetDone(ds *appsv1.DaemonSet, n int32) bool {
-	st := ds.Status
-	return st.ObservedGeneration == ds.Generation && st.UpdatedNumberScheduled == n && st.NumberAvailable == n && st.DesiredNumberScheduled == n
-}
-
 // openShop applies testdata/shop.yaml and waits for its pods.
 func (s *site) openShop() {
 	s.t.Helper()
@@ -182,7 +139,7 @@ func (s *site) client(node string) *netns.NS {
 	s.t.Helper()
 	var ns *netns.NS
 	must(s.t, Poll(s.t.Context(), time.Minute, func(ctx context.Context) error {
-		pods, err := s.pods(ctx, "client")
+		pods, err := s.pods(ctx, "app=client")
 		if err != nil {
 			return err
 		}
@@ -203,9 +160,9 @@ func (s *site) client(node string) *netns.NS {
 	return ns
 }
 
-// pods lists the pods of an app that are not being deleted.
-func (s *site) pods(ctx context.Context, app string) ([]corev1.Pod, error) {
-	list, err := s.Client().CoreV1().Pods(shop).List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+// pods lists the pods with a label that are not being deleted.
+func (s *site) pods(ctx context.Context, label string) ([]corev1.Pod, error) {
+	list, err := s.Client().CoreV1().Pods(shop).List(ctx, metav1.ListOptions{LabelSelector: label})
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +179,7 @@ func ready(p corev1.Pod) bool {
 // available, and no others.
 func (s *site) waitWeb(n int32) {
 	s.t.Helper()
-	must(s.t, Poll(s.t.Context(), 2*time.Minute, func(ctx context.Context) error {
+	must(s.t, Poll(s.t.Context(), stepTimeout, func(ctx context.Context) error {
 		d, err := s.Client().AppsV1().Deployments(shop).Get(ctx, "web", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -232,90 +189,4 @@ func (s *site) waitWeb(n int32) {
 		}
 		return nil
 	}))
-}
-
-// backends returns where the ready web pods answer, in a family.
-func (s *site) backends(ctx context.Context, f netns.Family) ([]netip.AddrPort, error) {
-	pods, err := s.pods(ctx, "web")
-	if err != nil {
-		return nil, err
-	}
-	var list []netip.AddrPort
-	for _, p := range pods {
-		for _, ip := range p.Status.PodIPs {
-			if a := netip.MustParseAddr(ip.IP); ready(p) && a.Is6() == (f == netns.IPv6) {
-				list = append(list, netip.AddrPortFrom(a, backendPort))
-			}
-		}
-	}
-	if len(list) == 0 {
-		return nil, errors.New("no web pod is ready")
-	}
-	return list, nil
-}
-
-// route is a way to the web pods through a Service.
-type route struct {
-	from *netns.NS
-	to   netip.AddrPort
-}
-
-// routes lists the ways in a family: the ClusterIP from pods and nodes, the NodePort of
-// every living node from everywhere.
-func (s *site) routes(f netns.Family) []route {
-	svc, err := s.Client().CoreV1().Services(shop).Get(s.t.Context(), "web", metav1.GetOptions{})
-	must(s.t, err)
-	var list []route
-	inside := slices.Clone(s.clients)
-	for _, n := range s.Nodes[:len(s.clients)] {
-		inside = append(inside, n.NS)
-	}
-	for _, ip := range svc.Spec.ClusterIPs {
-		a := netip.MustParseAddr(ip)
-		for _, ns := range inside {
-			if a.Is6() == (f == netns.IPv6) {
-				list = append(list, route{ns, netip.AddrPortFrom(a, servicePort)})
-			}
-		}
-	}
-	for _, n := range s.Nodes[:len(s.clients)] {
-		for _, ns := range append(slices.Clone(inside), s.Network.Outside.NS) {
-			list = append(list, route{ns, netip.AddrPortFrom(n.Addr(f), nodePort)})
-		}
-	}
-	return list
-}
-
-// want waits until all ways lead to all ready web pods and nobody else, in exact round robin.
-func (s *site) want(timeout time.Duration) {
-	s.t.Helper()
-	checked := 0
-	for _, f := range netns.Families() {
-		for _, r := range s.routes(f) {
-			for _, p := range traffic.Protocols() {
-				must(s.t, Poll(s.t.Context(), timeout, func(ctx context.Context) error {
-					backends, err := s.backends(ctx, f)
-					if err != nil {
-						return err
-					}
-					return exact(ctx, r, p, backends)
-				}))
-				checked++
-			}
-		}
-	}
-	s.t.Logf("%d ways lead to all web pods in exact round robin", checked)
-}
-
-func exact(ctx context.Context, r route, p traffic.Protocol, backends []netip.AddrPort) error {
-	n := 2 * len(backends)
-	client := traffic.Client{NS: r.from}
-	tally, err := traffic.Spread(ctx, n, func(ctx context.Context) traffic.Result { return client.Connect(ctx, p, r.to) })
-	if err != nil {
-		return err
-	}
-	if err := traffic.ExactRoundRobin(tally.Hits, backends, n); err != nil {
-		return fmt.Errorf("from %s to %s %s: %w (last error: %w)", r.from.Name(), p, r.to, err, tally.LastErr)
-	}
-	return nil
 }

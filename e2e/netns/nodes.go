@@ -43,7 +43,7 @@ func (c *Nodes) connect(b *builder) {
 	b.bridge(c.Outside.NS, bridge)
 	b.address(c.Outside, bridge, 24, 64)
 	for _, n := range c.Nodes {
-		b.veth(c.Outside.NS, "to-"+n.Name(), bridge, n.NS, uplink)
+		b.veth(c.Outside.NS, portTo(n), bridge, n.NS, uplink)
 		b.address(n, uplink, 24, 64)
 		b.route(n.NS, uplink, "0.0.0.0/0", "::/0", c.Outside)
 	}
@@ -54,6 +54,26 @@ func (c *Nodes) connect(b *builder) {
 			}
 		}
 	}
+}
+
+// portTo returns the bridge's port to a node.
+func portTo(node Host) string { return "to-" + node.Name() }
+
+// Unplug cuts a node off for good: what is sent to it gets no answer.
+func (c *Nodes) Unplug(node Host) error {
+	handle, err := c.Outside.Netlink()
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	port, err := handle.LinkByName(portTo(node))
+	if err == nil {
+		err = handle.LinkSetDown(port)
+	}
+	if err != nil {
+		return fmt.Errorf("unplug %s: %w", node.Name(), err)
+	}
+	return nil
 }
 
 // NodePods returns the range of the pods of Nodes.Nodes[i].

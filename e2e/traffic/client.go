@@ -33,7 +33,7 @@ type Client struct {
 	Timeout time.Duration // of one attempt; default DefaultTimeout
 }
 
-// Connect makes one new connection, asks once, and closes it.
+// Connect makes one new connection, asks once, and closes it. The result is of all of that.
 func (c Client) Connect(ctx context.Context, p Protocol, to netip.AddrPort) Result {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
@@ -143,6 +143,9 @@ func (c *Conn) Ask(ctx context.Context) Result {
 	r := Result{Outcome: outcomeOf(err), Local: c.local(), Elapsed: time.Since(start), Err: err}
 	if err == nil {
 		r.Backend, r.Peer = a.backend, a.peer
+	}
+	if c, ok := c.asker.(*tcpConn); ok {
+		r.Resent = c.resent()
 	}
 	return r
 }

@@ -47,7 +47,11 @@ type Result struct {
 	Peer    netip.AddrPort // whom the backend saw: the client, or what masquerading made of it; only if Answered
 	Local   netip.AddrPort // the client as it knows itself; not valid if it got no socket
 	Elapsed time.Duration
-	Err     error // nil if Answered
+	// Resent is how many packets TCP sent again, because no answer came within a second, or to one
+	// on a connection that stands, within 0.2 seconds. The kernel answers both, so that a machine
+	// whose programs get no turn makes connections slow but is not why packets are sent again.
+	Resent int
+	Err    error // nil if Answered
 }
 
 func (r Result) String() string {

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // tcpConn asks by a line and is answered by a line.
@@ -41,6 +43,21 @@ func (c *tcpConn) ask(question string) (answer, error) {
 			return a, err
 		}
 	}
+}
+
+// resent returns how many packets this end sent again since there is the connection.
+func (c *tcpConn) resent() int {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { // fails only on a closed connection
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO); err == nil {
+			n = int(info.Total_retrans)
+		}
+	})
+	return n
 }
 
 // serveTCP answers the lines of every connection until the listener is closed.

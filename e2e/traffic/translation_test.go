@@ -164,3 +164,24 @@ func TestChecksumIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// A packet that is lost shows, whenever the connection works in the end.
+func TestResent(t *testing.T) {
+	c := netnstest.NewCluster(t, netns.Config{})
+	serve(t, c.Local[0], port)
+	for _, f := range netns.Families() {
+		to := netip.AddrPortFrom(c.Local[0].Addr(f), port)
+		client := Client{NS: c.Client.NS, Timeout: 10 * time.Second}
+		if r := client.Connect(context.Background(), TCP, to); r.Outcome != Answered || r.Resent != 0 {
+			t.Errorf("%s, after sending %d packets again, want none", r, r.Resent)
+		}
+		rules := newRuleset(t, c.Node.NS, f)
+		chain := rules.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+		first := []expr.Any{&expr.Quota{Bytes: 100}, &expr.Verdict{Kind: expr.VerdictDrop}} // one SYN
+		rules.rule([]*nftables.Chain{chain}, rules.to(TCP, to), first)
+		rules.commit(t)
+		if r := client.Connect(context.Background(), TCP, to); r.Outcome != Answered || r.Resent != 1 {
+			t.Errorf("%s, after sending %d packets again, want 1", r, r.Resent)
+		}
+	}
+}
