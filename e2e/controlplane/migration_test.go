@@ -4,7 +4,7 @@ package controlplane
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -23,44 +23,48 @@ import (
 )
 
 const (
-	// maxOutage is how long new connections to an address may fail.
-	maxOutage = time.Second
 	// stepTimeout bounds each step of a migration.
 	stepTimeout = 30 * time.Second
 	// migrationNodePort is that of the service's TCP port; UDP has the next one.
 	migrationNodePort = 30080
+	// probeAddress is where the manifests let nftproxy say whether it is ready.
+	probeAddress = "127.0.0.1:10246"
+	// nowhere is an API server that does not answer.
+	nowhere = "https://127.0.0.1:1"
 )
 
 // TestMigration goes from the real kube-proxy to nftproxy and back on a node with
 // constant traffic, as deploy/README.md says it: the proxy to come runs beside the old
 // one until its rules are there, then the old one stops, then what it left is removed.
-// Before, between and after, pods are replaced.
+// Before, between and after, pods are replaced and connections opened that stay. What is done
+// too early is refused.
 func TestMigration(t *testing.T) {
 	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) {
 			m := newMigration(t, mode)
 			kubeProxy := m.startKubeProxy()
 			m.waitRules()
-			l := m.startLoad()
-			m.replacePod(l, "kube-proxy serves")
+			m.startLoad()
+			m.phase("kube-proxy serves")
 
-			nftproxy := m.startNftproxy()
-			m.replacePod(l, "both run, kube-proxy's rules are older")
-			m.refuseCleanup()
-			kubeProxy.Kill() // it ends so by SIGTERM, too
-			m.cleanup("its tables stay\nremoved", "cleanup", "--kube-proxy")
-			m.wantTables("nftproxy")
-			m.replacePod(l, "nftproxy serves")
+			kubeProxy = m.tooEarly(kubeProxy)
+			nftproxy := m.migrate(kubeProxy)
+			m.phase("nftproxy serves")
 			m.wantServed()
 
 			kubeProxy = m.startKubeProxy()
 			m.waitRules()
-			m.replacePod(l, "both run, nftproxy's rules are older")
-			must(t, nftproxy.Stop())
-			m.cleanup("removed 2 of the tables", "cleanup")
-			m.wantTables("kube-proxy")
-			m.replacePod(l, "kube-proxy serves again")
-			l.end(t)
+			m.phase("both run, nftproxy's rules are older")
+			m.refuse("nftproxy is running as process", "cleanup")
+			kubeProxy.Kill()
+			m.cleanup("its tables stay\nremoved", "cleanup", "--kube-proxy")
+			m.wantTables("nftproxy")
+
+			nftproxy = m.tooEarlyBack(nftproxy)
+			m.phase("nftproxy serves after a restart")
+			kubeProxy = m.goBack(nftproxy)
+			m.phase("kube-proxy serves again")
+			m.load.end(t)
 
 			kubeProxy.Kill()
 			m.cleanup("removed 0 of the tables", "cleanup", "--kube-proxy")
@@ -69,12 +73,77 @@ func TestMigration(t *testing.T) {
 	}
 }
 
+// migrate takes a node from kube-proxy to nftproxy.
+func (m *migration) migrate(kubeProxy *proxy.Process) *proxy.Process {
+	m.t.Helper()
+	nftproxy := m.startNftproxy()
+	m.waitReady()
+	m.phase("both run, kube-proxy's rules are older")
+	m.cleanup("equal: ", "diff")
+	m.refuse("kube-proxy is running as process", "cleanup", "--kube-proxy")
+	kubeProxy.Kill() // it ends so by SIGTERM, too
+	m.cleanup("its tables stay\nremoved", "cleanup", "--kube-proxy")
+	m.wantTables("nftproxy")
+	return nftproxy
+}
+
+// goBack takes the node back to kube-proxy, and asks for nothing but that its process is there
+// before nftproxy goes: cleanup waits for its rules.
+func (m *migration) goBack(nftproxy *proxy.Process) *proxy.Process {
+	m.t.Helper()
+	kubeProxy := m.startKubeProxy()
+	must(m.t, nftproxy.Stop())
+	refused := 0
+	m.wait("cleanup", func() error {
+		out, err := m.nftproxy("cleanup")
+		if err == nil {
+			return nil
+		}
+		if refused++; !strings.Contains(out, "has no rules for Services yet") {
+			m.t.Fatalf("nftproxy cleanup: %v\n%s", err, out)
+		}
+		return err
+	})
+	m.t.Logf("nftproxy cleanup, refused %d times before", refused)
+	m.wantTables("kube-proxy")
+	return kubeProxy
+}
+
+// tooEarly takes kube-proxy away while nftproxy has programmed nothing: its rules must stay. It
+// returns another kube-proxy.
+func (m *migration) tooEarly(kubeProxy *proxy.Process) *proxy.Process {
+	m.t.Helper()
+	waiting := m.startNftproxy("--master", nowhere)
+	m.wait("an nftproxy without an API server", func() error { return m.answers(probeAddress, "/livez", http.StatusOK) })
+	must(m.t, m.answers(probeAddress, "/readyz", http.StatusServiceUnavailable))
+	kubeProxy.Kill()
+	m.refuse("there is no table ip nftproxy yet", "cleanup", "--kube-proxy")
+	must(m.t, waiting.Stop())
+	kubeProxy = m.startKubeProxy()
+	m.phase("kube-proxy serves after a restart")
+	return kubeProxy
+}
+
+// tooEarlyBack takes nftproxy away while kube-proxy has programmed nothing: its tables must stay. It
+// returns another nftproxy.
+func (m *migration) tooEarlyBack(nftproxy *proxy.Process) *proxy.Process {
+	m.t.Helper()
+	waiting := m.startKubeProxy("--master", nowhere)
+	must(m.t, nftproxy.Stop())
+	m.refuse("has no rules for Services yet", "cleanup")
+	waiting.Kill()
+	nftproxy = m.startNftproxy()
+	m.waitReady()
+	return nftproxy
+}
+
 // migration is a site whose Service has pods that are replaced.
 type migration struct {
 	*site
 	mode     string
 	programs string // a folder with this program under the names kube-proxy and nftproxy
 	service  *corev1.Service
+	load     *load
 	backends []netns.Host // the service's pods, the oldest first
 	spare    []netns.Host // to come
 }
@@ -131,19 +200,22 @@ func (m *migration) startProxy(c proxy.Config) *proxy.Process {
 	return p
 }
 
-func (m *migration) startKubeProxy() *proxy.Process {
+func (m *migration) startKubeProxy(more ...string) *proxy.Process {
 	m.t.Helper()
-	return m.startProxy(m.process("kube-proxy", kubeProxyEnv, "--config", m.config(), "--hostname-override", "node"))
+	args := append([]string{"--config", m.config(), "--hostname-override", "node"}, more...)
+	return m.startProxy(m.process("kube-proxy", kubeProxyEnv, args...))
 }
 
-// startNftproxy returns when all is programmed.
-func (m *migration) startNftproxy() *proxy.Process {
+func (m *migration) startNftproxy(more ...string) *proxy.Process {
 	m.t.Helper()
-	p := m.startProxy(m.process("nftproxy", runEnv, "run", "--config", m.config(), "--hostname-override", "node"))
-	ctx, cancel := context.WithTimeout(m.t.Context(), stepTimeout)
-	defer cancel()
-	must(m.t, p.WaitSynced(ctx))
-	return p
+	args := append([]string{"run", "--config", m.config(), "--hostname-override", "node", "--probe-bind-address", probeAddress}, more...)
+	return m.startProxy(m.process("nftproxy", runEnv, args...))
+}
+
+// waitReady waits until nftproxy says that all is programmed.
+func (m *migration) waitReady() {
+	m.t.Helper()
+	m.wait("nftproxy is ready", func() error { return m.answers(probeAddress, "/readyz", http.StatusOK) })
 }
 
 // waitRules waits until kube-proxy has programmed the service's pods in both families.
@@ -190,101 +262,66 @@ func (m *migration) nft(args ...string) (string, error) {
 	return string(out), err
 }
 
-// cleanup runs a command of nftproxy's, which must say something.
+// nftproxy runs a command of nftproxy's on the node.
+func (m *migration) nftproxy(args ...string) (string, error) {
+	return proxy.Run(m.t.Context(), m.process("nftproxy", runEnv, args...))
+}
+
+// cleanup runs a command, which must say something.
 func (m *migration) cleanup(want string, args ...string) {
 	m.t.Helper()
-	out, err := proxy.Run(m.t.Context(), m.process("nftproxy", runEnv, args...))
+	out, err := m.nftproxy(args...)
 	if err != nil || !strings.Contains(out, want) {
 		m.t.Fatalf("nftproxy %s: %v, and not %q:\n%s", args, err, want, out)
 	}
 	m.t.Logf("nftproxy %s:\n%s", strings.Join(args, " "), out)
 }
 
-// refuseCleanup: the rules of a kube-proxy that runs are not removed.
-func (m *migration) refuseCleanup() {
+// refuse runs a command that must remove nothing, and say why.
+func (m *migration) refuse(want string, args ...string) {
 	m.t.Helper()
-	out, err := proxy.Run(m.t.Context(), m.process("nftproxy", runEnv, "cleanup", "--kube-proxy"))
-	if err == nil || !strings.Contains(out, "kube-proxy is running as process") {
-		m.t.Fatalf("cleanup beside kube-proxy: %v\n%s", err, out)
+	out, err := m.nftproxy(args...)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out, want) || strings.Contains(out, "removed ") {
+		m.t.Fatalf("nftproxy %s: %v, want exit code 1 and %q:\n%s", args, err, want, out)
 	}
 }
 
-// iptablesTables are those of iptables-nft that kube-proxy uses in its other mode.
-var iptablesTables = []string{"nat", "filter", "mangle"}
-
-// wantTables checks that the node has the tables of the proxy that serves ("": none) and,
-// of the proxies' rules, nothing else. What kube-proxy --cleanup leaves, too, may stay:
-// the base chains of iptables, which accept all, and KUBE-FIREWALL, the kubelet's.
-func (m *migration) wantTables(proxy string) {
+// phase adds a pod to the service and takes its oldest away, and waits until new
+// connections go there and not here. Then it opens connections that stay.
+func (m *migration) phase(name string) {
 	m.t.Helper()
-	var own []string
-	switch {
-	case proxy == "kube-proxy" && m.mode == "iptables":
-		own = iptablesTables
-	case proxy != "":
-		own = []string{proxy}
-	}
-	out, err := m.nft("-j", "list", "ruleset")
-	must(m.t, err)
-	var list struct {
-		Nftables []map[string]json.RawMessage
-	}
-	must(m.t, json.Unmarshal([]byte(out), &list))
-	var tables []string
-	for _, object := range list.Nftables {
-		for kind, text := range object {
-			var o struct{ Family, Table, Name, Chain, Hook, Policy string }
-			must(m.t, json.Unmarshal(text, &o))
-			switch {
-			case kind == "table":
-				tables = append(tables, o.Family+" "+o.Name)
-			case kind == "metainfo", slices.Contains(own, o.Table), strings.Contains(string(text), `"KUBE-FIREWALL"`):
-			case kind == "chain" && o.Hook != "" && o.Policy == "accept" && slices.Contains(iptablesTables, o.Table):
-			default:
-				m.t.Errorf("left is a %s: %s", kind, text)
-			}
-		}
-	}
-	for _, name := range []string{"kube-proxy", "nftproxy"} {
-		for _, family := range []string{"ip", "ip6"} {
-			if found, want := slices.Contains(tables, family+" "+name), slices.Contains(own, name); found != want {
-				m.t.Errorf("table %s %s is there: %v, want %v", family, name, found, want)
-			}
-		}
-	}
-}
-
-// replacePod adds a pod to the service and takes its oldest away, and waits until new
-// connections go there and not here.
-func (m *migration) replacePod(l *load, when string) {
-	m.t.Helper()
-	m.t.Log(when)
+	m.t.Log(name)
 	added, removed := m.spare[0], m.backends[0]
 	m.spare, m.backends = m.spare[1:], append(m.backends[1:], added)
 	m.pods("web", added)
 	must(m.t, m.cp.DeleteBackends(m.t.Context(), "shop", "web", podName("web", removed)))
 	since := time.Now()
-	m.wait(when, func() error { return l.goTo(since, added, removed) })
+	m.wait(name, func() error { return m.load.goTo(since, added, removed) })
+	m.load.open(m.t, name)
 }
 
 // wantServed waits until somebody serves health and metrics on the node.
 func (m *migration) wantServed() {
 	m.t.Helper()
+	for address, path := range map[string]string{"127.0.0.1:10256": "/livez", "127.0.0.1:10249": "/metrics"} {
+		m.wait("health and metrics", func() error { return m.answers(address, path, http.StatusOK) })
+	}
+}
+
+// answers fails if a page on the node does not have a status code.
+func (m *migration) answers(address, path string, code int) error {
 	ns, err := openNamespace(m.Node.Fd())
 	must(m.t, err)
 	defer func() { must(m.t, ns.close()) }()
 	client := http.Client{Transport: &http.Transport{DialContext: ns.dial, DisableKeepAlives: true}, Timeout: time.Second}
-	for _, url := range []string{"http://127.0.0.1:10256/livez", "http://127.0.0.1:10249/metrics"} {
-		m.wait("health and metrics", func() error {
-			answer, err := client.Get(url)
-			if err != nil {
-				return err
-			}
-			defer answer.Body.Close()
-			if answer.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s: %s", url, answer.Status)
-			}
-			return nil
-		})
+	answer, err := client.Get("http://" + address + path)
+	if err != nil {
+		return err
 	}
+	defer answer.Body.Close()
+	if answer.StatusCode != code {
+		return fmt.Errorf("%s%s: %s, want %d", address, path, answer.Status, code)
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,22 +17,23 @@ import (
 )
 
 const (
-	// newcomersPace is the time between two new connections of one stream: with eight
+	// newcomersPace is the time between two new connections of one stream: with twelve
 	// streams, 200 connections a second.
-	newcomersPace = 40 * time.Millisecond
+	newcomersPace = 60 * time.Millisecond
 	// regularsPace is the time between two requests on an open connection.
-	regularsPace = 50 * time.Millisecond
+	regularsPace = 150 * time.Millisecond
 	// regularsPatience is how long an answer on an open connection may take.
 	regularsPatience = 5 * time.Second
-	// regularsPerStream is how many connections stay open to the address of a TCP
-	// stream: of the four, 52.
-	regularsPerStream = 13
+	// regularsPerStream is how many connections are opened to the address of a TCP
+	// stream in each phase; to that of a UDP stream it is one.
+	regularsPerStream = 2
 )
 
 // load is traffic to a service that goes on until end.
 type load struct {
 	streams  []*stream
 	regulars []*regular
+	going    context.Context
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -52,23 +54,26 @@ type attempt struct {
 	traffic.Result
 }
 
-// regular is a connection that stays open.
+// regular is a connection that stays open: of TCP with one backend, of UDP with one after
+// another when pods go.
 type regular struct {
 	*traffic.Conn
-	name    string
-	backend netip.AddrPort // who answered first
-	asked   int
-	slowest time.Duration
-	lost    error // the first fault
+	name     string
+	protocol traffic.Protocol
+	backend  netip.AddrPort // who answered last
+	asked    int
+	slowest  time.Duration
+	lost     error // the first fault
 }
 
-// startLoad connects to the service: from a pod to its ClusterIPs, and from outside to its
+// startLoad connects to the service: from a pod and from the node to its ClusterIPs, and from outside to its
 // NodePorts.
-func (m *migration) startLoad() *load {
+func (m *migration) startLoad() {
 	m.t.Helper()
-	going, stop := context.WithCancel(m.t.Context())
-	l := &load{stop: stop}
-	m.t.Cleanup(func() { stop(); l.running.Wait() })
+	l := &load{}
+	l.going, l.stop = context.WithCancel(m.t.Context())
+	m.load = l
+	m.t.Cleanup(func() { l.stop(); l.running.Wait() })
 	for _, ip := range m.service.Spec.ClusterIPs {
 		f := netns.IPv4
 		if netip.MustParseAddr(ip).Is6() {
@@ -76,21 +81,29 @@ func (m *migration) startLoad() *load {
 		}
 		for i, p := range []traffic.Protocol{traffic.TCP, traffic.UDP} {
 			l.add(m.Client, p, netip.AddrPortFrom(netip.MustParseAddr(ip), servicePort))
+			l.add(m.Node, p, netip.AddrPortFrom(netip.MustParseAddr(ip), servicePort))
 			l.add(m.Outside, p, netip.AddrPortFrom(m.Node.Addr(f), migrationNodePort+uint16(i)))
 		}
 	}
 	for _, s := range l.streams {
-		for range regularsPerStream {
-			if s.protocol == traffic.TCP {
-				l.regulars = append(l.regulars, openRegular(m.t, s))
-			}
+		l.running.Go(func() { s.goOn(l.going, &l.running) })
+	}
+}
+
+// open opens connections that stay, in a phase.
+func (l *load) open(t *testing.T, phase string) {
+	t.Helper()
+	for _, s := range l.streams {
+		n := 1
+		if s.protocol == traffic.TCP {
+			n = regularsPerStream
 		}
-		l.running.Go(func() { s.goOn(going, &l.running) })
+		for range n {
+			r := openRegular(t, s, phase)
+			l.regulars = append(l.regulars, r)
+			l.running.Go(func() { r.goOn(l.going) })
+		}
 	}
-	for _, r := range l.regulars {
-		l.running.Go(func() { r.goOn(going) })
-	}
-	return l
 }
 
 func (l *load) add(from netns.Host, p traffic.Protocol, to netip.AddrPort) {
@@ -98,17 +111,21 @@ func (l *load) add(from netns.Host, p traffic.Protocol, to netip.AddrPort) {
 		client: traffic.Client{NS: from.NS}, protocol: p, to: to})
 }
 
-func openRegular(t *testing.T, s *stream) *regular {
+// openRegular opens a connection and asks once.
+func openRegular(t *testing.T, s *stream, phase string) *regular {
 	t.Helper()
 	client := s.client
 	client.Timeout = regularsPatience
 	conn, err := client.Open(t.Context(), s.protocol, s.to)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return &regular{Conn: conn, name: s.name}
+	r := &regular{Conn: conn, name: s.name + ", opened while " + phase, protocol: s.protocol}
+	r.ask(t.Context())
+	return r
 }
 
-// goOn connects at an even pace, without waiting for answers.
+// goOn connects without waiting for answers, at a pace that is even on average only: streams in step would
+// each get the same turn in round robin again and again.
 func (s *stream) goOn(going context.Context, running *sync.WaitGroup) {
 	pace := time.NewTicker(newcomersPace)
 	defer pace.Stop()
@@ -118,6 +135,7 @@ func (s *stream) goOn(going context.Context, running *sync.WaitGroup) {
 			return
 		case <-pace.C:
 		}
+		pace.Reset(newcomersPace/2 + rand.N(newcomersPace)) //nolint:gosec // it is no secret
 		running.Go(func() {
 			a := attempt{at: time.Now()}
 			a.Result = s.client.Connect(context.WithoutCancel(going), s.protocol, s.to)
@@ -149,7 +167,7 @@ func (r *regular) ask(ctx context.Context) {
 	switch {
 	case answer.Outcome != traffic.Answered:
 		r.lost = answer.Err
-	case r.backend.IsValid() && answer.Backend != r.backend:
+	case r.protocol == traffic.TCP && r.backend.IsValid() && answer.Backend != r.backend:
 		r.lost = fmt.Errorf("%s answered in place of %s", answer.Backend, r.backend)
 	}
 	r.backend = answer.Backend
@@ -184,16 +202,16 @@ func (l *load) goTo(since time.Time, added, removed netns.Host) error {
 	return nil
 }
 
-// end ends the load and says what became of it.
+// end ends the load and says what became of it: every connection was answered.
 func (l *load) end(t *testing.T) {
 	t.Helper()
 	l.stop()
 	l.running.Wait()
 	for _, s := range l.streams {
 		outage, failed, cause := longestOutage(s.attempts)
-		t.Logf("%s: %d new connections, %d failed, at a stretch %v at most (%v)", s.name, len(s.attempts), failed, outage, cause)
-		if outage > maxOutage {
-			t.Errorf("%s: new connections failed for %v, want at most %v", s.name, outage, maxOutage)
+		t.Logf("%s: %d new connections, %d failed", s.name, len(s.attempts), failed)
+		if failed > 0 {
+			t.Errorf("%s: %d of %d new connections failed, at a stretch for %v at most: %v", s.name, failed, len(s.attempts), outage, cause)
 		}
 	}
 	var asked int
@@ -202,7 +220,7 @@ func (l *load) end(t *testing.T) {
 		asked += r.asked
 		slowest = max(slowest, r.slowest)
 		if r.lost != nil {
-			t.Errorf("%s: an open connection was lost after %d answers: %v", r.name, r.asked, r.lost)
+			t.Errorf("%s: an open connection was lost after %d requests: %v", r.name, r.asked, r.lost)
 		}
 	}
 	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)
