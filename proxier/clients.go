@@ -16,6 +16,9 @@ import (
 const (
 	clientPasses = 2
 	clientPause  = time.Second
+	// clientWait is how long programming waits for the first pass, which is over sooner but in
+	// large maps: until then clients of an endpoint that is gone are sent there.
+	clientWait = 50 * time.Millisecond
 	// clientTries is how often that may fail; what is left then is for the next comparison.
 	clientTries = 8
 )
@@ -29,8 +32,9 @@ type clientMap struct {
 // staleClients says what is to be deleted from a map.
 type staleClients struct {
 	op     rules.Op
-	passes int // that are left
-	tries  int // that are left
+	looked chan struct{} // closed after the first try
+	passes int           // that are left
+	tries  int           // that are left
 	next   time.Time
 	backoff
 }
@@ -107,6 +111,11 @@ func (q *clientQueue) first() (first *staleClients, op rules.Op, next time.Time)
 func (q *clientQueue) done(s *staleClients, err error) (again bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	select {
+	case <-s.looked:
+	default:
+		close(s.looked)
+	}
 	m := clientMap{s.op.Family, s.op.Set}
 	if q.maps[m] != s { // the map is gone, or to be cleaned of others
 		return q.maps[m] != nil
@@ -125,19 +134,31 @@ func (q *clientQueue) done(s *staleClients, err error) (again bool) {
 	return true
 }
 
-// put queues what a transaction prunes.
+// put queues what a transaction prunes, and waits a while for it.
 func (q *clientQueue) put(tx rules.Tx) {
 	if tx.Len() == 0 {
 		return
 	}
+	var looked []chan struct{}
 	q.mu.Lock()
 	for _, op := range tx.Ops() {
-		q.maps[clientMap{op.Family, op.Set}] = &staleClients{op: op, passes: clientPasses, tries: clientTries, next: time.Now()}
+		s := &staleClients{op: op, looked: make(chan struct{}), passes: clientPasses, tries: clientTries, next: time.Now()}
+		q.maps[clientMap{op.Family, op.Set}] = s
+		looked = append(looked, s.looked)
 	}
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
 	default:
+	}
+	enough := time.NewTimer(clientWait)
+	defer enough.Stop()
+	for _, c := range looked {
+		select {
+		case <-c:
+		case <-enough.C:
+			return
+		}
 	}
 }
 
