@@ -21,7 +21,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -46,6 +46,9 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 test: ## Run all tests that need no cluster, as root or not
 	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
+
+race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
+	$(GO) test -race -timeout 600s $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
