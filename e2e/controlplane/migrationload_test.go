@@ -135,7 +135,7 @@ func (s *stream) goOn(going context.Context, running *sync.WaitGroup) {
 			return
 		case <-pace.C:
 		}
-		pace.Reset(newcomersPace/2 + rand.N(newcomersPace)) //nolint:gosec // it is no secret
+		pace.Reset(newcomersPace/2 + rand.N(newcomersPace))
 		running.Go(func() {
 			a := attempt{at: time.Now()}
 			a.Result = s.client.Connect(context.WithoutCancel(going), s.protocol, s.to)
