@@ -40,10 +40,10 @@ func (r *runner) data(ctx context.Context) error {
 	return nil
 }
 
-// turns is how often each measurement of traffic is made; together they take the plan's
-// time. They are many and short, because a machine is not equally fast all the time: the
-// targets take turns, so that all of them get the good times and the bad ones.
-const turns = 20
+// turns is how often each measurement of traffic is made. They are many and short, because
+// a machine is not equally fast all the time: the targets take turns, so that all of them
+// get the good times and the bad ones.
+const turns = 15
 
 // origin is a place that traffic comes from.
 type origin struct {
@@ -160,7 +160,7 @@ func (o origin) inTurn(ctx context.Context, targets []target, measure func(targe
 }
 
 // turn is how long a turn takes.
-func (o origin) turn() time.Duration { return window(o.plan) / turns }
+func (o origin) turn() time.Duration { return window(o.plan) / 20 }
 
 // rateClients connect at once, each to another Service or backend.
 const rateClients = 16
