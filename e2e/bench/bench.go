@@ -60,12 +60,16 @@ func (b *bench) run(ctx context.Context, log io.Writer) (err error) {
 			err = errors.Join(err, report.Write(b.out, b.results))
 			fmt.Fprintf(log, "%s\n", filepath.Join(b.out, "index.html"))
 		}
-		switch {
-		case ctx.Err() == nil:
-		case len(b.results.Steps) == 0:
-			err = errors.Join(fmt.Errorf("interrupted before the first step had ended; nothing is kept: %w", context.Cause(ctx)), err)
-		default:
-			err = errors.Join(fmt.Errorf("interrupted; the steps that had ended are kept, and -resume goes on: %w", context.Cause(ctx)), err)
+		if ctx.Err() == nil {
+			return
+		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		if len(b.results.Steps) == 0 {
+			err = fmt.Errorf("interrupted before the first step had ended; nothing is kept: %w", err)
+		} else {
+			err = fmt.Errorf("interrupted; the steps that had ended are kept, and -resume goes on: %w", err)
 		}
 	}()
 	if p.left() == 0 {

@@ -48,9 +48,9 @@ them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, s
 that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.
 
 As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
-score. Where it may not, it says so, in an Event of the Node, too, and goes on: then
-'nftproxy run --init-only' can do it with full privileges. With --manifests it sets
-neither.`,
+score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
+read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges. With
+--manifests it sets neither.`,
 		Example: `  nftproxy run --manifests /etc/nftproxy/services
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
   nftproxy run --config /var/lib/kube-proxy/config.conf`,
