@@ -43,7 +43,7 @@ func (r *runner) data(ctx context.Context) error {
 // turns is how often each measurement of traffic is made. They are many and short, because
 // a machine is not equally fast all the time: the targets take turns, so that all of them
 // get the good times and the bad ones.
-const turns = 15
+const turns = 8
 
 // origin is a place that traffic comes from.
 type origin struct {
