@@ -22,6 +22,7 @@ func headlines() []headline {
 	return []headline{
 		{"from start to everything programmed", []string{"start"}, "", 0.5},
 		{"CPU time of that start", []string{"start-user", "start-system"}, "", 0.5},
+		{"a restart with everything in place", []string{"restart"}, "", 0.5},
 		{"one endpoint replaced, API to packet, p50", []string{"change"}, "", 0.5},
 		{"the same, p99", []string{"change"}, "", 0.99},
 		{"CPU time of one change", []string{"change-cpu"}, "", 0.5},
