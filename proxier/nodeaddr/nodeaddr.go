@@ -5,6 +5,7 @@
 package nodeaddr
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -24,10 +25,14 @@ const settleTime = 20 * time.Millisecond
 // retryTime is how long to wait after a failure.
 const retryTime = time.Second
 
+// firstPause is how long to wait after a list that was interrupted, the first time; up to retryTime later.
+const firstPause = time.Millisecond
+
 // Watcher knows the node's addresses. Its methods may be called from several
 // goroutines.
 type Watcher struct {
 	handle  *netlink.Handle
+	dump    func() ([]netlink.Addr, error) // lists the addresses
 	home    netns.NsHandle // the network namespace, if it is not the process's
 	warn    func(error)
 	changed chan struct{}
@@ -57,6 +62,7 @@ func (w *Watcher) start() error {
 	if w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
+	w.dump = func() ([]netlink.Addr, error) { return w.handle.AddrList(nil, netlink.FAMILY_ALL) }
 	if w.home, err = foreignNamespace(); err != nil {
 		return err
 	}
@@ -180,9 +186,30 @@ func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 	}
 }
 
+// listWhole lists the addresses until nothing changes meanwhile: the kernel says so in the middle of a list that
+// may lack some. It tries without a pause once, then less and less often, until the watch ends.
+func (w *Watcher) listWhole() ([]netlink.Addr, error) {
+	list, err := w.dump()
+	for pause := firstPause; errors.Is(err, netlink.ErrDumpInterrupted); pause = min(2*pause, retryTime) {
+		if pause == retryTime {
+			w.warn(fmt.Errorf("list the node's addresses: they or the interfaces keep changing: %w: trying again", err))
+		}
+		list, err = w.dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		select {
+		case <-w.stop:
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
+	return list, err
+}
+
 // list reads the addresses, and tells if they have changed.
 func (w *Watcher) list() error {
-	list, err := w.handle.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := w.listWhole()
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ package nodeaddr
 import (
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,7 +98,8 @@ func TestEndlessChanges(t *testing.T) {
 	}
 	defer handle.Close()
 	synctest.Test(t, func(t *testing.T) {
-		w := &Watcher{handle: handle, warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{})}
+		w := &Watcher{warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{}),
+			dump: func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) }}
 		updates := make(chan netlink.AddrUpdate)
 		w.done.Go(func() { w.run(updates) })
 		for range 10 {
@@ -110,6 +112,152 @@ func TestEndlessChanges(t *testing.T) {
 		close(w.stop)
 		w.done.Wait()
 	})
+}
+
+// TestInterrupted: a list that the kernel could not finish in one go is asked for again until it is whole. Its
+// part is never taken for all.
+func TestInterrupted(t *testing.T) {
+	part, whole := []netlink.Addr{addr("10.0.0.1/32")}, []netlink.Addr{addr("10.0.0.1/32"), addr("10.0.0.2/32")}
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Duration
+		start, warned := time.Now(), 0
+		w := &Watcher{changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) { warned++ }}
+		w.dump = func() ([]netlink.Addr, error) {
+			asked = append(asked, time.Since(start))
+			if len(w.Addrs()) > 0 {
+				t.Error("a part was taken for all")
+			}
+			if len(asked) < 20 {
+				return part, netlink.ErrDumpInterrupted
+			}
+			return whole, nil
+		}
+		if err := w.list(); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(w.Addrs()); got != "[10.0.0.1 10.0.0.2]" {
+			t.Errorf("addresses %s", got)
+		}
+		if asked[1] > 0 || asked[19]-asked[18] != retryTime {
+			t.Errorf("asked at %v: want the second time at once, in the end each %v", asked, retryTime)
+		}
+		if warned == 0 {
+			t.Error("nobody was told")
+		}
+	})
+}
+
+// TestInterruptedStops when the watch ends.
+func TestInterruptedStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &Watcher{changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) {},
+			dump: func() ([]netlink.Addr, error) { return nil, netlink.ErrDumpInterrupted }}
+		time.AfterFunc(time.Minute, func() { close(w.stop) })
+		if err := w.list(); err == nil {
+			t.Error("a list that never was whole is no error")
+		}
+	})
+}
+
+func addr(cidr string) netlink.Addr {
+	a, err := netlink.ParseAddr(cidr)
+	if err != nil {
+		panic(err)
+	}
+	return *a
+}
+
+// TestInterfacesComeAndGo: a watch begins, and lists all addresses, while another program makes and removes interfaces.
+func TestInterfacesComeAndGo(t *testing.T) {
+	ns, err := netns.New("churn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ns.Close() }()
+	handle, err := ns.Netlink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	const addresses = 2000 // a list of several messages
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "stays"
+	stays := netlink.NewVeth(attrs)
+	stays.PeerName = "stays-peer"
+	if err := handle.LinkAdd(stays); err != nil {
+		t.Fatal(err)
+	}
+	if err := handle.LinkSetUp(stays); err != nil {
+		t.Fatal(err)
+	}
+	for i := range addresses {
+		a := addr(fmt.Sprintf("10.1.%d.%d/32", i/250, i%250+1))
+		if err := handle.AddrAdd(stays, &a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, stopped := make(chan struct{}), make(chan error)
+	var once sync.Once
+	end := func() {
+		once.Do(func() {
+			close(stop)
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	defer end()
+	go func() { stopped <- churn(ns, stop) }()
+	for range 50 {
+		var w *Watcher
+		if err := ns.Do(func() (err error) { w, err = Watch(nil); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.Addrs()); n < addresses {
+			t.Errorf("%d addresses, want at least %d", n, addresses)
+		}
+		w.Close()
+	}
+	end()
+}
+
+// churn gives loopback an address and takes it away, as a network plugin does with pods' interfaces, until stop.
+func churn(ns *netns.NS, stop <-chan struct{}) error {
+	handle, err := ns.Netlink()
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	lo, err := handle.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if i%50 == 0 { // costly
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = "pod"
+			pod := netlink.NewVeth(attrs)
+			pod.PeerName = "pod-peer"
+			if err := handle.LinkAdd(pod); err != nil {
+				return err
+			}
+			if err := handle.LinkDel(pod); err != nil {
+				return err
+			}
+		}
+		a := addr("10.9.9.9/32")
+		if err := handle.AddrAdd(lo, &a); err != nil {
+			return err
+		}
+		if err := handle.AddrDel(lo, &a); err != nil {
+			return err
+		}
+	}
 }
 
 func TestWatchCloseAtOnce(t *testing.T) {

@@ -42,9 +42,9 @@ func (k *Kernel) program(table string, ops []rules.Op) (err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.watch != nil && elements(ops) >= manyElements {
-		others, err := k.watch.leave()
-		if err != nil {
-			return fmt.Errorf("leave the group of watchers: %w", err)
+		others, lerr := k.watch.leave()
+		if lerr != nil {
+			return fmt.Errorf("leave the group of watchers: %w", lerr)
 		}
 		defer func() { err = errors.Join(err, k.watch.rejoin(others)) }()
 	}
@@ -139,11 +139,26 @@ func (k *Kernel) flush() error {
 	if err := k.sock.send(b.buf); err != nil {
 		return fmt.Errorf("send transaction of %d bytes: %w", len(b.buf), err)
 	}
-	acked := false
-	refused := &RefusedError{}
+	acked, refused, err := b.answer()
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the answer to a transaction: %w", err)
+	case refused.Errno != 0:
+		return refused
+	case !acked:
+		return errors.New("the kernel gave no answer to a transaction: read the tables back")
+	}
+	k.commits.ours++
+	return nil
+}
+
+// answer reads the kernel's answer to the batch, and nothing that was left over from an earlier request.
+func (b *batch) answer() (acked bool, refused *RefusedError, err error) {
+	refused = &RefusedError{}
+	begin, end := b.first-1, b.sock.seq // an error about the whole batch is an answer to its begin
 	for {
-		more, err := k.sock.receive(false, func(m message) error {
-			if m.typ != unix.NLMSG_ERROR || len(m.data) < 4 {
+		more, err := b.sock.receive(false, func(m message) error {
+			if m.typ != unix.NLMSG_ERROR || len(m.data) < 4 || m.seq-begin > end-begin {
 				return nil
 			}
 			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.data)))
@@ -155,23 +170,15 @@ func (k *Kernel) flush() error {
 			return nil
 		})
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("read the answer to a transaction: %w", err)
+			return false, nil, err
 		}
 		if err != nil && refused.Errno == 0 { // so many errors that they did not fit
 			refused.Errno = unix.ENOBUFS
 		}
 		if err == nil && !more {
-			break
+			return acked, refused, nil
 		}
 	}
-	switch {
-	case refused.Errno != 0:
-		return refused
-	case !acked:
-		return errors.New("the kernel gave no answer to a transaction: read the tables back")
-	}
-	k.commits.ours++
-	return nil
 }
 
 // note adds what an error message says to a RefusedError.
@@ -183,7 +190,7 @@ func (b *batch) note(r *RefusedError, m message, errno unix.Errno) {
 			case unix.NLMSGERR_ATTR_MSG:
 				r.Message = text(v)
 			case unix.NLMSGERR_ATTR_OFFS:
-				offset = int(binary.NativeEndian.Uint32(v))
+				offset = int(host32of(v))
 			}
 		})
 	}

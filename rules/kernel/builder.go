@@ -111,6 +111,14 @@ func be32(v []byte) uint32 {
 	return binary.BigEndian.Uint32(v)
 }
 
+// host32of reads a number in the machine's own order, 0 if it is short.
+func host32of(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(v)
+}
+
 func be64(v []byte) uint64 {
 	if len(v) < 8 {
 		return 0

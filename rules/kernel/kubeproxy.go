@@ -147,7 +147,7 @@ func (k *Kernel) findChains(f rules.Family, p *KubeProxy) error {
 			case unix.NFTA_RULE_CHAIN:
 				r.chain = text(v)
 			case unix.NFTA_RULE_HANDLE:
-				r.handle = binary.BigEndian.Uint64(v)
+				r.handle = be64(v)
 			case unix.NFTA_RULE_EXPRESSIONS:
 				to = verdictChain(v)
 			}
@@ -186,7 +186,8 @@ func verdictChain(expressions []byte) string {
 func (k *Kernel) RemoveKubeProxy() (KubeProxy, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p, err := k.findKubeProxy()
+	var p KubeProxy
+	err := again(func() (err error) { p, err = k.findKubeProxy(); return err })
 	if err != nil {
 		return p, err
 	}

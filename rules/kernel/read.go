@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,13 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// tries is how often it is tried to read something that keeps changing.
-const tries = 10
+// tries is how often it is tried to read something that keeps changing. The first are made at once, the others
+// after pauses that double, up to longestPause: a second in all.
+const (
+	tries        = 18
+	firstTries   = 4
+	longestPause = 100 * time.Millisecond
+)
 
 var (
 	// errChanged says that the tables changed while they were read.
@@ -40,7 +46,12 @@ func complete(err error) error {
 // again calls fn until nothing changes meanwhile, some times at most.
 func again(fn func() error) error {
 	var err error
-	for range tries {
+	pause := time.Millisecond
+	for i := range tries {
+		if i >= firstTries {
+			time.Sleep(pause)
+			pause = min(2*pause, longestPause)
+		}
 		if err = fn(); !errors.Is(err, errChanged) && !errors.Is(err, errInterrupted) {
 			break
 		}
