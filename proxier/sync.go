@@ -106,10 +106,14 @@ func (p *Proxier) collect() (good, again []rules.Owned) {
 // they have changed, and a few at a time: they must hold up nobody else. p.mu is held.
 func (p *Proxier) take() (good, again []rules.Owner) {
 	now := time.Now()
+	going := map[rules.Owner]bool{}
 	for _, o := range p.store.take() {
 		f := p.failing[o]
 		if f == nil || p.store.servicePort(o).Port == 0 { // what goes is not refused
 			good = append(good, o)
+			if f != nil {
+				going[o] = true
+			}
 		} else if now.Before(f.next) {
 			f.next = now
 		}
@@ -118,7 +122,7 @@ func (p *Proxier) take() (good, again []rules.Owner) {
 		return good, nil
 	}
 	for o, f := range p.failing {
-		if !now.Before(f.next) && !slices.Contains(good, o) {
+		if !now.Before(f.next) && !going[o] {
 			again = append(again, o)
 		}
 	}
@@ -294,9 +298,9 @@ func suspicious(err error) bool {
 
 // culprits splits owners into those whose objects an error names and the others.
 func (p *Proxier) culprits(builds []rules.Owned, err error) (bad, rest []rules.Owned) {
-	objects := refusedObjects(err)
+	objects := rules.NewObjectSet(refusedObjects(err))
 	for _, b := range builds {
-		if ownsAny(b, p.desired.Objects(b.Owner), objects) {
+		if f := b.Owner.Family; objects.Any(f, b.Objects) || objects.Any(f, p.desired.Objects(b.Owner)) {
 			bad = append(bad, b)
 		} else {
 			rest = append(rest, b)
@@ -311,15 +315,6 @@ func refusedObjects(err error) []rules.Object {
 		return nil
 	}
 	return refused.RefusedObjects()
-}
-
-func ownsAny(b rules.Owned, before rules.Objects, objects []rules.Object) bool {
-	for _, o := range objects {
-		if o.Family == b.Owner.Family && (b.Objects.Has(o) || before.Has(o)) {
-			return true
-		}
-	}
-	return false
 }
 
 // apply carries a transaction out and counts it. What is to be deleted of maps that the kernel fills is
@@ -387,13 +382,12 @@ func (p *Proxier) repair(have rules.State) (n int, err error) {
 // false if there was neither. In desired those owners keep what the kernel has of them, which works better than
 // nothing, or nothing if that is refused, too.
 func (p *Proxier) dropRefused(have rules.State, kept map[rules.Owner]bool, err error, left *[]rules.Object) bool {
-	objects := refusedObjects(err)
-	for _, o := range objects {
-		if o.Element != nil && len(p.desired.OwnersOf([]rules.Object{o})) == 0 {
+	owners, nobodys := p.desired.OwnersOf(refusedObjects(err))
+	for _, o := range nobodys {
+		if o.Element != nil {
 			*left = append(*left, o)
 		}
 	}
-	owners := p.desired.OwnersOf(objects)
 	for _, o := range owners {
 		var keep rules.Objects
 		if t := have.Tables[o.Family]; t != nil && !kept[o] {

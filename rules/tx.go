@@ -126,24 +126,19 @@ func (t *Tx) TakePrunes() Tx {
 
 // Omit takes the operations on elements out of the transaction; those that fill a set, wholly.
 func (t *Tx) Omit(elements []Object) {
-	for _, o := range elements {
-		for p, ops := range t.phases {
-			t.phases[p] = slices.DeleteFunc(slices.Clone(ops), func(op Op) bool { return op.Kind == FillSet && op.about(o) })
-			for i := range t.phases[p] {
-				if op := &t.phases[p][i]; op.about(o) {
-					op.Elements = slices.DeleteFunc(slices.Clone(op.Elements), func(e Element) bool { return e.Key == o.Element.Key })
-				}
+	if len(elements) == 0 {
+		return
+	}
+	omit := NewObjectSet(elements)
+	for p, ops := range t.phases {
+		t.phases[p] = slices.DeleteFunc(slices.Clone(ops), func(op Op) bool { return op.Kind == FillSet && omit.set(op.Family, op.SetName()) })
+		for i := range t.phases[p] {
+			if op := &t.phases[p][i]; op.onElements() && omit.set(op.Family, op.SetName()) {
+				op.Elements = slices.DeleteFunc(slices.Clone(op.Elements), func(e Element) bool { return omit.element(op.Family, op.SetName(), e.Key) })
 			}
 		}
-	}
-	for p := range t.phases {
 		t.phases[p] = slices.DeleteFunc(t.phases[p], func(op Op) bool { return op.onElements() && len(op.Elements) == 0 })
 	}
-}
-
-// about says whether an operation is about an element.
-func (o Op) about(e Object) bool {
-	return o.Family == e.Family && e.Element != nil && (o.onElements() || o.Kind == FillSet) && o.SetName() == e.Set
 }
 
 func (o Op) onElements() bool {
