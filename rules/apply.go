@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // What State.Apply refuses, as the kernel does.
@@ -37,6 +38,13 @@ func (s *State) apply(op Op) error {
 		return t.applySet(op)
 	case AddChain, ReplaceChain, DeleteChain:
 		return t.applyChain(op)
+	case DeleteObject:
+		i := slices.Index(t.Objects, op.Odd)
+		if i < 0 {
+			return ErrNotExist
+		}
+		t.Objects = slices.Delete(t.Objects, i, i+1)
+		return nil
 	default:
 		return t.applyElements(op)
 	}

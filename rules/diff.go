@@ -57,6 +57,9 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	for _, name := range have.Foreign {
 		tx.Add(Op{Kind: DeleteSet, Family: f, Foreign: name})
 	}
+	for _, o := range have.Objects {
+		tx.Add(Op{Kind: DeleteObject, Family: f, Odd: o})
+	}
 }
 
 // fill makes a set of ranges equal to another.
@@ -86,10 +89,13 @@ func prune(f Family, m AffinityMap, have map[Key]Value, tx *Tx) {
 }
 
 // incompatible says that have cannot be changed into want step by step: a set
-// has our name but other types or another size, counts or does not, or a base chain
-// has another hook.
+// has our name but other types or another size, counts or does not, a base chain
+// has another hook, or something is odd.
 func incompatible(have, want *Table) bool {
 	if have.Counted != want.Counted {
+		return true
+	}
+	if odd(have.Odd, func(c string) bool { _, ok := want.Chains[c]; return ok }, func(id SetID) bool { _, ok := want.Sets[id]; return ok }) {
 		return true
 	}
 	for _, name := range have.Foreign {
@@ -112,6 +118,14 @@ func incompatible(have, want *Table) bool {
 		}
 	}
 	return false
+}
+
+// odd says whether something is odd about the table, or about a chain or a set that should be there.
+func odd(list []Oddity, chain func(string) bool, set func(SetID) bool) bool {
+	return slices.ContainsFunc(list, func(o Oddity) bool {
+		id, ours := ParseSetID(o.Set)
+		return o.Chain == "" && o.Set == "" || o.Chain != "" && chain(o.Chain) || ours && set(id)
+	})
 }
 
 func diffChains(f Family, have, want map[string]Chain, tx *Tx) {

@@ -71,7 +71,11 @@ func (d *differences) op(op Op) {
 	switch op.Kind {
 	case ResetTable:
 		d.reset[f] = true
-		d.add(Different, f, "table %s: a set or a hook is of another kind, so that all of it must be replaced", d.want.Name)
+		c := d.add(Different, f, "table %s: a set or a hook is of another kind, so that all of it must be replaced", d.want.Name)
+		for _, o := range d.have.Tables[f].Odd {
+			c.Object = fmt.Sprintf("table %s: it has what cannot be taken away alone, so that all of it must be replaced", d.want.Name)
+			c.Have = append(c.Have, o.String())
+		}
 	case AddTable:
 		if d.have.Tables[f] != nil {
 			d.add(Different, f, "table %s: it is switched off (flag dormant)", d.want.Name)
@@ -82,11 +86,13 @@ func (d *differences) op(op Op) {
 	case AddSet:
 		d.add(Missing, f, "%s %s", declare(f, op.Set.Kind).word(), op.SetName())
 	case DeleteSet:
-		d.add(Extra, f, "set %s", op.SetName())
+		d.add(Extra, f, "set %s", printable(op.SetName()))
+	case DeleteObject:
+		d.add(Extra, f, "%s", op.Odd)
 	case AddChain:
 		d.add(Missing, f, "chain %s", op.Chain.Name)
 	case DeleteChain:
-		d.add(Extra, f, "chain %s", op.Chain.Name)
+		d.add(Extra, f, "chain %s", printable(op.Chain.Name))
 	case ReplaceChain:
 		if !d.gone[f][op.Chain.Name] {
 			c := d.add(Different, f, "chain %s", op.Chain.Name)

@@ -351,6 +351,10 @@ type Table struct {
 	// Foreign lists the names of sets that are not ours, found by reading the
 	// kernel. They are deleted.
 	Foreign []string
+	// Objects are other things that are not ours, found likewise. They are deleted.
+	Objects []ForeignObject
+	// Odd tells what else somebody made otherwise. It cannot be changed in what stands: the table is replaced.
+	Odd []Oddity
 	// Counted says that the maps whose kind counts do count.
 	Counted bool
 	// Counters are those of elements: in a listing that was read from the kernel only.
@@ -361,6 +365,51 @@ type Table struct {
 	ChainOrder []string
 	// Dormant says that somebody switched the table's chains off.
 	Dormant bool
+}
+
+// ForeignObject is something in a table that is neither a chain nor a set: we make none. Type is the kernel's number
+// of the type of an object such as a counter; 0 for a flowtable.
+type ForeignObject struct {
+	Type uint32
+	Name string
+}
+
+// String names the object as nft does.
+func (o ForeignObject) String() string {
+	names := [...]string{0: "flowtable", 1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "counter of connections", 6: "tunnel",
+		7: "ct timeout", 8: "secmark", 9: "ct expectation", 10: "synproxy"}
+	if int(o.Type) < len(names) {
+		return names[o.Type] + " " + printable(o.Name)
+	}
+	return fmt.Sprintf("object of type %d %s", o.Type, printable(o.Name))
+}
+
+// Oddity is something that a chain or a set has and ours have not, such as a comment; the table itself, if neither
+// is named.
+type Oddity struct {
+	Chain, Set string
+	What       string
+}
+
+// String names what is odd, and about which object.
+func (o Oddity) String() string {
+	switch {
+	case o.Chain != "":
+		return "chain " + printable(o.Chain) + " has " + o.What
+	case o.Set != "":
+		return "set " + printable(o.Set) + " has " + o.What
+	}
+	return "the table has " + o.What
+}
+
+// printable quotes a name that others chose where it has more than printable ASCII.
+func printable(s string) string {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return strconv.QuoteToASCII(s)
+		}
+	}
+	return s
 }
 
 // State is what the kernel holds, or should hold. A table that does not exist
@@ -392,3 +441,9 @@ func chainRank(c Chain) int {
 	}
 	return 0
 }
+
+// oddMark begins the Goto of a value that is not as ours are: no chain has such a name.
+const oddMark = "("
+
+// OddGoto returns what stands for a verdict that is none of ours, or something else that a value should not have.
+func OddGoto(what, chain string) string { return oddMark + what + ") " + printable(chain) }

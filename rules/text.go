@@ -50,7 +50,15 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 	}
 	for _, foreign := range t.Foreign {
 		next("")
-		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", foreign)
+		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", printable(foreign))
+	}
+	for _, o := range t.Objects {
+		next("")
+		fmt.Fprintf(b, "\t# %s is not nftproxy's\n", o)
+	}
+	for _, o := range t.Odd {
+		next("")
+		fmt.Fprintf(b, "\t# %s\n", o)
 	}
 	for _, c := range t.chainsInOrder() {
 		next(c.note())
@@ -177,6 +185,9 @@ func (t *Table) elementState(id SetID, k Key) string {
 func elementText(k SetKind, e Element, state string) string {
 	key := keyText(k, e) + state
 	switch {
+	case strings.HasPrefix(e.Goto, oddMark):
+		e.Goto, state = "", e.Goto
+		return elementText(k, e, "") + " " + state
 	case e.Goto != "":
 		return key + " : " + k.Verdict() + " " + e.Goto
 	case e.To.IsValid() && !k.Interval():

@@ -24,6 +24,7 @@ const (
 	DeleteElements
 	DeleteChain
 	DeleteSet
+	DeleteObject  // delete something else that is not ours
 	PruneElements // delete the elements of a map that the kernel fills whose endpoint is not to be kept
 )
 
@@ -31,10 +32,11 @@ const (
 type Op struct {
 	Kind     OpKind
 	Family   Family
-	Chain    Chain     // AddChain, ReplaceChain; DeleteChain: its name only
-	Set      SetID     // AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements
-	Foreign  string    // DeleteSet: the name of a set that is not ours, instead of Set
-	Elements []Element // AddElements, FillSet, ReplaceElements, DeleteElements (keys only)
+	Chain    Chain         // AddChain, ReplaceChain; DeleteChain: its name only
+	Set      SetID         // AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements
+	Foreign  string        // DeleteSet: the name of a set that is not ours, instead of Set
+	Odd      ForeignObject // DeleteObject
+	Elements []Element     // AddElements, FillSet, ReplaceElements, DeleteElements (keys only)
 	// Size is the greatest number of elements of a map that the kernel fills: AddSet.
 	Size uint32
 	// Counted makes a map count the connections to each element: AddSet.
@@ -63,7 +65,8 @@ const (
 	phaseRules     = phaseAddElem + int(setKinds)
 	phaseReplace   = phaseRules + 1
 	phaseForeign   = phaseReplace + 1 // sets that are not ours: chains that go may be in them
-	phaseDelElem   = phaseForeign + 1
+	phaseObjects   = phaseForeign + 1 // such sets may refer to objects
+	phaseDelElem   = phaseObjects + 1
 	phaseDelChain  = phaseDelElem + int(setKinds)
 	phaseDeleteSet = phaseDelChain + chainRanks
 	phasePrune     = phaseDeleteSet + 1
@@ -90,6 +93,8 @@ func (o Op) phase() int {
 		return phaseDelChain + chainRanks - 1 - chainRank(o.Chain)
 	case PruneElements:
 		return phasePrune
+	case DeleteObject:
+		return phaseObjects
 	default:
 		if o.Foreign != "" {
 			return phaseForeign
@@ -181,6 +186,7 @@ type Object struct {
 	Kind    OpKind
 	Chain   string
 	Set     string
+	Other   string   // what is neither a chain nor a set, with its kind
 	Element *Element // nil for an object that is no element
 }
 
@@ -188,18 +194,20 @@ type Object struct {
 func (o Object) String() string {
 	verb, what := "add", "table"
 	switch o.Kind {
-	case DeleteElements, DeleteChain, DeleteSet, PruneElements:
+	case DeleteElements, DeleteChain, DeleteSet, DeleteObject, PruneElements:
 		verb = "delete"
 	case ReplaceChain, ReplaceElements, FillSet, ResetTable:
 		verb = "replace"
 	}
 	switch {
 	case o.Element != nil:
-		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, o.elementText())
+		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, printable(o.elementText()))
 	case o.Set != "":
-		what = "set " + o.Set
+		what = "set " + printable(o.Set)
 	case o.Chain != "":
-		what = "chain " + o.Chain
+		what = "chain " + printable(o.Chain)
+	case o.Other != "":
+		what = o.Other
 	}
 	return fmt.Sprintf("%s %s of table %s %s", verb, what, o.Family, o.Table)
 }
@@ -213,6 +221,7 @@ func (s State) Clone() State {
 		}
 		c := &Table{Chains: maps.Clone(t.Chains), Sets: make(map[SetID]map[Key]Value, len(t.Sets)),
 			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign),
+			Objects: slices.Clone(t.Objects), Odd: slices.Clone(t.Odd),
 			Counted: t.Counted, Counters: maps.Clone(t.Counters),
 			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant}
 		for id, set := range t.Sets {
@@ -260,6 +269,8 @@ func (o Op) object(table string) Object {
 	switch o.Kind {
 	case AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements:
 		ob.Set = o.SetName()
+	case DeleteObject:
+		ob.Other = o.Odd.String()
 	}
 	if len(o.Elements) > 0 {
 		ob.Element = &o.Elements[0]

@@ -33,7 +33,7 @@ const firstPause = time.Millisecond
 type Watcher struct {
 	handle  *netlink.Handle
 	dump    func() ([]netlink.Addr, error) // lists the addresses
-	home    netns.NsHandle // the network namespace, if it is not the process's
+	home    netns.NsHandle                 // the network namespace, if it is not the process's
 	warn    func(error)
 	changed chan struct{}
 	stop    chan struct{}

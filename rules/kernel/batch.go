@@ -104,6 +104,8 @@ func (b *batch) object(op *rules.Op) error {
 		b.str(unix.NFTA_SET_TABLE, b.table)
 		b.str(unix.NFTA_SET_NAME, op.SetName())
 		b.end()
+	case rules.DeleteObject:
+		b.deleteObject(op)
 	case rules.AddChain:
 		b.newChain(op)
 		return b.newRules(op)

@@ -366,8 +366,7 @@ func (h host) userdata(t *testing.T, f rules.Family, set string) []byte {
 		b.str(unix.NFTA_SET_TABLE, rules.DefaultTable)
 		b.str(unix.NFTA_SET_NAME, set)
 	}, func(v []byte) {
-		_, _, s := parseSet(v)
-		data = s.userdata
+		data = parseSet(v).userdata
 	})
 	if err != nil {
 		t.Fatal(err)

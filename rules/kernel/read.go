@@ -5,12 +5,9 @@
 package kernel
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -88,22 +85,27 @@ func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
 
 func (k *Kernel) readOnce(table string) (rules.State, error) {
 	s := rules.State{Name: table}
+	return s, k.steady(func() error { return k.readTables(&s) })
+}
+
+// steady calls fn, which reads. It returns errChanged if others changed the table meanwhile, as far as k.ear heard.
+func (k *Kernel) steady(fn func() error) error {
 	k.ear.hear()
 	k.ear.changed = false
 	before, _, err := k.others()
 	if err != nil {
-		return s, fmt.Errorf("read the ruleset's generation: %w", err)
+		return fmt.Errorf("read the ruleset's generation: %w", err)
 	}
-	failed := k.readTables(&s)
+	failed := fn()
 	after, others, err := k.others()
 	switch {
 	case err != nil:
-		return s, fmt.Errorf("read the ruleset's generation: %w", err)
+		return fmt.Errorf("read the ruleset's generation: %w", err)
 	case before != after && k.ear.heard(after): // what failed may only have gone meanwhile
-		return s, errChanged
+		return errChanged
 	}
 	k.commits.seen = others
-	return s, failed
+	return failed
 }
 
 func (k *Kernel) readTables(s *rules.State) error {
@@ -132,39 +134,64 @@ func (k *Kernel) generation() (uint32, error) {
 
 // readTable returns nil if there is no such table.
 func (k *Kernel) readTable(f rules.Family, table string) (*rules.Table, error) {
-	t := rules.NewTable()
-	use := 0 // how many chains, sets and others it has
-	name := func(typ uint16) func(*builder) { return func(b *builder) { b.str(typ, table) } }
-	err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), name(unix.NFTA_TABLE_NAME), func(v []byte) {
-		eachAttr(v, func(typ uint16, v []byte) {
-			switch typ {
-			case unix.NFTA_TABLE_FLAGS:
-				t.Dormant = be32(v)&unix.NFT_TABLE_F_DORMANT != 0
-			case unix.NFTA_TABLE_USE:
-				use = int(be32(v))
-			}
-		})
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil //nolint:nilnil // no table is an answer, not an error
-	}
-	if err != nil {
+	t, err := k.readHead(f, table)
+	if t == nil || err != nil {
 		return nil, err
 	}
-	sets, err := k.readSetList(f, table, t)
+	err = k.readRules(f, table, "", func(chain string, r rules.Rule) {
+		c := t.Chains[chain]
+		c.Rules = append(c.Rules, r)
+		t.Chains[chain] = c
+	})
 	if complete(err) != nil {
-		return nil, fmt.Errorf("sets: %w", err)
-	}
-	if err := k.readChains(f, table, t, use-sets); err != nil {
-		return nil, fmt.Errorf("chains: %w", err)
-	}
-	if err := k.readRules(f, table, t); complete(err) != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
 	if err := k.readSets(f, table, t); err != nil {
 		return nil, fmt.Errorf("sets: %w", err)
 	}
 	return t, nil
+}
+
+// readHead reads a table without rules and elements; nil if there is no such table.
+func (k *Kernel) readHead(f rules.Family, table string) (*rules.Table, error) {
+	t, use, err := k.readTableOnly(f, table)
+	if t == nil || err != nil {
+		return nil, err
+	}
+	sets, err := k.readSetList(f, table, t)
+	if complete(err) != nil {
+		return nil, fmt.Errorf("sets: %w", err)
+	}
+	if err := k.readObjects(f, table, t); err != nil {
+		return nil, fmt.Errorf("objects: %w", err)
+	}
+	if err := k.readChains(f, table, t, use-sets-len(t.Objects)); err != nil {
+		return nil, fmt.Errorf("chains: %w", err)
+	}
+	return t, nil
+}
+
+// readTableOnly reads a table's own attributes, and how many chains, sets and others it has.
+func (k *Kernel) readTableOnly(f rules.Family, table string) (t *rules.Table, use int, err error) {
+	t = rules.NewTable()
+	err = k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.str(unix.NFTA_TABLE_NAME, table) }, func(v []byte) {
+		eachAttr(v, func(typ uint16, v []byte) {
+			switch typ {
+			case unix.NFTA_TABLE_FLAGS:
+				t.Dormant = be32(v)&unix.NFT_TABLE_F_DORMANT != 0
+			case unix.NFTA_TABLE_USE:
+				use = int(be32(v))
+			case tableAttrUserdata:
+				if c, ok := comment(v, udataTableComment); ok {
+					t.Odd = append(t.Odd, rules.Oddity{What: c})
+				}
+			}
+		})
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, 0, nil
+	}
+	return t, use, err
 }
 
 // readChains reads chains, of which there should be n. The kernel lists those of all tables of the family,
@@ -182,34 +209,56 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table, n int)
 
 func (k *Kernel) listChains(f rules.Family, table string, t *rules.Table) error {
 	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
-		var c rules.Chain
-		var of, kind string
-		var policy uint32
-		eachAttr(v, func(typ uint16, v []byte) {
-			switch typ {
-			case unix.NFTA_CHAIN_TABLE:
-				of = text(v)
-			case unix.NFTA_CHAIN_NAME:
-				c.Name = text(v)
-			case unix.NFTA_CHAIN_HOOK:
-				c.Hook = parseHook(v)
-			case unix.NFTA_CHAIN_TYPE:
-				kind = text(v)
-			case unix.NFTA_CHAIN_POLICY:
-				policy = be32(v)
-			}
-		})
-		if c.Hook != nil && (kind != chainType || policy != policyAccept) {
-			c.Hook.Number = foreignHook
-		}
+		of, c, odd := parseChain(v)
 		if of != table {
 			return
 		}
-		if _, again := t.Chains[c.Name]; k.listing && !again {
-			t.ChainOrder = append(t.ChainOrder, c.Name)
+		if _, again := t.Chains[c.Name]; !again {
+			t.Odd = append(t.Odd, odd...)
+			if k.listing {
+				t.ChainOrder = append(t.ChainOrder, c.Name)
+			}
 		}
 		t.Chains[c.Name] = c
 	})
+}
+
+// parseChain returns a chain without its rules, the name of its table, and what is odd about it.
+func parseChain(v []byte) (table string, c rules.Chain, odd []rules.Oddity) {
+	var kind string
+	var policy uint32
+	strange := func(what string) { odd = append(odd, rules.Oddity{What: what}) }
+	eachAttr(v, func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NFTA_CHAIN_TABLE:
+			table = text(v)
+		case unix.NFTA_CHAIN_NAME:
+			c.Name = text(v)
+		case unix.NFTA_CHAIN_HOOK:
+			c.Hook = parseHook(v)
+		case unix.NFTA_CHAIN_TYPE:
+			kind = text(v)
+		case unix.NFTA_CHAIN_POLICY:
+			policy = be32(v)
+		case unix.NFTA_CHAIN_COUNTERS:
+			strange("a counter")
+		case chainAttrFlags:
+			if be32(v)&^chainIsBase != 0 {
+				strange("flags")
+			}
+		case chainAttrUserdata:
+			if c, ok := comment(v, udataChainComment); ok {
+				strange(c)
+			}
+		}
+	})
+	if c.Hook != nil && (kind != chainType || policy != policyAccept) {
+		c.Hook.Number = foreignHook
+	}
+	for i := range odd {
+		odd[i].Chain = c.Name
+	}
+	return table, c, odd
 }
 
 func parseHook(v []byte) *rules.Hook {
@@ -220,31 +269,41 @@ func parseHook(v []byte) *rules.Hook {
 			h.Number = rules.HookNumber(be32(v))
 		case unix.NFTA_HOOK_PRIORITY:
 			h.Priority = int32(be32(v))
+		case hookAttrDev, hookAttrDevs: // for some interfaces only
+			h.Number = foreignHook
 		}
 	})
 	return h
 }
 
-func (k *Kernel) readRules(f rules.Family, table string, t *rules.Table) error {
+// readRules calls fn for each rule of a chain; of all chains of the table, chain by chain, if it names none.
+func (k *Kernel) readRules(f rules.Family, table, chain string, fn func(chain string, r rules.Rule)) error {
 	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f),
-		func(b *builder) { b.str(unix.NFTA_RULE_TABLE, table) },
+		func(b *builder) {
+			b.str(unix.NFTA_RULE_TABLE, table)
+			if chain != "" {
+				b.str(unix.NFTA_RULE_CHAIN, chain)
+			}
+		},
 		func(v []byte) {
-			var of, chain string
-			var exprs []expr.Any
+			var of, in string
+			var r, odd rules.Rule
 			eachAttr(v, func(typ uint16, v []byte) {
 				switch typ {
 				case unix.NFTA_RULE_TABLE:
 					of = text(v)
 				case unix.NFTA_RULE_CHAIN:
-					chain = text(v)
+					in = text(v)
 				case unix.NFTA_RULE_EXPRESSIONS:
-					exprs = parseExpressions(f, v)
+					r = decodeRule(f, parseExpressions(f, v))
+				case unix.NFTA_RULE_USERDATA:
+					if c, ok := comment(v, udataRuleComment); ok {
+						odd = rules.Rule{rules.Unknown{What: c}}
+					}
 				}
 			})
-			if of == table {
-				c := t.Chains[chain]
-				c.Rules = append(c.Rules, decodeRule(f, exprs))
-				t.Chains[chain] = c
+			if of == table && (chain == "" || in == chain) {
+				fn(in, append(r, odd...))
 			}
 		})
 }
@@ -265,250 +324,6 @@ func parseExpressions(f rules.Family, list []byte) []expr.Any {
 		out = append(out, parseExpression(f, name, data))
 	})
 	return out
-}
-
-// setList returns a table with the sets that there are, without their elements.
-func (k *Kernel) setList(f rules.Family, table string) (t *rules.Table, err error) {
-	err = again(func() error {
-		t = rules.NewTable()
-		_, err := k.readSetList(f, table, t)
-		return err
-	})
-	return t, err
-}
-
-// readSetList reads which sets there are, without their elements, and how many, all counted.
-func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) (n int, err error) {
-	counting := map[bool]string{} // maps that count, and that do not
-	err = k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
-		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
-		func(v []byte) {
-			n++
-			name, size, s := parseSet(v)
-			id, ok := rules.ParseSetID(name)
-			if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
-				return // the kernel deletes those with their rule
-			}
-			if !ok || !s.same(schemaOf(f, id.Kind)) || s.counted && !id.Kind.CountsConnections() {
-				t.Foreign = append(t.Foreign, name)
-				return
-			}
-			if id.Kind.CountsConnections() {
-				counting[s.counted] = name
-			}
-			t.Sets[id] = map[rules.Key]rules.Value{}
-			if id.Kind == rules.Affinity {
-				t.Affinity[id] = rules.AffinityMap{Set: id, Size: size}
-			}
-			if k.listing {
-				t.SetOrder = append(t.SetOrder, id)
-			}
-		})
-	if _, t.Counted = counting[true]; t.Counted && len(counting) > 1 {
-		t.Foreign = append(t.Foreign, counting[false]) // some count, some do not: none of our making
-	}
-	return n, err
-}
-
-func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
-	if k.listing && t.Counted {
-		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
-	}
-	for id := range t.Sets {
-		err := again(func() error { return complete(k.readSet(f, table, t, id)) })
-		if err != nil {
-			return fmt.Errorf("elements of %s: %w", id.Name(), err)
-		}
-	}
-	return nil
-}
-
-// readSet reads the elements of one set.
-func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.SetID) error {
-	var ends []netip.Addr
-	elements := t.Sets[id]
-	clear(elements)
-	if t.Counters != nil && id.Kind.CountsConnections() {
-		t.Counters[id] = map[rules.Key]rules.Counter{}
-	}
-	var clients map[netip.Addr]rules.Lifetime
-	if m, ok := t.Affinity[id]; ok && k.listing {
-		clients = map[netip.Addr]rules.Lifetime{}
-		m.Clients = clients
-		t.Affinity[id] = m
-	}
-	err := k.readElements(f, table, id, func(e element) bool {
-		if e.end {
-			ends = append(ends, e.Addr)
-			return false
-		}
-		_, again := elements[e.Key]
-		elements[e.Key] = e.Value
-		if clients != nil {
-			clients[e.Addr] = e.life
-		}
-		if counts := t.Counters[id]; counts != nil {
-			counts[e.Key] = e.count
-		}
-		return again
-	})
-	if id.Kind.Interval() {
-		closeRanges(f, elements, ends)
-	}
-	return err
-}
-
-// closeRanges gives each range its last address: the one before the next end, of
-// which there is none behind a range that goes to the last address.
-func closeRanges(f rules.Family, elements map[rules.Key]rules.Value, ends []netip.Addr) {
-	slices.SortFunc(ends, netip.Addr.Compare)
-	last := netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	if f == rules.IPv6 {
-		last = netip.AddrFrom16([16]byte(bytes.Repeat([]byte{255}, 16)))
-	}
-	for k := range elements {
-		to := last
-		if i, _ := slices.BinarySearchFunc(ends, k.Addr.Next(), netip.Addr.Compare); i < len(ends) && k.Addr != last {
-			to = ends[i].Prev()
-		}
-		elements[k] = rules.Value{To: netip.AddrPortFrom(to, 0)}
-	}
-}
-
-func parseSet(v []byte) (name string, size uint32, s schema) {
-	eachAttr(v, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.NFTA_SET_NAME:
-			name = text(v)
-		case unix.NFTA_SET_FLAGS:
-			s.flags = be32(v)
-		case unix.NFTA_SET_KEY_TYPE:
-			s.keyType = be32(v)
-		case unix.NFTA_SET_KEY_LEN:
-			s.keyLen = be32(v)
-		case unix.NFTA_SET_DATA_TYPE:
-			s.dataType = be32(v)
-		case unix.NFTA_SET_DATA_LEN:
-			s.dataLen = be32(v)
-		case unix.NFTA_SET_USERDATA:
-			s.userdata = append([]byte(nil), v...)
-		case attrSetExpr:
-			s.counted, _ = parseCounter(v)
-		case unix.NFTA_SET_DESC:
-			eachAttr(v, func(typ uint16, v []byte) {
-				if typ == unix.NFTA_SET_DESC_SIZE {
-					size = be32(v)
-				}
-			})
-		}
-	})
-	return name, size, s
-}
-
-// element is an element as the kernel lists it: two for a range.
-type element struct {
-	rules.Element
-	end   bool // the end of a range
-	life  rules.Lifetime
-	count rules.Counter
-}
-
-// readElements calls fn for each element. fn says whether it had the element before: when the kernel lists an element twice,
-// readElements returns errChanged. It lists a long set
-// in parts and goes on after as many elements as it has listed; where it makes the
-// set's hash table larger or smaller meanwhile, which it does some time after a commit
-// and without a new generation, it leaves as many others out.
-func (k *Kernel) readElements(f rules.Family, table string, id rules.SetID, fn func(e element) (again bool)) error {
-	twice := false
-	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
-		func(b *builder) {
-			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
-		},
-		func(v []byte) {
-			eachAttr(v, func(typ uint16, list []byte) {
-				if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-					return
-				}
-				eachAttr(list, func(_ uint16, v []byte) {
-					if e, ok := parseElement(f, id.Kind, v); ok {
-						twice = fn(e) || twice
-					}
-				})
-			})
-		})
-	if complete(err) == nil && twice {
-		return errChanged
-	}
-	return err
-}
-
-func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok bool) {
-	eachAttr(v, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
-		case unix.NFTA_SET_ELEM_TIMEOUT:
-			e.life.Timeout = be64(v)
-		case unix.NFTA_SET_ELEM_EXPIRATION:
-			e.life.Expires = be64(v)
-		case unix.NFTA_SET_ELEM_EXPR:
-			_, e.count = parseCounter(v)
-		case unix.NFTA_SET_ELEM_KEY:
-			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
-		case unix.NFTA_SET_ELEM_DATA:
-			eachAttr(v, func(typ uint16, v []byte) {
-				if typ == unix.NFTA_DATA_VERDICT {
-					e.Goto = parseVerdict(kind, v)
-				} else {
-					e.To, _ = parseBackend(f, v)
-				}
-			})
-		}
-	})
-	return e, ok
-}
-
-// parseCounter reads an expression, if it is a counter.
-func parseCounter(v []byte) (counter bool, count rules.Counter) {
-	eachAttr(v, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.NFTA_EXPR_NAME:
-			counter = text(v) == "counter"
-		case unix.NFTA_EXPR_DATA:
-			if !counter {
-				return
-			}
-			eachAttr(v, func(typ uint16, v []byte) {
-				switch typ {
-				case unix.NFTA_COUNTER_BYTES:
-					count.Bytes = be64(v)
-				case unix.NFTA_COUNTER_PACKETS:
-					count.Packets = be64(v)
-				}
-			})
-		}
-	})
-	return counter, count
-}
-
-// parseVerdict returns the chain of a verdict as it should be in a map of the kind,
-// and something that is no chain's name for any other verdict.
-func parseVerdict(kind rules.SetKind, v []byte) string {
-	var chain string
-	var code uint32
-	eachAttr(v, func(typ uint16, v []byte) {
-		switch typ {
-		case unix.NFTA_VERDICT_CODE:
-			code = be32(v)
-		case unix.NFTA_VERDICT_CHAIN:
-			chain = text(v)
-		}
-	})
-	if code != verdictCode(kind) {
-		return fmt.Sprintf("(verdict %d) %s", int32(code), chain)
-	}
-	return chain
 }
 
 // request sends one request and calls fn for the attributes of each object in the

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package kernel
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Attributes and flags that package unix does not have (linux/netfilter/nf_tables.h).
+const (
+	tableAttrUserdata  = 6
+	chainAttrFlags     = 10
+	chainAttrUserdata  = 12
+	chainIsBase        = 1
+	setAttrExprs       = 18
+	elemAttrExprs      = 11
+	elemIsCatchall     = 2
+	hookAttrDev        = 3
+	hookAttrDevs       = 4
+	flowtableAttrTable = 1
+	flowtableAttrName  = 2
+)
+
+// The types under which nft keeps comments in user data (libnftnl's udata.h).
+const (
+	udataTableComment   = 0
+	udataChainComment   = 0
+	udataRuleComment    = 0
+	udataElementComment = 0
+	udataSetComment     = 7
+)
+
+// comment returns a comment in user data, if there is one, as nft writes it: quoted, for anybody chose it. We write none.
+func comment(userdata []byte, typ byte) (string, bool) {
+	for len(userdata) >= 2 {
+		t, n := userdata[0], int(userdata[1])
+		if userdata = userdata[2:]; n > len(userdata) {
+			break
+		}
+		if t == typ {
+			return "comment " + strconv.QuoteToASCII(text(userdata[:n])), true
+		}
+		userdata = userdata[n:]
+	}
+	return "", false
+}
+
+// readObjects reads what a table has besides chains and sets: counters, quotas, limits, flowtables and so on, none of
+// which is ours.
+func (k *Kernel) readObjects(f rules.Family, table string, t *rules.Table) error {
+	for _, list := range []struct{ request, table, name, typ uint16 }{
+		{unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE},
+		{unix.NFT_MSG_GETFLOWTABLE, flowtableAttrTable, flowtableAttrName, 0},
+	} {
+		err := k.request(list.request, unix.NLM_F_DUMP, nfproto(f), func(b *builder) { b.str(list.table, table) }, func(v []byte) {
+			var of string
+			var o rules.ForeignObject
+			eachAttr(v, func(typ uint16, v []byte) {
+				switch typ {
+				case list.table:
+					of = text(v)
+				case list.name:
+					o.Name = text(v)
+				case list.typ:
+					o.Type = be32(v)
+				}
+			})
+			if of == table {
+				t.Objects = append(t.Objects, o)
+			}
+		})
+		if complete(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteObject writes the deletion of something that is neither a chain nor a set.
+func (b *batch) deleteObject(op *rules.Op) {
+	if op.Odd.Type == 0 {
+		b.message(unix.NFT_MSG_DELFLOWTABLE, 0, nfproto(op.Family), b.seqFor(op, 0))
+		b.str(flowtableAttrTable, b.table)
+		b.str(flowtableAttrName, op.Odd.Name)
+	} else {
+		b.message(unix.NFT_MSG_DELOBJ, 0, nfproto(op.Family), b.seqFor(op, 0))
+		b.str(unix.NFTA_OBJ_TABLE, b.table)
+		b.str(unix.NFTA_OBJ_NAME, op.Odd.Name)
+		b.u32(unix.NFTA_OBJ_TYPE, op.Odd.Type)
+	}
+	b.end()
+}
