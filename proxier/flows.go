@@ -213,36 +213,33 @@ func frontendOf(f rules.Family, k rules.Key) frontend {
 	return frontend{k.Addr, k.Protocol, k.Port}
 }
 
-// cleanAllFlows queues the frontends that there are, and those that the kernel had before
-// all was made as it should be: endpoints may have gone while nobody looked. Of TCP it queues
-// those that the kernel had not: on a node that has just booted clients may have dialled before
-// there were rules.
-func (p *Proxier) cleanAllFlows(had rules.State) {
+// cleanAllFlows queues the frontends that there are, and those that a repair took away: endpoints may have gone
+// while nobody looked. Of TCP it queues those that the repair added: on a node that has just booted clients may
+// have dialled before there were rules. all says that none was there.
+func (p *Proxier) cleanAllFlows(repair rules.Tx, all bool) {
 	if p.config.Conntrack == nil {
 		return
 	}
-	was := map[frontend]bool{}
+	fresh := map[frontend]bool{}
 	var out []frontend
-	for _, f := range rules.Families {
-		if had.Tables[f] == nil {
+	for _, op := range repair.Ops() {
+		if k := op.Set.Kind; k != rules.Single && k != rules.ServiceIPs && k != rules.SingleNodePorts && k != rules.NodePorts {
 			continue
 		}
-		for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
-			for k := range had.Tables[f].Sets[rules.SetID{Kind: kind}] {
-				was[frontendOf(f, k)] = true
+		for _, e := range op.Elements {
+			switch f := frontendOf(op.Family, e.Key); {
+			case op.Kind == rules.AddElements:
+				fresh[f] = true
+			case op.Kind == rules.DeleteElements && f.protocol != rules.TCP:
+				out = append(out, f)
 			}
-		}
-	}
-	for f := range was {
-		if f.protocol != rules.TCP {
-			out = append(out, f)
 		}
 	}
 	p.mu.Lock()
 	for n, svc := range p.store.services {
 		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
 			for _, f := range frontendsOf(&sp) {
-				if !was[f] {
+				if all || fresh[f] || f.protocol != rules.TCP {
 					out = append(out, f)
 				}
 			}

@@ -12,11 +12,11 @@ import (
 const loadStep = 1000
 
 // load programs owners into a kernel without our tables, and returns their objects and
-// the number of operations that this took. It comes to what repair does, but the kernel
+// the transaction that this took, without elements. It comes to what repair does, but the kernel
 // works while the next owners are built. Chains come first, for all owners: a rule that
 // is added costs as much as the map that it reads has elements. After an error desired
 // has all owners, and the kernel some of their objects.
-func (p *Proxier) load(owners []rules.Owner) (builds []rules.Owned, written int, err error) {
+func (p *Proxier) load(owners []rules.Owner) (builds []rules.Owned, written rules.Tx, err error) {
 	steps := make(chan rules.Tx, 2*(len(owners)/loadStep+2)) // all fit: the lock waits for no commit
 	done := make(chan error)
 	go func() { done <- p.applyAll(steps, &written) }()
@@ -39,13 +39,16 @@ func (p *Proxier) load(owners []rules.Owner) (builds []rules.Owned, written int,
 	return builds, written, err
 }
 
-// applyAll carries transactions out, up to the first that fails, and counts their
+// applyAll carries transactions out, up to the first that fails, and notes their
 // operations.
-func (p *Proxier) applyAll(steps <-chan rules.Tx, written *int) (err error) {
+func (p *Proxier) applyAll(steps <-chan rules.Tx, written *rules.Tx) (err error) {
 	for tx := range steps {
 		if err == nil {
 			err = p.apply(tx)
-			*written += tx.Len()
+			for _, op := range tx.Ops() {
+				op.Elements, op.Chain.Rules = nil, nil // they would hold memory
+				written.Add(op)
+			}
 		}
 	}
 	return err

@@ -19,6 +19,8 @@ import (
 type Kernel interface {
 	// Read returns what the tables of a name hold.
 	Read(table string) (rules.State, error)
+	// Scan hands over, part by part, what things name of the tables of a name; everything, if there are none.
+	Scan(table string, things []rules.Thing, to rules.Parts) error
 	// Apply carries a transaction out. An error with a method RefusedObjects says
 	// which objects the kernel refused, one whose method Untouched says true that the
 	// kernel holds what it held before. A transaction of PruneElements only may come
@@ -70,6 +72,10 @@ type Config struct {
 	// Changed tells that somebody else may have changed the tables, which starts
 	// an audit. Nil: nobody tells.
 	Changed <-chan struct{}
+	// Touched returns what was changed since the last call. Nil: that is not known, and all is compared.
+	Touched func() rules.Touched
+	// Audited is called after each comparison of everything, which takes memory for a while. Nil: nobody wants to know.
+	Audited func()
 	// Logger takes messages. Default: none are written.
 	Logger logr.Logger
 	// Metrics counts what is done. Default: nothing is counted.
@@ -115,6 +121,7 @@ type Proxier struct {
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
 	clients        *clientQueue
+	repairs        *repairs
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -153,6 +160,7 @@ func New(c Config) *Proxier {
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),
 		clients:      newClientQueue(),
+		repairs:      newRepairs(),
 	}
 }
 
@@ -168,9 +176,10 @@ func (p *Proxier) Run(ctx context.Context) error {
 	flows, clients := p.startFlowCleaners(ctx), p.startClientCleaner(ctx)
 	defer flows.Wait()
 	defer clients.Wait()
-	sync, audit, period := newTask(), newTask(), newTimer()
+	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
+	defer repair.stop()
 	defer period.stop()
 	if p.config.AuditPeriod > 0 {
 		period.set(p.config.AuditPeriod)
@@ -179,9 +188,8 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Addresses != nil {
 		addresses = p.config.Addresses.Changed()
 	}
-	why := ""
 	for {
-		do := sync
+		do, why := sync, auditWhy{why: "an earlier comparison failed"}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -195,10 +203,18 @@ func (p *Proxier) Run(ctx context.Context) error {
 		case <-audit.C():
 			do, audit.waiting = audit, false
 		case <-period.C():
-			do, why = audit, "period"
+			do, why.why = audit, "period"
 			period.set(p.config.AuditPeriod)
 		case <-p.config.Changed:
-			do, why = audit, "the tables were changed by another program"
+			p.touched(repair)
+			continue
+		case <-repair.C():
+			what := p.repairs.take(time.Now())
+			p.planRepair(repair)
+			if len(what.Things) == 0 {
+				continue
+			}
+			do, why = audit, auditWhy{"the tables were changed by another program", what.Things, what.By}
 		}
 		if do.waiting {
 			continue // until it is time to try again: what has changed meanwhile is done then
@@ -229,7 +245,7 @@ func (p *Proxier) runSync(sync, audit *task) {
 }
 
 // runAudit compares the kernel with what it should hold. Changes are programmed even while that fails.
-func (p *Proxier) runAudit(sync, audit *task, why string) {
+func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	was := p.unequal
 	if err := p.audit(why); err != nil {
 		if p.unequal != nil {

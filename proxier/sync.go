@@ -160,17 +160,17 @@ func (p *Proxier) putBack(builds []rules.Owned) {
 
 // adopt makes the kernel equal to all that was listed, starting from what it holds.
 func (p *Proxier) adopt(start time.Time) error {
-	have, err := p.config.Kernel.Read(p.config.Rules.Table)
+	absent, err := p.absent()
 	if err != nil {
-		return fmt.Errorf("read the kernel's tables: %w", err)
+		return err
 	}
-	builds, written, err := p.programAll(have)
+	builds, tx, err := p.programAll(absent)
 	if err != nil {
 		p.putBack(builds)
 		return err
 	}
 	p.adopted = true
-	p.cleanAllFlows(have)
+	p.cleanAllFlows(tx, absent)
 	select {
 	case <-p.synced: // not the first time
 	default:
@@ -181,32 +181,31 @@ func (p *Proxier) adopt(start time.Time) error {
 	p.tellLocalPorts(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
-	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))
+	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", tx.Len(), "took", time.Since(start))
 	return nil
 }
 
-// programAll programs what was listed into a kernel that holds have. It returns the
-// objects of the owners and the number of operations that it took.
-func (p *Proxier) programAll(have rules.State) ([]rules.Owned, int, error) {
+// programAll programs what was listed; absent says that the kernel has no table of ours. It returns the
+// objects of the owners and the transaction that it took.
+func (p *Proxier) programAll(absent bool) (builds []rules.Owned, tx rules.Tx, err error) {
 	p.mu.Lock()
 	good, again := p.take()
 	p.mu.Unlock()
 	owners := slices.Concat(good, again)
-	if have.Tables == [2]*rules.Table{} && p.desired.Owners() == 0 {
-		builds, written, err := p.load(owners)
-		if err == nil {
-			return builds, written, nil
+	if absent && p.desired.Owners() == 0 {
+		if builds, tx, err = p.load(owners); err == nil {
+			return builds, tx, nil
 		}
 		p.log.Error(err, "The kernel refused a transaction; reading its state back", "servicePorts", len(builds))
-		written, err = p.reconcile()
-		return builds, written, err
+		_, err = p.reconcile()
+		return builds, tx, err
 	}
 	p.mu.Lock()
-	builds := p.build(owners)
+	builds = p.build(owners)
 	p.mu.Unlock()
 	p.update(builds)
-	written, err := p.repair(have)
-	return builds, written, err
+	tx, err = p.compare(nil)
+	return builds, tx, err
 }
 
 // update sets the objects of owners in desired, and returns the transaction and
@@ -401,23 +400,22 @@ func (p *Proxier) dropRefused(have rules.State, kept map[rules.Owner]bool, err e
 }
 
 // audit compares the kernel with desired and repairs it.
-func (p *Proxier) audit(why string) error {
+func (p *Proxier) audit(why auditWhy) error {
 	if !p.adopted {
 		return nil
 	}
-	have, err := p.config.Kernel.Read(p.config.Rules.Table)
-	if err != nil {
-		return fmt.Errorf("read the kernel's tables: %w", err)
-	}
 	p.aside = 0
-	repaired, err := p.repair(have)
+	tx, err := p.compare(why.things)
 	if p.aside > 0 || p.unequal != nil {
 		p.config.Metrics.kubeProxy.failed()
 	}
-	if repaired > 0 {
-		p.config.Metrics.repairs.Add(float64(repaired))
-		p.log.Info("Repaired the kernel's tables", "operations", repaired, "reason", why)
-		p.cleanAllFlows(have)
+	if n := tx.Len(); n > 0 {
+		p.config.Metrics.repairs.Add(float64(n))
+		p.tellRepair(why, tx)
+		p.cleanAllFlows(tx, false)
+	}
+	if rules.All(why.things) && p.config.Audited != nil {
+		p.config.Audited()
 	}
 	if err == nil {
 		err = p.unequal

@@ -2,6 +2,8 @@
 
 package rules
 
+import "slices"
+
 // ThingKind says what a Thing is.
 type ThingKind uint8
 
@@ -21,6 +23,11 @@ type Thing struct {
 	Family Family
 	Name   string // of a chain, or of a set or an element's set
 	Key    Key    // of an element
+}
+
+// All says whether a list of things means everything: there are none, or one is Everything.
+func All(things []Thing) bool {
+	return len(things) == 0 || slices.ContainsFunc(things, func(t Thing) bool { return t.Kind == Everything })
 }
 
 // Process is who changed something. The name is what the process calls itself: anything at all.

@@ -28,6 +28,9 @@ func (*Kernel) Close() error { return nil }
 // Read fails.
 func (*Kernel) Read(string) (rules.State, error) { return rules.State{}, errSystem }
 
+// Scan fails.
+func (*Kernel) Scan(string, []rules.Thing, rules.Parts) error { return errSystem }
+
 // ReadListing fails.
 func (*Kernel) ReadListing(string) (rules.State, error) { return rules.State{}, errSystem }
 
@@ -70,6 +73,9 @@ func (*Watch) Join() error { return errSystem }
 
 // Changed returns nil.
 func (*Watch) Changed() <-chan struct{} { return nil }
+
+// Touched returns nothing.
+func (*Watch) Touched() rules.Touched { return rules.Touched{} }
 
 // Close does nothing.
 func (*Watch) Close() error { return nil }

@@ -17,9 +17,9 @@ import (
 )
 
 // tries is how often it is tried to read something that keeps changing. The first are made at once, the others
-// after pauses that double, up to longestPause: a second in all.
+// after pauses that double, up to longestPause.
 const (
-	tries        = 18
+	tries        = 12
 	firstTries   = 4
 	longestPause = 100 * time.Millisecond
 )
@@ -92,10 +92,11 @@ func (k *Kernel) readOnce(table string) (rules.State, error) {
 func (k *Kernel) steady(fn func() error) error {
 	k.ear.hear()
 	k.ear.changed = false
-	before, _, err := k.others()
+	before, others, err := k.others()
 	if err != nil {
 		return fmt.Errorf("read the ruleset's generation: %w", err)
 	}
+	k.commits.seen = others
 	failed := fn()
 	after, others, err := k.others()
 	switch {

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Watch tells when somebody else changes the tables.
@@ -21,6 +23,9 @@ type Watch struct {
 	table   string
 	changed chan struct{}
 	done    sync.WaitGroup
+
+	mu    sync.Mutex // guards heard
+	heard heard
 }
 
 // Watch prepares to watch the tables of a name for changes that do not come from k.
@@ -74,6 +79,9 @@ func (w *Watch) rejoin(others uint32) error {
 	}
 	_, now, err := w.kernel.others()
 	if err == nil && now != others {
+		w.mu.Lock()
+		w.heard.everything()
+		w.mu.Unlock()
 		w.signal()
 	}
 	return err
@@ -82,6 +90,15 @@ func (w *Watch) rejoin(others uint32) error {
 // Changed gets a value when the tables may have been changed by somebody else.
 // Several changes may give one value.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
+
+// Touched returns what others have changed since the last call, and who they are, as far as that is known.
+func (w *Watch) Touched() rules.Touched {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.heard.touched()
+	w.heard = heard{}
+	return out
+}
 
 // Close ends the watch.
 func (w *Watch) Close() error {
@@ -106,15 +123,30 @@ func (w *Watch) run() {
 		if fds[1].Revents != 0 {
 			return
 		}
-		ours := false
-		_, err := w.sock.receive(false, func(m message) error {
-			ours = ours || concerns(m, w.table)
-			return nil
-		})
-		if ours || err != nil { // an error: events were lost
+		if w.hear() {
 			w.signal()
 		}
 	}
+}
+
+// hear takes the events that are there, and says whether a commit that they tell of has changed something. A commit's
+// last event is about the generation.
+func (w *Watch) hear() (some bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err := w.sock.receive(false, func(m message) error {
+		if _, ok := newGeneration(m); ok {
+			some = w.heard.commit(process(m)) || some
+		} else {
+			w.heard.event(m, w.table)
+		}
+		return nil
+	})
+	if err != nil { // events were lost
+		w.heard.everything()
+		return true
+	}
+	return some
 }
 
 func (w *Watch) signal() {

@@ -137,3 +137,13 @@ func (e *RefusedError) RefusedObjects() []rules.Object { return e.objects }
 
 // Untouched says that the kernel holds what it held before.
 func (e *RefusedError) Untouched() bool { return true }
+
+// Scan implements proxier.Kernel.
+func (k *Kernel) Scan(_ string, things []rules.Thing, to rules.Parts) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.readErr == nil {
+		k.state.Scan(things, to)
+	}
+	return k.readErr
+}

@@ -141,6 +141,11 @@ type memoryKernel struct{ state rules.State }
 
 func (m *memoryKernel) Read(string) (rules.State, error) { return m.state, nil }
 
+func (m *memoryKernel) Scan(_ string, things []rules.Thing, to rules.Parts) error {
+	m.state.Scan(things, to)
+	return nil
+}
+
 func (m *memoryKernel) Apply(tx rules.Tx) error {
 	state, err := m.state.Apply(tx)
 	if err == nil {
