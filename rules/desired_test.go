@@ -62,23 +62,29 @@ func applyCut(t *testing.T, s rules.State, tx rules.Tx) rules.State {
 
 // TestDiffModel goes from one random state to another in one transaction.
 func TestDiffModel(t *testing.T) {
-	random := func(seed uint64) rules.State {
+	random := func(seed uint64) *rules.Desired {
 		w := rulestest.NewWorld(seed)
 		for range 20 {
 			w.Step()
 		}
 		d := rules.NewDesired(w.Config(), w.Node())
 		d.Update(w.All())
-		return d.State()
+		return d
 	}
 	for seed := range uint64(50) {
-		have, want := random(seed), random(seed+1)
-		got, err := have.Apply(rules.Diff(have, want))
-		if err != nil {
-			t.Fatal(err)
+		d := random(seed + 1)
+		have, want := random(seed).State(), d.State()
+		for _, tx := range []rules.Tx{rules.Diff(have, want), compare(t, d, have, nil)} {
+			got, err := have.Apply(tx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text(t, got) != text(t, want) {
+				t.Fatalf("got\n%s\nwant\n%s", text(t, got), text(t, want))
+			}
 		}
-		if text(t, got) != text(t, want) {
-			t.Fatalf("got\n%s\nwant\n%s", text(t, got), text(t, want))
+		if tx := compare(t, d, want, nil); tx.Len() != 0 {
+			t.Fatalf("a comparison of a state with itself: %+v", tx.Ops())
 		}
 		if tx := rules.Diff(want, want); tx.Len() != 0 {
 			t.Fatalf("difference of a state to itself: %+v", tx.Ops())
@@ -88,11 +94,10 @@ func TestDiffModel(t *testing.T) {
 
 // TestDiffRepairs goes back from what others may have done to the tables.
 func TestDiffRepairs(t *testing.T) {
-	want := func() rules.State {
-		d := rules.NewDesired(testConfig, testNode)
-		d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80"))})
-		return d.State()
-	}
+	d := rules.NewDesired(testConfig, testNode)
+	d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80", "10.0.0.2:80")),
+		owned(servicePort("other", rules.TCP, "10.96.0.11:80"), ready("10.0.0.3:80"))})
+	want := d.State
 	single := rules.SetID{Kind: rules.Single}
 	for name, tamper := range map[string]func(*rules.Table){
 		"rule added": func(t *rules.Table) {
@@ -106,6 +111,15 @@ func TestDiffRepairs(t *testing.T) {
 		"set gone":        func(t *rules.Table) { delete(t.Sets, rules.SetID{Kind: rules.ClusterIPs}) },
 		"set added":       func(t *rules.Table) { t.Foreign = []string{"theirs"} },
 		"set of our name": func(t *rules.Table) { delete(t.Sets, single); t.Foreign = []string{single.Name()} },
+		"object added":    func(t *rules.Table) { t.Objects = []rules.ForeignObject{{Type: 1, Name: "theirs"}} },
+		"table's comment": func(t *rules.Table) { t.Odd = []rules.Oddity{{What: "a comment"}} },
+		"chain's comment": func(t *rules.Table) { t.Odd = []rules.Oddity{{Chain: "services", What: "a comment"}} },
+		"set's comment":   func(t *rules.Table) { t.Odd = []rules.Oddity{{Set: single.Name(), What: "a comment"}} },
+		"element's comment": func(t *rules.Table) {
+			k := rules.Key{Addr: netip.MustParseAddr("10.96.0.10")}
+			t.Sets[rules.SetID{Kind: rules.ClusterIPs}][k] = rules.Value{Goto: rules.OddGoto("comment", "")}
+		},
+		"counted":    func(t *rules.Table) { t.Counted = true },
 		"other hook":      func(t *rules.Table) { t.Chains["output"] = rules.Chain{Name: "output"} },
 		"unknown rule": func(t *rules.Table) {
 			t.Chains["output"] = rules.Chain{Name: "output", Hook: t.Chains["output"].Hook, Rules: []rules.Rule{{rules.Unknown{What: "Counter"}}}}
@@ -119,21 +133,37 @@ func TestDiffRepairs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			have := want()
-			tamper(have.Tables[rules.IPv4])
-			tx := rules.Diff(have, want())
-			if tx.Len() == 0 {
-				t.Fatal("no difference found")
-			}
-			got, err := have.Apply(tx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text(t, got) != text(t, want()) {
-				t.Errorf("got\n%s\nwant\n%s", text(t, got), text(t, want()))
+			for how, tx := range map[string]func(have rules.State) rules.Tx{
+				"as a whole":   func(have rules.State) rules.Tx { return rules.Diff(have, want()) },
+				"part by part": func(have rules.State) rules.Tx { return compare(t, d, have, nil) },
+			} {
+				have := want()
+				tamper(have.Tables[rules.IPv4])
+				tx := tx(have)
+				if tx.Len() == 0 {
+					t.Fatalf("%s: no difference found", how)
+				}
+				got, err := have.Apply(tx)
+				if err != nil {
+					t.Fatalf("%s: %v", how, err)
+				}
+				if text(t, got) != text(t, want()) {
+					t.Errorf("%s: got\n%s\nwant\n%s", how, text(t, got), text(t, want()))
+				}
 			}
 		})
 	}
+}
+
+// compare returns what a comparison of some things finds, or of everything.
+func compare(t *testing.T, d *rules.Desired, have rules.State, things []rules.Thing) rules.Tx {
+	t.Helper()
+	c := d.Compare(things)
+	have.Scan(things, c)
+	if c.Whole() {
+		t.Fatal("the comparison needs everything")
+	}
+	return c.Tx()
 }
 
 // TestUpdateIsSmall checks that a change costs what it changes.
