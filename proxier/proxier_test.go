@@ -47,11 +47,18 @@ type node struct {
 
 // start runs a proxier in the bubble of the test.
 func start(t *testing.T, kernel *rulestest.Kernel) *node {
+	return startWith(t, kernel, func(*proxier.Config) {})
+}
+
+// startWith does so with another configuration.
+func startWith(t *testing.T, kernel *rulestest.Kernel, change func(*proxier.Config)) *node {
 	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}, registry: prometheus.NewRegistry()}
 	metrics := proxier.NewMetrics()
 	n.registry.MustRegister(metrics)
-	n.Proxier = proxier.New(proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
-		Events: n, LocalPorts: n.ports, Metrics: metrics})
+	config := proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
+		Events: n, LocalPorts: n.ports, Metrics: metrics}
+	change(&config)
+	n.Proxier = proxier.New(config)
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(t.Context())

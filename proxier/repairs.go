@@ -29,10 +29,12 @@ const (
 	mostRepairing = 1000
 )
 
-// Of what others change again and again the log tells this often.
+// How often the log tells of first repairs of things, and of later ones: so many at once, then one each pause.
 const (
-	tellBurst = 5
-	tellPause = 10 * time.Minute
+	tellBurst      = 10
+	tellPause      = time.Minute
+	tellAgainBurst = 1
+	tellAgainPause = 10 * time.Minute
 )
 
 // repairs says when things that others have changed are compared and repaired. Two programs that both want to have
@@ -41,8 +43,9 @@ type repairs struct {
 	things map[rules.Thing]*repairing
 	by     []rules.Process
 	pace   *rate.Limiter // of repairs that need not wait
-	tell   *rate.Limiter // of messages
 	untold int           // repairs since the last message
+	// tell and tellAgain are the pace of messages of first repairs and of others.
+	tell, tellAgain *rate.Limiter
 }
 
 // repairing is a thing that was changed by others.
@@ -55,7 +58,8 @@ type repairing struct {
 
 func newRepairs() *repairs {
 	return &repairs{things: map[rules.Thing]*repairing{},
-		pace: rate.NewLimiter(repairPace, repairBurst), tell: rate.NewLimiter(rate.Every(tellPause), tellBurst)}
+		pace: rate.NewLimiter(repairPace, repairBurst),
+		tell: rate.NewLimiter(rate.Every(tellPause), tellBurst), tellAgain: rate.NewLimiter(rate.Every(tellAgainPause), tellAgainBurst)}
 }
 
 // touch notes what others have changed.
@@ -132,7 +136,11 @@ func (r *repairs) take(now time.Time) rules.Touched {
 // A thing's first repair is told of, and that there are more; not each of them.
 func (r *repairs) told(now time.Time, things []rules.Thing) (tell bool, untold int) {
 	r.untold++
-	if !r.tell.AllowN(now, 1) {
+	pace := r.tell
+	if _, again := r.again(things); again {
+		pace = r.tellAgain
+	}
+	if !pace.AllowN(now, 1) {
 		return false, 0
 	}
 	untold, r.untold = r.untold-1, 0

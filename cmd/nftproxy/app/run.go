@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -30,10 +29,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// gcPercent is half of Go's default: on a node memory is dearer than the little time that
-// this takes more.
-const gcPercent = 50
-
 // nodeWait is how long the Node object is waited for, as by kube-proxy.
 const nodeWait = 30 * time.Second
 
@@ -46,10 +41,8 @@ func (o *runOptions) run(ctx context.Context) error {
 	if o.initOnly { // all that needs full root privileges
 		return trackingSettings(&o.config.Conntrack).Apply("/", cpus())
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	node, log := config.NodeName, klog.Background()
+	limitMemory(ctx, log)
 	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
 	src, client, err := o.open(node, problem)
 	if err != nil {
@@ -98,7 +91,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	defer addresses.Close()
 
 	config.Metrics = proxier.NewMetrics()
-	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
+	config.Kernel, config.Conntrack, config.Addresses = k, flows, addresses
+	config.Changed, config.Touched = watch.Changed(), watch.Touched
+	memory := newMemoryKeeper()
+	config.Audited = memory.soon
 	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
 	answers := healthAnswers(log, config.Events, node, alive)
 	defer answers.Close()
@@ -127,7 +123,8 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
-		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
+		func(ctx context.Context) error { memory.run(ctx); return nil },
+		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
 }
 
 // healthAnswers answers to load balancers that ask for a service's endpoints on this node.
@@ -150,13 +147,10 @@ func warnLeftovers(log klog.Logger, k *kernel.Kernel) {
 	}
 }
 
-// settle is how long after the first commit all that it needed is garbage.
-const settle = 5 * time.Second
-
 // joinWhenSynced begins to watch for foreign changes once all is programmed: the
 // kernel is faster while nobody listens. Then it gives the memory back that a full load
 // needs besides.
-func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch) error {
+func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch, memory memoryKeeper) error {
 	select {
 	case <-p.Synced():
 		if err := watch.Join(); err != nil {
@@ -165,11 +159,7 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 	case <-ctx.Done():
 		return nil
 	}
-	select {
-	case <-time.After(settle):
-		debug.FreeOSMemory()
-	case <-ctx.Done():
-	}
+	memory.soon()
 	<-ctx.Done()
 	return nil
 }
