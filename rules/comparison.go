@@ -89,10 +89,12 @@ func (c *Comparison) finish(f Family) {
 		c.want[f] = c.d.wanted(f, nil)
 	}
 	w := c.want[f]
-	rest := Part{Family: f, Chains: slices.Collect(maps.Keys(w.chains)), Sets: slices.Collect(maps.Keys(w.sets))}
 	have := NewTable()
 	have.Counted = w.base.Counted
-	diffTable(f, have, w.take(rest), &c.tx[f])
+	diffTable(f, have, w.take(Part{Family: f, Chains: slices.Collect(maps.Keys(w.chains))}), &c.tx[f])
+	for _, id := range slices.SortedFunc(maps.Keys(w.sets), SetID.compare) { // one by one: they may be large
+		diffTable(f, have, w.take(Part{Family: f, Sets: []SetID{id}}), &c.tx[f])
+	}
 }
 
 // wanted finds what a table should hold, without a copy of the owners' elements.

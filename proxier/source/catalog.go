@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // catalog holds the objects of all files, and decides which file an object is taken from when several define it.
 type catalog struct {
 	files   map[string]map[key]object // the last good content of each file
 	claims  map[key][]claim           // who defines an object, sorted by file name: the first wins
-	applied map[key]metav1.Object     // what settle has returned so far
+	applied map[key]sum               // what settle has returned so far
 	touched map[key]struct{}          // what may differ from applied
 }
 
@@ -30,7 +27,7 @@ func newCatalog() *catalog {
 	return &catalog{
 		files:   map[string]map[key]object{},
 		claims:  map[key][]claim{},
-		applied: map[key]metav1.Object{},
+		applied: map[key]sum{},
 		touched: map[key]struct{}{},
 	}
 }
@@ -80,17 +77,43 @@ func (c *catalog) unclaim(k key, file string) {
 // settle returns what has changed since the last call, deletions first, and the definitions that have newly lost against another file's.
 func (c *catalog) settle() (changes []change, hidden []*FileError) {
 	for _, k := range slices.SortedFunc(maps.Keys(c.touched), key.compare) {
+		if c.lacks(k) {
+			continue // until its file can be read
+		}
+		delete(c.touched, k)
 		if changed, ok := c.decide(k); ok {
 			changes = append(changes, changed)
 		}
 		hidden = append(hidden, c.hidden(k)...)
 	}
-	clear(c.touched)
 	slices.SortStableFunc(changes, func(a, b change) int { return cmp.Compare(a.rank(), b.rank()) })
 	return changes, hidden
 }
 
-// decide compares the winning definition of an object with the one last applied.
+// lacks says whether the winning definition of an object is to be applied, but its value was let go when that was
+// done before, and another definition won since.
+func (c *catalog) lacks(k key) bool {
+	claims := c.claims[k]
+	if len(claims) == 0 {
+		return false
+	}
+	now := c.files[claims[0].file][k]
+	last, had := c.applied[k]
+	return now.value == nil && !(had && last == now.sum)
+}
+
+// lacking returns the files that must be read again for that.
+func (c *catalog) lacking() []string {
+	files := map[string]struct{}{}
+	for k := range c.touched {
+		if c.lacks(k) {
+			files[c.claims[k][0].file] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(files))
+}
+
+// decide compares the winning definition of an object with the one last applied, and lets its value go.
 func (c *catalog) decide(k key) (change, bool) {
 	last, had := c.applied[k]
 	claims := c.claims[k]
@@ -98,12 +121,15 @@ func (c *catalog) decide(k key) (change, bool) {
 		delete(c.applied, k)
 		return change{key: k}, had
 	}
-	now := c.files[claims[0].file][k].value
-	if had && apiequality.Semantic.DeepEqual(last, now) {
+	now := c.files[claims[0].file][k]
+	value := now.value
+	now.value = nil
+	c.files[claims[0].file][k] = now
+	if had && last == now.sum {
 		return change{}, false
 	}
-	c.applied[k] = now
-	return change{key: k, object: now}, true
+	c.applied[k] = now.sum
+	return change{key: k, object: value}, true
 }
 
 // hidden reports the definitions of an object that lose, each once as long as it loses.

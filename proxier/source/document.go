@@ -48,7 +48,12 @@ func read[T metav1.Object](d *document, k kind, value T, prepare func(*document,
 		return nil
 	}
 	id := key{kind: k, namespace: value.GetNamespace(), name: value.GetName()}
-	return &object{key: id, line: d.root.Line, value: value}
+	s, err := sumOf(value)
+	if err != nil {
+		d.fail(d.root.Line, "%s", err)
+		return nil
+	}
+	return &object{key: id, line: d.root.Line, sum: s, value: value}
 }
 
 // decode fills value strictly from the document. It tells whether there was no fault.

@@ -51,12 +51,16 @@ func (m Manifests) Run(ctx context.Context, sink Sink) error {
 	if err := r.loadAll(); err != nil {
 		return err
 	}
-	all := objectsOf(r.changes())
+	first(objectsOf(r.changes()), sink)
+	return m.follow(ctx, dir, r, sink)
+}
+
+// first tells the sink of the first objects. Nobody but the sink keeps them.
+func first(all Objects, sink Sink) {
 	sink.ReplaceNodes(all.Nodes)
 	sink.ReplaceServiceCIDRs(all.ServiceCIDRs)
 	sink.ReplaceServices(all.Services)
 	sink.ReplaceEndpointSlices(all.EndpointSlices)
-	return m.follow(ctx, dir, r, sink)
 }
 
 func (m Manifests) warn(err error) {

@@ -4,6 +4,8 @@ package source
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/json"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -42,11 +44,22 @@ func (k key) compare(other key) int {
 	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.name, other.name), cmp.Compare(k.kind, other.kind))
 }
 
-// object is one definition in a file. Its value is a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node or *networkingv1.ServiceCIDR.
+// object is one definition in a file. Its value is a *corev1.Service, *discoveryv1.EndpointSlice, *corev1.Node or *networkingv1.ServiceCIDR;
+// nil once it was applied, for all of them together take much memory.
 type object struct {
 	key   key
 	line  int // where it starts
+	sum   sum // of the value
 	value metav1.Object
+}
+
+// sum stands for a value: equal values have equal sums, and others others.
+type sum [sha256.Size]byte
+
+// sumOf returns the sum of an object.
+func sumOf(o metav1.Object) (sum, error) {
+	data, err := json.Marshal(o)
+	return sha256.Sum256(data), err
 }
 
 // change is one call to a sink.

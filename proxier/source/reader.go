@@ -89,6 +89,12 @@ func (r *reader) unreadable(name string, err error) {
 
 // changes returns what the loads since the last call changed, and warns of objects that are now hidden by another file's.
 func (r *reader) changes() []change {
+	for _, name := range r.catalog.lacking() {
+		delete(r.sums, name) // it is read as if it had changed
+		if err := r.load([]string{name}); err != nil {
+			r.warn(err)
+		}
+	}
 	changes, hidden := r.catalog.settle()
 	for _, h := range hidden {
 		r.warn(h)
