@@ -67,11 +67,10 @@ func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
 	if fromNode {
 		hook = rules.HookOutput
 	}
-	w := &walk{tracer: t, family: f, table: table, packet: p, fate: Fate{To: p.Dst}}
+	w := &walk{tracer: t, family: f, table: table, packet: p, original: p.Dst, fate: Fate{To: p.Dst}}
 	if err := w.hook(hook); err != nil || w.fate.Rejected || w.fate.Dropped {
 		return w.fate, err
 	}
-	w.original = p.Dst
 	w.packet.Dst = w.fate.To
 	w.stopped = false
 	last := rules.HookPostrouting
@@ -167,11 +166,19 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 			if matched, err = w.dnat(id, s); matched {
 				note()
 			}
-		case rules.Remember:
-			if w.tracer.Forget {
-				break
+		case rules.DNATRemembered:
+			if matched, err = w.dnatRemembered(s); matched {
+				note()
 			}
-			w.table.Sets[s.Set][rules.Key{Addr: w.packet.Src.Addr()}] = rules.Value{To: w.packet.Dst}
+		case rules.RestoreDest:
+			w.packet.Dst = netip.AddrPortFrom(w.original.Addr(), w.packet.Dst.Port())
+		case rules.Forget:
+			if _, ok := w.table.Sets[s.Set][w.client()]; ok {
+				note()
+				w.forget(s)
+			}
+		case rules.Remember:
+			w.remember(s)
 		case rules.Jump:
 			return false, w.chain(s.Chain)
 		case rules.Goto:
@@ -249,6 +256,43 @@ func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
 		w.fate.To, w.stopped, w.translated = v.To, true, true
 	}
 	return ok, nil
+}
+
+func (w *walk) client() rules.Key { return rules.Key{Addr: w.packet.Src.Addr()} }
+
+// dnatRemembered translates to the endpoint that the client is remembered with.
+func (w *walk) dnatRemembered(s rules.DNATRemembered) (bool, error) {
+	for _, id := range []rules.SetID{s.Clients, s.Map} {
+		if _, ok := w.table.Sets[id]; !ok {
+			return false, fmt.Errorf("no map %s", id.Name())
+		}
+	}
+	was, ok := w.table.Sets[s.Clients][w.client()]
+	if !ok {
+		return false, nil
+	}
+	v, ok := w.table.Sets[s.Map][s.Key(was.To)]
+	if ok {
+		w.fate.To, w.stopped, w.translated = v.To, true, true
+	} else {
+		w.packet.Dst = netip.AddrPortFrom(was.To.Addr(), w.packet.Dst.Port())
+	}
+	return ok, nil
+}
+
+func (w *walk) forget(s rules.Forget) {
+	if w.tracer.Forget {
+		return
+	}
+	delete(w.table.Sets[s.Set], w.client())
+}
+
+// remember does as the kernel: a client that is remembered already keeps its endpoint.
+func (w *walk) remember(s rules.Remember) {
+	clients := w.table.Sets[s.Set]
+	if _, ok := clients[w.client()]; !ok && !w.tracer.Forget {
+		clients[w.client()] = rules.Value{To: w.packet.Dst}
+	}
 }
 
 // key builds the key that fields have for the packet.

@@ -52,12 +52,13 @@ func again(fn func() error) error {
 // policy, than all of ours.
 const foreignHook = ^rules.HookNumber(0)
 
-// Read reads the tables of a name. A reading during which others changed them is done again, a few
-// times. What others change elsewhere does not matter, however often they do.
+// Read reads the tables of a name, but for the clients in maps of session affinity, of which there may be very
+// many. A reading during which others changed the tables is done again, a few times. What others change elsewhere
+// does not matter, however often they do.
 func (k *Kernel) Read(table string) (rules.State, error) { return k.read(table, false) }
 
 // ReadListing reads as Read does, and also what listings show: the order of sets and
-// chains, and how long clients are remembered.
+// chains, and clients that are remembered, and for how long.
 func (k *Kernel) ReadListing(table string) (rules.State, error) { return k.read(table, true) }
 
 func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
@@ -304,6 +305,9 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
 	}
 	for id := range t.Sets {
+		if id.Kind == rules.Affinity && !k.listing {
+			continue
+		}
 		err := again(func() error { return complete(k.readSet(f, table, t, id)) })
 		if err != nil {
 			return fmt.Errorf("elements of %s: %w", id.Name(), err)
@@ -321,7 +325,7 @@ func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.
 		t.Counters[id] = map[rules.Key]rules.Counter{}
 	}
 	var clients map[netip.Addr]rules.Lifetime
-	if m, ok := t.Affinity[id]; ok && k.listing {
+	if m, ok := t.Affinity[id]; ok {
 		clients = map[netip.Addr]rules.Lifetime{}
 		m.Clients = clients
 		t.Affinity[id] = m
