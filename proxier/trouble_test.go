@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -261,5 +260,3 @@ func TestHealthOfWhatCameMeanwhile(t *testing.T) {
 		}
 	})
 }
-
-func endpointAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

@@ -136,23 +136,6 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 			note()
 		}
 		switch s := s.(type) {
-		case rules.MatchProtocol:
-			matched = w.packet.Protocol == s.Protocol
-		case rules.MatchSource:
-			matched = s.Prefix.Contains(w.packet.Src.Addr()) != s.Not
-		case rules.MatchInterface:
-			matched = interfaceMatches(s.Name, w.packet.Interface) != s.Not
-		case rules.MatchLocalSource:
-			matched = w.local(w.packet.Src.Addr())
-		case rules.MatchLocalDest:
-			matched = w.local(w.packet.Dst.Addr()) && !w.packet.Dst.Addr().IsLoopback()
-		case rules.MatchSet:
-			matched, err = w.matchSet(s)
-			matched = matched != s.Not
-		case rules.MatchDNAT:
-			matched = w.translated
-		case rules.MatchMarkUnset:
-			matched = w.mark&s.Bits == 0
 		case rules.SetMark:
 			w.mark |= s.Bits
 		case rules.FlipMark:
@@ -192,13 +175,37 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 		case rules.Masquerade:
 			w.fate.Masqueraded, w.stopped = true, true
 		default:
-			err = fmt.Errorf("%s: no way to trace statement %T", id, s)
+			matched, err = w.matches(id, s)
 		}
 		if err != nil || !matched || w.stopped {
 			return false, err
 		}
 	}
 	return false, nil
+}
+
+// matches is for the statements that do nothing but match.
+func (w *walk) matches(id string, s rules.Statement) (bool, error) {
+	switch s := s.(type) {
+	case rules.MatchProtocol:
+		return w.packet.Protocol == s.Protocol, nil
+	case rules.MatchSource:
+		return s.Prefix.Contains(w.packet.Src.Addr()) != s.Not, nil
+	case rules.MatchInterface:
+		return interfaceMatches(s.Name, w.packet.Interface) != s.Not, nil
+	case rules.MatchLocalSource:
+		return w.local(w.packet.Src.Addr()), nil
+	case rules.MatchLocalDest:
+		return w.local(w.packet.Dst.Addr()) && !w.packet.Dst.Addr().IsLoopback(), nil
+	case rules.MatchSet:
+		matched, err := w.matchSet(s)
+		return matched != s.Not, err
+	case rules.MatchDNAT:
+		return w.translated, nil
+	case rules.MatchMarkUnset:
+		return w.mark&s.Bits == 0, nil
+	}
+	return false, fmt.Errorf("%s: no way to trace statement %T", id, s)
 }
 
 func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
