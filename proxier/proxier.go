@@ -23,8 +23,7 @@ type Kernel interface {
 	Scan(table string, things []rules.Thing, to rules.Parts) error
 	// Apply carries a transaction out. An error with a method RefusedObjects says
 	// which objects the kernel refused, one whose method Untouched says true that the
-	// kernel holds what it held before. A transaction of PruneElements only may come
-	// while another call is going on, and take long.
+	// kernel holds what it held before.
 	Apply(tx rules.Tx) error
 }
 
@@ -120,7 +119,6 @@ type Proxier struct {
 	began          time.Time
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
-	clients        *clientQueue
 	repairs        *repairs
 }
 
@@ -159,7 +157,6 @@ func New(c Config) *Proxier {
 		began:        time.Now(),
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),
-		clients:      newClientQueue(),
 		repairs:      newRepairs(),
 	}
 }
@@ -173,9 +170,8 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows, clients := p.startFlowCleaners(ctx), p.startClientCleaner(ctx)
+	flows := p.startFlowCleaners(ctx)
 	defer flows.Wait()
-	defer clients.Wait()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()

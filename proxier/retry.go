@@ -80,7 +80,7 @@ func (p *Proxier) setAside(o rules.Owner, err error) {
 	p.warnService(serviceOf(o), reasonRefused, fmt.Sprintf("%s is not programmed: %v", o, err))
 }
 
-// done forgets that owners failed, and hands their flows and clients to the cleaners.
+// done forgets that owners failed, and hands their flows to the cleaners.
 func (p *Proxier) done(builds, before []rules.Owned) {
 	for i := range builds {
 		delete(p.failing, builds[i].Owner)
@@ -88,7 +88,6 @@ func (p *Proxier) done(builds, before []rules.Owned) {
 	p.config.Metrics.failing.Set(float64(len(p.failing)))
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.queueFlows(before, builds)
-	p.clients.update(before, builds)
 }
 
 // nextRetry returns when the first failing owner is to be tried again.

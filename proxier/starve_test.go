@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -303,67 +302,5 @@ func TestRefusedAtRestart(t *testing.T) {
 		kernel.Refuse(nil)
 		time.Sleep(time.Minute)
 		n.expect("10.96.0.1:80", "10.0.0.1:8080 10.0.0.5:8080")
-	})
-}
-
-// slowPrunes takes a minute for each transaction that deletes clients, and notes when which came.
-type slowPrunes struct {
-	rulestest.Kernel
-	mu     sync.Mutex
-	prunes []string
-}
-
-// take returns what was pruned, once.
-func (k *slowPrunes) take() string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	defer func() { k.prunes = nil }()
-	return strings.Join(k.prunes, " ")
-}
-
-func (k *slowPrunes) Apply(tx rules.Tx) error {
-	for _, op := range tx.Ops() {
-		if op.Kind == rules.PruneElements {
-			k.mu.Lock()
-			k.prunes = append(k.prunes, fmt.Sprint(op.Keep))
-			k.mu.Unlock()
-			time.Sleep(time.Minute)
-		}
-	}
-	return k.Kernel.Apply(tx)
-}
-
-// TestClientsOfEndpointsThatAreGone are deleted beside all else, and looked for again; those of an endpoint that
-// is back meanwhile stay.
-func TestClientsOfEndpointsThatAreGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kernel := &slowPrunes{}
-		p, stop := runWith(t, proxier.Config{Kernel: kernel})
-		defer stop()
-		sticky := service("web", "10.96.0.1", "80")
-		sticky.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
-		p.ReplaceServices([]*corev1.Service{sticky})
-		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2 10.0.0.3")})
-		<-p.Synced()
-		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.1"))
-		synctest.Wait()
-		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.1 10.0.0.3"))
-		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
-		if !strings.Contains(text(kernel.State()), "10.0.0.3 . 8080") {
-			t.Error("a change waits for the deletion of clients for more than a moment")
-		}
-		time.Sleep(time.Hour)
-		want := "[10.0.0.1:8080] [10.0.0.1:8080 10.0.0.3:8080]"
-		if got := kernel.take(); got != want {
-			t.Errorf("kept %s, want %s", got, want)
-		}
-		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.1"))
-		synctest.Wait()
-		p.DeleteService("default", "web")
-		time.Sleep(time.Hour)
-		if got := kernel.take(); got != "[10.0.0.1:8080]" {
-			t.Errorf("%q after the service was deleted, want one that began before", got)
-		}
 	})
 }

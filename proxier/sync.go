@@ -316,20 +316,15 @@ func refusedObjects(err error) []rules.Object {
 	return refused.RefusedObjects()
 }
 
-// apply carries a transaction out and counts it. What is to be deleted of maps that the kernel fills is
-// deleted afterwards, by another goroutine.
+// apply carries a transaction out and counts it.
 func (p *Proxier) apply(tx rules.Tx) error {
-	clients := tx.TakePrunes()
-	if tx.Len() > 0 {
-		start := time.Now()
-		err := p.config.Kernel.Apply(tx)
-		p.config.Metrics.transaction(tx, time.Since(start), err)
-		if err != nil {
-			return err
-		}
+	if tx.Len() == 0 {
+		return nil
 	}
-	p.clients.put(clients)
-	return nil
+	start := time.Now()
+	err := p.config.Kernel.Apply(tx)
+	p.config.Metrics.transaction(tx, time.Since(start), err)
+	return err
 }
 
 // reconcile reads the kernel and repairs it.

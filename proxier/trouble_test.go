@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -187,61 +185,6 @@ func TestFlowsAreTriedAgain(t *testing.T) {
 	})
 }
 
-// prunesBadly commits, but cannot delete clients.
-type prunesBadly struct {
-	rulestest.Kernel
-	fail   atomic.Bool
-	prunes atomic.Int32
-}
-
-func (k *prunesBadly) Apply(tx rules.Tx) error {
-	if err := k.Kernel.Apply(tx); err != nil {
-		return err
-	}
-	for _, op := range tx.Ops() {
-		if op.Kind == rules.PruneElements {
-			if k.prunes.Add(1); k.fail.Load() {
-				return errors.New("message too long")
-			}
-		}
-	}
-	return nil
-}
-
-// TestPruneFails: rules that are committed stay, and the rest is tried again.
-func TestPruneFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		kernel := &prunesBadly{}
-		kernel.fail.Store(true)
-		p, stop := runWith(t, proxier.Config{Kernel: kernel})
-		defer stop()
-		sticky := service("web", "10.96.0.1", "80")
-		sticky.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
-		p.ReplaceServices([]*corev1.Service{sticky})
-		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2 10.0.0.3")})
-		synctest.Wait()
-		p.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2"))
-		synctest.Wait()
-		if strings.Contains(text(kernel.State()), "10.0.0.3") {
-			t.Error("the rules of the endpoint that is gone are back")
-		}
-		// As the kernel reads while clients are left: the next comparison prunes again.
-		var affinity rules.SetID
-		kernel.Tamper(func(s *rules.State) {
-			for id := range s.Tables[rules.IPv4].Affinity {
-				affinity = id
-				s.Tables[rules.IPv4].Sets[id] = map[rules.Key]rules.Value{{Addr: endpointAddr("10.9.9.9:1").Addr()}: {To: endpointAddr("10.0.0.3:8080")}}
-			}
-		})
-		before := kernel.prunes.Load()
-		kernel.fail.Store(false)
-		time.Sleep(10 * time.Minute)
-		if kernel.prunes.Load() == before || affinity.Of == "" {
-			t.Errorf("the deletion of clients was not tried again (map %v)", affinity)
-		}
-	})
-}
-
 // TestRepairIsTriedAgain: a repair that the kernel refuses, as a whole or of one
 // service, does not wait for the next period.
 func TestRepairIsTriedAgain(t *testing.T) {
@@ -317,5 +260,3 @@ func TestHealthOfWhatCameMeanwhile(t *testing.T) {
 		}
 	})
 }
-
-func endpointAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

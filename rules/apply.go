@@ -5,7 +5,6 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -98,10 +97,6 @@ func (t *Table) applyElements(op Op) error {
 	if !ok {
 		return fmt.Errorf("set: %w", ErrNotExist)
 	}
-	if op.Kind == PruneElements {
-		maps.DeleteFunc(set, func(_ Key, v Value) bool { return !op.Keep.Has(v.To) })
-		return nil
-	}
 	if op.Kind == FillSet {
 		clear(set)
 	}
@@ -175,6 +170,10 @@ func (r Rule) refersTo() (chain string, sets []SetID) {
 			chain = s.Chain
 		case Remember:
 			sets = append(sets, s.Set)
+		case Forget:
+			sets = append(sets, s.Set)
+		case DNATRemembered:
+			sets = append(sets, s.Clients, s.Map)
 		case MatchSet:
 			sets = append(sets, s.Set)
 		case Dispatch:

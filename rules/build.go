@@ -23,6 +23,7 @@ const (
 	prefixRemember         = "remember"          // remembers a client's endpoint
 	prefixRememberLocal    = "remember-local"    // the same for the policy Local
 	prefixRememberExternal = "remember-external" // decides between the two
+	variantLocal           = "-local"            // comes after it in what remembers clients for the policy Local
 )
 
 // Build returns the objects of a service port, from it, its endpoints, and what
@@ -34,7 +35,7 @@ func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {
 	u := SelectEndpoints(&sp, endpoints, &n)
 	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}}
 	b.cluster = policy{prefix: prefixService, endpoints: u.Cluster[:min(len(u.Cluster), MaxEndpoints)]}
-	b.local = policy{prefix: prefixLocal, remember: "-local", endpoints: u.Local[:min(len(u.Local), MaxEndpoints)]}
+	b.local = policy{prefix: prefixLocal, remember: variantLocal, endpoints: u.Local[:min(len(u.Local), MaxEndpoints)]}
 	b.clusterIP()
 	b.external()
 	b.add(SetID{Kind: Hairpin}, hairpin(u.Cluster, u.Local)...)
@@ -281,8 +282,7 @@ func (b *objectsBuilder) balance(p *policy) string {
 	b.add(id.set, elements...)
 	var list []Rule
 	if b.sp.Affinity > 0 {
-		list = append(list, Rule{MatchProtocol{b.sp.Protocol},
-			DNAT{b.sp.Family, NewFields(Field{Kind: SourceAddr}), b.set(Affinity, p.remember)}})
+		list = b.remembered(p, id)
 	}
 	fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, b.choice(uint32(len(elements)), id.offset))
 	list = append(list, Rule{MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
@@ -295,13 +295,8 @@ func (b *objectsBuilder) balance(p *policy) string {
 
 // affinity adds the map of a policy's clients and the chain that fills it.
 func (b *objectsBuilder) affinity(p *policy) {
-	keep := make([]netip.AddrPort, len(p.endpoints))
-	for i, e := range p.endpoints {
-		keep[i] = e.Addr
-	}
-	slices.SortFunc(keep, netip.AddrPort.Compare)
 	set := b.set(Affinity, p.remember)
-	b.out.Affinity = append(b.out.Affinity, AffinityMap{Set: set, Size: b.config.AffinitySize, Keep: keep})
+	b.out.Affinity = append(b.out.Affinity, AffinityMap{Set: set, Size: b.config.AffinitySize})
 	b.out.Chains = append(b.out.Chains, Chain{Name: b.name(prefixRemember + p.remember), Rules: []Rule{
 		{Remember{Set: set, Seconds: b.sp.Affinity}},
 	}})
@@ -361,6 +356,22 @@ func identify(chain string) identity {
 		id:     binary.BigEndian.Uint32(h[1:]),
 		offset: uint32(binary.BigEndian.Uint16(h[5:])) << 16,
 	}
+}
+
+// stay is the map where the chain looks up the endpoints that its clients are remembered with. Their keys
+// have 16 bits of the identity less: two of 45,000 chains share the 40 bits that are left once in a
+// thousand clusters, which harms only if they have session affinity and an endpoint in common.
+func (id identity) stay() SetID { return SetID{Kind: Stay, Shard: id.set.Shard} }
+
+// has says whether an element of a set is the chain's.
+func (id identity) has(set SetID, k Key) bool {
+	switch set {
+	case id.set:
+		return k.ID == id.id && k.Index&^(1<<16-1) == id.offset
+	case id.stay():
+		return k.ID == id.id
+	}
+	return false
 }
 
 // hairpin returns the elements for endpoints that may reach themselves through

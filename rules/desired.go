@@ -267,23 +267,16 @@ func (u *update) add(to setOf, elements []Element) {
 
 // affinity compares the maps of one owner that the kernel fills: two at most.
 func (u *update) affinity(f Family, old, new []AffinityMap) {
-	find := func(list []AffinityMap, id SetID) (AffinityMap, bool) {
-		i := slices.IndexFunc(list, func(m AffinityMap) bool { return m.Set == id })
-		if i < 0 {
-			return AffinityMap{}, false
-		}
-		return list[i], true
+	has := func(list []AffinityMap, id SetID) bool {
+		return slices.ContainsFunc(list, func(m AffinityMap) bool { return m.Set == id })
 	}
 	for _, m := range new {
-		was, had := find(old, m.Set)
-		if !had {
+		if !has(old, m.Set) {
 			u.tx.Add(Op{Kind: AddSet, Family: f, Set: m.Set, Size: m.Size})
-		} else if !m.Keep.hasAll(was.Keep) {
-			u.tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
 		}
 	}
 	for _, m := range old {
-		if _, has := find(new, m.Set); !has {
+		if !has(new, m.Set) {
 			u.tx.Add(Op{Kind: DeleteSet, Family: f, Set: m.Set})
 		}
 	}

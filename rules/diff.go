@@ -38,8 +38,7 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size, Counted: want.Counted && id.Kind.CountsConnections()})
 		}
 		switch {
-		case id.Kind == Affinity:
-			prune(f, want.Affinity[id], old, tx)
+		case id.Kind == Affinity: // its clients are the kernel's own
 		case id.Kind.Interval():
 			fill(f, id, old, want.Sets[id], tx)
 		default:
@@ -76,16 +75,6 @@ func sortedElements(m map[Key]Value) []Element {
 	}
 	slices.SortFunc(out, func(a, b Element) int { return a.Key.compare(b.Key) })
 	return out
-}
-
-// prune deletes the clients of endpoints that are gone.
-func prune(f Family, m AffinityMap, have map[Key]Value, tx *Tx) {
-	for _, v := range have {
-		if !m.Keep.Has(v.To) {
-			tx.Add(Op{Kind: PruneElements, Family: f, Set: m.Set, Keep: m.Keep})
-			return
-		}
-	}
 }
 
 // incompatible says that have cannot be changed into want step by step: a set

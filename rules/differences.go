@@ -98,8 +98,6 @@ func (d *differences) op(op Op) {
 			c := d.add(Different, f, "chain %s", op.Chain.Name)
 			c.Have, c.Want = onlyIn(d.have.Tables[f].Chains[op.Chain.Name].lines(f), op.Chain.lines(f))
 		}
-	case PruneElements:
-		d.add(Extra, f, "clients of endpoints that are gone, in map %s", op.SetName())
 	case FillSet:
 		c := d.add(Different, f, "set %s", op.SetName())
 		c.Have, c.Want = onlyIn(d.elements(d.have, op), d.elements(d.want, op))

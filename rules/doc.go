@@ -66,7 +66,22 @@
 //
 // Session affinity adds a rule to postrouting, and a chain on the hook input for
 // endpoints on the node itself: by where the client connected to, the map sticky
-// jumps to the chain that remembers. The service's chain asks that map first.
+// jumps to the chain that remembers. The service's chain asks first, and only then counts:
+//
+//	meta l4proto tcp ip daddr set ip saddr map @affinity/default/web/http
+//	    dnat ip to numgen inc mod 1 offset 914 . ip daddr . tcp dport map @stay-2f
+//	ip daddr set ct original ip daddr delete @affinity/default/web/http { ip saddr : ip daddr . th dport }
+//
+// The first rule has the endpoint that the client is remembered with looked up among those that there
+// are, in a map that changes in the same transaction as they do: a client is never sent to an endpoint
+// that is gone, however many clients there are. The second rule is for clients that are new, or whose
+// endpoint is gone. It forgets them, because update in the chain that remembers does not replace what is
+// there: the client's new endpoint comes next. Nothing deletes the others that were with that endpoint: when
+// they connect again it is their turn, or the endpoint is back and they stay, or their time is over.
+//
+// The port in the first rule is that of the remembered endpoint, as the address is; nft, which lists a part
+// of a map's value only as the whole, shows the packet's. The address goes through the packet because nft
+// cannot list one lookup's result as the key of another. nft does not load these rules: it refuses the file.
 //
 // All hooked chains are of type nat: the kernel asks them once for each
 // connection, so packets of established connections meet none of these rules.

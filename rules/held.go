@@ -63,9 +63,11 @@ func (h *held) frontends(want []Key) {
 func (h *held) endpoints() {
 	for name := range h.chains {
 		id := identify(name)
-		for k, v := range h.have.Sets[id.set] {
-			if k.ID == id.id && k.Index&^0xffff == id.offset {
-				h.sets[id.set] = append(h.sets[id.set], Element{k, v})
+		for _, set := range []SetID{id.set, id.stay()} {
+			for k, v := range h.have.Sets[set] {
+				if id.has(set, k) {
+					h.sets[set] = append(h.sets[set], Element{k, v})
+				}
 			}
 		}
 	}
@@ -116,7 +118,7 @@ func (h *held) objects() Objects {
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(h.have.Affinity), SetID.compare) {
 		if h.owns(id.Name()) {
-			out.Affinity = append(out.Affinity, AffinityMap{Set: id, Size: h.have.Affinity[id].Size, Keep: out.Backends()})
+			out.Affinity = append(out.Affinity, AffinityMap{Set: id, Size: h.have.Affinity[id].Size})
 		}
 	}
 	if len(out.Sets) == 0 {

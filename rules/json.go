@@ -166,6 +166,8 @@ func keyJSON(k SetKind, e Element) any {
 	switch k {
 	case Protocols:
 		return e.Protocol.String()
+	case Stay:
+		return concat(e.ID, e.Addr, e.Port)
 	case Endpoints:
 		return concat(e.ID, e.Index)
 	case Backends:
@@ -238,6 +240,16 @@ func statementJSON(s Statement, f Family, ports string) []object {
 	case DNAT:
 		to := object{"map": object{"key": fieldsJSON(s.Fields, f, ports), "data": "@" + s.Map.Name()}}
 		return one("dnat", object{"family": s.Family.String(), "addr": to})
+	case DNATRemembered:
+		client := object{"map": object{"key": payload(f.String(), "saddr"), "data": "@" + s.Clients.Name()}}
+		to := object{"map": object{"key": fieldsJSON(s.key(), f, ports), "data": "@" + s.Map.Name()}}
+		return append(one("mangle", object{"key": payload(f.String(), "daddr"), "value": client}),
+			one("dnat", object{"family": s.Family.String(), "addr": to})...)
+	case RestoreDest:
+		return one("mangle", object{"key": payload(f.String(), "daddr"), "value": fieldJSON(Field{Kind: OriginalAddr}, f, ports)})
+	case Forget:
+		return one("map", object{"op": "delete", "map": "@" + s.Set.Name(), "elem": payload(f.String(), "saddr"),
+			"data": concat(payload(f.String(), "daddr"), payload("th", "dport"))})
 	case Remember:
 		return one("map", object{"op": "update", "map": "@" + s.Set.Name(),
 			"elem": object{"elem": object{"val": payload(f.String(), "saddr"), "timeout": s.Seconds}},
@@ -304,7 +316,7 @@ func fieldJSON(fd Field, f Family, ports string) object {
 	case L4Protocol:
 		return metaJSON("l4proto")
 	case DestPort:
-		return payload("th", "dport")
+		return payload(ports, "dport")
 	case Numgen:
 		return object{"numgen": object{"mode": "inc", "mod": fd.Mod, "offset": fd.Offset}}
 	case RandomNumber:

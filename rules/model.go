@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -94,6 +93,7 @@ type SetKind uint8
 const (
 	Protocols           SetKind = iota // set of protocols that Services can have
 	Affinity                           // map: client -> address and port; one for each policy of a sticky service port
+	Stay                               // map: (id, address, port) -> address and port that clients may stay with; in shards
 	Endpoints                          // map: (id, index) -> address and port; in shards
 	Backends                           // map: (frontend, index) -> address and port
 	Hairpin                            // set: (address, the same address) of endpoints on this node
@@ -118,7 +118,7 @@ const (
 // there should be few sets.
 const Shards = 256
 
-// SetID names a set or map in a table. Shard is used by Endpoints only; Of, the
+// SetID names a set or map in a table. Shard is used by Endpoints and Stay only; Of, the
 // rest of the name, by Affinity and Sources only.
 type SetID struct {
 	Kind  SetKind
@@ -126,7 +126,7 @@ type SetID struct {
 	Of    string
 }
 
-// name is the name of a set that exists at most once; for Affinity, Endpoints and
+// name is the name of a set that exists at most once; for Affinity, Stay, Endpoints and
 // Sources it is what the names begin with.
 func (k SetKind) name() string {
 	switch k {
@@ -134,6 +134,8 @@ func (k SetKind) name() string {
 		return "protocols"
 	case Affinity:
 		return "affinity"
+	case Stay:
+		return "stay"
 	case Endpoints:
 		return "endpoints"
 	case Backends:
@@ -171,8 +173,8 @@ func (k SetKind) name() string {
 // Name returns the set's name in the kernel.
 func (s SetID) Name() string {
 	switch s.Kind {
-	case Endpoints:
-		return fmt.Sprintf("endpoints-%02x", s.Shard)
+	case Endpoints, Stay:
+		return fmt.Sprintf("%s-%02x", s.Kind.name(), s.Shard)
 	case Affinity, Sources:
 		return s.Kind.name() + s.Of
 	}
@@ -190,8 +192,8 @@ func ParseSetID(name string) (SetID, bool) {
 			if ok && strings.Contains(of, "/") {
 				return id, true
 			}
-		case Endpoints:
-			shard, ok := strings.CutPrefix(name, "endpoints-")
+		case Endpoints, Stay:
+			shard, ok := strings.CutPrefix(name, k.name()+"-")
 			n, err := strconv.ParseUint(shard, 16, 8)
 			if id.Shard = uint8(n); ok && err == nil && id.Name() == name {
 				return id, true
@@ -210,7 +212,7 @@ func (s SetID) compare(o SetID) int {
 }
 
 // Key is the key of an element. Which fields it has depends on the kind of the
-// set: Protocols has Protocol; Endpoints has ID and Index; Backends has Addr,
+// set: Protocols has Protocol; Endpoints has ID and Index; Stay has ID, Addr and Port; Backends has Addr,
 // Protocol, Port and Index; maps and sets of frontends have Addr, Protocol and
 // Port; those of NodePorts have Protocol and Port; the others have Addr, which in
 // Sources and ServiceCIDRs is the first of a range.
@@ -261,36 +263,14 @@ type Objects struct {
 }
 
 // AffinityMap is a map that the kernel fills: which clients stay with which
-// endpoint. Keep lists the endpoints that may be in it, sorted.
+// endpoint. Clients of an endpoint that is gone are in it until they connect again, or
+// their time is over: see DNATRemembered.
 type AffinityMap struct {
 	Set  SetID
 	Size uint32
-	Keep AddrPorts
 	// Clients says how long the clients in the map are remembered: in what was
 	// read from the kernel only.
 	Clients map[netip.Addr]Lifetime
-}
-
-// AddrPorts are sorted.
-type AddrPorts []netip.AddrPort
-
-// Has says whether an address and port is among them.
-func (l AddrPorts) Has(a netip.AddrPort) bool {
-	_, found := slices.BinarySearchFunc(l, a, netip.AddrPort.Compare)
-	return found
-}
-
-// hasAll says whether all of the others are among them.
-func (l AddrPorts) hasAll(others AddrPorts) bool {
-	for _, o := range others {
-		for len(l) > 0 && l[0] != o && l[0].Compare(o) < 0 {
-			l = l[1:]
-		}
-		if len(l) == 0 || l[0] != o {
-			return false
-		}
-	}
-	return true
 }
 
 // Lifetime is how long an element of a map that the kernel fills stays after its
@@ -302,12 +282,12 @@ func (k SetKind) shared() bool { return k == Hairpin || k == ClusterIPs }
 
 // exclusive says that an element of such a set never passes from one owner to
 // another.
-func (k SetKind) exclusive() bool { return k == Endpoints || k == Sources }
+func (k SetKind) exclusive() bool { return k == Endpoints || k == Stay || k == Sources }
 
 // onDemand says that sets of this kind exist only while they have elements.
 func (k SetKind) onDemand() bool {
 	switch k {
-	case Endpoints, Backends, Sources, Sticky, StickyNodePorts:
+	case Stay, Endpoints, Backends, Sources, Sticky, StickyNodePorts:
 		return true
 	}
 	return false
@@ -345,8 +325,8 @@ type Counter struct{ Packets, Bytes uint64 }
 type Table struct {
 	Chains map[string]Chain
 	Sets   map[SetID]map[Key]Value
-	// Affinity holds the maps that the kernel fills. In a table that was read
-	// from the kernel their elements are in Sets, and Keep is empty.
+	// Affinity holds the maps that the kernel fills. In a listing that was read
+	// from the kernel their elements are in Sets.
 	Affinity map[SetID]AffinityMap
 	// Foreign lists the names of sets that are not ours, found by reading the
 	// kernel. They are deleted.

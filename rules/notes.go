@@ -16,6 +16,8 @@ func (s SetID) note() string {
 		return "which clients stay with which endpoint; the kernel fills it"
 	case Endpoints:
 		return "endpoints: a chain's own number and its counter -> an endpoint"
+	case Stay:
+		return "session affinity: endpoints that clients may stay with: a chain's own number and an endpoint -> that endpoint"
 	case Backends:
 		return "endpoints of the schedulers random and source-hash: a frontend and a choice -> an endpoint"
 	case Hairpin:

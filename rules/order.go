@@ -69,6 +69,9 @@ func sortKey(k SetKind, key Key) []byte {
 	switch k {
 	case Endpoints:
 		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, key.ID), key.Index)
+	case Stay:
+		b = append(binary.LittleEndian.AppendUint32(nil, key.ID), key.Addr.AsSlice()...)
+		b = binary.BigEndian.AppendUint16(b, key.Port)
 	case Hairpin:
 		b = append(key.Addr.AsSlice(), key.Addr.AsSlice()...)
 	case Backends:

@@ -3,9 +3,7 @@
 package rules_test
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
@@ -179,39 +177,70 @@ func TestAffinity(t *testing.T) {
 	}
 }
 
-// TestAffinityPrune checks that an endpoint that leaves frees its clients, and that
-// the others keep theirs.
-func TestAffinityPrune(t *testing.T) {
-	sp := full()
-	sp.Affinity = 100
-	d := rules.NewDesired(testConfig, testNode)
-	kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	kernel = applyCut(t, kernel, d.Update([]rules.Owned{owned(sp, on("10.244.2.2:1", "10.244.2.3:1"))}))
-	set := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
-	clients := kernel.Tables[rules.IPv4].Sets[set]
-	for i, to := range []string{"10.244.2.2:1", "10.244.2.3:1", "10.244.2.2:1"} {
-		clients[rules.Key{Addr: netip.AddrFrom4([4]byte{10, 244, 1, byte(i)})}] = rules.Value{To: netip.MustParseAddrPort(to)}
-	}
-	adopted := kernel.Clone()
-	tx := d.Update([]rules.Owned{owned(sp, on("10.244.2.3:1", "10.244.2.4:1"))})
-	check := func(how string, s rules.State) {
-		left := s.Tables[rules.IPv4].Sets[set]
-		if len(left) != 1 || left[rules.Key{Addr: netip.MustParseAddr("10.244.1.1")}].To.String() != "10.244.2.3:1" {
-			t.Errorf("%s: left %v, want the client of 10.244.2.3 only", how, left)
+// TestAffinityOfAnEndpointThatLeaves: from the transaction on that takes an endpoint away its clients go to others,
+// once, and nobody else moves, without a change of the maps of clients; a client that did not connect while the
+// endpoint was away may go back to it. The same address with another port is another endpoint.
+func TestAffinityOfAnEndpointThatLeaves(t *testing.T) {
+	const a, b, c, d = "10.244.2.2:1", "10.244.2.2:257", "10.244.2.3:1", "10.244.2.4:1"
+	for _, local := range []bool{false, true} {
+		sp := full()
+		sp.Affinity, sp.ExternalLocal = 100, local
+		desired := rules.NewDesired(testConfig, testNode)
+		kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, desired.State()))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	check("update", applyCut(t, kernel, tx))
-	// A restart finds the same.
-	got, err := adopted.Apply(rules.Diff(adopted, d.State()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	check("restart", got)
-	if tx := rules.Diff(got, d.State()); tx.Len() != 0 {
-		t.Errorf("a second difference: %+v", tx.Ops())
+		update := func(endpoints ...string) {
+			t.Helper()
+			list := on(endpoints...)
+			for i := range list {
+				list[i].Local = true
+			}
+			kernel = applyCut(t, kernel, desired.Update([]rules.Owned{owned(sp, list)}))
+		}
+		clients := []string{fromPod, fromOutside, fromNode, "10.244.1.21", "10.244.1.22", "203.0.113.9", "203.0.113.10", "203.0.113.11"}
+		targets := []string{toClusterIP, toNodePort, toLB, toExternal}
+		where := func() map[string]string {
+			t.Helper()
+			tracer := &fate.Tracer{State: kernel, Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+			out := map[string]string{}
+			for _, from := range clients {
+				for _, to := range targets {
+					key, _, _ := strings.Cut(send(t, tracer, from, to), " ")
+					if to == toClusterIP || !local { // under the policy Local another map remembers those from outside
+						to = "anywhere"
+					}
+					if was, ok := out[from+" "+to]; ok && was != key {
+						t.Fatalf("policy Local %v: %s to %s: %s, then %s", local, from, to, was, key)
+					}
+					out[from+" "+to] = key
+				}
+			}
+			return out
+		}
+		compare := func(what, gone string, before, after map[string]string) {
+			t.Helper()
+			for who, was := range before {
+				switch now := after[who]; {
+				case was != gone && now != was:
+					t.Errorf("policy Local %v: %s: %s moved from %s to %s", local, what, who, was, now)
+				case now == gone:
+					t.Errorf("policy Local %v: %s: %s is sent to %s, which is gone", local, what, who, now)
+				}
+			}
+		}
+		update(a, b, c)
+		first := where()
+		update(b, c, d)
+		second := where()
+		compare("an endpoint left", a, first, second)
+		update(a, b, c, d)
+		compare("it came back", "", second, where())
+		update(a, c)
+		update(a, b, c, d)
+		compare("endpoints were away while nobody connected", "", second, where())
+		update(c)
+		compare("all but one left", b, map[string]string{}, where())
 	}
 }
 
@@ -297,36 +326,6 @@ func TestPodInterface(t *testing.T) {
 				if got := fateText(became); got != want {
 					t.Errorf("%s: from interface %q to %s: %s, want %s", pattern, name, to, got, want)
 				}
-			}
-		}
-	}
-}
-
-// TestAffinityPrunes checks that the clients of an endpoint that goes are forgotten, wherever the
-// node's order of turns has it, and none when one comes.
-func TestAffinityPrunes(t *testing.T) {
-	sp, few := crowd(20)
-	sp.Affinity = 60
-	all := append(slices.Clone(few), ready("10.0.0.200:8080")...)
-	for i := range 10 {
-		node := rules.Node{Name: fmt.Sprintf("node-%d", i)}
-		d := rules.NewDesired(testConfig, node)
-		update := func(endpoints []rules.Endpoint) (prunes int) {
-			o := rules.Build(sp, endpoints, testConfig, node)
-			if keep := o.Affinity[0].Keep; !slices.IsSortedFunc(keep, netip.AddrPort.Compare) || len(keep) != len(endpoints) {
-				t.Fatalf("%s: Keep is %v, want %d endpoints, sorted", node.Name, keep, len(endpoints))
-			}
-			tx := d.Update([]rules.Owned{{Owner: owner(sp), Objects: o}})
-			for _, op := range tx.Ops() {
-				if op.Kind == rules.PruneElements {
-					prunes++
-				}
-			}
-			return prunes
-		}
-		for j, endpoints := range [][]rules.Endpoint{few, all, few, all[1:], few[1:]} {
-			if n, want := update(endpoints), []int{0, 0, 1, 1, 1}[j]; n != want {
-				t.Errorf("%s, step %d: %d times forgotten, want %d", node.Name, j, n, want)
 			}
 		}
 	}

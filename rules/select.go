@@ -58,16 +58,16 @@ type selection struct {
 	from     *Table
 	service  string // namespace/name
 	chains   map[string]bool
-	ids      map[identity]bool      // of chains with endpoints
+	ids      []identity             // of chains with endpoints
 	expected map[SetID]map[Key]bool // elements that the Service should have
 }
 
 func newSelection(t *Table, service string) *selection {
-	s := &selection{from: t, service: service, chains: map[string]bool{}, ids: map[identity]bool{}, expected: map[SetID]map[Key]bool{}}
+	s := &selection{from: t, service: service, chains: map[string]bool{}, expected: map[SetID]map[Key]bool{}}
 	for name := range t.Chains {
 		if s.owns(name) {
 			s.chains[name] = true
-			s.ids[identify(name)] = true
+			s.ids = append(s.ids, identify(name))
 		}
 	}
 	return s
@@ -146,7 +146,7 @@ func (s *selection) has(id SetID, k Key, v Value) bool {
 	if s.expected[id][k] || v.Goto != "" && s.chains[v.Goto] && s.owns(v.Goto) {
 		return true
 	}
-	return id.Kind == Endpoints && s.ids[identity{set: id, id: k.ID, offset: k.Index &^ (1<<16 - 1)}]
+	return slices.ContainsFunc(s.ids, func(i identity) bool { return i.has(id, k) })
 }
 
 // follow adds what belongs to the addresses of the selected elements.

@@ -113,8 +113,25 @@ type (
 		Fields Fields
 		Map    SetID
 	}
+	// DNATRemembered: ip daddr set ip saddr map @CLIENTS dnat ip to numgen inc mod 1 offset ID .
+	// ip daddr . th dport map @MAP. The endpoint that the client is remembered with, if it is still among
+	// those that Map has of ID. Where Clients has no such client the rule ends at once, and where Map has
+	// no such endpoint it ends with the address in the packet: see RestoreDest. th dport is what nft
+	// lists, but the port is that of the endpoint, too.
+	DNATRemembered struct {
+		Family  Family
+		Clients SetID
+		ID      uint32
+		Map     SetID
+	}
+	// RestoreDest: ip daddr set ct original ip daddr. The packet goes where it went at first.
+	RestoreDest struct{}
+	// Forget: delete @affinity/default/web { ip saddr : ip daddr . th dport }. It has no effect
+	// on a client that nobody remembers; what the client is remembered with is not compared.
+	Forget struct{ Set SetID }
 	// Remember: update @affinity/default/web { ip saddr timeout 3h : ip daddr . th dport }.
-	// The client's endpoint, after translation and before masquerading.
+	// The client's endpoint, after translation and before masquerading. A client that is there
+	// already stays for another Seconds with the endpoint that it has.
 	Remember struct {
 		Set     SetID
 		Seconds uint32
@@ -150,6 +167,9 @@ func (SetMark) statement()          {}
 func (FlipMark) statement()         {}
 func (Dispatch) statement()         {}
 func (DNAT) statement()             {}
+func (DNATRemembered) statement()   {}
+func (RestoreDest) statement()      {}
+func (Forget) statement()           {}
 func (Remember) statement()         {}
 func (Jump) statement()             {}
 func (Goto) statement()             {}

@@ -13,7 +13,7 @@ import (
 // WriteText writes a state as `nft list ruleset` of nft 1.0.6 lists it, in the
 // kernel's order where it is known, else in a fixed one: equal states give equal text.
 // `nft -f` loads it, but for the rules of session
-// affinity, which nft 1.0.6 lists and cannot parse.
+// affinity, which nft lists and does not load: it refuses them.
 func (s State) WriteText(w io.Writer) error { return s.writeText(w, false) }
 
 // WriteNotes writes a state as WriteText does, with comments that say what each
@@ -142,6 +142,9 @@ func declare(f Family, k SetKind) declaration {
 		return declaration{key: []string{proto}}
 	case Affinity:
 		return declaration{key: []string{addr}, data: to, flags: []string{"dynamic", "timeout"}}
+	case Stay:
+		return declaration{key: []string{integer, addr, service}, data: to,
+			typeof: "numgen inc mod 1 . " + daddr + " . th dport : " + daddr + " . th dport"}
 	case Endpoints:
 		return declaration{key: []string{integer, integer}, data: to,
 			typeof: "numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
@@ -200,6 +203,8 @@ func keyText(k SetKind, e Element) string {
 	switch k {
 	case Protocols:
 		return e.Protocol.String()
+	case Stay:
+		return fmt.Sprintf("%d . %s . %d", e.ID, e.Addr, e.Port)
 	case Endpoints:
 		return fmt.Sprintf("%d . %d", e.ID, e.Index)
 	case Backends:
@@ -274,7 +279,7 @@ func priorityText(h Hook) string {
 }
 
 // listed returns the rule as nft lists it: without a match of the protocol that
-// another statement implies, and with that protocol's name in a hash of ports.
+// another statement implies, and with that protocol's name where it knows the protocol of ports.
 func (r Rule) listed() (listed Rule, ports string) {
 	ports = "th"
 	for i, s := range r {
@@ -287,6 +292,8 @@ func (r Rule) listed() (listed Rule, ports string) {
 					ports = p.Protocol.String()
 					continue
 				}
+			case DNATRemembered:
+				ports = p.Protocol.String()
 			}
 		}
 		listed = append(listed, s)
@@ -303,7 +310,7 @@ func (r Rule) Text(f Family) string {
 	}
 	text := strings.Join(words, " ")
 	if ports != "th" {
-		text = strings.Replace(text, "th sport", ports+" sport", 1)
+		text = strings.NewReplacer("th sport", ports+" sport", "th dport", ports+" dport").Replace(text)
 	}
 	return text
 }
@@ -338,6 +345,12 @@ func statementText(s Statement, f Family) string {
 		return fieldsText(s.Fields, f) + " vmap @" + s.Map.Name()
 	case DNAT:
 		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.Name())
+	case DNATRemembered:
+		return fmt.Sprintf("%s daddr set %s saddr map @%s dnat %s to %s map @%s", f, f, s.Clients.Name(), s.Family, fieldsText(s.key(), f), s.Map.Name())
+	case RestoreDest:
+		return fmt.Sprintf("%s daddr set ct original %s daddr", f, f)
+	case Forget:
+		return fmt.Sprintf("delete @%s { %s saddr : %s daddr . th dport }", s.Set.Name(), f, f)
 	case Remember:
 		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.Name(), f, secondsText(s.Seconds), f)
 	case Jump:

@@ -24,8 +24,7 @@ const (
 	DeleteElements
 	DeleteChain
 	DeleteSet
-	DeleteObject  // delete something else that is not ours
-	PruneElements // delete the elements of a map that the kernel fills whose endpoint is not to be kept
+	DeleteObject // delete something else that is not ours
 )
 
 // Op is one step of a transaction. Which fields it has depends on Kind.
@@ -33,7 +32,7 @@ type Op struct {
 	Kind     OpKind
 	Family   Family
 	Chain    Chain         // AddChain, ReplaceChain; DeleteChain: its name only
-	Set      SetID         // AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements
+	Set      SetID         // AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet
 	Foreign  string        // DeleteSet: the name of a set that is not ours, instead of Set
 	Odd      ForeignObject // DeleteObject
 	Elements []Element     // AddElements, FillSet, ReplaceElements, DeleteElements (keys only)
@@ -41,16 +40,13 @@ type Op struct {
 	Size uint32
 	// Counted makes a map count the connections to each element: AddSet.
 	Counted bool
-	// Keep lists the endpoints that stay, sorted: PruneElements.
-	Keep AddrPorts
 }
 
 // Tx is a transaction on the tables of one name. Its operations are in an order
 // that the kernel accepts, and in which every prefix leaves a working state: what
 // is new is complete before anything refers to it, and what goes is unreferenced
 // before it is deleted. So a transaction that is too long for one netlink message
-// can be cut between any two operations. PruneElements come last and are not part of
-// the transaction proper: what they delete is not known before.
+// can be cut between any two operations.
 type Tx struct {
 	Name   string
 	phases [phases][]Op
@@ -69,8 +65,7 @@ const (
 	phaseDelElem   = phaseObjects + 1
 	phaseDelChain  = phaseDelElem + int(setKinds)
 	phaseDeleteSet = phaseDelChain + chainRanks
-	phasePrune     = phaseDeleteSet + 1
-	phases         = phasePrune + 1
+	phases         = phaseDeleteSet + 1
 )
 
 func (o Op) phase() int {
@@ -91,8 +86,6 @@ func (o Op) phase() int {
 		return phaseDelElem + int(setKinds-1-o.Set.Kind)
 	case DeleteChain:
 		return phaseDelChain + chainRanks - 1 - chainRank(o.Chain)
-	case PruneElements:
-		return phasePrune
 	case DeleteObject:
 		return phaseObjects
 	default:
@@ -120,13 +113,6 @@ func (t *Tx) Split() (objects, rest Tx) {
 	copy(objects.phases[:phaseAddElem], t.phases[:phaseAddElem])
 	copy(rest.phases[phaseAddElem:], t.phases[phaseAddElem:])
 	return objects, rest
-}
-
-// TakePrunes takes the PruneElements out of the transaction.
-func (t *Tx) TakePrunes() Tx {
-	out := Tx{Name: t.Name}
-	out.phases[phasePrune], t.phases[phasePrune] = t.phases[phasePrune], nil
-	return out
 }
 
 // Omit takes the operations on elements out of the transaction; those that fill a set, wholly.
@@ -194,7 +180,7 @@ type Object struct {
 func (o Object) String() string {
 	verb, what := "add", "table"
 	switch o.Kind {
-	case DeleteElements, DeleteChain, DeleteSet, DeleteObject, PruneElements:
+	case DeleteElements, DeleteChain, DeleteSet, DeleteObject:
 		verb = "delete"
 	case ReplaceChain, ReplaceElements, FillSet, ResetTable:
 		verb = "replace"
@@ -267,7 +253,7 @@ func (e *OpError) Unwrap() error { return e.Err }
 func (o Op) object(table string) Object {
 	ob := Object{Family: o.Family, Table: table, Kind: o.Kind, Chain: o.Chain.Name}
 	switch o.Kind {
-	case AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet, PruneElements:
+	case AddSet, AddElements, FillSet, ReplaceElements, DeleteElements, DeleteSet:
 		ob.Set = o.SetName()
 	case DeleteObject:
 		ob.Other = o.Odd.String()

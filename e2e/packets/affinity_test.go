@@ -163,7 +163,11 @@ func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 	}
 	clients := func() int {
 		n := 0
-		for id, set := range w.state(t).Tables[rules.IPv4].Sets {
+		s, err := w.kernel(t).ReadListing(rules.DefaultTable)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for id, set := range s.Tables[rules.IPv4].Sets {
 			if id.Kind == rules.Affinity && id.Of == "/test/small/tcp" {
 				n += len(set)
 			}

@@ -55,6 +55,15 @@ func TestExplain(t *testing.T) {
 			if text := w.run(t, "explain", to.String(), "--kernel", "--from", w.Client.Addr(f).String()); !strings.Contains(text, "stays with "+r.Backend.String()) {
 				t.Errorf("from the kernel alone explain says\n%s", text)
 			}
+			w.apply(t, pinned.to(ready(w.Local[1], w.RemotePods[1])))
+			said, _ = w.explain(t, pinned).fate(w.Client.Addr(f), traffic.TCP, to)
+			if why := strings.Join(said.Why, "; "); len(said.To) != 2 || !strings.Contains(why, "the endpoint that "+w.Client.Addr(f).String()+" was with is gone") {
+				t.Errorf("explain says of a client whose endpoint is gone that answers come from %v, for the reason %q", said.To, why)
+			}
+			if text := w.run(t, "explain", to.String(), "--kernel", "--from", w.Client.Addr(f).String()); strings.Contains(text, "stays with "+r.Backend.String()) {
+				t.Errorf("from the kernel alone explain says of a client whose endpoint is gone\n%s", text)
+			}
+			w.apply(t, pinned.to(ready(here, there)))
 		}
 	})
 }

@@ -80,8 +80,9 @@ func TestTrace(t *testing.T) {
 	self := w.service("self").to(ready(w.Client))
 	none := w.service("none")
 	elsewhere := w.service("elsewhere", internalLocal).to(ready(b))
+	sticky := w.service("sticky", sticky(10800)).to(ready(b))
 	walled := w.full("walled", sourceRanges("10.99.0.0/16", "fd00:99::/64")).to(ready(a, b))
-	w.apply(t, many, single, self, none, elsewhere, walled)
+	w.apply(t, many, single, self, none, elsewhere, sticky, walled)
 	trace, err := proxy.Start(w.process("trace", "--manifests", w.manifests.Dir, "--hostname-override", "node", "--rules"))
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +98,7 @@ func TestTrace(t *testing.T) {
 			w.story(t, trace, w.Client, p, many.at(f, servicePort), "test/many", endpoint(b), own)
 			w.story(t, trace, w.Client, p, single.at(f, servicePort), "test/single", endpoint(b), own)
 			w.story(t, trace, w.Outside, p, single.at(f, servicePort), "test/single", endpoint(b), "masqueraded as "+w.Node.Addr(f).String())
+			w.story(t, trace, w.Client, p, sticky.at(f, servicePort), "test/sticky", endpoint(b), own)
 			w.story(t, trace, w.Client, p, self.at(f, servicePort), "test/self", endpoint(w.Client), "masqueraded as ")
 			w.story(t, trace, w.Client, p, none.at(f, servicePort), "test/none", "refused")
 			w.story(t, trace, w.Client, p, elsewhere.at(f, servicePort), "test/elsewhere", "dropped: the traffic policy is Local")

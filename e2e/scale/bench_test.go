@@ -49,6 +49,8 @@ func BenchmarkChange(b *testing.B) {
 	for _, s := range []size{large, {45000, 1}} {
 		n := newNode(b)
 		n.load(s)
+		n.UpdateService(sticky(stickyService))
+		n.transaction()
 		// Each changes a service in one way, or, if back, undoes that.
 		for _, c := range []struct {
 			name   string
@@ -63,6 +65,9 @@ func BenchmarkChange(b *testing.B) {
 					more = 0
 				}
 				n.UpdateEndpointSlice(endpointSlice(i, 0, s.endpoints+more))
+			}},
+			{"sticky service's endpoint replaced", func(i int, back bool) {
+				n.replaceEndpoint(stickyService, s, back)
 			}},
 			{"service removed or added", func(i int, back bool) {
 				if back {
@@ -86,6 +91,9 @@ func BenchmarkChange(b *testing.B) {
 		n.close()
 	}
 }
+
+// stickyService is the one that has session affinity while services change.
+const stickyService = 4321
 
 // replaceEndpoint replaces the last of a service's endpoints.
 func (n *node) replaceEndpoint(i int, s size, back bool) {
@@ -151,22 +159,26 @@ func BenchmarkRestart(b *testing.B) {
 }
 
 // BenchmarkConnect compares new connections through a service in the middle of
-// many with connections straight to its backends, in turn: an operation is one of each.
+// many, and through one with session affinity that knows the client, with connections straight to the backends,
+// in turn: an operation is one of each.
 func BenchmarkConnect(b *testing.B) {
 	for _, s := range []size{{100, 10}, large} {
 		b.Run(s.String(), func(b *testing.B) {
 			c := newCluster(b, s.endpoints)
 			services, list := s.objects()
 			middle := s.services / 2
+			services[middle+1] = sticky(middle + 1)
 			for i, pod := range c.RemotePods {
 				list[middle].Endpoints[i].Addresses = []string{pod.V4.String()}
+				list[middle+1].Endpoints[i].Addresses = []string{pod.V4.String()}
 			}
 			c.node.start()
 			c.node.ReplaceServices(services)
 			c.node.ReplaceEndpointSlices(list)
 			c.node.synced()
 			through := netip.AddrPortFrom(address(96, middle), 80)
-			var service, direct []time.Duration
+			throughSticky := netip.AddrPortFrom(address(96, middle+1), 80)
+			var service, sticky, direct []time.Duration
 			err := c.Client.Do(func() error {
 				for i := 0; b.Loop(); i++ {
 					pod := c.RemotePods[i%len(c.RemotePods)]
@@ -175,6 +187,10 @@ func BenchmarkConnect(b *testing.B) {
 						return err
 					}
 					service = append(service, took)
+					if took, err = connect(throughSticky); err != nil {
+						return err
+					}
+					sticky = append(sticky, took)
 					if took, err = connect(netip.AddrPortFrom(pod.V4, backendPort)); err != nil {
 						return err
 					}
@@ -192,6 +208,7 @@ func BenchmarkConnect(b *testing.B) {
 			b.ReportMetric(p50(service), "service-p50-us")
 			b.ReportMetric(p50(direct), "direct-p50-us")
 			b.ReportMetric(p50(service)/p50(direct), "service/direct")
+			b.ReportMetric(p50(sticky)/p50(direct), "sticky/direct")
 		})
 	}
 }

@@ -44,6 +44,13 @@ func service(i int) *corev1.Service {
 	return s
 }
 
+// sticky is a service with session affinity.
+func sticky(i int) *corev1.Service {
+	s := service(i)
+	s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	return s
+}
+
 // endpointSlice returns the endpoints of the i-th Service, from one number on up to
 // another.
 func endpointSlice(i, from, to int) *discoveryv1.EndpointSlice {

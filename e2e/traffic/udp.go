@@ -6,10 +6,13 @@ package traffic
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // udpConn asks by a datagram and is answered by a datagram.
@@ -33,6 +36,23 @@ func (c *udpConn) ask(question string) (answer, error) {
 			return a, err
 		}
 	}
+}
+
+// WithoutChecksums makes a connection of UDP over IPv4 send datagrams without checksums from now on.
+func (c *Conn) WithoutChecksums() error {
+	u, ok := c.asker.(*udpConn)
+	if !ok {
+		return errors.New("send without checksums: it is no connection of UDP")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("send without checksums: %w", err)
+	}
+	failed := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1) })
+	if err = errors.Join(failed, err); err != nil {
+		return fmt.Errorf("send without checksums: %w", err)
+	}
+	return nil
 }
 
 // rejectedOnOutput tells that a rule on this host's own output hook stopped the

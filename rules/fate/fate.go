@@ -67,11 +67,10 @@ func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
 	if fromNode {
 		hook = rules.HookOutput
 	}
-	w := &walk{tracer: t, family: f, table: table, packet: p, fate: Fate{To: p.Dst}}
+	w := &walk{tracer: t, family: f, table: table, packet: p, original: p.Dst, fate: Fate{To: p.Dst}}
 	if err := w.hook(hook); err != nil || w.fate.Rejected || w.fate.Dropped {
 		return w.fate, err
 	}
-	w.original = p.Dst
 	w.packet.Dst = w.fate.To
 	w.stopped = false
 	last := rules.HookPostrouting
@@ -137,23 +136,6 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 			note()
 		}
 		switch s := s.(type) {
-		case rules.MatchProtocol:
-			matched = w.packet.Protocol == s.Protocol
-		case rules.MatchSource:
-			matched = s.Prefix.Contains(w.packet.Src.Addr()) != s.Not
-		case rules.MatchInterface:
-			matched = interfaceMatches(s.Name, w.packet.Interface) != s.Not
-		case rules.MatchLocalSource:
-			matched = w.local(w.packet.Src.Addr())
-		case rules.MatchLocalDest:
-			matched = w.local(w.packet.Dst.Addr()) && !w.packet.Dst.Addr().IsLoopback()
-		case rules.MatchSet:
-			matched, err = w.matchSet(s)
-			matched = matched != s.Not
-		case rules.MatchDNAT:
-			matched = w.translated
-		case rules.MatchMarkUnset:
-			matched = w.mark&s.Bits == 0
 		case rules.SetMark:
 			w.mark |= s.Bits
 		case rules.FlipMark:
@@ -167,11 +149,19 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 			if matched, err = w.dnat(id, s); matched {
 				note()
 			}
-		case rules.Remember:
-			if w.tracer.Forget {
-				break
+		case rules.DNATRemembered:
+			if matched, err = w.dnatRemembered(s); matched {
+				note()
 			}
-			w.table.Sets[s.Set][rules.Key{Addr: w.packet.Src.Addr()}] = rules.Value{To: w.packet.Dst}
+		case rules.RestoreDest:
+			w.packet.Dst = netip.AddrPortFrom(w.original.Addr(), w.packet.Dst.Port())
+		case rules.Forget:
+			if _, ok := w.table.Sets[s.Set][w.client()]; ok {
+				note()
+				w.forget(s)
+			}
+		case rules.Remember:
+			w.remember(s)
 		case rules.Jump:
 			return false, w.chain(s.Chain)
 		case rules.Goto:
@@ -185,13 +175,37 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 		case rules.Masquerade:
 			w.fate.Masqueraded, w.stopped = true, true
 		default:
-			err = fmt.Errorf("%s: no way to trace statement %T", id, s)
+			matched, err = w.matches(id, s)
 		}
 		if err != nil || !matched || w.stopped {
 			return false, err
 		}
 	}
 	return false, nil
+}
+
+// matches is for the statements that do nothing but match.
+func (w *walk) matches(id string, s rules.Statement) (bool, error) {
+	switch s := s.(type) {
+	case rules.MatchProtocol:
+		return w.packet.Protocol == s.Protocol, nil
+	case rules.MatchSource:
+		return s.Prefix.Contains(w.packet.Src.Addr()) != s.Not, nil
+	case rules.MatchInterface:
+		return interfaceMatches(s.Name, w.packet.Interface) != s.Not, nil
+	case rules.MatchLocalSource:
+		return w.local(w.packet.Src.Addr()), nil
+	case rules.MatchLocalDest:
+		return w.local(w.packet.Dst.Addr()) && !w.packet.Dst.Addr().IsLoopback(), nil
+	case rules.MatchSet:
+		matched, err := w.matchSet(s)
+		return matched != s.Not, err
+	case rules.MatchDNAT:
+		return w.translated, nil
+	case rules.MatchMarkUnset:
+		return w.mark&s.Bits == 0, nil
+	}
+	return false, fmt.Errorf("%s: no way to trace statement %T", id, s)
 }
 
 func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
@@ -249,6 +263,43 @@ func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
 		w.fate.To, w.stopped, w.translated = v.To, true, true
 	}
 	return ok, nil
+}
+
+func (w *walk) client() rules.Key { return rules.Key{Addr: w.packet.Src.Addr()} }
+
+// dnatRemembered translates to the endpoint that the client is remembered with.
+func (w *walk) dnatRemembered(s rules.DNATRemembered) (bool, error) {
+	for _, id := range []rules.SetID{s.Clients, s.Map} {
+		if _, ok := w.table.Sets[id]; !ok {
+			return false, fmt.Errorf("no map %s", id.Name())
+		}
+	}
+	was, ok := w.table.Sets[s.Clients][w.client()]
+	if !ok {
+		return false, nil
+	}
+	v, ok := w.table.Sets[s.Map][s.Key(was.To)]
+	if ok {
+		w.fate.To, w.stopped, w.translated = v.To, true, true
+	} else {
+		w.packet.Dst = netip.AddrPortFrom(was.To.Addr(), w.packet.Dst.Port())
+	}
+	return ok, nil
+}
+
+func (w *walk) forget(s rules.Forget) {
+	if w.tracer.Forget {
+		return
+	}
+	delete(w.table.Sets[s.Set], w.client())
+}
+
+// remember does as the kernel: a client that is remembered already keeps its endpoint.
+func (w *walk) remember(s rules.Remember) {
+	clients := w.table.Sets[s.Set]
+	if _, ok := clients[w.client()]; !ok && !w.tracer.Forget {
+		clients[w.client()] = rules.Value{To: w.packet.Dst}
+	}
 }
 
 // key builds the key that fields have for the packet.

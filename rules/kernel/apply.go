@@ -18,27 +18,8 @@ import (
 
 // Apply carries a transaction out. A *RefusedError says what the kernel refused and why. After it, unless it
 // says that the kernel is Untouched, or any other error, read the state back before the next try.
-//
-// PruneElements come after the transaction and have a socket of their own: a transaction of nothing else may
-// be applied, and take its time, while others are.
-func (k *Kernel) Apply(tx rules.Tx) error {
-	ops := tx.Ops()
-	if err := k.program(tx.Name, ops); err != nil {
-		return err
-	}
-	for i := range ops {
-		if ops[i].Kind != rules.PruneElements {
-			continue
-		}
-		if err := k.pruner.prune(tx.Name, &ops[i]); err != nil {
-			return fmt.Errorf("%s: %w", ops[i].Object(tx.Name), err)
-		}
-	}
-	return nil
-}
-
-// program carries out all but PruneElements.
-func (k *Kernel) program(table string, ops []rules.Op) (err error) {
+func (k *Kernel) Apply(tx rules.Tx) (err error) {
+	table, ops := tx.Name, tx.Ops()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.watch != nil && elements(ops) >= manyElements {
@@ -132,8 +113,6 @@ func (k *Kernel) flush() error {
 		return nil
 	}
 	b.seal()
-	k.commits.mu.Lock()
-	defer k.commits.mu.Unlock()
 	start := time.Now()
 	defer func() { k.busy += time.Since(start) }()
 	if err := k.sock.send(b.buf); err != nil {

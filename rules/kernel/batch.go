@@ -77,8 +77,6 @@ func (b *batch) units(op *rules.Op, cut func() error) error {
 	switch op.Kind {
 	case rules.AddElements, rules.ReplaceElements, rules.DeleteElements:
 		return b.elementUnits(op, cut)
-	case rules.PruneElements:
-		return nil // after the transaction: see Kernel.Apply
 	}
 	if err := b.object(op); err != nil {
 		return err

@@ -59,7 +59,7 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 	case *expr.Masq:
 		out = append(out, rules.Masquerade{})
 	case *expr.Ct:
-		out = append(out, rules.MatchDNAT{})
+		out = append(out, rules.MatchDNAT{}, rules.RestoreDest{})
 	case *expr.Fib:
 		out = append(out, rules.MatchLocalSource{})
 	case *expr.Payload:
@@ -73,6 +73,9 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 		out = append(out, s)
 	}
 	if s, ok := guessLookup(f, exprs); ok {
+		out = append(out, s)
+	}
+	if s, ok := guessRemembered(f, exprs); ok {
 		out = append(out, s)
 	}
 	return out
@@ -152,6 +155,9 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	}
 	if d, ok := exprs[n].(*expr.Dynset); ok {
 		set, ok := rules.ParseSetID(d.SetName)
+		if d.Operation == dynsetDelete {
+			return rules.Forget{Set: set}, ok
+		}
 		return rules.Remember{Set: set, Seconds: uint32(d.Timeout / time.Second)}, ok
 	}
 	l, ok := exprs[n].(*expr.Lookup)
@@ -169,6 +175,33 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	default:
 		return rules.DNAT{Family: f, Fields: fields, Map: set}, true
 	}
+}
+
+// guessRemembered looks for what distinguishes such statements where encode puts it.
+func guessRemembered(f rules.Family, exprs []expr.Any) (s rules.DNATRemembered, ok bool) {
+	s.Family = f
+	want := dnatRemembered(f, s)
+	if len(exprs) < len(want) {
+		return s, false
+	}
+	var maps []rules.SetID
+	for i := range want {
+		switch e := exprs[i].(type) {
+		case *expr.Numgen:
+			s.ID = e.Offset
+		case *expr.Lookup:
+			id, ok := rules.ParseSetID(e.SetName)
+			if !ok {
+				return s, false
+			}
+			maps = append(maps, id)
+		}
+	}
+	if len(maps) != 2 {
+		return s, false
+	}
+	s.Clients, s.Map = maps[0], maps[1]
+	return s, true
 }
 
 // guessFields returns the fields that the first n expressions load.

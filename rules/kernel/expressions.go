@@ -24,6 +24,9 @@ import (
 // dnatBit is IPS_DST_NAT of a connection's status.
 const dnatBit = 1 << 5
 
+// dynsetDelete is NFT_DYNSET_OP_DELETE, which package unix does not have.
+const dynsetDelete = 2
+
 // register returns the number of the i-th 32-bit register. Where a 128-bit
 // register starts at the same place the kernel reports that one's number.
 func register(i int) uint32 {
@@ -74,6 +77,13 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 		return append(load(f, s.Fields),
 			&expr.Lookup{SourceRegister: register(0), SetName: s.Map.Name(), IsDestRegSet: true, DestRegister: register(0)},
 			translate(f)), nil
+	case rules.DNATRemembered:
+		return dnatRemembered(f, s), nil
+	case rules.RestoreDest:
+		return append(load(f, rules.NewFields(rules.Field{Kind: rules.OriginalAddr})), storeDest(f, register(0))), nil
+	case rules.Forget:
+		return append(load(f, rememberFields()), &expr.Dynset{SrcRegKey: register(0), SrcRegData: register(words(f)),
+			SetName: s.Set.Name(), Operation: dynsetDelete}), nil
 	case rules.Remember:
 		return append(load(f, rememberFields()), remember(f, s)), nil
 	case rules.Jump:
@@ -124,6 +134,35 @@ func reject(f rules.Family) *expr.Reject {
 		code = 4 // ICMPV6_PORT_UNREACH
 	}
 	return &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: code}
+}
+
+// dnatRemembered looks the client up, then its endpoint. It would be two lookups one after the other, but nft
+// takes what a map gives for a value without a length: it aborts where a rule uses that as a key or a part of one,
+// in all versions up to 1.1.7. So the address goes through the packet, whose destination is ours to change. The
+// port cannot: where a UDP packet has no checksum the kernel would give it a wrong one. It stays in its register,
+// where nft sees what was loaded there before.
+func dnatRemembered(f rules.Family, s rules.DNATRemembered) []expr.Any {
+	key, addr, port := register(0), register(1), register(1+words(f))
+	return []expr.Any{
+		loadPort(port, 2),
+		loadAddr(f, true, addr),
+		&expr.Lookup{SourceRegister: addr, SetName: s.Clients.Name(), IsDestRegSet: true, DestRegister: addr}, // and port
+		storeDest(f, addr),
+		loadAddr(f, false, addr),
+		&expr.Numgen{Register: key, Modulus: 1, Type: unix.NFT_NG_INCREMENTAL, Offset: s.ID},
+		&expr.Lookup{SourceRegister: key, SetName: s.Map.Name(), IsDestRegSet: true, DestRegister: key},
+		translate(f),
+	}
+}
+
+// storeDest writes the destination address into the packet, with the checksums that it is in.
+func storeDest(f rules.Family, reg uint32) *expr.Payload {
+	p := loadAddr(f, false, 0)
+	p.OperationType, p.SourceRegister, p.CsumFlags = expr.PayloadWrite, reg, unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+	if f == rules.IPv4 {
+		p.CsumType, p.CsumOffset = expr.CsumTypeInet, 10
+	}
+	return p
 }
 
 // rememberFields are the key and the value that Remember writes.

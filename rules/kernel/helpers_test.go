@@ -20,8 +20,7 @@ import (
 // wantState compares what was read back with what should be there.
 func wantState(t testing.TB, what string, got, want rules.State) {
 	t.Helper()
-	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(rules.AffinityMap{}, "Keep"),
-		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}))
+	diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}))
 	if lines := cmp.Diff(stateText(t, want), stateText(t, got)); lines != "" {
 		diff = lines // easier to read
 	}

@@ -22,12 +22,10 @@ type Kernel struct {
 	sock  *socket
 	batch batch
 	busy  time.Duration
-	// commits are shared with pruner.
-	commits *commits
+	// commits tells our commits from others'.
+	commits commits
 	// ears hear of what others change while tables are read.
 	ears *socket
-	// pruner has a socket of its own for what may take long: nil in itself.
-	pruner *Kernel
 	// watch is to leave its group while much is written; nil: nobody watches.
 	watch *Watch
 	// ear listens during a reading.
@@ -38,9 +36,8 @@ type Kernel struct {
 
 // Open opens the nftables of the calling thread's network namespace.
 func Open() (*Kernel, error) {
-	k := &Kernel{commits: &commits{}}
-	k.pruner = &Kernel{commits: k.commits}
-	for _, s := range []**socket{&k.sock, &k.ears, &k.pruner.sock} {
+	k := &Kernel{}
+	for _, s := range []**socket{&k.sock, &k.ears} {
 		var err error
 		if *s, err = openSocket(); err != nil {
 			_ = k.Close()
@@ -62,10 +59,8 @@ func (k *Kernel) Busy() time.Duration {
 func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.pruner.mu.Lock()
-	defer k.pruner.mu.Unlock()
 	var errs []error
-	for _, s := range []*socket{k.sock, k.ears, k.pruner.sock} {
+	for _, s := range []*socket{k.sock, k.ears} {
 		if s != nil {
 			errs = append(errs, s.close())
 		}

@@ -24,14 +24,13 @@ const listenTime = 2 * time.Second
 type listener struct {
 	sock    *socket
 	table   string
-	own     uint32 // port of our socket that prunes: what it deletes is nobody's concern
 	gen     uint32 // of the last commit all of whose events were heard
 	changed bool   // something in the table, or events were lost
 }
 
 // listen begins to listen. k.mu is held.
 func (k *Kernel) listen(table string) (*listener, error) {
-	l := &listener{sock: k.ears, table: table, own: k.pruner.sock.port}
+	l := &listener{sock: k.ears, table: table}
 	err := l.sock.join()
 	if errors.Is(err, unix.EPERM) {
 		return nil, fmt.Errorf("listen for changes: %w: %s", err, needCapability)
@@ -55,7 +54,7 @@ func (l *listener) hear() {
 		more, err := l.sock.receive(false, func(m message) error {
 			if gen, ok := newGeneration(m); ok {
 				l.gen = gen
-			} else if m.port != l.own && concerns(m, l.table) {
+			} else if concerns(m, l.table) {
 				l.changed = true
 			}
 			return nil
@@ -124,16 +123,16 @@ func (s *socket) leave() {
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, nftablesGroup)
 }
 
-// ignore lets a filter in the kernel drop the events of some sockets by the port in the
+// ignore lets a filter in the kernel drop the events of a socket by the port in the
 // header, before they are queued.
-func (s *socket) ignore(ports ...uint32) error {
-	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}}
-	for _, p := range ports {
-		p = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, p)) // as BPF loads it
-		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: p, Jt: 0, Jf: 1},
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
+func (s *socket) ignore(port uint32) error {
+	port = binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, port)) // as BPF loads it
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: port, Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 	}
-	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff})
 	return unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }

@@ -17,7 +17,7 @@ import (
 func (b *builder) expressions(f rules.Family, exprs []expr.Any) error {
 	for _, e := range exprs {
 		at := b.nest(unix.NFTA_LIST_ELEM)
-		if !b.common(e) {
+		if !b.common(e) && !b.payloadWrite(e) {
 			v, err := expr.Marshal(nfproto(f), e)
 			if err != nil {
 				return fmt.Errorf("encode expression %T: %w", e, err)
@@ -82,6 +82,25 @@ func (b *builder) common(e expr.Any) bool {
 	default:
 		return false
 	}
+	return true
+}
+
+// payloadWrite writes an expression that writes into the packet. expr.Marshal leaves the flags out where the header
+// has no checksum itself, as IPv6's. It returns false for others.
+func (b *builder) payloadWrite(a expr.Any) bool {
+	e, ok := a.(*expr.Payload)
+	if !ok || e.OperationType != expr.PayloadWrite {
+		return false
+	}
+	at := b.expression("payload")
+	b.u32(unix.NFTA_PAYLOAD_SREG, e.SourceRegister)
+	b.u32(unix.NFTA_PAYLOAD_BASE, uint32(e.Base))
+	b.u32(unix.NFTA_PAYLOAD_OFFSET, e.Offset)
+	b.u32(unix.NFTA_PAYLOAD_LEN, e.Len)
+	b.u32(unix.NFTA_PAYLOAD_CSUM_TYPE, uint32(e.CsumType))
+	b.u32(unix.NFTA_PAYLOAD_CSUM_OFFSET, e.CsumOffset)
+	b.u32(unix.NFTA_PAYLOAD_CSUM_FLAGS, e.CsumFlags)
+	b.close(at)
 	return true
 }
 

@@ -60,12 +60,13 @@ func again(fn func() error) error {
 // policy, than all of ours.
 const foreignHook = ^rules.HookNumber(0)
 
-// Read reads the tables of a name. A reading during which others changed them is done again, a few
-// times. What others change elsewhere does not matter, however often they do.
+// Read reads the tables of a name, but for the clients in maps of session affinity, of which there may be very
+// many. A reading during which others changed the tables is done again, a few times. What others change elsewhere
+// does not matter, however often they do.
 func (k *Kernel) Read(table string) (rules.State, error) { return k.read(table, false) }
 
 // ReadListing reads as Read does, and also what listings show: the order of sets and
-// chains, and how long clients are remembered.
+// chains, and clients that are remembered, and for how long.
 func (k *Kernel) ReadListing(table string) (rules.State, error) { return k.read(table, true) }
 
 func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {

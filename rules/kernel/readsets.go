@@ -74,6 +74,9 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
 	}
 	for id := range t.Sets {
+		if id.Kind == rules.Affinity && !k.listing {
+			continue
+		}
 		err := again(func() error { return complete(k.readSet(f, table, t, id)) })
 		if err != nil {
 			return fmt.Errorf("elements of %s: %w", id.Name(), err)
@@ -91,7 +94,7 @@ func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.
 		t.Counters[id] = map[rules.Key]rules.Counter{}
 	}
 	var clients map[netip.Addr]rules.Lifetime
-	if m, ok := t.Affinity[id]; ok && k.listing {
+	if m, ok := t.Affinity[id]; ok {
 		clients = map[netip.Addr]rules.Lifetime{}
 		m.Clients = clients
 		t.Affinity[id] = m

@@ -61,6 +61,8 @@ func schemaOf(f rules.Family, k rules.SetKind) schema {
 		s = schema{keyType: typeInetProto, keyLen: 1}
 	case rules.Endpoints:
 		s = schema{keyType: concat(typeInteger, typeInteger), keyLen: 8, userdata: endpointsTypeof(f)}
+	case rules.Stay:
+		s = schema{keyType: concat(typeInteger, addr, typeInetService), keyLen: addrLen + 8, userdata: stayTypeof(f)}
 	case rules.Backends:
 		s = schema{keyType: concat(addr, typeInetProto, typeInetService, typeInteger), keyLen: addrLen + 12, userdata: backendsTypeof(f)}
 	case rules.Hairpin:
@@ -89,7 +91,7 @@ func schemaOf(f rules.Family, k rules.SetKind) schema {
 // toEndpoints says whether maps of a kind lead to endpoints.
 func toEndpoints(k rules.SetKind) bool {
 	switch k {
-	case rules.Endpoints, rules.Backends, rules.Single, rules.SingleNodePorts, rules.Affinity:
+	case rules.Stay, rules.Endpoints, rules.Backends, rules.Single, rules.SingleNodePorts, rules.Affinity:
 		return true
 	}
 	return false
@@ -192,6 +194,8 @@ func appendKey(dst []byte, kind rules.SetKind, k *rules.Key) []byte {
 		return append(dst, byte(k.Protocol))
 	case rules.Endpoints:
 		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(dst, k.ID), k.Index)
+	case rules.Stay:
+		return appendBackend(binary.NativeEndian.AppendUint32(dst, k.ID), netip.AddrPortFrom(k.Addr, k.Port))
 	case rules.Hairpin:
 		return appendAddr(appendAddr(dst, k.Addr), k.Addr)
 	case rules.Backends:
@@ -235,6 +239,10 @@ func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
 		k.Protocol = rules.Protocol(b[0])
 	case rules.Endpoints:
 		k.ID, k.Index = binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])
+	case rules.Stay:
+		k.ID = binary.NativeEndian.Uint32(b)
+		k.Addr, b = cutAddr(f, b[4:])
+		k.Port = binary.BigEndian.Uint16(b)
 	case rules.Backends:
 		k.Addr, b = cutAddr(f, b)
 		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])

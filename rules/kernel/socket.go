@@ -126,7 +126,6 @@ type message struct {
 	typ   uint16
 	flags uint16
 	seq   uint32
-	port  uint32 // of whose request it is about
 	data  []byte
 }
 
@@ -168,7 +167,6 @@ func eachMessage(b []byte, fn func(message) error) error {
 			typ:   binary.NativeEndian.Uint16(b[4:]),
 			flags: binary.NativeEndian.Uint16(b[6:]),
 			seq:   binary.NativeEndian.Uint32(b[8:]),
-			port:  binary.NativeEndian.Uint32(b[12:]),
 			data:  b[unix.NLMSG_HDRLEN:length],
 		}
 		if err := fn(m); err != nil {

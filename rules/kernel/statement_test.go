@@ -37,6 +37,7 @@ func statementRows() []statementRow {
 	source, dest := rules.Field{Kind: rules.SourceAddr}, rules.Field{Kind: rules.DestAddr}
 	l4, port := rules.Field{Kind: rules.L4Protocol}, rules.Field{Kind: rules.DestPort}
 	shard := rules.SetID{Kind: rules.Endpoints, Shard: 0x2f}
+	stay := rules.SetID{Kind: rules.Stay, Shard: 0x2f}
 	sources := rules.SetID{Kind: rules.Sources, Of: "/default/web"}
 	affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 	backends := rules.SetID{Kind: rules.Backends}
@@ -106,6 +107,14 @@ func statementRows() []statementRow {
 			"meta l4proto . ct original proto-dst vmap @sticky-nodeports"},
 		{both, post, rules.Remember{Set: affinity, Seconds: 10800}, "update @affinity/default/web { IP saddr timeout 3h : IP daddr . th dport }"},
 		{both, post, rules.Remember{Set: affinity, Seconds: 90061}, "update @affinity/default/web { IP saddr timeout 1d1h1m1s : IP daddr . th dport }"},
+		{v4, pre, rules.DNATRemembered{Family: rules.IPv4, Clients: affinity, ID: 914, Map: stay},
+			"meta l4proto tcp ip daddr set ip saddr map @affinity/default/web dnat ip to numgen inc mod 1 offset 914 . " +
+				"ip daddr . tcp dport map @stay-2f"},
+		{v6, pre, rules.DNATRemembered{Family: rules.IPv6, Clients: affinity, ID: 1<<32 - 1, Map: stay},
+			"meta l4proto tcp ip6 daddr set ip6 saddr map @affinity/default/web dnat ip6 to numgen inc mod 1 offset 4294967295 . " +
+				"ip6 daddr . tcp dport map @stay-2f"},
+		{both, pre, rules.RestoreDest{}, "IP daddr set ct original IP daddr"},
+		{both, pre, rules.Forget{Set: affinity}, "delete @affinity/default/web { IP saddr : IP daddr . th dport }"},
 		{both, pre, rules.Jump{Chain: "services"}, "jump services"},
 		{both, pre, rules.Goto{Chain: "services"}, "goto services"},
 		{both, pre, rules.Jump{Chain: longest}, "jump " + longest},
@@ -138,6 +147,8 @@ func (r statementRow) rule() rules.Rule {
 			return rules.Rule{known, s}
 		}
 		return rules.Rule{tcp, s}
+	case rules.DNATRemembered:
+		return rules.Rule{tcp, s}
 	case rules.Reset:
 		return rules.Rule{tcp, s}
 	}
@@ -153,6 +164,7 @@ func statementState(rows []statementRow) rules.State {
 			t.Sets[rules.SetID{Kind: k}] = nil
 		}
 		t.Sets[rules.SetID{Kind: rules.Endpoints, Shard: 0x2f}] = nil
+		t.Sets[rules.SetID{Kind: rules.Stay, Shard: 0x2f}] = nil
 		t.Sets[rules.SetID{Kind: rules.Sources, Of: "/default/web"}] = nil
 		affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 		t.Sets[affinity] = nil

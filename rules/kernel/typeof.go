@@ -38,6 +38,11 @@ func endpointsTypeof(f rules.Family) []byte {
 	return typeofUdata(concatUdata(numgenUdata(1), numgenUdata(2)), backendUdata(f))
 }
 
+// stayTypeof returns the user data of `typeof numgen inc mod 1 . ip daddr . th dport : ip daddr . th dport`.
+func stayTypeof(f rules.Family) []byte {
+	return typeofUdata(concatUdata(numgenUdata(1), daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport)), backendUdata(f))
+}
+
 // backendsTypeof returns the user data of
 // `typeof ip daddr . meta l4proto . th dport . numgen inc mod 65536 : ip daddr . th dport`.
 func backendsTypeof(f rules.Family) []byte {

@@ -50,7 +50,7 @@ func (w *Watch) Join() error {
 	k := w.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := w.sock.ignore(k.sock.port, k.pruner.sock.port); err != nil {
+	if err := w.sock.ignore(k.sock.port); err != nil {
 		return fmt.Errorf("watch nftables: attach filter: %w", err)
 	}
 	if err := w.rejoin(k.commits.seen); err != nil {

@@ -279,7 +279,8 @@ func localPolicies(p *proxier.Port) string {
 	return "externalTrafficPolicy"
 }
 
-// pins returns which of some clients the kernel remembers for a port; of none: all.
+// pins returns which of some clients the kernel remembers for a port; of none: all. Those of endpoints that are
+// gone it remembers, too, but with no effect.
 func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 	var out []Pin
 	if w.Have == nil || w.Have.Tables[p.Family] == nil {
@@ -289,7 +290,7 @@ func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 	for _, m := range p.Objects.Affinity {
 		for k, v := range t.Sets[m.Set] {
 			asked := slices.ContainsFunc(clients, func(c Client) bool { return c.addr(p.Family) == k.Addr })
-			if len(clients) > 0 && !asked {
+			if len(clients) > 0 && !asked || !t.Stays(m.Set, v.To) {
 				continue
 			}
 			out = append(out, Pin{Client: k.Addr.String(), Endpoint: v.To.String(), Seconds: t.Affinity[m.Set].Clients[k.Addr].Expires / 1000})

@@ -118,10 +118,14 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f Frontend, c Client, i i
 		if strings.HasPrefix(step.Chain, "external/") && len(step.Rule) > 1 {
 			return "pods and the node itself reach all endpoints under externalTrafficPolicy Local, too"
 		}
-	case rules.DNAT:
+	case rules.DNATRemembered:
+		return fmt.Sprintf("session affinity: %s stays with %s", c.addr(p.Family), end.To)
+	case rules.DNAT: // as versions before this one wrote it
 		if s.Map.Kind == rules.Affinity {
 			return fmt.Sprintf("session affinity: %s stays with %s", c.addr(p.Family), end.To)
 		}
+	case rules.Forget:
+		return fmt.Sprintf("session affinity: the endpoint that %s was with is gone; it stays with the next one that it gets", c.addr(p.Family))
 	case rules.Drop:
 		switch {
 		case setOf(step.Rule, rules.Sources):
