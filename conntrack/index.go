@@ -54,10 +54,12 @@ func (b *backends) hasFamily(a netip.Addr) bool {
 
 // stands says whether an any-address frontend is the one that a flow was sent to.
 func (b *backends) stands(f Flow) bool {
-	if len(b.Local) == 0 {
-		return f.forwarded()
+	dst := f.Orig.Dst.Addr()
+	if slices.Contains(b.Local, dst) {
+		return true
 	}
-	return slices.Contains(b.Local, f.Orig.Dst.Addr())
+	known := len(b.Local) > 0 || b.LinkLocal
+	return f.forwarded() && (!known || b.LinkLocal && dst.IsLinkLocalUnicast())
 }
 
 // stale says whether a flow is stale for the target that it belongs to: the one
