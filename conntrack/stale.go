@@ -38,10 +38,13 @@ type Target struct {
 	// associations stay with them.
 	Unready []netip.AddrPort
 	// Local are the addresses that a frontend without an address of its own stands
-	// for. If there are none, its flows are all that were dialled at its port and
-	// sent on to another address; these may include flows to another service's
-	// address with the same port.
+	// for, sorted. If there are none, and nothing of what follows, its flows are all that were
+	// dialled at its port and sent on to another address; these may include flows to another
+	// service's address with the same port.
 	Local []netip.Addr
+	// Left are addresses, sorted, for which such a frontend stood once: flows that were dialled there and
+	// sent on have no endpoint any more.
+	Left []netip.Addr
 	// LinkLocal says that such a frontend also stands for link-local addresses, none of which
 	// Local lists: its flows are those that were sent on.
 	LinkLocal bool
@@ -86,6 +89,13 @@ func (f Flow) String() string {
 
 // forwarded says whether the flow's destination was translated.
 func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
+
+// left says whether a flow to an address for which the frontend stood once is stale. Answered
+// associations and connections end by themselves.
+func (b *backends) left(f Flow) bool {
+	answered := f.Status&StatusSeenReply != 0
+	return f.forwarded() && (f.Proto == UDP || !answered) && contains(b.Left, f.Orig.Dst.Addr())
+}
 
 // stale says whether a flow, known to be one to the frontend, goes to what is not, or no
 // longer, an endpoint that serves it:

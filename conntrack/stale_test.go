@@ -57,6 +57,13 @@ func TestStale(t *testing.T) {
 		return target
 	}
 	unready := func(t Target, endpoints ...string) Target { t.Unready = aps(endpoints...); return t }
+	gone := func(t Target, addrs ...string) Target {
+		for _, a := range addrs {
+			t.Left = append(t.Left, netip.MustParseAddr(a))
+		}
+		return t
+	}
+	of := func(proto uint8, t Target) Target { t.Proto = proto; return t }
 	linkLocal := func(t Target) Target { t.LinkLocal = true; return t }
 	masqueraded := func(f Flow, by string) Flow { f.Reply.Dst = ap(by); return f }
 	for name, row := range map[string]struct{ stale, not side }{
@@ -171,6 +178,26 @@ func TestStale(t *testing.T) {
 		"node port, local address or another, not translated": {
 			side{flow(UDP, "10.9.0.1:30053", "10.9.0.1:30053"), node("", []string{"10.9.0.1", "10.9.0.3"}, current)},
 			side{flow(UDP, "10.9.0.2:30053", "10.9.0.2:30053"), node("", []string{"10.9.0.1", "10.9.0.3"}, current)},
+		},
+		"node port, address that served it, translated or not": {
+			side{flow(UDP, "10.9.0.2:30053", current), gone(node("0.0.0.0", []string{"10.9.0.1", "10.9.0.3"}, current), "10.9.0.2", "10.9.0.4")},
+			side{flow(UDP, "10.9.0.2:30053", "10.9.0.2:30053"), gone(node("0.0.0.0", []string{"10.9.0.1", "10.9.0.3"}, current), "10.9.0.2", "10.9.0.4")},
+		},
+		"node port, address that served it, or another": {
+			side{answered(flow(UDP, "[fd00:9::2]:30053", current6)), gone(node("::", []string{"fd00:9::1"}, current6), "fd00:9::2")},
+			side{answered(flow(UDP, "[fd00:9::3]:30053", current6)), gone(node("::", []string{"fd00:9::1"}, current6), "fd00:9::2")},
+		},
+		"node port, tcp, address that served it, unanswered or answered": {
+			side{flow(TCP, "10.9.0.2:30053", current), of(TCP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+			side{answered(flow(TCP, "10.9.0.2:30053", current)), of(TCP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+		},
+		"node port, sctp, address that served it, unanswered or answered": {
+			side{flow(SCTP, "10.9.0.2:30053", current), of(SCTP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+			side{answered(flow(SCTP, "10.9.0.2:30053", current)), of(SCTP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+		},
+		"node port, the last address that served it, or another": {
+			side{flow(UDP, "10.9.0.2:30053", current), gone(node("0.0.0.0", nil, current), "10.9.0.2")},
+			side{flow(UDP, "10.9.0.1:30053", old), gone(node("0.0.0.0", nil, current), "10.9.0.2")},
 		},
 		"node port, link-local address, translated or not": {
 			side{flow(UDP, "[fe80::1]:30053", old6), linkLocal(node("::", nil, current6))},
