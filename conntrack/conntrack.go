@@ -64,9 +64,10 @@ func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 // how many. After an error it still deletes what it knows of, unless ctx is done.
 func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
 	u, err := c.Usage(ctx)
-	return c.clean(ctx, targets, err != nil || u.Entries >= largeTable)
+	return c.clean(ctx, targets, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
 }
 
+// clean makes one dump without a filter, if that is asked for, or else filtered ones.
 func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted, error) {
 	var stale4, stale6 []Flow
 	var errs []error

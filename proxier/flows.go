@@ -28,10 +28,10 @@ type pace struct {
 }
 
 // UDP's and SCTP's flows lose what is sent meanwhile. TCP's are connections without an answer, whose
-// clients send their SYN again after a second: a rolling update's first looks come well before that, and
-// a look some hundred milliseconds later serves several commits.
+// clients send their SYN again after a second: a look some hundred milliseconds later serves several
+// commits. The burst is for a machine that is busy with other things: a look takes long there.
 var (
-	datagramPace = pace{share: 10}
+	datagramPace = pace{share: 10, burst: 3 * time.Second}
 	tcpPace      = pace{share: 20, burst: 3 * time.Second, pause: 100 * time.Millisecond}
 )
 
