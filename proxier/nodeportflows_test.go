@@ -72,12 +72,18 @@ func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntra
 	return conntrack.Deleted{}, c.err
 }
 
-// take returns what was cleaned since the last call, sorted, each once.
+// take returns what was cleaned since the last call, sorted, each once, and without what was cleaned again with more.
 func (c *tracking) take() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slices.Sort(c.cleaned)
-	out := strings.Join(slices.Compact(c.cleaned), "; ")
+	var list []string
+	for i, s := range c.cleaned {
+		if i+1 == len(c.cleaned) || !strings.HasPrefix(c.cleaned[i+1], s) {
+			list = append(list, s)
+		}
+	}
+	out := strings.Join(list, "; ")
 	c.cleaned = nil
 	return out
 }
