@@ -23,17 +23,9 @@ type Conntrack interface {
 // pace is what looking through flows may take: after a rest, burst; then one part in so many of
 // the time, however long one look takes, which depends on how full the table is.
 type pace struct {
-	share        time.Duration // without a unit
+	share        int
 	burst, pause time.Duration // pause: the least rest
 }
-
-// UDP's and SCTP's flows lose what is sent meanwhile. TCP's are connections without an answer, whose
-// clients send their SYN again after a second: a look some hundred milliseconds later serves several
-// commits. The burst is for a machine that is busy with other things: a look takes long there.
-var (
-	datagramPace = pace{share: 10, burst: 3 * time.Second}
-	tcpPace      = pace{share: 20, burst: 3 * time.Second, pause: 100 * time.Millisecond}
-)
 
 // flowQueues are for the protocols that wait differently.
 type flowQueues struct{ tcp, datagram *flowQueue }
@@ -60,8 +52,16 @@ type flowQueue struct {
 	wake chan struct{}
 }
 
+// newFlowQueues returns queues in which UDP's and SCTP's flows do not wait, as they lose what is sent meanwhile.
+// TCP's are connections without an answer, whose clients send their SYN again after a second: a look a tenth of a
+// second later serves several commits. The burst is also for a machine that is busy with other things, where a look
+// takes long.
 func newFlowQueues() flowQueues {
-	return flowQueues{tcp: newFlowQueue(tcpPace), datagram: newFlowQueue(datagramPace)}
+	const burst = 3 * time.Second
+	return flowQueues{
+		tcp:      newFlowQueue(pace{share: 20, burst: burst, pause: 100 * time.Millisecond}),
+		datagram: newFlowQueue(pace{share: 10, burst: burst}),
+	}
 }
 
 func newFlowQueue(p pace) *flowQueue {
@@ -70,9 +70,10 @@ func newFlowQueue(p pace) *flowQueue {
 
 // rest says how long to rest after a look.
 func (q *flowQueue) rest(start, end time.Time) time.Duration {
-	q.used = max(0, q.used-start.Sub(q.ended)/(q.share-1)) + end.Sub(start)
+	times := time.Duration(q.share - 1) // as long as looking
+	q.used = max(0, q.used-start.Sub(q.ended)/times) + end.Sub(start)
 	q.ended = end
-	return max(q.pause, (q.used-q.burst)*(q.share-1))
+	return max(q.pause, times*(q.used-q.burst)) //nolint:durationcheck // times is a number
 }
 
 // startFlowCleaners starts the goroutines that clean, so that programming never
