@@ -96,3 +96,32 @@ func BenchmarkClean(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkCleanTCP frees one connection without an answer, whose endpoint is gone, among many
+// established ones: in one filtered dump, and where the table is large in one that is not filtered.
+func BenchmarkCleanTCP(b *testing.B) {
+	for _, n := range []int{10_000, largeTable - 1000, 100_000, 250_000} {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			established := crowd(n)
+			for i := range established {
+				established[i].Proto, established[i].Status = TCP, StatusSeenReply
+			}
+			c := bigTable(b, 0)
+			if u, err := c.Usage(b.Context()); err == nil && u.Max != 0 && int(u.Max) < n {
+				b.Skipf("net.netfilter.nf_conntrack_max is %d, the benchmark needs %d", u.Max, n)
+			}
+			inject(b, c, 0, established...)
+			client := ap("10.3.0.1:7")
+			waiting := Flow{Proto: TCP, Orig: Tuple{client, service(7)}, Reply: Tuple{ap("10.2.0.9:5353"), client}}
+			target := Target{Frontend: Frontend{service(7).Addr(), TCP, 53}, Endpoints: aps("10.2.0.1:5353")}
+			for b.Loop() {
+				b.StopTimer()
+				inject(b, c, 0, waiting)
+				b.StartTimer()
+				if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got.V4 != 1 {
+					b.Fatalf("deleted %v, want 1: %v", got, err)
+				}
+			}
+		})
+	}
+}

@@ -19,8 +19,11 @@ import (
 // socket's receive buffer, 208 KiB by default, at about 1 KiB each.
 const deleteBatch = 64
 
-// Conn lists and deletes conntrack entries of one network namespace: of those in
-// the default zone, those with ports. It is safe for concurrent use.
+// dumpTries is how often a dump is made that changes of the table interrupt.
+const dumpTries = 5
+
+// Conn lists and deletes conntrack entries of one network namespace: those with ports, in
+// all zones. It is safe for concurrent use.
 type Conn struct {
 	mu     sync.Mutex
 	socket *socket
@@ -46,7 +49,7 @@ func (c *Conn) Close() error {
 
 // List returns the flows whose original destination is the frontend. For a frontend
 // without an address of its own these are all flows to its port, at whatever
-// address.
+// address. A flow may come twice if others come and go meanwhile.
 func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 	var flows []Flow
 	for _, q := range f.queries() {
@@ -57,13 +60,14 @@ func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 	return flows, nil
 }
 
-// Clean deletes the stale flows to the targets' frontends (see Stale) and returns
+// Clean deletes the stale flows to the targets' frontends and returns
 // how many. After an error it still deletes what it knows of, unless ctx is done.
 func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
 	u, err := c.Usage(ctx)
-	return c.clean(ctx, targets, err != nil || u.Entries >= largeTable)
+	return c.clean(ctx, targets, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
 }
 
+// clean makes one dump without a filter, if that is asked for, or else filtered ones.
 func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted, error) {
 	var stale4, stale6 []Flow
 	var errs []error
@@ -91,10 +95,23 @@ func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted
 }
 
 // dump calls fn for each entry that the query selects. An entry may come twice if
-// others come and go meanwhile.
+// others come and go meanwhile. After an error some may not have come.
 func (c *Conn) dump(ctx context.Context, q query, fn func(Flow)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var err error
+	for range dumpTries {
+		if err = c.dumpOnce(ctx, q, fn); !errors.Is(err, errInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("list conntrack entries to %s: %w", q, err)
+	}
+	return nil
+}
+
+func (c *Conn) dumpOnce(ctx context.Context, q query, fn func(Flow)) error {
 	err := error(unix.EOPNOTSUPP) // without a family
 	if q.family != 0 {
 		err = c.dumpWith(ctx, filteredDumpRequest(q), q, fn)
@@ -103,10 +120,7 @@ func (c *Conn) dump(ctx context.Context, q query, fn func(Flow)) error {
 		// The kernel does not know the filter. It refuses before it sends an entry.
 		err = c.dumpWith(ctx, dumpRequest(q), q, fn)
 	}
-	if err != nil {
-		return fmt.Errorf("list conntrack entries to %s: %w", q, err)
-	}
-	return nil
+	return err
 }
 
 func (c *Conn) dumpWith(ctx context.Context, request message, q query, fn func(Flow)) error {

@@ -207,22 +207,74 @@ func TestDeleteRefusesIncompleteFlow(t *testing.T) {
 	}
 }
 
-func TestOtherZonesAreLeftAlone(t *testing.T) {
-	c := open(t)
-	f := table()[0]
-	inject(t, c, 7, f)
-	wantFlows(t, "listed", everything(t, c), nil)
-	inject(t, c, 0, f)
-	wantFlows(t, "listed", everything(t, c), []Flow{f})
-	if n, err := c.Clean(t.Context(), []Target{{Frontend: front(UDP, "10.96.0.10:53")}}); n != (Deleted{V4: 1}) || err != nil {
-		t.Errorf("deleted %v, want 1: %v", n, err)
+// in puts a flow into zones. Where they differ it is answered at another port, as two flows' answers in one zone
+// must differ.
+func in(f Flow, orig, reply uint16) Flow {
+	f.Zones = Zones{orig, reply}
+	if orig != reply {
+		f.Reply.Dst = netip.AddrPortFrom(f.Reply.Dst.Addr(), 10*f.Reply.Dst.Port()+orig)
 	}
-	if u, err := c.Usage(t.Context()); err != nil || u.Entries != 1 {
-		t.Errorf("usage %+v, want 1 entry: %v", u, err)
+	return f
+}
+
+// zoned has flows that only their zones tell apart, in both families: stale ones for any endpoint but
+// 10.2.0.1 and fd00:2::1, and to those.
+func zoned() (stale, good []Flow) {
+	for _, a := range [][3]string{{"10.96.0.10:53", "10.2.0.9:5353", "10.2.0.1:5353"}, {"[fd00:96::10]:53", "[fd00:2::9]:5353", "[fd00:2::1]:5353"}} {
+		for i, proto := range []uint8{UDP, TCP, SCTP} {
+			old, current := from(flow(proto, a[0], a[1]), uint16(100+i)), from(flow(proto, a[0], a[2]), uint16(100+i))
+			stale = append(stale, in(old, 5, 5), in(old, 6, 0), in(from(old, uint16(200+i)), 0, 8))
+			good = append(good, in(current, 0, 0), in(current, 7, 7), in(current, 9, 0), in(from(current, uint16(300+i)), 0, 8))
+		}
+	}
+	return stale, good
+}
+
+// Flows in all zones are listed and cleaned, each by its whole tuple: one in another zone with the
+// same addresses and ports stays.
+func TestZones(t *testing.T) {
+	dead, good := zoned()
+	var targets []Target
+	for _, proto := range []uint8{UDP, TCP, SCTP} {
+		targets = append(targets, Target{Frontend: front(proto, "10.96.0.10:53"), Endpoints: aps("10.2.0.1:5353")},
+			Target{Frontend: front(proto, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::1]:5353")})
+	}
+	for name, large := range map[string]bool{"filtered": false, "a large table": true} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			inject(t, c, 0, slices.Concat(dead, good)...)
+			wantFlows(t, "listed", everything(t, c), slices.Concat(dead, good))
+			want := Deleted{V4: len(dead) / 2, V6: len(dead) / 2}
+			if n, err := c.clean(t.Context(), targets, large); n != want || err != nil {
+				t.Errorf("deleted %+v, want %+v: %v", n, want, err)
+			}
+			wantFlows(t, "left", everything(t, c), good)
+		})
 	}
 }
 
-// Clean must do what Stale says to every entry, with few targets and with many.
+// A deletion finds the entry of its zones only.
+func TestDeleteByZone(t *testing.T) {
+	c := open(t)
+	f := table()[0]
+	all := []Flow{f, in(f, 7, 7), in(f, 8, 0)}
+	inject(t, c, 0, all...)
+	listed := everything(t, c)
+	for len(listed) > 0 {
+		if n, err := c.Delete(t.Context(), listed[:1]); n != 1 || err != nil {
+			t.Fatalf("deleted %d, want 1: %v", n, err)
+		}
+		listed = listed[1:]
+		wantFlows(t, "left", everything(t, c), listed)
+	}
+	inject(t, c, 0, all[1])
+	f.ID = 0
+	if n, err := c.Delete(t.Context(), []Flow{f}); n != 0 || err != nil {
+		t.Errorf("deleted %d of another zone: %v", n, err)
+	}
+}
+
+// Clean must do what the decision says to every entry, with few targets and with many.
 func TestClean(t *testing.T) {
 	targets := []Target{
 		{Frontend: front(UDP, "10.96.0.10:53"), Endpoints: aps("10.2.0.2:5353")},
@@ -247,7 +299,7 @@ func TestClean(t *testing.T) {
 			c := open(t)
 			inject(t, c, 0, table()...)
 			want := selected(table(), func(f Flow) bool {
-				return !slices.ContainsFunc(targets, func(t Target) bool { return Stale(f, t) })
+				return !slices.ContainsFunc(targets, func(t Target) bool { return stale(f, t) })
 			})
 			n, err := c.clean(t.Context(), targets, row.large)
 			deleted := Deleted{V4: 2 + 1 + 2, V6: 2 + 2 + 2}

@@ -54,10 +54,12 @@ func (b *backends) hasFamily(a netip.Addr) bool {
 
 // stands says whether an any-address frontend is the one that a flow was sent to.
 func (b *backends) stands(f Flow) bool {
-	if len(b.Local) == 0 {
-		return f.forwarded()
+	dst := f.Orig.Dst.Addr()
+	if contains(b.Local, dst) {
+		return true
 	}
-	return slices.Contains(b.Local, f.Orig.Dst.Addr())
+	known := len(b.Local) > 0 || len(b.Left) > 0 || b.LinkLocal
+	return f.forwarded() && (!known || b.LinkLocal && dst.IsLinkLocalUnicast())
 }
 
 // stale says whether a flow is stale for the target that it belongs to: the one
@@ -69,11 +71,22 @@ func (i index) stale(f Flow) bool {
 		return b.stale(f)
 	}
 	for _, front.Addr = range [...]netip.Addr{unspecified(dst.Addr()), {}} {
-		if b, ok := i[front]; ok && b.stands(f) {
+		b, ok := i[front]
+		switch {
+		case !ok:
+		case b.stands(f):
 			return b.stale(f)
+		case b.left(f):
+			return true
 		}
 	}
 	return false
+}
+
+// contains says whether sorted addresses have one among them.
+func contains(sorted []netip.Addr, a netip.Addr) bool {
+	_, found := slices.BinarySearchFunc(sorted, a, netip.Addr.Compare)
+	return found
 }
 
 func unspecified(a netip.Addr) netip.Addr {

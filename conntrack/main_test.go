@@ -77,19 +77,24 @@ const (
 	confirmed uint32 = 1 << 3
 )
 
-// inject makes entries as if packets had made them, in the given zone.
+// inject makes entries as if packets had made them, in the given zone if it is not 0.
 func inject(tb testing.TB, c *Conn, zone uint16, flows ...Flow) {
 	tb.Helper()
 	for chunk := range slices.Chunk(flows, deleteBatch) {
 		var requests []message
 		for _, f := range chunk {
 			m := newMessage(msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
-			m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll)
-			m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll)
+			zones := f.Zones
+			if zone != 0 {
+				zones = Zones{zone, zone}
+			}
+			both, orig, reply := zones.split()
+			m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
+			m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, reply)
 			m.put32(attrStatus, f.Status|confirmed)
 			m.put32(attrTimeout, 3600)
-			if zone != 0 {
-				m.put16(attrZone, zone)
+			if both != 0 {
+				m.put16(attrZone, both)
 			}
 			requests = append(requests, m)
 		}

@@ -100,7 +100,8 @@ func (m *message) nest(typ uint16, fill func()) {
 	binary.NativeEndian.PutUint16((*m)[start:], uint16(len(*m)-start))
 }
 
-func (m *message) tuple(typ uint16, proto uint8, t Tuple, has parts) {
+// tuple appends a tuple, in the zone of its direction only, if that is not 0.
+func (m *message) tuple(typ uint16, proto uint8, t Tuple, has parts, zone uint16) {
 	m.nest(typ, func() {
 		m.nest(attrTupleIP, func() {
 			if has&partSrcAddr != 0 {
@@ -119,6 +120,9 @@ func (m *message) tuple(typ uint16, proto uint8, t Tuple, has parts) {
 				m.put16(attrDstPort, t.Dst.Port())
 			}
 		})
+		if zone != 0 {
+			m.put16(attrTupleZone, zone)
+		}
 	})
 }
 
@@ -144,7 +148,7 @@ func filteredDumpRequest(q query) message {
 	if q.port != 0 {
 		has |= partDstPort
 	}
-	m.tuple(attrTupleOrig, q.proto, Tuple{Dst: netip.AddrPortFrom(q.addr, q.port)}, has)
+	m.tuple(attrTupleOrig, q.proto, Tuple{Dst: netip.AddrPortFrom(q.addr, q.port)}, has, 0)
 	m.nest(attrFilter, func() {
 		m.put(attrFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, uint32(has))...)
 	})
@@ -158,36 +162,49 @@ func filteredDumpRequest(q query) message {
 // deleteRequest asks to delete the entry of the flow, and none that came after it.
 func deleteRequest(f Flow) message {
 	m := newMessage(msgDelete, unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
-	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll)
+	both, orig, _ := f.Zones.split()
+	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
+	if both != 0 {
+		m.put16(attrZone, both)
+	}
 	if f.ID != 0 {
 		m.put32(attrID, f.ID)
 	}
 	return m
 }
 
-// decodeFlow reads an entry. It returns false for those that are not for this
-// package: without ports, or in a zone other than the default one.
+// split returns zones as the kernel has them: one for both directions, or one for one of them.
+func (z Zones) split() (both, orig, reply uint16) {
+	if z.Orig == z.Reply {
+		return z.Orig, 0, 0
+	}
+	return 0, z.Orig, z.Reply
+}
+
+// decodeFlow reads an entry. It returns false for those without ports, which are not for
+// this package.
 func decodeFlow(data []byte) (Flow, bool) {
 	var f Flow
 	orig, reply := false, false
 	for typ, value := range attributes(data) {
 		switch typ {
 		case attrTupleOrig:
-			f.Proto, f.Orig, orig = decodeTuple(value)
+			f.Proto, f.Orig, orig = decodeTuple(value, &f.Zones.Orig)
 		case attrTupleReply:
-			_, f.Reply, reply = decodeTuple(value)
+			_, f.Reply, reply = decodeTuple(value, &f.Zones.Reply)
 		case attrStatus:
 			f.Status = uint32At(value)
 		case attrID:
 			f.ID = uint32At(value)
 		case attrZone:
-			return Flow{}, false
+			f.Zones = Zones{uint16At(value), uint16At(value)}
 		}
 	}
 	return f, orig && reply
 }
 
-func decodeTuple(data []byte) (proto uint8, t Tuple, ok bool) {
+// decodeTuple reads a tuple, and the zone of its direction if it has one of its own.
+func decodeTuple(data []byte, zone *uint16) (proto uint8, t Tuple, ok bool) {
 	var src, dst netip.Addr
 	var sport, dport uint16
 	ports := 0
@@ -207,7 +224,7 @@ func decodeTuple(data []byte) (proto uint8, t Tuple, ok bool) {
 				}
 			}
 		case attrTupleZone:
-			return 0, Tuple{}, false
+			*zone = uint16At(value)
 		}
 	}
 	t = Tuple{netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)}
@@ -241,6 +258,13 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 			b = b[min(align(n), len(b)):]
 		}
 	}
+}
+
+func uint16At(b []byte) uint16 {
+	if len(b) != 2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b)
 }
 
 func uint32At(b []byte) uint32 {

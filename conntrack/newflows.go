@@ -44,9 +44,9 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 		case err != nil:
 			return fmt.Errorf("watch new connections: %w", err)
 		}
-		_ = eachMessage(s.buf[:n], func(_ uint16, _ uint32, data []byte) { // what is cut off was too long for all that matters
-			if len(data) > 4 {
-				if f, ok := decodeFlow(data[4:]); ok {
+		_ = eachMessage(s.buf[:n], func(m answer) { // what is cut off was too long for all that matters
+			if len(m.data) > 4 {
+				if f, ok := decodeFlow(m.data[4:]); ok {
 					fn(f)
 				}
 			}
@@ -55,10 +55,11 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 	return nil
 }
 
-// Get returns the flow that a client's packets have begun; false if there is none.
+// Get returns the flow that a client's packets have begun, in the default zone; false if there
+// is none.
 func (c *Conn) Get(ctx context.Context, proto uint8, orig Tuple) (Flow, bool, error) {
 	m := newMessage(msgGet, 0, familyOf(orig.Dst.Addr()))
-	m.tuple(attrTupleOrig, proto, orig, partsAll)
+	m.tuple(attrTupleOrig, proto, orig, partsAll, 0)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var flow Flow

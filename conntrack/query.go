@@ -56,6 +56,15 @@ func (f Frontend) queries() []query {
 // would hold a CPU up for more than 25 ms (see the package's documentation).
 const largeTable = 1 << 16
 
+// smallTable is the number of entries up to which one more dump costs more than to look through them all:
+// each dump walks the kernel's hash table, which is as large as the memory, however few entries there are.
+const smallTable = 2000
+
+// unfiltered says whether one dump without a filter is better than so many filtered ones.
+func unfiltered(dumps int, entries uint32) bool {
+	return entries >= largeTable || dumps > 1 && int(entries) <= smallTable*(dumps-1)
+}
+
 // plan returns the dumps that see all flows that may be stale: of a large table one unfiltered dump.
 // A dump walks the whole table in the kernel, filtered or not: from some number of frontends on,
 // one dump for all of them costs less. For TCP that is from two on, as unanswered

@@ -10,6 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestUnfiltered(t *testing.T) {
+	for _, row := range []struct {
+		dumps   int
+		entries uint32
+		want    bool
+	}{
+		{1, 0, false}, {2, 0, true}, {2, smallTable, true}, {2, smallTable + 1, false}, {12, 10 * smallTable, true},
+		{12, 12 * smallTable, false}, {1, largeTable, true}, {1, largeTable - 1, false}, {0, 0, false},
+	} {
+		if got := unfiltered(row.dumps, row.entries); got != row.want {
+			t.Errorf("%d dumps of %d entries: %t, want %t", row.dumps, row.entries, got, row.want)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	services := func(n int, proto uint8) []Target {
 		var out []Target

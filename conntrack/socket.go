@@ -20,6 +20,9 @@ const recvBuffer = 64 << 10
 // before a send returns, so any wait at all is unusual.
 const answerTimeoutSeconds = 10
 
+// errInterrupted says that a dump may lack entries, because the table changed its shape meanwhile.
+var errInterrupted = errors.New("interrupted by changes of the table")
+
 // socket is a NETLINK_NETFILTER socket. It is for one caller at a time.
 type socket struct {
 	fd  int
@@ -52,7 +55,8 @@ func (s *socket) close() error { return unix.Close(s.fd) }
 // exchange sends requests and reads until each was answered by an acknowledgement,
 // an error or the end of a dump; done, if not nil, learns which. entry gets the
 // other messages' attributes, valid during the call only. It returns when ctx is
-// done, after the read that is going on.
+// done, after the read that is going on, and with errInterrupted, at its end, if a dump has to
+// be made anew.
 func (s *socket) exchange(ctx context.Context, requests []message, entry func([]byte), done func(i int, err error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -65,6 +69,7 @@ func (s *socket) exchange(ctx context.Context, requests []message, entry func([]
 		return err
 	}
 	s.unread = true
+	interrupted := false
 	for open := len(requests); open > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -73,18 +78,19 @@ func (s *socket) exchange(ctx context.Context, requests []message, entry func([]
 		if err != nil {
 			return err
 		}
-		err = eachMessage(s.buf[:n], func(typ uint16, seq uint32, data []byte) {
-			i := int(seq - first)
+		err = eachMessage(s.buf[:n], func(m answer) {
+			i := int(m.seq - first)
 			if i < 0 || i >= len(requests) {
 				return // to an earlier request
 			}
-			switch typ {
+			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
+			switch m.typ {
 			case unix.NLMSG_ERROR, unix.NLMSG_DONE:
 				open--
-				done(i, errorOf(data))
+				done(i, errorOf(m.data))
 			default:
-				if len(data) > 4 {
-					entry(data[4:])
+				if len(m.data) > 4 {
+					entry(m.data[4:])
 				}
 			}
 		})
@@ -93,6 +99,9 @@ func (s *socket) exchange(ctx context.Context, requests []message, entry func([]
 		}
 	}
 	s.unread = false
+	if interrupted {
+		return errInterrupted
+	}
 	return nil
 }
 
@@ -144,13 +153,20 @@ func (s *socket) drain() {
 	}
 }
 
-func eachMessage(b []byte, fn func(typ uint16, seq uint32, data []byte)) error {
+// answer is a message from the kernel: what matters of its nlmsghdr, and what follows.
+type answer struct {
+	typ, flags uint16
+	seq        uint32
+	data       []byte
+}
+
+func eachMessage(b []byte, fn func(answer)) error {
 	for len(b) >= unix.NLMSG_HDRLEN {
 		n := int(binary.NativeEndian.Uint32(b))
 		if n < unix.NLMSG_HDRLEN || n > len(b) {
 			return fmt.Errorf("read netlink message of %d bytes in %d: truncated", n, len(b))
 		}
-		fn(binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:]), b[unix.NLMSG_HDRLEN:n])
+		fn(answer{binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]), binary.NativeEndian.Uint32(b[8:]), b[unix.NLMSG_HDRLEN:n]})
 		b = b[min(align(n), len(b)):]
 	}
 	return nil

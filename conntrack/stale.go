@@ -5,6 +5,7 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Protocols (IPPROTO_*) whose flows can be stale.
@@ -31,13 +32,22 @@ type Frontend struct {
 // Target is a frontend and where its flows may go.
 type Target struct {
 	Frontend
-	// Endpoints are all endpoints that the frontend has now.
+	// Endpoints are all endpoints that serve the frontend now.
 	Endpoints []netip.AddrPort
+	// Unready are its other endpoints: they are there, but do not serve. Only answered SCTP
+	// associations stay with them.
+	Unready []netip.AddrPort
 	// Local are the addresses that a frontend without an address of its own stands
-	// for. If there are none, its flows are all that were dialled at its port and
-	// sent on to another address; these may include flows to another service's
-	// address with the same port.
+	// for, sorted. If there are none, and nothing of what follows, its flows are all that were
+	// dialled at its port and sent on to another address; these may include flows to another
+	// service's address with the same port.
 	Local []netip.Addr
+	// Left are addresses, sorted, for which such a frontend stood once: flows that were dialled there and
+	// sent on have no endpoint any more.
+	Left []netip.Addr
+	// LinkLocal says that such a frontend also stands for link-local addresses, none of which
+	// Local lists: its flows are those that were sent on.
+	LinkLocal bool
 }
 
 // Deleted is how many flows were deleted, by the family that they were dialled in.
@@ -53,42 +63,63 @@ type Flow struct {
 	ID     uint32 // the kernel's, as CTA_ID has it; 0 is none
 	// Orig is what the client sent, Reply what answers look like on arrival.
 	Orig, Reply Tuple
+	// Zones tell flows apart whose tuples are the same.
+	Zones Zones
+}
+
+// Zones are the conntrack zones in which the two directions of a flow are looked up. 0 is the
+// default one. They differ where a rule sets the zone of one direction only.
+type Zones struct{ Orig, Reply uint16 }
+
+// String returns zones as " in zone 5", and as nothing where they are the default one.
+func (z Zones) String() string {
+	switch {
+	case z == Zones{}:
+		return ""
+	case z.Orig == z.Reply:
+		return fmt.Sprintf(" in zone %d", z.Orig)
+	}
+	return fmt.Sprintf(" in zones %d and %d", z.Orig, z.Reply)
 }
 
 // String returns the flow as "udp 10.1.0.1:999 -> 10.96.0.10:53 (answered by 10.244.1.5:53)".
 func (f Flow) String() string {
-	return fmt.Sprintf("%s %s -> %s (answered by %s)", protocolName(f.Proto), f.Orig.Src, f.Orig.Dst, f.Reply.Src)
+	return fmt.Sprintf("%s %s -> %s (answered by %s)%s", protocolName(f.Proto), f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Zones)
 }
 
 // forwarded says whether the flow's destination was translated.
 func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
 
-// Stale says whether a flow is one to the target's frontend and goes to what is
-// not, or no longer, an endpoint of it:
-//   - UDP: the flow is answered by something else than an endpoint. A flow that was
-//     not translated is stale only if the frontend has endpoints (of the flow's
-//     family): it began before there were any, and would never reach them.
-//   - SCTP: the same, but a flow that was not translated only while there is no answer.
-//   - TCP: there is no answer, and the flow goes elsewhere than to an endpoint, whether there
-//     are any or not: the client sends its SYN again. Established connections end by themselves.
-func Stale(f Flow, t Target) bool {
-	i := newIndex([]Target{t})
-	return i.stale(f)
+// left says whether a flow to an address for which the frontend stood once is stale. Answered
+// associations and connections end by themselves.
+func (b *backends) left(f Flow) bool {
+	answered := f.Status&StatusSeenReply != 0
+	return f.forwarded() && (f.Proto == UDP || !answered) && contains(b.Left, f.Orig.Dst.Addr())
 }
 
-// stale decides for a flow that is known to be one to the frontend.
+// stale says whether a flow, known to be one to the frontend, goes to what is not, or no
+// longer, an endpoint that serves it:
+//   - UDP: the flow is answered by something else than such an endpoint. A flow that was
+//     not translated is stale only if the frontend has endpoints (of the flow's
+//     family): it began before there were any, and would never reach them.
+//   - SCTP: the same, as long as there is no answer. Answered associations are as TCP's
+//     connections: that an endpoint is not ready for new ones does not end them. Unlike TCP's they
+//     do not outlive their endpoint: a peer that dials again does so from the same port, and would
+//     meet the entry of the association that is dead.
+//   - TCP: there is no answer, and the flow goes elsewhere than to such an endpoint, whether there
+//     are any or not: the client sends its SYN again. Established connections end by themselves.
 func (b *backends) stale(f Flow) bool {
 	if b.has(f.Reply.Src) {
 		return false
 	}
-	unanswered := f.Status&StatusSeenReply == 0
-	switch f.Proto {
-	case UDP:
+	answered := f.Status&StatusSeenReply != 0
+	switch {
+	case f.Proto == UDP, f.Proto == SCTP && !answered:
 		return f.forwarded() || b.hasFamily(f.Orig.Dst.Addr())
-	case SCTP:
-		return f.forwarded() || unanswered && b.hasFamily(f.Orig.Dst.Addr())
-	case TCP:
-		return unanswered
+	case f.Proto == SCTP:
+		return f.forwarded() && !slices.Contains(b.Unready, f.Reply.Src)
+	case f.Proto == TCP:
+		return !answered
 	}
 	return false
 }

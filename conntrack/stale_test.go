@@ -32,6 +32,9 @@ func front(proto uint8, s string) Frontend {
 	return Frontend{ap(s).Addr(), proto, ap(s).Port()}
 }
 
+// stale says what the decision for one target is.
+func stale(f Flow, t Target) bool { return newIndex([]Target{t}).stale(f) }
+
 // Each row has what makes its flow stale and the nearest case in which it is not.
 func TestStale(t *testing.T) {
 	const vip, old, current = "10.96.0.10:53", "10.2.0.1:53", "10.2.0.2:53"
@@ -53,6 +56,15 @@ func TestStale(t *testing.T) {
 		}
 		return target
 	}
+	unready := func(t Target, endpoints ...string) Target { t.Unready = aps(endpoints...); return t }
+	gone := func(t Target, addrs ...string) Target {
+		for _, a := range addrs {
+			t.Left = append(t.Left, netip.MustParseAddr(a))
+		}
+		return t
+	}
+	of := func(proto uint8, t Target) Target { t.Proto = proto; return t }
+	linkLocal := func(t Target) Target { t.LinkLocal = true; return t }
 	masqueraded := func(f Flow, by string) Flow { f.Reply.Dst = ap(by); return f }
 	for name, row := range map[string]struct{ stale, not side }{
 		"udp, endpoint gone or not": {
@@ -115,6 +127,26 @@ func TestStale(t *testing.T) {
 			side{answered(flow(SCTP, vip, old)), at(SCTP, vip, current)},
 			side{answered(flow(SCTP, vip, vip)), at(SCTP, vip, current)},
 		},
+		"sctp, answered, endpoint gone or not ready": {
+			side{answered(flow(SCTP, vip, old)), at(SCTP, vip, current)},
+			side{answered(flow(SCTP, vip, old)), unready(at(SCTP, vip, current), old)},
+		},
+		"sctp, endpoint not ready, unanswered or answered": {
+			side{flow(SCTP, vip, old), unready(at(SCTP, vip, current), old)},
+			side{answered(flow(SCTP, vip, old)), unready(at(SCTP, vip, current), old)},
+		},
+		"sctp, the only endpoint not ready, unanswered or answered": {
+			side{flow(SCTP, vip6, old6), unready(at(SCTP, vip6), old6)},
+			side{answered(flow(SCTP, vip6, old6)), unready(at(SCTP, vip6), old6)},
+		},
+		"udp, endpoint not ready or ready": {
+			side{answered(flow(UDP, vip, old)), unready(at(UDP, vip, current), old)},
+			side{answered(flow(UDP, vip, old)), at(UDP, vip, current, old)},
+		},
+		"tcp, endpoint not ready, unanswered or answered": {
+			side{flow(TCP, vip, old), unready(at(TCP, vip, current), old)},
+			side{answered(flow(TCP, vip, old)), unready(at(TCP, vip, current), old)},
+		},
 		"sctp, not translated, before the first endpoint": {
 			side{flow(SCTP, vip, vip), at(SCTP, vip, current)},
 			side{flow(SCTP, vip, vip), at(SCTP, vip)},
@@ -147,6 +179,38 @@ func TestStale(t *testing.T) {
 			side{flow(UDP, "10.9.0.1:30053", "10.9.0.1:30053"), node("", []string{"10.9.0.1", "10.9.0.3"}, current)},
 			side{flow(UDP, "10.9.0.2:30053", "10.9.0.2:30053"), node("", []string{"10.9.0.1", "10.9.0.3"}, current)},
 		},
+		"node port, address that served it, translated or not": {
+			side{flow(UDP, "10.9.0.2:30053", current), gone(node("0.0.0.0", []string{"10.9.0.1", "10.9.0.3"}, current), "10.9.0.2", "10.9.0.4")},
+			side{flow(UDP, "10.9.0.2:30053", "10.9.0.2:30053"), gone(node("0.0.0.0", []string{"10.9.0.1", "10.9.0.3"}, current), "10.9.0.2", "10.9.0.4")},
+		},
+		"node port, address that served it, or another": {
+			side{answered(flow(UDP, "[fd00:9::2]:30053", current6)), gone(node("::", []string{"fd00:9::1"}, current6), "fd00:9::2")},
+			side{answered(flow(UDP, "[fd00:9::3]:30053", current6)), gone(node("::", []string{"fd00:9::1"}, current6), "fd00:9::2")},
+		},
+		"node port, tcp, address that served it, unanswered or answered": {
+			side{flow(TCP, "10.9.0.2:30053", current), of(TCP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+			side{answered(flow(TCP, "10.9.0.2:30053", current)), of(TCP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+		},
+		"node port, sctp, address that served it, unanswered or answered": {
+			side{flow(SCTP, "10.9.0.2:30053", current), of(SCTP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+			side{answered(flow(SCTP, "10.9.0.2:30053", current)), of(SCTP, gone(node("0.0.0.0", []string{"10.9.0.1"}, current), "10.9.0.2"))},
+		},
+		"node port, the last address that served it, or another": {
+			side{flow(UDP, "10.9.0.2:30053", current), gone(node("0.0.0.0", nil, current), "10.9.0.2")},
+			side{flow(UDP, "10.9.0.1:30053", old), gone(node("0.0.0.0", nil, current), "10.9.0.2")},
+		},
+		"node port, link-local address, translated or not": {
+			side{flow(UDP, "[fe80::1]:30053", old6), linkLocal(node("::", nil, current6))},
+			side{flow(UDP, "[fe80::1]:30053", "[fe80::1]:30053"), linkLocal(node("::", nil, current6))},
+		},
+		"node port, link-local address beside others, or another one": {
+			side{flow(UDP, "169.254.7.7:30053", old), linkLocal(node("0.0.0.0", []string{"10.9.0.1"}, current))},
+			side{flow(UDP, "10.9.0.2:30053", old), linkLocal(node("0.0.0.0", []string{"10.9.0.1"}, current))},
+		},
+		"node port, only link-local addresses, or another one": {
+			side{flow(UDP, "169.254.7.7:30053", old), linkLocal(node("0.0.0.0", nil, current))},
+			side{flow(UDP, "10.9.0.2:30053", old), linkLocal(node("0.0.0.0", nil, current))},
+		},
 		"node port, endpoint gone or not": {
 			side{flow(UDP, "10.9.0.1:30053", old), node("", nil, current)},
 			side{flow(UDP, "10.9.0.1:30053", current), node("", nil, current)},
@@ -169,10 +233,10 @@ func TestStale(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if !Stale(row.stale.flow, row.stale.target) {
+			if !stale(row.stale.flow, row.stale.target) {
 				t.Errorf("%s is not stale for %+v", row.stale.flow, row.stale.target)
 			}
-			if Stale(row.not.flow, row.not.target) {
+			if stale(row.not.flow, row.not.target) {
 				t.Errorf("%s is stale for %+v", row.not.flow, row.not.target)
 			}
 		})

@@ -5,6 +5,7 @@ package proxier
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -19,36 +20,60 @@ type Conntrack interface {
 	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
 }
 
-// tcpPause is the least time between two looks at TCP's flows: clients whose SYN led nowhere
-// send it again after a second.
-const tcpPause = time.Second
-
-// What looking through flows may take: one part in so many of the time, however long one look
-// takes, which depends on how full the table is. UDP's and SCTP's lose what is sent meanwhile. TCP's are unanswered connections that
-// began before their frontend was there.
-const (
-	datagramShare = 10
-	tcpShare      = 100
-)
+// pace is what looking through flows may take: after a rest, burst; then one part in so many of
+// the time, however long one look takes, which depends on how full the table is.
+type pace struct {
+	share        int
+	burst, pause time.Duration // pause: the least rest
+}
 
 // flowQueues are for the protocols that wait differently.
 type flowQueues struct{ tcp, datagram *flowQueue }
 
-// flowQueue holds the frontends whose flows are to be looked through.
-type flowQueue struct {
-	share     int           // takes one part in so many of the time
-	pause     time.Duration // the least rest
-	mu        sync.Mutex
+// flowWork says which flows are to be looked through: those to frontends, NodePorts' ones also at addresses
+// that have left.
+type flowWork struct {
 	frontends map[frontend]struct{}
-	wake      chan struct{}
+	left      map[netip.Addr]struct{}
 }
 
+func newFlowWork() flowWork {
+	return flowWork{map[frontend]struct{}{}, map[netip.Addr]struct{}{}}
+}
+
+// flowQueue holds work that waits.
+type flowQueue struct {
+	pace
+	used  time.Duration // of the burst; belongs to the goroutine that cleans
+	ended time.Time     // the last look; likewise
+
+	mu   sync.Mutex
+	work flowWork
+	wake chan struct{}
+}
+
+// newFlowQueues returns queues in which UDP's and SCTP's flows do not wait, as they lose what is sent meanwhile.
+// TCP's are connections without an answer, whose clients send their SYN again after a second: a look a tenth of a
+// second later serves several commits. The burst is also for a machine that is busy with other things, where a look
+// takes long.
 func newFlowQueues() flowQueues {
-	return flowQueues{tcp: newFlowQueue(tcpShare, tcpPause), datagram: newFlowQueue(datagramShare, 0)}
+	const burst = 3 * time.Second
+	return flowQueues{
+		tcp:      newFlowQueue(pace{share: 20, burst: burst, pause: 100 * time.Millisecond}),
+		datagram: newFlowQueue(pace{share: 10, burst: burst}),
+	}
 }
 
-func newFlowQueue(share int, pause time.Duration) *flowQueue {
-	return &flowQueue{share: share, pause: pause, frontends: map[frontend]struct{}{}, wake: make(chan struct{}, 1)}
+func newFlowQueue(p pace) *flowQueue {
+	return &flowQueue{pace: p, work: newFlowWork(), wake: make(chan struct{}, 1)}
+}
+
+// rest says how long to rest after a look.
+func (q *flowQueue) rest(start, end time.Time) time.Duration {
+	times := time.Duration(q.share - 1) // as long as looking
+	q.used = max(0, q.used-start.Sub(q.ended)/times) + end.Sub(start)
+	q.ended = end
+	return max(q.pause, times*(q.used-q.burst)) //nolint:durationcheck // times is a number
 }
 
 // startFlowCleaners starts the goroutines that clean, so that programming never
@@ -89,23 +114,23 @@ func (p *Proxier) keepFlowsClean(ctx context.Context, q *flowQueue) {
 // cleanFlows cleans what is queued, and returns how long to rest.
 func (p *Proxier) cleanFlows(ctx context.Context, q *flowQueue) (rest time.Duration, err error) {
 	start := time.Now()
-	frontends := q.take()
-	targets := p.targets(frontends)
+	work := q.take()
+	targets := p.targets(work)
 	if len(targets) == 0 {
 		return 0, nil
 	}
 	n, err := p.config.Conntrack.Clean(ctx, targets)
-	took := time.Since(start)
+	end := time.Now()
 	p.config.Metrics.flows.Add(float64(n.V4 + n.V6))
-	p.config.Metrics.kubeProxy.flows(took, n, targets)
+	p.config.Metrics.kubeProxy.flows(end.Sub(start), n, targets)
 	if err != nil {
-		q.put(frontends)
+		q.put(slices.Collect(maps.Keys(work.frontends)), slices.Collect(maps.Keys(work.left)))
 	}
-	return max(time.Duration(q.share-1)*took, q.pause), err
+	return q.rest(start, end), err
 }
 
-// put queues frontends, each where its protocol belongs.
-func (q flowQueues) put(frontends []frontend) {
+// put queues frontends, each where its protocol belongs, and addresses that have left.
+func (q flowQueues) put(frontends []frontend, left ...netip.Addr) {
 	var tcp, datagram []frontend
 	for _, f := range frontends {
 		if f.protocol == rules.TCP {
@@ -114,17 +139,20 @@ func (q flowQueues) put(frontends []frontend) {
 			datagram = append(datagram, f)
 		}
 	}
-	q.tcp.put(tcp)
-	q.datagram.put(datagram)
+	q.tcp.put(tcp, left)
+	q.datagram.put(datagram, left)
 }
 
-func (q *flowQueue) put(frontends []frontend) {
+func (q *flowQueue) put(frontends []frontend, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}
 	q.mu.Lock()
 	for _, f := range frontends {
-		q.frontends[f] = struct{}{}
+		q.work.frontends[f] = struct{}{}
+	}
+	for _, a := range left {
+		q.work.left[a] = struct{}{}
 	}
 	q.mu.Unlock()
 	select {
@@ -133,44 +161,64 @@ func (q *flowQueue) put(frontends []frontend) {
 	}
 }
 
-func (q *flowQueue) take() []frontend {
+func (q *flowQueue) take() flowWork {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out := slices.Collect(maps.Keys(q.frontends))
-	clear(q.frontends)
+	out := q.work
+	q.work = newFlowWork()
 	return out
 }
 
 // targets says where flows of frontends may go now: to every endpoint that serves,
 // whatever policies, topology and draining say of new ones, as in kube-proxy. That of a
 // NodePort is left out where the addresses that serve it are not known, lest other
-// services' flows are deleted.
-func (p *Proxier) targets(frontends []frontend) []conntrack.Target {
+// services' flows are deleted. Where all addresses serve it, so do link-local ones, which are in no
+// list.
+func (p *Proxier) targets(work flowWork) []conntrack.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	local := byFamily(p.programmedNode.NodePortIPs)
+	left := byFamily(without(slices.SortedFunc(maps.Keys(work.left), netip.Addr.Compare), p.programmedNode.NodePortIPs))
 	var out []conntrack.Target
-	for _, f := range frontends {
+	for f := range work.frontends {
 		t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
 		if f.addr.IsUnspecified() {
-			for _, a := range p.programmedNode.NodePortIPs {
-				if rules.FamilyOf(a) == rules.FamilyOf(f.addr) {
-					t.Local = append(t.Local, a)
-				}
-			}
-			if len(t.Local) == 0 {
+			family := rules.FamilyOf(f.addr)
+			t.Local, t.Left, t.LinkLocal = local[family], left[family], p.config.Rules.AllNodePortIPs
+			if len(t.Local)+len(t.Left) == 0 && !t.LinkLocal {
 				continue
 			}
 		}
-		if o := p.store.frontends.holderOf(f); o.Name != "" {
+		if o := p.servedBy(f); o.Name != "" {
 			for _, e := range p.store.endpoints(o, f.protocol) {
 				if e.Serving || e.Ready {
 					t.Endpoints = append(t.Endpoints, e.Addr)
+				} else {
+					t.Unready = append(t.Unready, e.Addr)
 				}
 			}
 		}
 		out = append(out, t)
 	}
 	return out
+}
+
+func byFamily(addrs []netip.Addr) (out [2][]netip.Addr) {
+	for _, a := range addrs {
+		f := rules.FamilyOf(a)
+		out[f] = append(out[f], a)
+	}
+	return out
+}
+
+// servedBy returns whose endpoints connections to a frontend go to: those of a node's address that
+// is nobody's own frontend are the NodePort's. p.mu is held.
+func (p *Proxier) servedBy(f frontend) rules.Owner {
+	o := p.store.frontends.holderOf(f)
+	if o.Name == "" && slices.Contains(p.programmedNode.NodePortIPs, f.addr) {
+		o = p.store.frontends.holderOf(frontend{unspecified(rules.FamilyOf(f.addr)), f.protocol, f.port})
+	}
+	return o
 }
 
 // queueFlows queues the frontends whose flows may be stale after a commit.
@@ -185,16 +233,18 @@ func (p *Proxier) queueFlows(before, after []rules.Owned) {
 	p.flows.put(out)
 }
 
-// staleFrontends returns the frontends whose flows may be stale: of TCP those that are new,
-// as connections may have been dialled before; and all others, old and new, whose flows
-// outlive endpoints that no longer get new ones. TCP's to an endpoint that is gone end by
-// themselves: established ones must not be touched, and a client waits for no answer for long.
+// staleFrontends returns the frontends whose flows may be stale: those that are new, as
+// connections may have been dialled before; and the old ones, whose flows outlive endpoints that
+// no longer get new ones. Those of TCP are left out where endpoints only came: a node has many
+// connections, and none of them is waiting for one that has gone.
 func staleFrontends(f rules.Family, before, after rules.Objects) []frontend {
 	was := map[rules.Key]bool{}
 	var out []frontend
-	for _, k := range before.Frontends() {
+	old := before.Frontends() // all of one protocol
+	grew := len(old) > 0 && old[0].Protocol == rules.TCP && onlyGrew(before.Backends(), after.Backends())
+	for _, k := range old {
 		was[k] = true
-		if k.Protocol != rules.TCP {
+		if !grew {
 			out = append(out, frontendOf(f, k))
 		}
 	}
@@ -206,6 +256,16 @@ func staleFrontends(f rules.Family, before, after rules.Objects) []frontend {
 	return out
 }
 
+// onlyGrew says whether there are more endpoints and none has left. Both lists are sorted. Where they
+// are equal, one may have gone that got no new connections before.
+func onlyGrew(before, after []netip.AddrPort) bool {
+	left := slices.ContainsFunc(before, func(e netip.AddrPort) bool {
+		_, found := slices.BinarySearchFunc(after, e, netip.AddrPort.Compare)
+		return !found
+	})
+	return !left && len(after) > len(before)
+}
+
 func frontendOf(f rules.Family, k rules.Key) frontend {
 	if !k.Addr.IsValid() {
 		return frontend{unspecified(f), k.Protocol, k.Port}
@@ -213,38 +273,66 @@ func frontendOf(f rules.Family, k rules.Key) frontend {
 	return frontend{k.Addr, k.Protocol, k.Port}
 }
 
-// cleanAllFlows queues the frontends that there are, and those that a repair took away: endpoints may have gone
-// while nobody looked. Of TCP it queues those that the repair added: on a node that has just booted clients may
-// have dialled before there were rules. all says that none was there.
-func (p *Proxier) cleanAllFlows(repair rules.Tx, all bool) {
+// cleanAllFlows queues the frontends that there are, and those and the addresses for NodePorts that a repair took
+// away: endpoints and addresses may have gone while nobody looked, and on a node that has just booted clients may
+// have dialled before there were rules.
+func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 	if p.config.Conntrack == nil {
 		return
 	}
-	fresh := map[frontend]bool{}
-	var out []frontend
-	for _, op := range repair.Ops() {
-		if k := op.Set.Kind; k != rules.Single && k != rules.ServiceIPs && k != rules.SingleNodePorts && k != rules.NodePorts {
+	out, left := removed(repair)
+	p.mu.Lock()
+	for n, svc := range p.store.services {
+		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) { out = append(out, frontendsOf(&sp)...) })
+	}
+	p.mu.Unlock()
+	p.flows.put(out, left...)
+}
+
+// removed returns the frontends and the addresses for NodePorts that a transaction takes away.
+func removed(tx rules.Tx) (frontends []frontend, addrs []netip.Addr) {
+	for _, op := range tx.Ops() {
+		if op.Kind != rules.DeleteElements {
 			continue
 		}
 		for _, e := range op.Elements {
-			switch f := frontendOf(op.Family, e.Key); {
-			case op.Kind == rules.AddElements:
-				fresh[f] = true
-			case op.Kind == rules.DeleteElements && f.protocol != rules.TCP:
-				out = append(out, f)
+			switch op.Set.Kind {
+			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
+				frontends = append(frontends, frontendOf(op.Family, e.Key))
+			case rules.NodePortIPs:
+				addrs = append(addrs, e.Key.Addr)
 			}
 		}
 	}
+	return frontends, addrs
+}
+
+// queueNodePortFlows queues the NodePorts after other addresses serve them than before: what was sent
+// to one that has come was not translated, and what was translated goes on being so at one that has left.
+func (p *Proxier) queueNodePortFlows(before, after []netip.Addr) {
+	left, come := without(before, after), without(after, before)
+	if p.config.Conntrack == nil {
+		return
+	}
+	var changed [2]bool
+	for _, a := range slices.Concat(left, come) {
+		changed[rules.FamilyOf(a)] = true
+	}
 	p.mu.Lock()
-	for n, svc := range p.store.services {
-		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
-			for _, f := range frontendsOf(&sp) {
-				if all || fresh[f] || f.protocol != rules.TCP {
-					out = append(out, f)
-				}
-			}
-		})
+	var out []frontend
+	for f := range p.store.frontends.holder {
+		if f.addr.IsUnspecified() && changed[rules.FamilyOf(f.addr)] {
+			out = append(out, f)
+		}
 	}
 	p.mu.Unlock()
-	p.flows.put(out)
+	p.flows.put(out, left...)
+}
+
+// without returns the addresses that are not among others, which are sorted.
+func without(addrs, others []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		_, found := slices.BinarySearchFunc(others, a, netip.Addr.Compare)
+		return found
+	})
 }

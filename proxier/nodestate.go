@@ -143,5 +143,7 @@ func (p *Proxier) syncNode() {
 	if err := p.apply(tx); err != nil {
 		p.unequal = err // a comparison will try again
 		p.config.Metrics.kubeProxy.failed()
+		return
 	}
+	p.queueNodePortFlows(was.NodePortIPs, now.NodePortIPs)
 }

@@ -46,7 +46,7 @@ func parsePort(s string) (name string, proto corev1.Protocol, port int32) {
 }
 
 // endpoints returns an EndpointSlice of a service with one port. Addresses may
-// have a suffix: '-' not ready, 't' terminating and serving.
+// have a suffix: '-' not ready, 'x' nor serving, 't' terminating and serving.
 func endpoints(slice, service, port, addrs string) *discoveryv1.EndpointSlice {
 	name, proto, number := parsePort(port)
 	es := &discoveryv1.EndpointSlice{
@@ -60,6 +60,9 @@ func endpoints(slice, service, port, addrs string) *discoveryv1.EndpointSlice {
 		switch a[len(a)-1] {
 		case '-':
 			e.Conditions.Ready = ptr.To(false)
+			a = a[:len(a)-1]
+		case 'x':
+			e.Conditions = discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(false), Terminating: ptr.To(false)}
 			a = a[:len(a)-1]
 		case 't':
 			e.Conditions = discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(true), Terminating: ptr.To(true)}

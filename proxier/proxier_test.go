@@ -561,9 +561,10 @@ func TestFlows(t *testing.T) {
 			}, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53] 10.96.0.2:80/6 []]"},
 			{"an endpoint more", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
 			{"one is draining", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.2t 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.2:53 10.0.0.3:53]]"},
-			{"another port of TCP", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:81/6 []]"},
+			{"another port of TCP", func() { n.UpdateService(service("web", "10.96.0.2", "81")) }, "[10.96.0.2:80/6 [] 10.96.0.2:81/6 []]"},
 			{"an endpoint of TCP", func() { n.UpdateEndpointSlice(endpoints("w", "web", "80", "10.0.0.1")) }, "[]"},
 			{"an endpoint less", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.3")) }, "[10.96.0.1:53/17 [10.0.0.1:53 10.0.0.3:53]]"},
+			{"one not ready", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1 10.0.0.3x")) }, "[10.96.0.1:53/17 [10.0.0.1:53] unready [10.0.0.3:53]]"},
 			{"the last gone", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "")) }, "[10.96.0.1:53/17 []]"},
 			{"the first one", func() { n.UpdateEndpointSlice(endpoints("a", "dns", "53/UDP", "10.0.0.1")) }, "[10.96.0.1:53/17 [10.0.0.1:53]]"},
 			{"another service port has the address", func() {
@@ -582,7 +583,11 @@ func TestFlows(t *testing.T) {
 			}
 			var got []string
 			for _, c := range n.cleaned {
-				got = append(got, fmt.Sprintf("%s:%d/%d %v", c.Addr, c.Port, c.Proto, c.Endpoints))
+				text := fmt.Sprintf("%s:%d/%d %v", c.Addr, c.Port, c.Proto, c.Endpoints)
+				if len(c.Unready) > 0 {
+					text += fmt.Sprintf(" unready %v", c.Unready)
+				}
+				got = append(got, text)
 			}
 			slices.Sort(got)
 			if s := fmt.Sprint(got); s != tt.want {

@@ -170,7 +170,7 @@ func (p *Proxier) adopt(start time.Time) error {
 		return err
 	}
 	p.adopted = true
-	p.cleanAllFlows(tx, absent)
+	p.cleanAllFlows(tx)
 	select {
 	case <-p.synced: // not the first time
 	default:
@@ -407,7 +407,7 @@ func (p *Proxier) audit(why auditWhy) error {
 	if n := tx.Len(); n > 0 {
 		p.config.Metrics.repairs.Add(float64(n))
 		p.tellRepair(why, tx)
-		p.cleanAllFlows(tx, false)
+		p.cleanAllFlows(tx)
 	}
 	if rules.All(why.things) && p.config.Audited != nil {
 		p.config.Audited()

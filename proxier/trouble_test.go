@@ -95,7 +95,8 @@ func TestFlowsOfNow(t *testing.T) {
 	})
 }
 
-// TestFlowsOfTCP: they are looked through when a frontend is new, and not for its endpoints.
+// TestFlowsOfTCP: they are looked through when a frontend is new, and when something may have gone that
+// clients wait for: not when endpoints only come.
 func TestFlowsOfTCP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracking := &slowConntrack{}
@@ -113,25 +114,78 @@ func TestFlowsOfTCP(t *testing.T) {
 			}
 		}
 		looks("start", func() {}, "10.96.0.1 [10.0.0.1:8080 10.0.0.2:8080]")
-		for _, addrs := range []string{"10.0.0.2", "10.0.0.3", "10.0.0.3 10.0.0.4", "", "10.0.0.5"} {
-			looks("endpoints "+addrs, func() { p.UpdateEndpointSlice(endpoints("w", "web", "8080", addrs)) })
+		for _, row := range []struct{ addrs, want string }{
+			{"10.0.0.2", "10.96.0.1 [10.0.0.2:8080]"},
+			{"10.0.0.3", "10.96.0.1 [10.0.0.3:8080]"},
+			{"10.0.0.3 10.0.0.4", ""},
+			{"10.0.0.3 10.0.0.4x", "10.96.0.1 [10.0.0.3:8080]"},               // not ready any more
+			{"10.0.0.3 10.0.0.4", ""},                                         // and ready
+			{"10.0.0.3 10.0.0.4t", "10.96.0.1 [10.0.0.3:8080 10.0.0.4:8080]"}, // draining: it serves those that it has
+			{"10.0.0.3", "10.96.0.1 [10.0.0.3:8080]"},                         // and gone
+			{"", "10.96.0.1 []"},
+			{"10.0.0.5", ""},
+		} {
+			var want []string
+			if row.want != "" {
+				want = append(want, row.want)
+			}
+			looks("endpoints "+row.addrs, func() { p.UpdateEndpointSlice(endpoints("w", "web", "8080", row.addrs)) }, want...)
 		}
 		looks("a new service", func() { p.UpdateService(service("other", "10.96.0.2", "80")) }, "10.96.0.2 []")
-		looks("it goes", func() { p.DeleteService("default", "other") })
+		looks("it goes", func() { p.DeleteService("default", "other") }, "10.96.0.2 []")
 	})
 }
 
-// TestFlowsArePaced: looking through TCP's flows takes a hundredth of the time, through others' a
-// tenth, however long one look takes; and UDP's do not wait for TCP's.
+// TestFlowsOfARollingUpdate: while endpoints go all the time, the first looks come at once, and those
+// of a long time take no more than a twentieth of it for TCP, a tenth for UDP, however long one takes.
+func TestFlowsOfARollingUpdate(t *testing.T) {
+	for _, row := range []struct {
+		protocol string
+		takes    time.Duration
+		share    time.Duration
+	}{
+		{"TCP", 10 * time.Millisecond, 20}, {"TCP", 250 * time.Millisecond, 20}, {"TCP", 900 * time.Millisecond, 20},
+		{"UDP", 10 * time.Millisecond, 10}, {"UDP", 250 * time.Millisecond, 10}, {"UDP", 900 * time.Millisecond, 10},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			takes := row.takes
+			tracking := &slowConntrack{takes: takes}
+			p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+			defer stop()
+			p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80/"+row.protocol)})
+			p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080/"+row.protocol, "10.0.0.1")})
+			time.Sleep(time.Hour)
+			tracking.forget(nil)
+			began := time.Now()
+			for i := range 6000 {
+				p.UpdateEndpointSlice(endpoints("w", "web", "8080/"+row.protocol, fmt.Sprintf("10.0.0.%d", 1+i%200)))
+				time.Sleep(100 * time.Millisecond)
+				if at := time.Since(began); at == 2*time.Second {
+					most := takes + 200*time.Millisecond
+					if n := len(tracking.seen()); n < int(at/most) {
+						t.Errorf("%+v: %d looks in the first %s, want one in %s", row, n, at, most)
+					}
+				}
+			}
+			used := time.Duration(len(tracking.seen())) * takes
+			if most := 4*time.Second + time.Since(began)/row.share; used > most {
+				t.Errorf("%+v: looking took %s, want at most %s", row, used, most)
+			}
+		})
+	}
+}
+
+// TestFlowsArePaced: after a look what comes is gathered for a moment, and where looks take long, longer; and
+// UDP's do not wait for TCP's.
 func TestFlowsArePaced(t *testing.T) {
 	for _, row := range []struct {
 		protocol    string
 		takes, rest time.Duration
 	}{
-		{"TCP", time.Millisecond, time.Second},
-		{"TCP", 500 * time.Millisecond, 99 * 500 * time.Millisecond},
-		{"UDP", time.Millisecond, 9 * time.Millisecond},
-		{"UDP", 500 * time.Millisecond, 9 * 500 * time.Millisecond},
+		{"TCP", time.Millisecond, 100 * time.Millisecond},
+		{"TCP", 4 * time.Second, 19 * time.Second},
+		{"UDP", time.Millisecond, 0},
+		{"UDP", 4 * time.Second, 9 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			tracking := &slowConntrack{takes: row.takes}

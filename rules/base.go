@@ -57,7 +57,7 @@ func base(f Family, c Config, n Node, u usage) *Table {
 		t.Sets[SetID{Kind: ServiceCIDRs}][e.Key] = e.Value
 	}
 	for _, ch := range append(usageChains(c, u), []Chain{
-		{Name: chainNoEndpoints, Rules: rejectRules()},
+		{Name: chainNoEndpoints, Rules: rejectRules(f)},
 		{Name: chainNoLocalEndpoints, Rules: []Rule{{Drop{}}}},
 		{Name: chainNodePorts, Rules: nodePortsRules(f, c)},
 		{Name: chainServices, Rules: servicesRules(f, c, n)},
@@ -98,8 +98,15 @@ func nodePortsRules(f Family, c Config) []Rule {
 // rejectRules tell the client at once that nobody answers. TCP gets a reset, which
 // is never rate limited: TCP over IPv6 that is told by ICMP while it still sends its
 // SYN, as in a pod on this node, takes no notice until it sends it again, a second later.
-func rejectRules() []Rule {
-	return []Rule{{MatchProtocol{TCP}, Reset{}}, {Reject{}}}
+// SCTP gives up when its protocol is unreachable, but not for its port (RFC 9260, appendix C). For
+// IPv6 that is ICMPv6's parameter problem, which nftables cannot send: there clients hear nothing
+// that they heed.
+func rejectRules(f Family) []Rule {
+	out := []Rule{{MatchProtocol{TCP}, Reset{}}}
+	if f == IPv4 {
+		out = append(out, Rule{MatchProtocol{SCTP}, RejectProtocol{}})
+	}
+	return append(out, Rule{Reject{}})
 }
 
 // knownProtocol comes before translations of a port.

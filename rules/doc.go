@@ -30,6 +30,7 @@
 //		}
 //		chain no-endpoints {
 //			reject with tcp reset
+//			meta l4proto sctp reject with icmp prot-unreachable
 //			reject
 //		}
 //		chain nodeports {

@@ -264,6 +264,8 @@ func statementJSON(s Statement, f Family, ports string) []object {
 		return one("reject", object{"type": map[Family]string{IPv4: "icmp", IPv6: "icmpv6"}[f], "expr": "port-unreachable"})
 	case Reset:
 		return one("reject", object{"type": "tcp reset"})
+	case RejectProtocol:
+		return one("reject", object{"type": "icmp", "expr": "prot-unreachable"})
 	case Drop:
 		return one("drop", nil)
 	case Masquerade:

@@ -100,8 +100,9 @@ func TestDifferences(t *testing.T) {
 		}, []string{"different ip chain no-local-endpoints -return"}},
 		{"rules in another order", func(s *rules.State) {
 			c := s.Tables[rules.IPv4].Chains["no-endpoints"]
-			s.Tables[rules.IPv4].Chains["no-endpoints"] = rules.Chain{Name: c.Name, Rules: []rules.Rule{c.Rules[1], c.Rules[0]}}
-		}, []string{"different ip chain no-endpoints -reject -reject with tcp reset +reject with tcp reset +reject"}},
+			s.Tables[rules.IPv4].Chains["no-endpoints"] = rules.Chain{Name: c.Name, Rules: []rules.Rule{c.Rules[2], c.Rules[1], c.Rules[0]}}
+		}, []string{"different ip chain no-endpoints -reject -meta l4proto sctp reject with icmp prot-unreachable -reject with tcp reset" +
+			" +reject with tcp reset +meta l4proto sctp reject with icmp prot-unreachable +reject"}},
 		{"another hook", func(s *rules.State) {
 			s.Tables[rules.IPv4].Chains["output"] = rules.Chain{Name: "output", Hook: &rules.Hook{Number: rules.HookOutput, Priority: 7}}
 		}, []string{"different ip table nftproxy: a set or a hook is of another kind, so that all of it must be replaced"}},

@@ -146,6 +146,8 @@ type (
 	Reject struct{}
 	// Reset: reject with tcp reset. A rule that has it matches TCP first.
 	Reset struct{}
+	// RejectProtocol: reject with icmp prot-unreachable. In IPv4 only.
+	RejectProtocol struct{}
 	// Drop: drop.
 	Drop struct{}
 	// Masquerade: masquerade fully-random.
@@ -176,6 +178,7 @@ func (Goto) statement()             {}
 func (Return) statement()           {}
 func (Reject) statement()           {}
 func (Reset) statement()            {}
+func (RejectProtocol) statement()   {}
 func (Drop) statement()             {}
 func (Masquerade) statement()       {}
 func (Unknown) statement()          {}

@@ -363,6 +363,8 @@ func statementText(s Statement, f Family) string {
 		return "reject"
 	case Reset:
 		return "reject with tcp reset"
+	case RejectProtocol:
+		return "reject with icmp prot-unreachable"
 	case Drop:
 		return "drop"
 	case Masquerade:

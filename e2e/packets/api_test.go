@@ -83,6 +83,8 @@ func (w *world) full(name string, options ...option) *svc {
 	}}, options...)...)
 }
 
+func clusterWide(*corev1.Service) {}
+
 func externalLocal(s *corev1.Service) {
 	s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
 	s.Spec.HealthCheckNodePort = s.Spec.Ports[0].NodePort + 1000

@@ -74,6 +74,9 @@ func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip
 	if said.Outcome != want {
 		return fmt.Errorf("explain says %q, packets say %q", said.Outcome, want)
 	}
+	if unheard := want == explain.Refused && p == traffic.SCTP && family == netns.IPv6; said.Unheard != unheard {
+		return fmt.Errorf("explain says of a refusal that it is unheard: %t, want %t", said.Unheard, unheard)
+	}
 	if want != explain.Answer && len(said.Why) == 0 {
 		return fmt.Errorf("explain does not say why it is %s", want)
 	}

@@ -6,6 +6,8 @@ package packets
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -34,14 +36,18 @@ func TestStaleFlows(t *testing.T) {
 		name          string
 		before, after []endpoint
 		had, has      fate
+		sctp          fate // what SCTP has, if that is something else
 	}{
-		{"the only endpoint goes, another one comes", ready(a), ready(b), spread(a), spread(b)},
-		{"one of two goes", ready(a, b), ready(b), spread(a, b), spread(b)},
-		{"one of three goes", ready(a, b, c), ready(a, b), spread(a, b, c), spread(a, b)},
-		{"not ready any more", ready(a), append(unready(a), ready(c)...), spread(a), spread(c)},
-		{"the last endpoint goes", ready(a), nil, spread(a), refused()},
-		{"the first endpoint comes", nil, ready(a, b), refused(), spread(a, b)},
-		{"an endpoint comes", ready(a), ready(a, b), spread(a), spread(a)}, // flows stay with the one they have
+		{"the only endpoint goes, another one comes", ready(a), ready(b), spread(a), spread(b), fate{}},
+		{"one of two goes", ready(a, b), ready(b), spread(a, b), spread(b), fate{}},
+		{"one of three goes", ready(a, b, c), ready(a, b), spread(a, b, c), spread(a, b), fate{}},
+		// Answered associations are as TCP's connections: they stay.
+		{"not ready any more", ready(a), append(unready(a), ready(c)...), spread(a), spread(c), spread(a)},
+		{"ending", ready(a), append(ending(a), ready(c)...), spread(a), spread(c), spread(a)},
+		{"the only one not ready any more", ready(a), unready(a), spread(a), refused(), spread(a)},
+		{"the last endpoint goes", ready(a), nil, spread(a), refused(), fate{}},
+		{"the first endpoint comes", nil, ready(a, b), refused(), spread(a, b), fate{}},
+		{"an endpoint comes", ready(a), ready(a, b), spread(a), spread(a), fate{}}, // flows stay with the one they have
 	}
 	services := make([]*svc, len(rows))
 	for i, r := range rows {
@@ -51,22 +57,26 @@ func TestStaleFlows(t *testing.T) {
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			flows := w.flows(t, services[i], datagrams())
-			for _, e := range flows {
+			has := map[*established]fate{}
+			for n, e := range flows {
 				first := e.Ask(t.Context())
 				if err := r.had.oneOf(first); err != nil {
 					t.Fatalf("%s: before: %v", e.name, err)
 				}
-				e.backend = first.Backend
+				e.backend, has[e] = first.Backend, r.has
+				if sctp := n >= len(flows)/2; sctp && r.sctp.outcome != 0 {
+					has[e] = r.sctp
+				}
 			}
 			w.apply(t, services[i].to(r.after))
 			// When those that had to move have, the clean-up has come to all of them.
 			var stayed []*established
 			for _, e := range flows {
-				if e.backend.IsValid() && slices.Contains(r.has.addresses(familyOf(e.backend.Addr())), e.backend) {
+				if e.backend.IsValid() && slices.Contains(has[e].addresses(familyOf(e.backend.Addr())), e.backend) {
 					stayed = append(stayed, e)
 					continue
 				}
-				wantServed(t, e, r.has)
+				wantServed(t, e, has[e])
 			}
 			for _, e := range stayed {
 				if e.ask(t); e.err != nil {
@@ -220,37 +230,77 @@ type dialled struct {
 // dial connects from hosts in both families, and waits until the node has seen all SYNs.
 func (w *world) dial(t *testing.T, s *svc, hosts ...netns.Host) *dialled {
 	t.Helper()
-	d := &dialled{results: make(chan traffic.Result)}
+	var ways []way
 	for _, f := range netns.Families() {
 		for _, from := range hosts {
-			d.waiting++
-			go func() {
-				d.results <- traffic.Client{NS: from.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, s.at(f, servicePort))
-			}()
+			ways = append(ways, way{from, s.at(f, servicePort)})
 		}
+	}
+	return &dialled{w.dialAll(t, ways), len(ways)}
+}
+
+// way is where a connection begins and where it is sent.
+type way struct {
+	from netns.Host
+	to   netip.AddrPort
+}
+
+// dialAll connects all ways, and returns the results to come when the node has seen all SYNs.
+func (w *world) dialAll(t *testing.T, ways []way) chan traffic.Result {
+	t.Helper()
+	results := make(chan traffic.Result, len(ways))
+	to := map[netip.AddrPort]bool{}
+	for _, way := range ways {
+		to[way.to] = true
+		go func() {
+			results <- traffic.Client{NS: way.from.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, way.to)
+		}()
 	}
 	eventually(t, "the node seeing all SYNs", func() error {
 		seen := 0
-		for _, family := range []netlink.InetFamily{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-			err := w.Node.Do(func() error {
-				flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
-				for _, flow := range flows {
-					if flow.Forward.Protocol == uint8(traffic.TCP) && flow.Forward.DstPort == servicePort {
-						seen++
-					}
-				}
-				return err
-			})
-			if err != nil {
-				return err
+		for _, flow := range w.tracked(t) {
+			if flow.Forward.Protocol == uint8(traffic.TCP) && to[dialledAt(flow)] && flow.Reverse.Packets == 0 {
+				seen++
 			}
 		}
-		if seen < d.waiting {
-			return fmt.Errorf("it has seen %d of %d", seen, d.waiting)
+		if seen < len(ways) {
+			return fmt.Errorf("it has seen %d of %d", seen, len(ways))
 		}
 		return nil
 	})
-	return d
+	return results
+}
+
+// tracked lists the node's conntrack entries.
+func (w *world) tracked(t *testing.T) []*netlink.ConntrackFlow {
+	t.Helper()
+	var all []*netlink.ConntrackFlow
+	for _, family := range []netlink.InetFamily{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		err := w.Node.Do(func() error {
+			flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+			all = append(all, flows...)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// dialledAt returns where a connection was sent.
+func dialledAt(flow *netlink.ConntrackFlow) netip.AddrPort {
+	return addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
+}
+
+// answersFrom returns where its answers come from.
+func answersFrom(flow *netlink.ConntrackFlow) netip.AddrPort {
+	return addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	a, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(a.Unmap(), port)
 }
 
 // want waits for all, which the endpoint is to have answered.

@@ -90,10 +90,14 @@ func (r ruleset) dnat(to netip.AddrPort) []expr.Any {
 	}
 }
 
-// refuse answers as a closed port does: TCP with a reset, others with ICMP.
+// refuse answers so that clients take it for a refusal: TCP with a reset, SCTP with ICMP protocol unreachable
+// where there is such a thing, others with port unreachable.
 func (r ruleset) refuse(p Protocol) []expr.Any {
-	if p == TCP {
+	switch {
+	case p == TCP:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
+	case p == SCTP && r.family == netns.IPv4:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 2}}
 	}
 	return r.unreachable()
 }

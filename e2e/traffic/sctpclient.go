@@ -139,7 +139,9 @@ func (c *sctpConn) readErrors(fd int) error {
 	}
 }
 
-// queuedError takes the errno out of struct sock_extended_err. Zero stands for none.
+// queuedError takes the errno out of struct sock_extended_err. Zero stands for none. As Linux's
+// SCTP does, it takes IPv4's protocol unreachable for a refusal and no notice of port unreachable. Of IPv6's
+// port unreachable SCTP takes no notice either; here it stands for what rules can do at most.
 func queuedError(control []byte) syscall.Errno {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
@@ -149,7 +151,14 @@ func queuedError(control []byte) syscall.Errno {
 		v4 := m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR
 		v6 := m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_RECVERR
 		if (v4 || v6) && len(m.Data) >= 8 && m.Data[4] != unix.SO_EE_ORIGIN_LOCAL {
-			return syscall.Errno(binary.NativeEndian.Uint32(m.Data))
+			switch errno := syscall.Errno(binary.NativeEndian.Uint32(m.Data)); {
+			case v4 && errno == syscall.ECONNREFUSED:
+				continue
+			case v4 && errno == syscall.ENOPROTOOPT:
+				return syscall.ECONNREFUSED
+			default:
+				return errno
+			}
 		}
 	}
 	return 0

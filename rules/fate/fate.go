@@ -24,8 +24,8 @@ type Packet struct {
 type Fate struct {
 	// To is where it goes: its destination, unless it was translated.
 	To netip.AddrPort
-	// Rejected says that the sender is told at once that nobody is there, Dropped
-	// that it hears nothing.
+	// Rejected says that the sender is told at once that nobody is there (SCTP over IPv6 takes no
+	// notice of it), Dropped that it hears nothing.
 	Rejected, Dropped bool
 	// Masqueraded says that it goes out with the node's address.
 	Masqueraded bool
@@ -132,7 +132,8 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 	for _, s := range r {
 		matched := true
 		switch s.(type) {
-		case rules.SetMark, rules.Jump, rules.Goto, rules.Return, rules.Reject, rules.Reset, rules.Drop, rules.Masquerade, rules.Remember:
+		case rules.SetMark, rules.Jump, rules.Goto, rules.Return, rules.Reject, rules.Reset, rules.RejectProtocol,
+			rules.Drop, rules.Masquerade, rules.Remember:
 			note()
 		}
 		switch s := s.(type) {
@@ -168,7 +169,7 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 			return true, w.chain(s.Chain)
 		case rules.Return:
 			return true, nil
-		case rules.Reject, rules.Reset:
+		case rules.Reject, rules.Reset, rules.RejectProtocol:
 			w.fate.Rejected, w.stopped = true, true
 		case rules.Drop:
 			w.fate.Dropped, w.stopped = true, true

@@ -55,7 +55,7 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 	case *expr.Verdict:
 		out = append(out, rules.Jump{Chain: e.Chain}, rules.Goto{Chain: e.Chain}, rules.Return{}, rules.Drop{})
 	case *expr.Reject:
-		out = append(out, rules.Reset{}, rules.Reject{})
+		out = append(out, rules.Reset{}, rules.RejectProtocol{}, rules.Reject{})
 	case *expr.Masq:
 		out = append(out, rules.Masquerade{})
 	case *expr.Ct:

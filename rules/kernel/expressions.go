@@ -96,6 +96,11 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 		return []expr.Any{reject(f)}, nil
 	case rules.Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
+	case rules.RejectProtocol:
+		if f != rules.IPv4 {
+			return nil, fmt.Errorf("encode rule: statement %T is for IPv4 only", s)
+		}
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 2}}, nil // ICMP_PROT_UNREACH
 	case rules.Drop:
 		return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, nil
 	case rules.Masquerade:

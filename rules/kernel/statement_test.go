@@ -121,6 +121,7 @@ func statementRows() []statementRow {
 		{both, post, rules.Return{}, "return"},
 		{both, pre, rules.Reject{}, "reject"},
 		{both, pre, rules.Reset{}, "reject with tcp reset"},
+		{v4, pre, rules.RejectProtocol{}, "reject with icmp prot-unreachable"},
 		{both, pre, rules.Drop{}, "drop"},
 		{both, post, rules.Masquerade{}, "masquerade fully-random"},
 	}

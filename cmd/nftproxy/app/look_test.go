@@ -319,3 +319,26 @@ func (t *terminal) text() string {
 	_ = t.file.Close()
 	return <-t.read
 }
+
+// TestExplainSCTPWithoutEndpoints: over IPv4 clients are refused at once; over IPv6 they hear nothing that they heed.
+func TestExplainSCTPWithoutEndpoints(t *testing.T) {
+	dir := t.TempDir()
+	service := `{apiVersion: v1, kind: Service, metadata: {namespace: default, name: sig}, spec: {clusterIP: 10.96.0.7,
+  clusterIPs: [10.96.0.7, "fd00:10:96::7"], ipFamilies: [IPv4, IPv6], ports: [{port: 2905, protocol: SCTP}]}}`
+	if err := os.WriteFile(filepath.Join(dir, "sig.yaml"), []byte(service), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := run(t, "explain", "default/sig", "--from", "pod", "--manifests", dir, "--hostname-override", "here",
+		"--cluster-cidr", "10.244.0.0/16,fd00:10:244::/48")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	_, v4, _ := strings.Cut(out, "ClusterIP 10.96.0.7:2905")
+	v4, v6, found := strings.Cut(v4, "ClusterIP [fd00:10:96::7]:2905")
+	if !found || !strings.Contains(v4, "from a pod: refused at once") || strings.Contains(v4, "no notice") {
+		t.Errorf("IPv4: want refused at once, got:\n%s", out)
+	}
+	if !strings.Contains(v6, "from a pod: refused by an ICMPv6 message that SCTP takes no notice of") {
+		t.Errorf("IPv6: want that clients take no notice, got:\n%s", out)
+	}
+}

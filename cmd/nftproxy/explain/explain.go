@@ -93,8 +93,10 @@ const (
 
 // Fate is what becomes of connections of one client.
 type Fate struct {
-	From    string   `json:"from"`
-	Outcome string   `json:"outcome"`
+	From    string `json:"from"`
+	Outcome string `json:"outcome"`
+	// Unheard says that clients are told of a refusal, but take no notice of it.
+	Unheard bool     `json:"unheard,omitempty"`
 	To      []To     `json:"to,omitempty"`
 	Why     []string `json:"why,omitempty"`
 	// Rules are those that do something with the packet, as CHAIN: RULE; of several

@@ -32,6 +32,7 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 			return out, err
 		}
 		out.Outcome = outcome(end, f)
+		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
 		if out.Rules == nil {
 			for _, step := range end.Steps {
 				out.Rules = append(out.Rules, step.Chain+": "+step.Rule.Text(p.Family))
@@ -134,7 +135,7 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f Frontend, c Client, i i
 			return "no Service has this address of a ServiceCIDR"
 		}
 		return "the traffic policy is Local, and no endpoint on this node can be used"
-	case rules.Reject, rules.Reset:
+	case rules.Reject, rules.Reset, rules.RejectProtocol:
 		if i > 0 && setOf(end.Steps[i-1].Rule, rules.ClusterIPs) {
 			return fmt.Sprintf("the Service has no port %d/%s", f.at.Port(), p.Protocol)
 		}

@@ -194,6 +194,9 @@ func (f *Fate) text(style Style) string {
 		text = marked(style.Good, "an answer") + " from " + f.targets()
 	case Refused:
 		text = marked(style.Bad, "refused") + " at once"
+		if f.Unheard {
+			text = marked(style.Bad, "refused") + " by an ICMPv6 message that SCTP takes no notice of: clients go on trying"
+		}
 	case Timeout:
 		text = marked(style.Bad, "a timeout") + ", since the connection is dropped"
 	default:
