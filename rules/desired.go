@@ -407,17 +407,16 @@ func (o Objects) Has(object Object) bool {
 			return se.Set.Kind == Sources && se.Set.Name() == object.Set
 		})
 	}
-	for _, se := range o.Sets {
-		if se.Set.Name() != object.Set {
-			continue
-		}
-		for _, e := range se.Elements {
-			if e.Key == object.Element.Key {
-				return true
-			}
-		}
+	id, ok := ParseSetID(object.Set)
+	if !ok {
+		return false
 	}
-	return false
+	at, ok := slices.BinarySearchFunc(o.Sets, id, func(se SetElements, id SetID) int { return se.Set.compare(id) })
+	if !ok {
+		return false
+	}
+	_, ok = slices.BinarySearchFunc(o.Sets[at].Elements, object.Element.Key, func(e Element, k Key) int { return e.Key.compare(k) })
+	return ok
 }
 
 // OwnersOf returns the owners of objects, in no order. It looks at all owners: it

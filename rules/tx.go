@@ -126,24 +126,37 @@ func (t *Tx) TakePrunes() Tx {
 
 // Omit takes the operations on elements out of the transaction; those that fill a set, wholly.
 func (t *Tx) Omit(elements []Object) {
+	type set struct {
+		family Family
+		name   string
+	}
+	omit := map[set]map[Key]bool{}
 	for _, o := range elements {
-		for p, ops := range t.phases {
-			t.phases[p] = slices.DeleteFunc(slices.Clone(ops), func(op Op) bool { return op.Kind == FillSet && op.about(o) })
-			for i := range t.phases[p] {
-				if op := &t.phases[p][i]; op.about(o) {
-					op.Elements = slices.DeleteFunc(slices.Clone(op.Elements), func(e Element) bool { return e.Key == o.Element.Key })
-				}
+		if o.Element == nil {
+			continue
+		}
+		s := set{o.Family, o.Set}
+		if omit[s] == nil {
+			omit[s] = map[Key]bool{}
+		}
+		omit[s][o.Element.Key] = true
+	}
+	if len(omit) == 0 {
+		return
+	}
+	for p, ops := range t.phases {
+		t.phases[p] = nil
+		for _, op := range ops {
+			keys := omit[set{op.Family, op.SetName()}]
+			if keys != nil && op.onElements() {
+				op.Elements = slices.DeleteFunc(slices.Clone(op.Elements), func(e Element) bool { return keys[e.Key] })
 			}
+			if keys != nil && (op.Kind == FillSet || op.onElements() && len(op.Elements) == 0) {
+				continue
+			}
+			t.phases[p] = append(t.phases[p], op)
 		}
 	}
-	for p := range t.phases {
-		t.phases[p] = slices.DeleteFunc(t.phases[p], func(op Op) bool { return op.onElements() && len(op.Elements) == 0 })
-	}
-}
-
-// about says whether an operation is about an element.
-func (o Op) about(e Object) bool {
-	return o.Family == e.Family && e.Element != nil && (o.onElements() || o.Kind == FillSet) && o.SetName() == e.Set
 }
 
 func (o Op) onElements() bool {
