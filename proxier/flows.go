@@ -5,6 +5,7 @@ package proxier
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -149,6 +150,7 @@ func (p *Proxier) targets(frontends []frontend) []conntrack.Target {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []conntrack.Target
+	serving := map[rules.Owner][]netip.AddrPort{} // shared: an owner may have thousands of frontends
 	for _, f := range frontends {
 		t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
 		if f.addr.IsUnspecified() {
@@ -162,11 +164,10 @@ func (p *Proxier) targets(frontends []frontend) []conntrack.Target {
 			}
 		}
 		if o := p.store.frontends.holderOf(f); o.Name != "" {
-			for _, e := range p.store.endpoints(o, f.protocol) {
-				if e.Serving || e.Ready {
-					t.Endpoints = append(t.Endpoints, e.Addr)
-				}
+			if _, ok := serving[o]; !ok {
+				serving[o] = p.store.serving(o, f.protocol)
 			}
+			t.Endpoints = serving[o]
 		}
 		out = append(out, t)
 	}
@@ -241,9 +242,9 @@ func (p *Proxier) cleanAllFlows(had rules.State) {
 	p.mu.Lock()
 	for n, svc := range p.store.services {
 		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
-			for _, f := range frontendsOf(&sp) {
-				if !was[f] {
-					out = append(out, f)
+			for _, c := range claimsOf(&sp) {
+				if !was[c.frontend] {
+					out = append(out, c.frontend)
 				}
 			}
 		})
