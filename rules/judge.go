@@ -20,7 +20,7 @@ type Judged struct {
 }
 
 // Judge says which endpoints SelectEndpoints has selected, and why not the others.
-// The result is sorted by address and names each address once for each reason.
+// The result is sorted by address, what is terminating last, and names each address once for each reason.
 func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 	u := SelectEndpoints(sp, endpoints, n)
 	counted := WithoutGhosts(endpoints)
@@ -53,7 +53,15 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 		}
 		out = append(out, j)
 	}
-	slices.SortFunc(out, func(a, b Judged) int { return a.Addr.Compare(b.Addr) })
+	slices.SortStableFunc(out, func(a, b Judged) int {
+		if c := a.Addr.Compare(b.Addr); c != 0 || a.Terminating == b.Terminating {
+			return c
+		}
+		if a.Terminating {
+			return 1
+		}
+		return -1
+	})
 	return slices.CompactFunc(out, func(a, b Judged) bool {
 		return a.Addr == b.Addr && a.WhyNotCluster == b.WhyNotCluster && a.WhyNotLocal == b.WhyNotLocal
 	})
