@@ -118,20 +118,40 @@ func (s addrSet) put(a netip.Addr) bool {
 // leftOut is how many endpoints owners do without because there are too many.
 type leftOut struct {
 	of        map[rules.Owner]int
-	endpoints int // of all
+	services  map[objectName]int // how many such owners each has
+	endpoints int                // of all
 }
 
-// reportLeftOut tells, once, that an owner has more endpoints than it can. p.mu is held.
+func newLeftOut() leftOut {
+	return leftOut{of: map[rules.Owner]int{}, services: map[objectName]int{}}
+}
+
+// set notes how many endpoints an owner does without, and says whether it is the first one of its Service.
+func (l *leftOut) set(o rules.Owner, n int) (first bool) {
+	was, service := l.of[o], serviceOf(o)
+	l.endpoints += n - was
+	switch {
+	case n == 0 && was > 0:
+		delete(l.of, o)
+		if l.services[service]--; l.services[service] == 0 {
+			delete(l.services, service)
+		}
+	case n > 0:
+		if l.of[o] = n; was == 0 {
+			l.services[service]++
+		}
+		first = was == 0 && l.services[service] == 1
+	}
+	return first
+}
+
+// reportLeftOut tells, once, that a Service has more endpoints than it can. p.mu is held.
 func (p *Proxier) reportLeftOut(o rules.Owner, n, limit int) {
-	was := p.leftOut.of[o]
-	p.leftOut.endpoints += n - was
-	if n == 0 {
-		delete(p.leftOut.of, o)
+	if !p.leftOut.set(o, n) {
 		return
 	}
-	if p.leftOut.of[o] = n; was == 0 {
-		text := fmt.Sprintf("%s has %d endpoints more than %d, which its Service can have for each port: they get no connections", o, n, limit)
-		p.log.Info("Skipped", "reason", text)
-		p.warnService(serviceOf(o), ReasonInvalid, text)
-	}
+	text := fmt.Sprintf("service %s: a port has %d endpoints more than %d, which this Service can have for each port: they get no connections",
+		serviceOf(o), n, limit)
+	p.log.Info("Skipped", "reason", text)
+	p.warnService(serviceOf(o), ReasonInvalid, text)
 }

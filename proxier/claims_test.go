@@ -289,22 +289,31 @@ func TestClaimsOfTheNodesAddress(t *testing.T) {
 
 // TestManyConflicts: one event of bounded length tells of thousands.
 func TestManyConflicts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := start(t, &rulestest.Kernel{})
-		defer n.stop()
-		var ips []string
-		for i := range 5000 {
-			ips = append(ips, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}).String())
-		}
-		n.lists(created(external(service("web", "10.96.0.1", "80"), strings.Join(ips, " ")), 100),
-			created(external(service("other", "10.96.0.2", "80"), strings.Join(ips, " ")), 200))
-		if len(n.events) != 1 || len(n.events[0]) > 1000 || !strings.Contains(n.events[0], "and 4997 more are not") {
-			t.Errorf("%d events, the first of which is %.1000q", len(n.events), n.events)
-		}
-		if lines := strings.Count(n.log.String(), "Not served"); lines != 4 {
-			t.Errorf("%d lines in the log, want 4", lines)
-		}
-	})
+	for _, kind := range []string{"addresses", "ports"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := start(t, &rulestest.Kernel{})
+				defer n.stop()
+				n.lists()
+				for i, name := range []string{"web", "other"} {
+					s := created(service(name, fmt.Sprint("10.96.0.", 1+i), "80"), int64(i))
+					if kind == "addresses" {
+						external(s, strings.Join(manyAddrs(100, 2000), " "))
+					} else {
+						manyPorts(external(s, "10.200.0.1"), 2000)
+					}
+					n.UpdateService(s)
+				}
+				synctest.Wait()
+				if len(n.events) != 1 || len(n.events[0]) > 1000 || !strings.Contains(n.events[0], "and 1997 more are not") {
+					t.Errorf("%d events, the first of which is %.1000q", len(n.events), n.events)
+				}
+				if lines := strings.Count(n.log.String(), "Not served"); lines != 4 {
+					t.Errorf("%d lines in the log, want 4", lines)
+				}
+			})
+		})
+	}
 }
 
 func ports(list ...string) (out []netip.AddrPort) {

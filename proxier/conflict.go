@@ -65,10 +65,17 @@ func (c conflict) tell(o rules.Owner, what class) string {
 	return fmt.Sprintf("the older %s has it", holder)
 }
 
-// mostConflicts is how many conflicts of a service port are named at a time.
+// mostConflicts is how many conflicts of a Service are named at a time.
 const mostConflicts = 3
 
-// reportConflicts tells, once, of the frontends that an owner must do without.
+// telling gathers what is to be told of a Service's conflicts.
+type telling struct {
+	service objectName
+	texts   []string
+	more    int // that are not named
+}
+
+// reportConflicts notes the frontends that an owner must do without; tellConflicts tells of them, once.
 // p.mu is held.
 func (p *Proxier) reportConflicts(o rules.Owner, lost []claim) {
 	told := p.conflicts[o]
@@ -77,30 +84,38 @@ func (p *Proxier) reportConflicts(o rules.Owner, lost []claim) {
 		delete(p.conflicts, o)
 		return
 	}
+	if serviceOf(o) != p.telling.service {
+		p.tellConflicts()
+		p.telling.service = serviceOf(o)
+	}
 	now := make(map[conflict]struct{}, len(lost))
-	var texts []string
-	more := 0
 	for _, cl := range lost {
 		c, what := p.store.frontends.conflictOf(cl)
 		now[c] = struct{}{}
 		if _, ok := told[c]; ok {
 			continue
 		}
-		if len(texts) == mostConflicts {
-			more++
+		if len(p.telling.texts) == mostConflicts {
+			p.telling.more++
 			continue
 		}
 		p.logConflict(o, c, what)
-		texts = append(texts, fmt.Sprintf("%s is not served for %s: %s", cl.frontend, o.ServicePortName, c.tell(o, what)))
-	}
-	if more > 0 {
-		p.log.Info("Not served: more addresses and ports that others have", "servicePort", o.String(), "number", more)
-		texts = append(texts, fmt.Sprintf("and %d more are not", more))
-	}
-	if len(texts) > 0 {
-		p.warnService(serviceOf(o), reasonConflict, strings.Join(texts, "; "))
+		p.telling.texts = append(p.telling.texts, fmt.Sprintf("%s is not served for %s: %s", cl.frontend, o.ServicePortName, c.tell(o, what)))
 	}
 	p.conflicts[o] = now
+}
+
+// tellConflicts tells of the conflicts that were noted of one Service. p.mu is held.
+func (p *Proxier) tellConflicts() {
+	t := p.telling
+	p.telling = telling{}
+	if t.more > 0 {
+		p.log.Info("Not served: more addresses and ports that others have", "service", t.service.String(), "number", t.more)
+		t.texts = append(t.texts, fmt.Sprintf("and %d more are not", t.more))
+	}
+	if len(t.texts) > 0 {
+		p.warnService(t.service, reasonConflict, strings.Join(t.texts, "; "))
+	}
 }
 
 func (p *Proxier) logConflict(o rules.Owner, c conflict, what class) {

@@ -109,6 +109,7 @@ type Proxier struct {
 	failing        map[rules.Owner]*failure
 	conflicts      map[rules.Owner]map[conflict]struct{}
 	lost           int // how many conflicts there are
+	telling        telling
 	leftOut        leftOut
 	freed          map[netip.AddrPort]struct{} // of API servers: see FreeAPIServers
 	localPorts     map[rules.Owner]localPort
@@ -150,7 +151,7 @@ func New(c Config) *Proxier {
 		serviceCIDRs: map[string][]netip.Prefix{},
 		conflicts:    map[rules.Owner]map[conflict]struct{}{},
 		freed:        map[netip.AddrPort]struct{}{},
-		leftOut:      leftOut{of: map[rules.Owner]int{}},
+		leftOut:      newLeftOut(),
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		pending:      newPending(),

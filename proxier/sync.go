@@ -151,6 +151,7 @@ func (p *Proxier) build(owners []rules.Owner) []rules.Owned {
 		p.reportLeftOut(o, objects.LeftOut, sp.EndpointLimit)
 		builds = append(builds, rules.Owned{Owner: o, Objects: objects})
 	}
+	p.tellConflicts()
 	p.config.Metrics.conflicts.Set(float64(p.lost))
 	p.config.Metrics.leavesOut(p.store.over, p.leftOut.endpoints)
 	return builds
