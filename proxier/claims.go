@@ -21,28 +21,57 @@ type frontend struct {
 }
 
 func (f frontend) String() string {
-	if f.addr.IsUnspecified() {
+	if f.isNodePort() {
 		return fmt.Sprintf("NodePort %d/%s", f.port, f.protocol)
 	}
 	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.addr, f.port), f.protocol)
 }
 
-// frontendsOf returns what a service port claims, each once.
-func frontendsOf(sp *rules.ServicePort) []frontend {
-	out := make([]frontend, 0, 2)
-	add := func(a netip.Addr, port uint16) {
-		if f := (frontend{a, sp.Protocol, port}); a.IsValid() && !slices.Contains(out, f) {
-			out = append(out, f)
-		}
-	}
-	add(sp.ClusterIP, sp.Port)
-	for _, list := range [][]netip.Addr{sp.LoadBalancerIPs, sp.ExternalIPs} {
-		for _, a := range list {
-			add(a, sp.Port)
-		}
+func (f frontend) isNodePort() bool { return f.addr.IsUnspecified() }
+
+// nodePort returns the NodePort of the frontend's number.
+func (f frontend) nodePort() frontend {
+	return frontend{unspecified(rules.FamilyOf(f.addr)), f.protocol, f.port}
+}
+
+// class is what an address is to a Service. The first one has the better claim, however old the
+// Services are: ClusterIPs and NodePorts are allocated, load balancers have controllers, and
+// externalIPs are whatever somebody writes there.
+type class uint8
+
+const (
+	classClusterIP class = iota
+	classNodePort
+	classLoadBalancer
+	classExternalIP
+)
+
+func (c class) String() string {
+	return [...]string{"ClusterIP", "NodePort", "load balancer address", "external IP"}[c]
+}
+
+// claim is a frontend that a service port wants.
+type claim struct {
+	frontend
+	class class
+}
+
+// claimsOf returns what a service port wants, each once: convertService sees to it that no
+// address is in two lists.
+func claimsOf(sp *rules.ServicePort) []claim {
+	out := make([]claim, 0, 2+len(sp.LoadBalancerIPs)+len(sp.ExternalIPs))
+	add := func(c class, a netip.Addr, port uint16) { out = append(out, claim{frontend{a, sp.Protocol, port}, c}) }
+	if sp.ClusterIP.IsValid() {
+		add(classClusterIP, sp.ClusterIP, sp.Port)
 	}
 	if sp.NodePort != 0 {
-		add(unspecified(sp.Family), sp.NodePort)
+		add(classNodePort, unspecified(sp.Family), sp.NodePort)
+	}
+	for _, a := range sp.LoadBalancerIPs {
+		add(classLoadBalancer, a, sp.Port)
+	}
+	for _, a := range sp.ExternalIPs {
+		add(classExternalIP, a, sp.Port)
 	}
 	return out
 }
@@ -54,105 +83,75 @@ func unspecified(f rules.Family) netip.Addr {
 	return netip.IPv4Unspecified()
 }
 
-// claimant is an owner that wants a frontend. The older service gets it, then the
-// one whose name sorts first: the same one on every node.
+// claimant is an owner that wants a frontend. The better class gets it, of one class the older service,
+// then the one whose name sorts first: the same one on every node.
 type claimant struct {
 	owner   rules.Owner
 	created time.Time
+	class   class
 }
 
 func (c claimant) compare(o claimant) int {
-	return cmp.Or(c.created.Compare(o.created), compareOwners(c.owner, o.owner))
+	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), compareOwners(c.owner, o.owner))
 }
 
 // claims knows who has each frontend and who else wants it.
 type claims struct {
 	holder  map[frontend]claimant
-	waiting map[frontend][]claimant // rarely any
+	waiting map[frontend][]claimant // rarely any; sorted
+	// outside finds, by the NodePort of the same number, the addresses whose holder has them as a load balancer's or as
+	// an external IP: where they are the node's own, a NodePort goes first.
+	outside map[frontend]map[netip.Addr]struct{}
+	// nodeAddrs are the addresses that serve NodePorts.
+	nodeAddrs map[netip.Addr]struct{}
+	// apiServers are where this node reaches its API server. Nobody gets them but as a ClusterIP: the node would
+	// lose the API server, and never hear that the Service is gone.
+	apiServers map[netip.AddrPort]struct{}
+	// mark is told of owners that win or lose a frontend.
+	mark func(...rules.Owner)
 }
 
-func newClaims() claims {
-	return claims{holder: map[frontend]claimant{}, waiting: map[frontend][]claimant{}}
+func newClaims(mark func(...rules.Owner)) claims {
+	return claims{holder: map[frontend]claimant{}, waiting: map[frontend][]claimant{}, outside: map[frontend]map[netip.Addr]struct{}{}, mark: mark}
 }
 
-func (c *claims) holds(f frontend, o rules.Owner) bool { return c.holder[f].owner == o }
-
-// withhold takes those frontends from a service port that others have, and returns
-// them.
-func (c *claims) withhold(sp *rules.ServicePort, o rules.Owner) []frontend {
-	if len(c.waiting) == 0 {
-		return nil
-	}
-	var lost []frontend
-	for _, f := range frontendsOf(sp) {
-		if !c.holds(f, o) {
-			lost = append(lost, f)
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	free := func(list []netip.Addr) []netip.Addr {
-		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool {
-			return slices.Contains(lost, frontend{a, sp.Protocol, sp.Port})
-		})
-	}
-	sp.ExternalIPs, sp.LoadBalancerIPs = free(sp.ExternalIPs), free(sp.LoadBalancerIPs)
-	if slices.Contains(lost, frontend{sp.ClusterIP, sp.Protocol, sp.Port}) {
-		sp.ClusterIP = netip.Addr{}
-	}
-	if slices.Contains(lost, frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}) {
-		sp.NodePort = 0
-	}
-	return lost
-}
-
-// conflicts returns how many claims wait for their frontend.
-func (c *claims) conflicts() int {
-	n := 0
-	for _, w := range c.waiting {
-		n += len(w)
-	}
-	return n
-}
-
-// holderOf returns who has a frontend.
-func (c *claims) holderOf(f frontend) rules.Owner { return c.holder[f].owner }
-
-// claim notes that an owner wants a frontend. It returns the owner that loses it
-// by that, if any.
-func (c *claims) claim(f frontend, who claimant) (loser rules.Owner) {
+// claim notes that an owner wants a frontend.
+func (c *claims) claim(f frontend, who claimant) {
 	holder, held := c.holder[f]
 	switch {
 	case !held:
-		c.holder[f] = who
+		c.hold(f, who)
 	case who.compare(holder) < 0:
-		c.holder[f] = who
-		c.waiting[f] = append(c.waiting[f], holder)
-		return holder.owner
+		c.wait(f, holder)
+		c.hold(f, who)
+		c.mark(holder.owner)
 	default:
-		c.waiting[f] = append(c.waiting[f], who)
+		c.wait(f, who)
 	}
-	return rules.Owner{}
 }
 
-// release notes that an owner wants a frontend no more. It returns the owner that
-// gets it by that, if any.
-func (c *claims) release(f frontend, o rules.Owner) (heir rules.Owner) {
+func (c *claims) wait(f frontend, who claimant) {
+	list := c.waiting[f]
+	at, _ := slices.BinarySearchFunc(list, who, claimant.compare)
+	c.waiting[f] = slices.Insert(list, at, who)
+}
+
+// release notes that an owner wants a frontend no more.
+func (c *claims) release(f frontend, who claimant) {
 	waiting := c.waiting[f]
-	if c.holder[f].owner != o {
-		waiting = slices.DeleteFunc(waiting, func(w claimant) bool { return w.owner == o })
-		c.keep(f, waiting)
-		return rules.Owner{}
+	if c.holder[f].owner != who.owner {
+		if at, found := slices.BinarySearchFunc(waiting, who, claimant.compare); found {
+			c.keep(f, slices.Delete(waiting, at, at+1))
+		}
+		return
 	}
 	if len(waiting) == 0 {
-		delete(c.holder, f)
-		return rules.Owner{}
+		c.hold(f, claimant{})
+		return
 	}
-	slices.SortFunc(waiting, claimant.compare)
-	c.holder[f] = waiting[0]
+	c.hold(f, waiting[0])
+	c.mark(waiting[0].owner)
 	c.keep(f, waiting[1:])
-	return c.holder[f].owner
 }
 
 func (c *claims) keep(f frontend, waiting []claimant) {
@@ -161,4 +160,176 @@ func (c *claims) keep(f frontend, waiting []claimant) {
 		return
 	}
 	c.waiting[f] = waiting
+}
+
+// hold gives a frontend to an owner, or to nobody.
+func (c *claims) hold(f frontend, who claimant) {
+	if who.owner.Name == "" {
+		delete(c.holder, f)
+	} else {
+		c.holder[f] = who
+	}
+	if f.isNodePort() {
+		c.markOutside(f)
+		return
+	}
+	nodePort := f.nodePort()
+	if who.class < classLoadBalancer {
+		if list := c.outside[nodePort]; list != nil {
+			if delete(list, f.addr); len(list) == 0 {
+				delete(c.outside, nodePort)
+			}
+		}
+		return
+	}
+	if c.outside[nodePort] == nil {
+		c.outside[nodePort] = map[netip.Addr]struct{}{}
+	}
+	c.outside[nodePort][f.addr] = struct{}{}
+}
+
+// markOutside marks those that may win or lose an address of the node to a NodePort.
+func (c *claims) markOutside(nodePort frontend) {
+	for a := range c.outside[nodePort] {
+		c.mark(c.holder[frontend{a, nodePort.protocol, nodePort.port}].owner)
+	}
+}
+
+// winner returns who is served at a frontend; false: nobody.
+func (c *claims) winner(f frontend) (claimant, bool) {
+	holder, ok := c.holder[f]
+	if !ok || holder.class == classClusterIP {
+		return holder, ok
+	}
+	if c.refuses(f) {
+		return claimant{}, false
+	}
+	if _, own := c.nodeAddrs[f.addr]; own && holder.class >= classLoadBalancer {
+		if first, ok := c.holder[f.nodePort()]; ok && !c.refuses(f.nodePort()) {
+			return first, true
+		}
+	}
+	return holder, true
+}
+
+// refuses says whether a frontend is where this node reaches its API server. A NodePort is if the
+// API server is at an address of this node that serves NodePorts.
+func (c *claims) refuses(f frontend) bool {
+	if len(c.apiServers) == 0 || f.protocol != rules.TCP {
+		return false
+	}
+	if !f.isNodePort() {
+		_, ok := c.apiServers[netip.AddrPortFrom(f.addr, f.port)]
+		return ok
+	}
+	for at := range c.apiServers {
+		_, own := c.nodeAddrs[at.Addr()]
+		if own && at.Port() == f.port && rules.FamilyOf(at.Addr()) == rules.FamilyOf(f.addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// holderOf returns who is served at a frontend; an owner without a name: nobody.
+func (c *claims) holderOf(f frontend) rules.Owner {
+	who, _ := c.winner(f)
+	return who.owner
+}
+
+// withhold takes those frontends from a service port that it does not get, and returns
+// them.
+func (c *claims) withhold(sp *rules.ServicePort, o rules.Owner) (lost []claim) {
+	if len(c.waiting) == 0 && !sp.External() {
+		return nil
+	}
+	for _, cl := range claimsOf(sp) {
+		if c.holderOf(cl.frontend) != o {
+			lost = append(lost, cl)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	gone := make(map[frontend]bool, len(lost))
+	for _, cl := range lost {
+		gone[cl.frontend] = true
+	}
+	free := func(list []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return gone[frontend{a, sp.Protocol, sp.Port}] })
+	}
+	sp.ExternalIPs, sp.LoadBalancerIPs = free(sp.ExternalIPs), free(sp.LoadBalancerIPs)
+	if gone[frontend{sp.ClusterIP, sp.Protocol, sp.Port}] {
+		sp.ClusterIP = netip.Addr{}
+	}
+	if gone[frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}] {
+		sp.NodePort = 0
+	}
+	return lost
+}
+
+// setNodeAddrs says which addresses serve NodePorts.
+func (c *claims) setNodeAddrs(list []netip.Addr) {
+	now := make(map[netip.Addr]struct{}, len(list))
+	for _, a := range list {
+		now[a] = struct{}{}
+	}
+	changed := difference(c.nodeAddrs, now)
+	if c.nodeAddrs = now; len(changed) == 0 {
+		return
+	}
+	for nodePort, addrs := range c.outside {
+		first, ok := c.holder[nodePort]
+		if !ok {
+			continue
+		}
+		for a := range addrs {
+			if _, ok := changed[a]; ok {
+				c.mark(first.owner, c.holder[frontend{a, nodePort.protocol, nodePort.port}].owner)
+			}
+		}
+	}
+	for at := range c.apiServers {
+		if _, ok := changed[at.Addr()]; ok {
+			c.markNodePort(at)
+		}
+	}
+}
+
+// setAPIServers says where this node reaches its API server, and whether that is news.
+func (c *claims) setAPIServers(list []netip.AddrPort) (news bool) {
+	now := make(map[netip.AddrPort]struct{}, len(list))
+	for _, at := range list {
+		now[at] = struct{}{}
+	}
+	changed := difference(c.apiServers, now)
+	c.apiServers = now
+	for at := range changed {
+		c.mark(c.holder[frontend{at.Addr(), rules.TCP, at.Port()}].owner)
+		c.markNodePort(at)
+	}
+	return len(changed) > 0
+}
+
+// markNodePort marks who has the NodePort of an API server's number, and those whom it goes before.
+func (c *claims) markNodePort(at netip.AddrPort) {
+	nodePort := frontend{at.Addr(), rules.TCP, at.Port()}.nodePort()
+	c.mark(c.holder[nodePort].owner)
+	c.markOutside(nodePort)
+}
+
+// difference returns what only one of two sets has.
+func difference[T comparable](a, b map[T]struct{}) map[T]struct{} {
+	out := map[T]struct{}{}
+	for x := range a {
+		if _, ok := b[x]; !ok {
+			out[x] = struct{}{}
+		}
+	}
+	for x := range b {
+		if _, ok := a[x]; !ok {
+			out[x] = struct{}{}
+		}
+	}
+	return out
 }

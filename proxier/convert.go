@@ -37,18 +37,24 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		return nil, nil
 	}
 	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, scheduler: o.scheduler}
+	object := "service " + s.Namespace + "/" + s.Name
+	var faults faultList
 	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("service %s/%s: "+format, append([]any{s.Namespace, s.Name}, args...)...))
+		faults.add(fmt.Errorf("%s: %w", object, fmt.Errorf(format, args...)))
 	}
 	ips := s.Spec.ClusterIPs
 	if len(ips) == 0 {
 		ips = []string{s.Spec.ClusterIP}
 	}
 	for _, ip := range ips {
-		if a, ok := parseAddr(ip); ok {
-			out.clusterIPs[rules.FamilyOf(a)] = a
-		} else {
+		a, ok := parseAddr(ip)
+		switch {
+		case !ok:
 			fault("clusterIP %q is not an IP address: left out", ip)
+		case special(a) != "":
+			fault("clusterIP %q is %s: left out", ip, special(a))
+		default:
+			out.clusterIPs[rules.FamilyOf(a)] = a
 		}
 	}
 	convertPorts(s, out, fault)
@@ -69,40 +75,44 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 			fault("annotation %s: scheduler %q is none of round-robin, random, source-hash: %s is used", SchedulerAnnotation, name, o.scheduler)
 		}
 	}
-	return out, errs
+	out.bound(fault)
+	return out, faults.errs(object)
 }
 
 func convertPorts(s *corev1.Service, out *service, fault func(string, ...any)) {
-	for _, p := range s.Spec.Ports {
+	list := s.Spec.Ports
+	if n := len(list) - maxPorts; n > 0 {
+		list = list[:maxPorts]
+		out.over.ports = n
+		fault("it has %d ports, more than %d: the others are left out", len(s.Spec.Ports), maxPorts)
+	}
+	out.ports = make(ports, 0, len(list))
+	for _, p := range list {
 		proto, ok := protocolOf(p.Protocol)
-		switch _, double := out.port(p.Name); {
+		switch {
 		case !ok:
 			fault("port %q has protocol %q: only TCP, UDP and SCTP can be served", p.Name, p.Protocol)
 		case p.Port < 1 || p.Port > math.MaxUint16:
 			fault("port %q has number %d: left out", p.Name, p.Port)
-		case double:
-			fault("it has two ports named %q: the second is left out", p.Name)
 		case p.NodePort < 0 || p.NodePort > math.MaxUint16:
 			fault("port %q has node port %d: served without", p.Name, p.NodePort)
 			out.ports = append(out.ports, servicePort{name: p.Name, protocol: proto, port: uint16(p.Port)})
 		default:
-			out.ports = append(out.ports, servicePort{p.Name, proto, uint16(p.Port), uint16(p.NodePort)})
+			out.ports = append(out.ports, servicePort{name: p.Name, protocol: proto, port: uint16(p.Port), nodePort: uint16(p.NodePort)})
 		}
 	}
+	out.ports.sort()
+	out.ports = slices.CompactFunc(out.ports, func(a, b servicePort) bool {
+		if a.name == b.name {
+			fault("it has two ports named %q: the second is left out", b.name)
+		}
+		return a.name == b.name
+	})
 }
 
 // convertExternal reads what serves clients outside the cluster.
 func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault func(string, ...any)) {
-	if !o.noExternalIPs {
-		for _, ip := range s.Spec.ExternalIPs {
-			addAddr(&out.externalIPs, ip, "externalIP", fault)
-		}
-	}
-	for _, in := range s.Status.LoadBalancer.Ingress {
-		if in.IP != "" && ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) == corev1.LoadBalancerIPModeVIP {
-			addAddr(&out.loadBalancers, in.IP, "load balancer address", fault)
-		}
-	}
+	convertAddresses(s, out, o, fault)
 	convertSourceRanges(s, out, fault)
 	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
 		len(s.Spec.ExternalIPs) > 0
@@ -112,6 +122,28 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 			out.healthPort = uint16(n)
 		} else {
 			fault("healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints", n)
+		}
+	}
+}
+
+// convertAddresses reads the addresses outside the cluster. One that the Service has twice is what it is first of
+// ClusterIP, load balancer's address and externalIP.
+func convertAddresses(s *corev1.Service, out *service, o serviceOptions, fault func(string, ...any)) {
+	if len(s.Status.LoadBalancer.Ingress)+len(s.Spec.ExternalIPs) == 0 {
+		return
+	}
+	seen := addrSet{}
+	for _, a := range out.clusterIPs {
+		seen.put(a)
+	}
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if in.IP != "" && ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) == corev1.LoadBalancerIPModeVIP {
+			seen.add(&out.loadBalancers, in.IP, "load balancer address", fault)
+		}
+	}
+	if !o.noExternalIPs {
+		for _, ip := range s.Spec.ExternalIPs {
+			seen.add(&out.externalIPs, ip, "externalIP", fault)
 		}
 	}
 }
@@ -141,19 +173,49 @@ func convertSourceRanges(s *corev1.Service, out *service, fault func(string, ...
 	}
 }
 
-func addAddr(to *[2][]netip.Addr, text, what string, fault func(string, ...any)) {
+// add reads an address outside the cluster and, if it can be one and is new, adds it to a list.
+func (s addrSet) add(to *[2][]netip.Addr, text, what string, fault func(string, ...any)) {
 	if strings.TrimSpace(text) == "" {
 		return // as kube-proxy: the API did not refuse it once
 	}
 	a, ok := parseAddr(text)
-	if !ok {
+	switch {
+	case !ok:
 		fault("%s %q is not an IP address: left out", what, text)
-		return
-	}
-	f := rules.FamilyOf(a)
-	if !slices.Contains(to[f], a) {
+	case mapped(text):
+		fault("%s %q is an IPv4 address in its IPv6 form: left out", what, text)
+	case special(a) != "":
+		fault("%s %q is %s: left out", what, text, special(a))
+	case s.put(a):
+		f := rules.FamilyOf(a)
 		to[f] = append(to[f], a)
 	}
+}
+
+// mapped says whether an address is an IPv4 one that is written as an IPv6 one. Since Kubernetes 1.36 the API
+// takes no new ones.
+func mapped(text string) bool {
+	a, ok := parseAddr(text)
+	return ok && a.Is4() && strings.Contains(text, ":")
+}
+
+// special says what an address is that nobody else has or that means many: no Service may have it, and no endpoint.
+// It is what the API refuses for endpoints and externalIPs (ValidateEndpointIP), and all that is multicast or broadcast.
+// For others it is empty.
+func special(a netip.Addr) string {
+	switch {
+	case a.IsUnspecified():
+		return "the unspecified address"
+	case a.IsLoopback():
+		return "a loopback address"
+	case a.IsLinkLocalUnicast():
+		return "a link-local address"
+	case a.IsMulticast():
+		return "a multicast address"
+	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "the broadcast address"
+	}
+	return ""
 }
 
 // parseAddr reads an address as the API and kube-proxy do, where numbers may begin with
@@ -198,6 +260,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 	if svc == "" {
 		return nil, nil
 	}
+	var faults faultList
 	out := &slice{service: objectName{es.Namespace, svc}}
 	switch es.AddressType {
 	case discoveryv1.AddressTypeIPv4:
@@ -221,21 +284,22 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		}
 		proto, ok := protocolOf(protocol)
 		if !ok || *p.Port < 1 || *p.Port > math.MaxUint16 {
-			errs = append(errs, fmt.Errorf("endpointslice %s: port %q (%s %d) cannot be served: left out", name, portName, protocol, *p.Port))
+			faults.add(fmt.Errorf("endpointslice %s: port %q (%s %d) cannot be served: left out", name, portName, protocol, *p.Port))
 			continue
 		}
 		out.ports = append(out.ports, servicePort{name: portName, protocol: proto, port: uint16(*p.Port)})
 	}
+	out.ports.sort()
 	out.endpoints = make([]endpoint, 0, len(es.Endpoints))
 	for i := range es.Endpoints {
 		e, err := convertEndpoint(&es.Endpoints[i], out.family, nodeName)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("endpointslice %s: endpoint %d: %w", name, i, err))
+			faults.add(fmt.Errorf("endpointslice %s: endpoint %d: %w", name, i, err))
 			continue
 		}
 		out.endpoints = append(out.endpoints, e)
 	}
-	return out, errs
+	return out, faults.errs("endpointslice " + name)
 }
 
 func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (endpoint, error) {
@@ -246,6 +310,9 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	a, ok := parseAddr(e.Addresses[0])
 	if !ok {
 		return endpoint{}, fmt.Errorf("address %q is not an IP address: left out", e.Addresses[0])
+	}
+	if what := special(a); what != "" {
+		return endpoint{}, fmt.Errorf("address %s is %s: left out", a, what)
 	}
 	if rules.FamilyOf(a) != f {
 		return endpoint{}, fmt.Errorf("address %s is not of the slice's address type: left out", a)

@@ -180,6 +180,8 @@ func (p *Proxier) targets(work flowWork) []conntrack.Target {
 	local := byFamily(p.programmedNode.NodePortIPs)
 	left := byFamily(without(slices.SortedFunc(maps.Keys(work.left), netip.Addr.Compare), p.programmedNode.NodePortIPs))
 	var out []conntrack.Target
+	type endpoints struct{ serving, unready []netip.AddrPort }
+	of := map[rules.Owner]endpoints{} // shared: an owner may have thousands of frontends
 	for f := range work.frontends {
 		t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
 		if f.addr.IsUnspecified() {
@@ -190,13 +192,11 @@ func (p *Proxier) targets(work flowWork) []conntrack.Target {
 			}
 		}
 		if o := p.servedBy(f); o.Name != "" {
-			for _, e := range p.store.endpoints(o, f.protocol) {
-				if e.Serving || e.Ready {
-					t.Endpoints = append(t.Endpoints, e.Addr)
-				} else {
-					t.Unready = append(t.Unready, e.Addr)
-				}
+			if _, ok := of[o]; !ok {
+				serving, unready := p.store.serving(o, f.protocol)
+				of[o] = endpoints{serving, unready}
 			}
+			t.Endpoints, t.Unready = of[o].serving, of[o].unready
 		}
 		out = append(out, t)
 	}
@@ -283,7 +283,11 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 	out, left := removed(repair)
 	p.mu.Lock()
 	for n, svc := range p.store.services {
-		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) { out = append(out, frontendsOf(&sp)...) })
+		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
+			for _, c := range claimsOf(&sp) {
+				out = append(out, c.frontend)
+			}
+		})
 	}
 	p.mu.Unlock()
 	p.flows.put(out, left...)

@@ -26,6 +26,7 @@ type Metrics struct {
 	failing      prometheus.Gauge
 	flows        prometheus.Counter
 	conflicts    prometheus.Gauge
+	leftOut      *prometheus.GaugeVec
 	objects      *prometheus.GaugeVec
 	kubeProxy    *kubeProxyMetrics
 }
@@ -54,7 +55,9 @@ func NewMetrics() *Metrics {
 		flows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "nftproxy_conntrack_deleted_total", Help: "Conntrack entries deleted because their endpoint is gone."}),
 		conflicts: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "nftproxy_frontend_conflicts", Help: "Addresses, protocols and ports that a service port does without because an older Service has them."}),
+			Name: "nftproxy_frontend_conflicts", Help: "Addresses, protocols and ports that a service port does without because another Service has them, or because the node reaches its API server there."}),
+		leftOut: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "nftproxy_left_out", Help: "What is left out because one Service asks for more than a Service can have, by kind."}, []string{"kind"}),
 		objects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "nftproxy_kernel_objects", Help: "Objects in nftproxy's tables, by kind; clients with session affinity are not among the elements."},
 			[]string{"family", "kind"}),
@@ -64,7 +67,8 @@ func NewMetrics() *Metrics {
 	}
 	m.refused.WithLabelValues(otherErrno)
 	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
-		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts, m.objects}
+		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts, m.leftOut, m.objects}
+	m.leavesOut(excess{}, 0)
 	m.kubeProxy = newKubeProxyMetrics()
 	m.collectors = append(m.collectors, m.kubeProxy.collectors()...)
 	return m
@@ -99,6 +103,13 @@ func (m *Metrics) transaction(tx rules.Tx, took time.Duration, err error) {
 		name = unix.ErrnoName(errno)
 	}
 	m.refused.WithLabelValues(name).Inc()
+}
+
+// leavesOut notes what is left out.
+func (m *Metrics) leavesOut(over excess, endpoints int) {
+	for kind, n := range map[string]int{"port": over.ports, "frontend": over.frontends, "source-range": over.ranges, "set": over.sets, "endpoint": endpoints} {
+		m.leftOut.WithLabelValues(kind).Set(float64(n))
+	}
 }
 
 // holds notes what the kernel holds now.

@@ -132,6 +132,7 @@ func (p *Proxier) syncNode() {
 		p.store.markAll()
 	}
 	p.programmedNode = now
+	p.store.setNodeAddrs(now.NodePortIPs)
 	p.mu.Unlock()
 	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs))
 	tx := p.desired.SetNode(now)

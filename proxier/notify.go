@@ -60,10 +60,15 @@ func (p *Proxier) tellHealth(builds []rules.Owned) {
 			continue
 		}
 		told = n
-		if s := p.store.services[n]; s != nil && s.healthPort != 0 {
-			p.config.Health.SetService(n.namespace, n.name, s.healthPort, p.store.localReady(n))
-		} else {
+		switch s := p.store.services[n]; {
+		case s == nil || s.healthPort == 0:
 			p.config.Health.DeleteService(n.namespace, n.name)
+		case p.store.refusesHealthPort(s):
+			p.config.Health.DeleteService(n.namespace, n.name)
+			p.log.Info("Not served: this node reaches its API server there", "service", n.String(), "healthCheckNodePort", s.healthPort)
+			p.warnService(n, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", s.healthPort))
+		default:
+			p.config.Health.SetService(n.namespace, n.name, s.healthPort, p.store.localReady(n))
 		}
 	}
 }

@@ -13,6 +13,6 @@ func (p *Proxier) PortAt(family rules.Family, key rules.Key) (rules.ServicePortN
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	holder, ok := p.store.frontends.holder[f]
+	holder, ok := p.store.frontends.winner(f)
 	return holder.owner.ServicePortName, ok
 }

@@ -112,7 +112,11 @@ type Proxier struct {
 	aside          int           // how many owners this sync has set aside
 	retried        time.Time     // when owners that were set aside were tried last
 	failing        map[rules.Owner]*failure
-	conflicts      map[rules.Owner][]conflict
+	conflicts      map[rules.Owner]map[conflict]struct{}
+	lost           int // how many conflicts there are
+	telling        telling
+	leftOut        leftOut
+	freed          map[netip.AddrPort]struct{} // of API servers: see FreeAPIServers
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
@@ -150,7 +154,9 @@ func New(c Config) *Proxier {
 		failing: map[rules.Owner]*failure{},
 
 		serviceCIDRs: map[string][]netip.Prefix{},
-		conflicts:    map[rules.Owner][]conflict{},
+		conflicts:    map[rules.Owner]map[conflict]struct{}{},
+		freed:        map[netip.AddrPort]struct{}{},
+		leftOut:      newLeftOut(),
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		pending:      newPending(),

@@ -26,10 +26,13 @@ type Port struct {
 	Lost              []Lost
 }
 
-// Lost is a frontend that an older service port has, too, and keeps.
+// Lost is a frontend that a service port does without.
 type Lost struct {
 	Frontend string
-	Holder   rules.ServicePortName
+	// Holder is the service port that gets it; without a name: nobody does.
+	Holder rules.ServicePortName
+	// Why goes on after Frontend, such as 'which the older Service port default/web has'.
+	Why string
 }
 
 // Owner returns the owner that the port is.
@@ -46,8 +49,9 @@ func (p *Proxier) Snapshot() Snapshot {
 		eachOwner(n, s, func(o rules.Owner, _ rules.ServicePort) {
 			sp, endpoints, lost := p.store.input(o)
 			port := Port{ServicePort: sp, Endpoints: endpoints, Objects: p.desired.Objects(o)}
-			for _, f := range lost {
-				port.Lost = append(port.Lost, Lost{f.String(), p.store.frontends.holderOf(f).ServicePortName})
+			for _, cl := range lost {
+				c, what := p.store.frontends.conflictOf(cl)
+				port.Lost = append(port.Lost, Lost{cl.String(), c.holder.ServicePortName, c.text(what)})
 			}
 			out.Ports = append(out.Ports, port)
 		})

@@ -18,6 +18,11 @@ import (
 // sync programs what has changed. An error means that nothing is lost and all of
 // it must be tried again.
 func (p *Proxier) sync() error {
+	if !p.adopted {
+		if err := p.FreeAPIServers(); err != nil {
+			return err
+		}
+	}
 	if !p.ready() {
 		return nil
 	}
@@ -143,9 +148,13 @@ func (p *Proxier) build(owners []rules.Owner) []rules.Owned {
 		sp, endpoints, lost := p.store.input(o)
 		p.reportConflicts(o, lost)
 		p.countNoLocal(o, &sp, endpoints)
-		builds = append(builds, rules.Owned{Owner: o, Objects: rules.Build(sp, endpoints, p.config.Rules, p.programmedNode)})
+		objects := rules.Build(sp, endpoints, p.config.Rules, p.programmedNode)
+		p.reportLeftOut(o, objects.LeftOut, sp.EndpointLimit)
+		builds = append(builds, rules.Owned{Owner: o, Objects: objects})
 	}
-	p.config.Metrics.conflicts.Set(float64(p.store.frontends.conflicts()))
+	p.tellConflicts()
+	p.config.Metrics.conflicts.Set(float64(p.lost))
+	p.config.Metrics.leavesOut(p.store.over, p.leftOut.endpoints)
 	return builds
 }
 

@@ -21,6 +21,25 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
+// BenchmarkBuildAddresses builds a service port with many external addresses: the time doubles with their number, and
+// does not grow with that of the endpoints times theirs.
+func BenchmarkBuildAddresses(b *testing.B) {
+	for _, scheduler := range []rules.Scheduler{rules.RoundRobin, rules.Random} {
+		for _, n := range []int{5000, 10000, 20000} {
+			b.Run(fmt.Sprintf("%s/addresses=%d", scheduler, n), func(b *testing.B) {
+				sp, endpoints := crowd(100)
+				sp.Scheduler = scheduler
+				for i := range n {
+					sp.ExternalIPs = append(sp.ExternalIPs, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
+				}
+				for b.Loop() {
+					rules.Build(sp, endpoints, rules.Config{}.WithDefaults(), rules.Node{Name: "node-1"})
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkUpdate replaces an endpoint of a service port with session affinity.
 func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{1000, 20000} {

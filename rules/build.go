@@ -33,12 +33,16 @@ func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {
 		return Objects{}
 	}
 	u := SelectEndpoints(&sp, endpoints, &n)
-	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}}
-	b.cluster = policy{prefix: prefixService, endpoints: u.Cluster[:min(len(u.Cluster), MaxEndpoints)]}
-	b.local = policy{prefix: prefixLocal, remember: variantLocal, endpoints: u.Local[:min(len(u.Local), MaxEndpoints)]}
+	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}, limit: MaxEndpoints}
+	if sp.EndpointLimit > 0 {
+		b.limit = min(sp.EndpointLimit, MaxEndpoints)
+	}
+	b.cluster = policy{prefix: prefixService, endpoints: u.Cluster[:min(len(u.Cluster), b.limit)]}
+	b.local = policy{prefix: prefixLocal, remember: variantLocal, endpoints: u.Local[:min(len(u.Local), b.limit)]}
+	b.out.LeftOut = max(len(u.Cluster), len(u.Local), b.limit) - b.limit
 	b.clusterIP()
 	b.external()
-	b.add(SetID{Kind: Hairpin}, hairpin(u.Cluster, u.Local)...)
+	b.add(SetID{Kind: Hairpin}, hairpin(b.cluster.endpoints, b.local.endpoints)...)
 	return b.objects()
 }
 
@@ -49,6 +53,7 @@ type objectsBuilder struct {
 	node           *Node
 	cluster, local policy
 	anywhere       bool // some endpoint exists, if not for this node
+	limit          int  // of endpoints, and of elements that copy them
 
 	out  Objects
 	sets map[SetID][]Element
@@ -101,16 +106,21 @@ func (b *objectsBuilder) external() {
 	if b.sp.NodePort != 0 {
 		b.externalFrontend(Key{Protocol: b.sp.Protocol, Port: b.sp.NodePort})
 	}
+	if len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs) == 0 {
+		return
+	}
 	allowed := b.sourceRanges()
+	seen := map[netip.Addr]bool{b.sp.ClusterIP: true} // an address may be several things to a Service: the first one counts
 	for i, a := range slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs) {
 		key := Key{Addr: a, Protocol: b.sp.Protocol, Port: b.sp.Port}
-		switch double := slices.Index(slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs), a) < i; {
-		case double:
+		switch {
+		case seen[a]:
 		case len(allowed) > 0 && i < len(b.sp.LoadBalancerIPs):
 			b.firewalled(key, allowed)
 		default:
 			b.externalFrontend(key)
 		}
+		seen[a] = true
 	}
 }
 
@@ -204,7 +214,7 @@ func (b *objectsBuilder) frontend(key Key, p *policy) {
 	switch {
 	case n == 1 && b.sp.Affinity == 0:
 		b.add(frontendSet(key, Single, SingleNodePorts), Element{key, Value{To: p.endpoints[0].Addr}})
-	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && key.Addr.IsValid():
+	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && key.Addr.IsValid() && b.mayCopy(n):
 		b.dispatch(key, b.shared(key, p))
 	default:
 		b.dispatch(key, b.policyChain(p))
@@ -222,6 +232,11 @@ func frontendSet(key Key, addresses, nodePorts SetKind) SetID {
 		return SetID{Kind: addresses}
 	}
 	return SetID{Kind: nodePorts}
+}
+
+// mayCopy says whether each frontend may have copies of so many endpoints.
+func (b *objectsBuilder) mayCopy(endpoints int) bool {
+	return (1+len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs))*endpoints <= b.limit
 }
 
 // shared adds the endpoints under a frontend's own key, and returns the name of

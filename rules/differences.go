@@ -147,7 +147,11 @@ func (c Chain) lines(f Family) []string {
 // another order, both lists.
 func onlyIn(have, want []string) (onlyHave, onlyWant []string) {
 	without := func(list, other []string) []string {
-		return slices.DeleteFunc(slices.Clone(list), func(l string) bool { return slices.Contains(other, l) })
+		has := make(map[string]bool, len(other))
+		for _, l := range other {
+			has[l] = true
+		}
+		return slices.DeleteFunc(slices.Clone(list), func(l string) bool { return has[l] })
 	}
 	onlyHave, onlyWant = without(have, want), without(want, have)
 	if len(onlyHave)+len(onlyWant) == 0 {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 )
 
@@ -25,9 +26,11 @@ type Usable struct {
 
 // SelectEndpoints returns the endpoints that a node uses, by kube-proxy's rules: ready
 // ones; where a policy has none, those that are terminating and still serving
-// (KEP-1669, for each policy by itself).
+// (KEP-1669, for each policy by itself). Of one address the entries that are not
+// terminating count, as WithoutGhosts says.
 func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 	var u Usable
+	endpoints = WithoutGhosts(endpoints)
 	ready := func(e *Endpoint) bool { return e.Ready }
 	leaving := func(e *Endpoint) bool { return e.Serving && e.Terminating }
 	turns := turnsOf(sp, n)
@@ -48,6 +51,39 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 		u.Anywhere = u.Anywhere || slices.ContainsFunc(endpoints, func(e Endpoint) bool { return ready(&e) || leaving(&e) })
 	}
 	return u
+}
+
+// WithoutGhosts leaves out terminating endpoints whose address and port others have that are not
+// terminating: a pod may get the address of one that has not quite gone. As in kube-proxy, the running
+// pod alone decides, ready or not. The result may share endpoints' memory.
+func WithoutGhosts(endpoints []Endpoint) []Endpoint {
+	leaving := map[netip.AddrPort]bool{}
+	for i := range endpoints {
+		if endpoints[i].Terminating {
+			leaving[endpoints[i].Addr] = false
+		}
+	}
+	if len(leaving) == 0 || len(leaving) == len(endpoints) {
+		return endpoints
+	}
+	ghosts := false
+	for i := range endpoints {
+		if e := &endpoints[i]; !e.Terminating {
+			if _, ok := leaving[e.Addr]; ok {
+				leaving[e.Addr], ghosts = true, true // somebody else's now
+			}
+		}
+	}
+	if !ghosts {
+		return endpoints
+	}
+	out := make([]Endpoint, 0, len(endpoints))
+	for i := range endpoints {
+		if e := &endpoints[i]; !e.Terminating || !leaving[e.Addr] {
+			out = append(out, *e)
+		}
+	}
+	return out
 }
 
 // preference says by which hints a node chooses among ready endpoints.

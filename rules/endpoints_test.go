@@ -41,6 +41,12 @@ func TestSelectEndpoints(t *testing.T) {
 		{"none ready: serving and terminating", []rules.Endpoint{ep(a, serving|terminating), ep(b, 0)}, []rules.Endpoint{ep(a, serving|terminating)}},
 		{"terminating but not serving", []rules.Endpoint{ep(a, terminating)}, nil},
 		{"serving but neither ready nor terminating", []rules.Endpoint{ep(a, serving)}, nil},
+		{"terminating, its address another's that is ready", []rules.Endpoint{ep(a, serving|terminating), ep(a, ready)}, []rules.Endpoint{ep(a, ready)}},
+		{"terminating, its address another's that is not ready", []rules.Endpoint{ep(a, serving|terminating), ep(a, 0)}, nil},
+		{"terminating and ready, its address another's that is not ready", []rules.Endpoint{ep(a, ready|terminating|local), ep(a, 0)}, nil},
+		{"so that only another one is left", []rules.Endpoint{ep(a, 0), ep(a, serving|terminating), ep(b, serving|terminating)}, []rules.Endpoint{ep(b, serving|terminating)}},
+		{"where the terminating one was does not matter", []rules.Endpoint{ep(a, serving|terminating|local), ep(a, ready)}, []rules.Endpoint{ep(a, ready)}},
+		{"two that are terminating", []rules.Endpoint{ep(a, serving|terminating), ep(a, terminating)}, []rules.Endpoint{ep(a, serving|terminating)}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := rules.SelectEndpoints(&rules.ServicePort{}, tt.in, &rules.Node{}).Cluster

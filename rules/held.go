@@ -17,7 +17,7 @@ func (t *Table) Held(n ServicePortName, want Objects) Objects {
 			h.chains[name] = c
 		}
 	}
-	h.frontends(want.Frontends())
+	h.frontends(keysOf(want.Frontends()))
 	h.endpoints()
 	h.shared(want)
 	for id := range t.Sets {
@@ -43,12 +43,12 @@ func (h *held) owns(name string) bool {
 }
 
 // frontends finds where the service port is served: under the keys that it should have, and by its chains.
-func (h *held) frontends(want []Key) {
+func (h *held) frontends(want map[Key]bool) {
 	for _, kind := range []SetKind{Single, ServiceIPs, SingleNodePorts, NodePorts, Sticky, StickyNodePorts, MasqueradeIPs, MasqueradeNodePorts} {
 		id := SetID{Kind: kind}
 		for k, v := range h.have.Sets[id] {
 			ours := h.owns(v.Goto)
-			if !ours && !slices.Contains(want, k) {
+			if !ours && !want[k] {
 				continue
 			}
 			h.sets[id] = append(h.sets[id], Element{k, v})
@@ -57,6 +57,14 @@ func (h *held) frontends(want []Key) {
 			}
 		}
 	}
+}
+
+func keysOf(list []Key) map[Key]bool {
+	out := make(map[Key]bool, len(list))
+	for _, k := range list {
+		out[k] = true
+	}
+	return out
 }
 
 // endpoints finds those of the chains and frontends that were found.
@@ -71,11 +79,11 @@ func (h *held) endpoints() {
 			}
 		}
 	}
-	frontends := Objects{Sets: []SetElements{{SetID{Kind: ServiceIPs}, h.sets[SetID{Kind: ServiceIPs}]}}}.Frontends()
+	frontends := keysOf(Objects{Sets: []SetElements{{SetID{Kind: ServiceIPs}, h.sets[SetID{Kind: ServiceIPs}]}}}.Frontends())
 	for k, v := range h.have.Sets[SetID{Kind: Backends}] {
 		frontend := k
 		frontend.Index = 0
-		if slices.Contains(frontends, frontend) {
+		if frontends[frontend] {
 			h.sets[SetID{Kind: Backends}] = append(h.sets[SetID{Kind: Backends}], Element{k, v})
 		}
 	}

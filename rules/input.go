@@ -145,6 +145,9 @@ type ServicePort struct {
 	// connection, in seconds; 0: it does not.
 	Affinity  uint32
 	Scheduler Scheduler
+	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
+	// frontends of the schedulers Random and SourceHash, beyond which they share one chain; 0: MaxEndpoints.
+	EndpointLimit int
 }
 
 // External says whether the service port has any address besides its ClusterIP.
@@ -159,7 +162,7 @@ func (sp *ServicePort) Equal(o *ServicePort) bool {
 		slices.Equal(sp.ExternalIPs, o.ExternalIPs) && slices.Equal(sp.LoadBalancerIPs, o.LoadBalancerIPs) &&
 		slices.Equal(sp.SourceRanges, o.SourceRanges) &&
 		sp.InternalLocal == o.InternalLocal && sp.ExternalLocal == o.ExternalLocal &&
-		sp.Affinity == o.Affinity && sp.Scheduler == o.Scheduler
+		sp.Affinity == o.Affinity && sp.Scheduler == o.Scheduler && sp.EndpointLimit == o.EndpointLimit
 }
 
 // Endpoint is one address and port that a service port can forward to, as its

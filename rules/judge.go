@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -19,35 +20,68 @@ type Judged struct {
 }
 
 // Judge says which endpoints SelectEndpoints has selected, and why not the others.
-// The result is sorted by address and names each address once for each reason.
+// The result is sorted by address, what is terminating last, and names each address once for each reason.
 func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 	u := SelectEndpoints(sp, endpoints, n)
-	preferred := topology(endpoints, n)
+	counted := WithoutGhosts(endpoints)
+	preferred := topology(counted, n)
+	inCluster, inLocal, taken := placesOf(u.Cluster), placesOf(u.Local), map[netip.AddrPort]bool{}
+	for i := range counted {
+		taken[counted[i].Addr] = taken[counted[i].Addr] || !counted[i].Terminating
+	}
 	cluster, local := !sp.InternalLocal || sp.External(), sp.InternalLocal || sp.ExternalLocal && sp.External()
 	out := make([]Judged, 0, len(endpoints))
 	for _, e := range endpoints {
-		j := Judged{Endpoint: e, Cluster: selected(u.Cluster, e), Local: selected(u.Local, e)}
+		p := place{e.Addr, e.Ready, e.Terminating}
+		j := Judged{Endpoint: e, Cluster: inCluster[p], Local: inLocal[p]}
+		isGhost := e.Terminating && taken[e.Addr]
 		if cluster && !j.Cluster {
 			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
+			if isGhost {
+				j.WhyNotCluster = ghost
+			}
 		}
 		if local && !j.Local {
-			j.WhyNotLocal = "not on this node"
-			if e.Local {
+			switch {
+			case isGhost:
+				j.WhyNotLocal = ghost
+			case e.Local:
 				j.WhyNotLocal = whyNot(&e, u.Local, noPreference, n)
+			default:
+				j.WhyNotLocal = "not on this node"
 			}
 		}
 		out = append(out, j)
 	}
-	slices.SortFunc(out, func(a, b Judged) int { return a.Addr.Compare(b.Addr) })
+	slices.SortStableFunc(out, func(a, b Judged) int {
+		if c := a.Addr.Compare(b.Addr); c != 0 || a.Terminating == b.Terminating {
+			return c
+		}
+		if a.Terminating {
+			return 1
+		}
+		return -1
+	})
 	return slices.CompactFunc(out, func(a, b Judged) bool {
 		return a.Addr == b.Addr && a.WhyNotCluster == b.WhyNotCluster && a.WhyNotLocal == b.WhyNotLocal
 	})
 }
 
-func selected(list []Endpoint, e Endpoint) bool {
-	return slices.ContainsFunc(list, func(o Endpoint) bool {
-		return o.Addr == e.Addr && o.Ready == e.Ready && o.Terminating == e.Terminating
-	})
+// ghost is why a terminating endpoint does not count whose address another one has.
+const ghost = "terminating: another endpoint has its address now"
+
+// place is what tells an endpoint that is selected from others of its address.
+type place struct {
+	addr               netip.AddrPort
+	ready, terminating bool
+}
+
+func placesOf(list []Endpoint) map[place]bool {
+	out := make(map[place]bool, len(list))
+	for i := range list {
+		out[place{list[i].Addr, list[i].Ready, list[i].Terminating}] = true
+	}
+	return out
 }
 
 // whyNot says why an endpoint is not among those that were selected.

@@ -61,6 +61,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeGhosts: of one address the endpoint that is not terminating decides.
+func TestJudgeGhosts(t *testing.T) {
+	at := netip.MustParseAddrPort("10.1.0.1:80")
+	old := rules.Endpoint{Addr: at, Serving: true, Terminating: true, Local: true}
+	const gone = "terminating: another endpoint has its address now"
+	for name, now := range map[string]rules.Endpoint{"": {Addr: at, Ready: true, Local: true}, "not ready": {Addr: at, Local: true}} {
+		for _, list := range [][]rules.Endpoint{{old, now}, {now, old}} {
+			sp := rules.ServicePort{ExternalLocal: true, NodePort: 30080}
+			for _, j := range rules.Judge(&sp, list, &testNode) {
+				want := name
+				if j.Terminating {
+					want = gone
+				}
+				if j.Cluster != (want == "") || j.Local != (want == "") || j.WhyNotCluster != want || j.WhyNotLocal != want {
+					t.Errorf("%+v, want %q", j, want)
+				}
+			}
+		}
+	}
+}
+
 // TestDifferencesAreDiffs: there are differences where, and only where, a transaction
 // would change something.
 func TestDifferencesAreDiffs(t *testing.T) {

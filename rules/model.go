@@ -260,6 +260,8 @@ type Objects struct {
 	Shared   []Chain
 	Sets     []SetElements
 	Affinity []AffinityMap
+	// LeftOut is how many endpoints are beyond the service port's limit.
+	LeftOut int
 }
 
 // AffinityMap is a map that the kernel fills: which clients stay with which

@@ -278,6 +278,32 @@ func TestSchedulers(t *testing.T) {
 	}
 }
 
+// TestSchedulersWithManyFrontends: where each frontend would have its own copy of many endpoints, one chain has them.
+func TestSchedulersWithManyFrontends(t *testing.T) {
+	for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash} {
+		sp := full()
+		sp.Scheduler, sp.NodePort, sp.EndpointLimit = s, 0, 5
+		endpoints := on("10.244.2.2:1", "10.244.2.3:1", "10.244.2.4:1", "10.244.2.5:1", "10.244.2.6:1", "10.244.2.7:1")
+		o := rules.Build(sp, endpoints, testConfig, testNode)
+		if len(o.Chains) != 1 || len(o.Shared) != 0 || o.LeftOut != 1 || len(o.Backends()) != 5 {
+			t.Errorf("%s: chains %v, shared %v, %d left out, backends %v: want a chain of its own, and one endpoint of six left out", s, o.Chains, o.Shared, o.LeftOut, o.Backends())
+		}
+		tracer := trace(sp, endpoints)
+		hits, same := map[string]int{}, 0
+		for i := range 300 {
+			from := netip.AddrFrom4([4]byte{10, 244, 3, byte(i)}).String()
+			one, two := send(t, tracer, from, toClusterIP), send(t, tracer, from, toClusterIP)
+			hits[one]++
+			if one == two {
+				same++
+			}
+		}
+		if len(hits) != 5 || s == rules.SourceHash && same != 300 || s == rules.Random && same == 300 {
+			t.Errorf("%s: hits %v; %d of 300 clients got the same endpoint twice", s, hits, same)
+		}
+	}
+}
+
 // TestUnallocated sends to addresses of a range of ClusterIPs.
 func TestUnallocated(t *testing.T) {
 	node := testNode

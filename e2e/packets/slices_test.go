@@ -38,6 +38,15 @@ func TestSlices(t *testing.T) {
 		{"an endpoint ready in one only", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {
 			return slicesOf(s, f, ready(a), unready(a, b), draining(c))
 		}, spread(a), ""},
+		{"a terminating endpoint whose address a running pod has", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {
+			return slicesOf(s, f, draining(a), ready(a, b), draining(b))
+		}, spread(a, b), ""},
+		{"one whose address a pod has that is not ready", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {
+			return slicesOf(s, f, draining(a), unready(a), draining(b))
+		}, spread(b), ""},
+		{"that and no other endpoint", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {
+			return slicesOf(s, f, unready(a), draining(a))
+		}, refused(), ""},
 		{"an empty one", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {
 			return slicesOf(s, f, ready(a, b), nil)
 		}, spread(a, b), ""},

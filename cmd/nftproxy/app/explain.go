@@ -337,5 +337,6 @@ func (s *seen) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) 
 			s.pods[d.Pod] = append(s.pods[d.Pod], a)
 		}
 	}
-	s.places[explain.Place{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Addr: a}] = d
+	s.places[explain.Place{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Addr: a,
+		Terminating: ptr.Deref(e.Conditions.Terminating, false)}] = d
 }

@@ -97,6 +97,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 		defer addresses.Close()
 		config.Addresses = addresses
 	}
+	o.source.apiServers = &apiServers{}
 	src, _, err := o.open(config.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
@@ -110,6 +111,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 		config.Events = seen
 	}
 	p := proxier.New(config)
+	o.source.apiServers.follow(p.SetAPIServers)
 	var sink source.Sink = p
 	if seen != nil {
 		seen.Sink, sink = p, seen

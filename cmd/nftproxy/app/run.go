@@ -44,6 +44,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	node, log := config.NodeName, klog.Background()
 	limitMemory(ctx, log)
 	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
+	o.source.apiServers = &apiServers{}
 	src, client, err := o.open(node, problem)
 	if err != nil {
 		return err
@@ -120,6 +121,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer servers.Close()
+	o.source.apiServers.follow(p.SetAPIServers)
+	if err := p.FreeAPIServers(); err != nil {
+		log.Error(err, "Connections to the API server may be led astray")
+	}
 	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },

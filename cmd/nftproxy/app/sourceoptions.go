@@ -20,6 +20,8 @@ type sourceOptions struct {
 	manifests  string
 	proxyName  string // of --service-proxy-name
 	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
+	// apiServers learns where the API server is reached; nil: nobody wants to know.
+	apiServers *apiServers
 }
 
 // restConfig says how to reach the API server. In a pod --master alone replaces
@@ -66,6 +68,7 @@ func (o *wantOptions) client() (kubernetes.Interface, error) {
 	config.ContentType, config.AcceptContentTypes = connection.ContentType, connection.AcceptContentTypes
 	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
 	config.QPS, config.Burst = connection.QPS, int(connection.Burst)
+	o.source.apiServers.use(config)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make API client: %w", err)

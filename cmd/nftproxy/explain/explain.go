@@ -43,12 +43,17 @@ type Port struct {
 	Scheduler      string   `json:"scheduler,omitempty"`
 	Affinity       uint32   `json:"affinitySeconds,omitempty"`
 	SourceRanges   []string `json:"loadBalancerSourceRanges,omitempty"`
-	// Lost are frontends that an older Service has.
+	// Lost are frontends that it does without, and why.
 	Lost      []string   `json:"lost,omitempty"`
 	Endpoints []Endpoint `json:"endpoints"`
 	Pinned    []Pin      `json:"pinned,omitempty"`
 	Frontends []Frontend `json:"frontends"`
+	// MoreFrontends is how many are left out: each can be asked for by its address.
+	MoreFrontends int `json:"moreFrontends,omitempty"`
 }
+
+// mostFrontends is how many frontends of a port are explained.
+const mostFrontends = 200
 
 // Endpoint is an endpoint, and whether it counts.
 type Endpoint struct {
@@ -142,6 +147,7 @@ type World struct {
 type Place struct {
 	Namespace, Name string
 	Addr            netip.Addr
+	Terminating     bool // another pod may have the address already
 }
 
 // Details is what an EndpointSlice says of an endpoint that needs no rule.
@@ -211,13 +217,17 @@ func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, er
 		}
 	}
 	for _, l := range p.Lost {
-		out.Lost = append(out.Lost, fmt.Sprintf("%s, which the older Service port %s has", l.Frontend, l.Holder))
+		out.Lost = append(out.Lost, l.Frontend+", "+l.Why)
 	}
 	if out.Endpoints = []Endpoint{}; !w.FromKernel {
 		out.Endpoints = w.endpoints(p)
 	}
 	out.Pinned = w.pins(p, clients)
-	for _, f := range w.frontends(p, target) {
+	frontends := w.frontends(p, target)
+	if n := len(frontends) - mostFrontends; n > 0 {
+		frontends, out.MoreFrontends = frontends[:mostFrontends], n
+	}
+	for _, f := range frontends {
 		for _, c := range w.clientsOf(p, clients) {
 			if f.Problem != "" {
 				break
@@ -244,7 +254,7 @@ func policy(local bool) string {
 func (w *World) endpoints(p *proxier.Port) []Endpoint {
 	out := []Endpoint{}
 	for _, j := range rules.Judge(&p.ServicePort, p.Endpoints, &w.Node) {
-		d := w.Places[Place{p.Name.Namespace, p.Name.Name, j.Addr.Addr()}]
+		d := w.Places[Place{p.Name.Namespace, p.Name.Name, j.Addr.Addr(), j.Terminating}]
 		out = append(out, Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local, Why: why(p, j)})
 	}
@@ -308,11 +318,13 @@ func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 // alone.
 func (w *World) frontends(p *proxier.Port, target Target) []Frontend {
 	var out []Frontend
+	seen := map[netip.AddrPort]bool{}
 	add := func(kind string, a netip.Addr, port uint16) {
 		at := netip.AddrPortFrom(a, port)
-		if !a.IsValid() || target.At.IsValid() && target.At != at || slices.ContainsFunc(out, func(f Frontend) bool { return f.at == at }) {
+		if !a.IsValid() || target.At.IsValid() && target.At != at || seen[at] {
 			return
 		}
+		seen[at] = true
 		out = append(out, Frontend{Kind: kind, Address: at.String(), at: at, Fates: []Fate{}})
 	}
 	add("ClusterIP", p.ClusterIP, p.Port)

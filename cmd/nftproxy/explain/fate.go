@@ -26,6 +26,7 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 		return choice
 	}}
 	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at, Interface: c.Interface}
+	seen := map[To]bool{}
 	for choice = 0; choice < choices; choice++ {
 		end, err := tracer.Trace(packet, c.IsNode)
 		if err != nil {
@@ -47,7 +48,8 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 			return out, nil
 		}
 		to := To{Address: end.To.String(), Masqueraded: end.Masqueraded}
-		if !slices.Contains(out.To, to) {
+		if !seen[to] {
+			seen[to] = true
 			out.To = append(out.To, to)
 		}
 	}

@@ -74,6 +74,9 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 	for i := range p.Frontends {
 		p.Frontends[i].write(b, style)
 	}
+	if p.MoreFrontends > 0 {
+		fmt.Fprintf(b, "  and %d more addresses: explain each as ADDRESS:PORT/PROTOCOL\n", p.MoreFrontends)
+	}
 	b.WriteString("\n")
 }
 
