@@ -10,5 +10,5 @@
 // What the package returns is one line without such characters, and of bounded length. Characters are shown as Go's
 // %q shows them: \n, \x1b, \u202e. Text without any comes back as it is, and text that was made printable, too.
 //
-// Word is for names, Line for messages. JSON and YAML are for whole documents, which keep their meaning.
+// Word is for names, Line and Error are for messages. JSON and YAML are for whole documents, which keep their meaning.
 package printable

@@ -27,6 +27,9 @@ func Word(s string) string { return clean(s, MaxWord, true) }
 // Line returns a message as one line of at most MaxLine bytes.
 func Line(s string) string { return clean(s, MaxLine, false) }
 
+// Error returns an error's message as Line does. The errors that are joined in it are divided by semicolons.
+func Error(err error) string { return Line(strings.ReplaceAll(err.Error(), "\n", "; ")) }
+
 // Cut returns a message as one line of at most so many bytes, which are more than three.
 func Cut(s string, most int) string { return clean(s, most, false) }
 
@@ -57,6 +60,14 @@ func Escaped(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// Truncated returns the first bytes of a text that is too long, with an ellipsis at its end.
+func Truncated(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-len(ellipsis)], "") + ellipsis
 }
 
 // longestEscape is how many bytes one byte of text becomes at most: \x1b.

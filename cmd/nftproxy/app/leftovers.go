@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -28,7 +29,7 @@ func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 		lines = []string{"kube-proxy has left nothing in nftables"}
 	}
 	for _, line := range append(lines, elsewhere(root)...) {
-		if _, err := fmt.Fprintln(w, line); err != nil {
+		if _, err := fmt.Fprintln(w, printable.Line(line)); err != nil {
 			return err
 		}
 	}
@@ -60,17 +61,19 @@ const kubeProxyStatus = "127.0.0.1:10249"
 // does. A container does not see the processes of others, but on the node's network it
 // reaches what they serve there.
 func kubeProxyMode(address string) string {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 4 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Get("http://" + address + "/proxyMode")
 	if err != nil {
 		return ""
 	}
 	defer answer.Body.Close()
-	mode, err := io.ReadAll(io.LimitReader(answer.Body, 100))
+	const longest = 32 // anybody can serve anything there
+	mode, err := io.ReadAll(io.LimitReader(answer.Body, longest))
 	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serverName {
 		return ""
 	}
-	return string(mode)
+	return printable.Word(string(mode))
 }
 
 // runningKubeProxy returns the process that is kube-proxy on this node, as far as this
