@@ -68,7 +68,7 @@ func (r *report) fail(what, detail string) {
 }
 
 func (r *report) line(state, what, detail string) {
-	fmt.Fprintf(r.w, "%s  %-32s %s\n", state, what, printable.Line(detail))
+	fmt.Fprintf(r.w, "%s  %-32s %s\n", state, what, printable.Cut(detail, 2*printable.MaxLine)) // an error, and what to do
 }
 
 // result is ok, or failed with what to do.

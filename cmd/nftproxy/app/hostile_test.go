@@ -369,7 +369,7 @@ type hostileAPI struct {
 // ServeHTTP implements http.Handler.
 func (a *hostileAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Warning", `299 - "`+marker+"\u202e\u009b2J"+`"`)
+	w.Header().Set("Warning", `299 - "`+marker+"\u202e\ufe0f"+strings.Repeat("x", 10_000)+`"`)
 	what := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	switch {
 	case r.URL.Path == "/version":

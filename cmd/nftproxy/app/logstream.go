@@ -19,22 +19,26 @@ const maxRecord = 16 << 10
 
 // logStreams returns where the log of a format goes: to where it goes without, made printable.
 func logStreams(format string) *logsapi.LoggingOptions {
-	record := textRecord
 	if format == logsapi.JSONLogFormat {
-		record = jsonRecord
+		return &logsapi.LoggingOptions{ErrorStream: jsonLog{os.Stderr}, InfoStream: jsonLog{os.Stdout}}
 	}
-	return &logsapi.LoggingOptions{ErrorStream: logStream{os.Stderr, record}, InfoStream: logStream{os.Stdout, record}}
+	return &logsapi.LoggingOptions{ErrorStream: textLog{os.Stderr}, InfoStream: textLog{os.Stdout}}
 }
 
-// logStream makes records printable. The loggers write each with one call.
-type logStream struct {
-	w      io.Writer
-	record func([]byte) []byte
-}
+// textLog and jsonLog make records printable. The loggers write each with one call.
+type (
+	textLog struct{ w io.Writer }
+	jsonLog struct{ w io.Writer }
+)
 
 // Write implements io.Writer.
-func (s logStream) Write(record []byte) (int, error) {
-	if _, err := s.w.Write(s.record(record)); err != nil {
+func (l textLog) Write(record []byte) (int, error) { return writeRecord(l.w, record, textRecord) }
+
+// Write implements io.Writer.
+func (l jsonLog) Write(record []byte) (int, error) { return writeRecord(l.w, record, jsonRecord) }
+
+func writeRecord(w io.Writer, record []byte, change func([]byte) []byte) (int, error) {
+	if _, err := w.Write(change(record)); err != nil {
 		return 0, err
 	}
 	return len(record), nil
@@ -52,8 +56,8 @@ func textRecord(record []byte) []byte {
 
 // jsonRecord does the same in JSON: the record means what it meant, but for strings that make it too long.
 func jsonRecord(record []byte) []byte {
-	if len(record) <= maxRecord {
-		return printable.JSON(record)
+	if text := printable.JSON(record); len(text) <= maxRecord {
+		return text
 	}
 	var values map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(record))
