@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
 )
 
 // TestRunning finds proxies of this node by their processes.
@@ -74,7 +76,7 @@ func TestElsewhere(t *testing.T) {
 			for name, text := range tt.files {
 				must(t, os.WriteFile(filepath.Join(root, "proc/net", name), []byte(text), 0o644))
 			}
-			got := elsewhere(root)
+			got := elsewhere(root, ipvs.Left{})
 			if !slices.EqualFunc(got, tt.want, strings.Contains) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
