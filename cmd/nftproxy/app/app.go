@@ -61,7 +61,7 @@ func tell(stderr io.Writer, err error) {
 }
 
 func lines(err error) []string {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what wraps joined errors is one line with them
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []string{printable.Error(err)}
 	}

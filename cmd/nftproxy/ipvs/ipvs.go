@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 )
@@ -174,13 +175,26 @@ func (l Left) RemoveServers() ([]string, error) {
 // errInUse is what deleteSet returns for an ipset that a rule matches.
 var errInUse = errors.New("a rule of iptables uses it")
 
+// How long an ipset is tried again that a rule still matches. nf_tables lets go of what deleted rules matched some time
+// after their transaction.
+const (
+	patience = 2 * time.Second
+	pause    = 20 * time.Millisecond
+)
+
 // RemoveSets removes the ipsets, after the rules that match them. Those that others still match stay, and are told of.
 func (l Left) RemoveSets() ([]string, error) {
 	var out, used []string
 	var errs []error
 	removed := 0
+	end := time.Now().Add(patience)
 	for _, name := range l.Sets {
-		switch err := l.node.deleteSet(name); {
+		err := l.node.deleteSet(name)
+		for errors.Is(err, errInUse) && time.Now().Before(end) {
+			time.Sleep(pause)
+			err = l.node.deleteSet(name)
+		}
+		switch {
 		case errors.Is(err, errInUse):
 			used = append(used, name)
 		case err != nil:

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -28,6 +30,7 @@ type fakeNode struct {
 	list   []Server
 	sets   map[string][]string // entries: PORT, or ADDRESS:PORT
 	used   []string            // ipsets that a rule matches
+	freed  time.Time           // when it matches them no more, if it is set
 	refuse string              // what cannot be done
 	gone   []string            // what was deleted, in order
 }
@@ -55,7 +58,7 @@ func (f *fakeNode) inSet(name string, s Server) (bool, error) {
 }
 
 func (f *fakeNode) deleteSet(name string) error {
-	if slices.Contains(f.used, name) {
+	if slices.Contains(f.used, name) && (f.freed.IsZero() || time.Now().Before(f.freed)) {
 		return errInUse
 	}
 	return f.do("delete " + name)
@@ -160,7 +163,7 @@ func TestRemove(t *testing.T) {
 		{"an ipset is used", full("", "KUBE-CLUSTER-IP"), []string{servers, link, "removed 1 of kube-proxy's ipsets",
 			"kube-proxy's ipsets KUBE-CLUSTER-IP stay, because rules of iptables use them: remove those with 'kube-proxy --cleanup', and run this again"}, ""},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // it waits for ipsets
 			l, err := find(tt.node)
 			if err != nil {
 				t.Fatal(err)
@@ -168,13 +171,24 @@ func TestRemove(t *testing.T) {
 			lines, err := l.RemoveServers()
 			more, setsErr := l.RemoveSets()
 			if lines = append(lines, more...); !slices.Equal(lines, tt.lines) {
-				t.Errorf("it says %q, want %q", lines, tt.lines)
+				t.Errorf("%s: it says %q, want %q", tt.name, lines, tt.lines)
 			}
 			if err = errors.Join(err, setsErr); err == nil && tt.fails != "" || err != nil && err.Error() != tt.fails {
-				t.Errorf("error %v, want %q", err, tt.fails)
+				t.Errorf("%s: error %v, want %q", tt.name, err, tt.fails)
 			}
 		})
 	}
+	synctest.Test(t, func(t *testing.T) {
+		node := full("", "KUBE-CLUSTER-IP")
+		node.freed = time.Now().Add(patience / 2)
+		l, err := find(node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines, err := l.RemoveSets(); err != nil || !slices.Equal(lines, []string{sets}) {
+			t.Errorf("an ipset that rules let go of later: %v, %q", err, lines)
+		}
+	})
 	for _, what := range []string{"link", "servers", "set"} {
 		if _, err := find(full(what)); !errors.Is(err, errRefused) {
 			t.Errorf("%s cannot be read: %v", what, err)

@@ -5,6 +5,7 @@
 package ipvs
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -113,11 +114,14 @@ func (s *system) deleteServer(v Server) error {
 }
 
 // request asks for an ipset, or does something with it.
-func request(command int, name string) error {
+func request(command int, name string, more ...nl.NetlinkRequestData) error {
 	r := nl.NewNetlinkRequest(command|unix.NFNL_SUBSYS_IPSET<<8, nl.GetIpsetFlags(command))
 	r.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_SETNAME, nl.ZeroTerminated(name)))
+	for _, data := range more {
+		r.AddData(data)
+	}
 	_, err := r.Execute(unix.NETLINK_NETFILTER, 0)
 	return err
 }
@@ -133,9 +137,23 @@ func (s *system) hasSet(name string) (bool, error) {
 	return err == nil, err
 }
 
+// inSet is not netlink.IpsetTest: that names a protocol, which the kernel refuses where the ipset has only ports.
 func (*system) inSet(name string, v Server) (bool, error) {
-	port := v.At.Port()
-	return netlink.IpsetTest(name, &netlink.IPSetEntry{IP: v.At.Addr().AsSlice(), Port: &port, Protocol: &v.Protocol})
+	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|unix.NLA_F_NESTED, nil)
+	data.AddRtAttr(nl.IPSET_ATTR_PORT|unix.NLA_F_NET_BYTEORDER, binary.BigEndian.AppendUint16(nil, v.At.Port()))
+	if v.Protocol == unix.IPPROTO_SCTP { // by address and port
+		kind := nl.IPSET_ATTR_IPADDR_IPV4
+		if v.IPv6 {
+			kind = nl.IPSET_ATTR_IPADDR_IPV6
+		}
+		data.AddRtAttr(nl.IPSET_ATTR_PROTO, []byte{v.Protocol})
+		data.AddRtAttr(nl.IPSET_ATTR_IP|unix.NLA_F_NESTED, nil).AddRtAttr(kind|unix.NLA_F_NET_BYTEORDER, v.At.Addr().AsSlice())
+	}
+	err := request(nl.IPSET_CMD_TEST, name, data)
+	if errors.Is(err, unix.Errno(nl.IPSET_ERR_EXIST)) || errors.Is(err, unix.ENOENT) { // neither is that an error
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (*system) deleteSet(name string) error {
