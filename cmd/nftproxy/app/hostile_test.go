@@ -58,6 +58,7 @@ type hostileRow struct {
 	shows   bool // it shows what an attacker wrote
 	traffic bool // it looks at connections, and ends by itself
 	serves  bool // it runs until it is stopped
+	beside  bool // it takes the options of an nftproxy that runs
 }
 
 var hostileRows = []hostileRow{
@@ -76,6 +77,7 @@ var hostileRows = []hostileRow{
 	{command: "dump", output: "nft", args: "--master http://API --service default/web"},
 	{command: "dump", output: "json", args: "--kernel", shows: true},
 	{command: "dump", output: "yaml", args: "--kernel", shows: true},
+	{command: "dump", output: "nft", args: "--service default/nothing", shows: true, beside: true},
 	{command: "explain", output: "text", args: "--manifests DIR default/web --rules", shows: true},
 	{command: "explain", output: "json", args: "--manifests DIR default/web --rules", shows: true},
 	{command: "explain", output: "text", args: "--master http://API default/web", shows: true},
@@ -249,6 +251,12 @@ func (n *hostileNode) carryOut(row hostileRow) string {
 	}
 	if slices.ContainsFunc(args, func(a string) bool { return a == "--manifests" || a == "--master" }) && row.command != "__complete" {
 		args = append(args, "--hostname-override", "here")
+	}
+	if row.beside {
+		dir := filepath.Join(n.dir, evil)
+		must(n.t, os.Mkdir(dir, 0o700))
+		other := n.start("--manifests", dir, "--metrics-bind-address", "")
+		must(n.t, other.WaitSynced(n.ctx))
 	}
 	p, err := proxy.Start(n.command(args...))
 	must(n.t, err)
