@@ -22,16 +22,17 @@ const ellipsis = "…"
 
 // Word returns a name as one word of at most MaxWord bytes. Blanks are escaped, too: no name has any, and with them
 // it could be read as a sentence of ours.
-func Word(s string) string { return clean(s, MaxWord, true) }
+func Word(s string) string { return clean(s, MaxWord, noBlanks) }
 
-// Line returns a message as one line of at most MaxLine bytes.
-func Line(s string) string { return clean(s, MaxLine, false) }
+// Line returns a message as one line of at most MaxLine bytes. Of several blanks in a row all but the first are escaped:
+// many would fill a terminal's line, and what follows them would look like one of its own.
+func Line(s string) string { return clean(s, MaxLine, singleBlanks) }
 
 // Error returns an error's message as Line does. The errors that are joined in it are divided by semicolons.
 func Error(err error) string { return Line(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
-// Cut returns a message as one line of at most so many bytes, which are more than three.
-func Cut(s string, most int) string { return clean(s, most, false) }
+// Cut returns a message as Line does, of at most so many bytes, which are more than three.
+func Cut(s string, most int) string { return clean(s, most, singleBlanks) }
 
 // Is says whether a text can be shown as it is, however long it is.
 func Is(s string) bool {
@@ -53,7 +54,7 @@ func Escaped(s string) string {
 			if i > 0 {
 				b.WriteByte('\t')
 			}
-			b.WriteString(clean(field, len(field)*longestEscape+len(ellipsis), false))
+			b.WriteString(clean(field, len(field)*longestEscape+len(ellipsis), allBlanks))
 		}
 		if ended {
 			b.WriteByte('\n')
@@ -73,20 +74,33 @@ func Truncated(s string, most int) string {
 // longestEscape is how many bytes one byte of text becomes at most: \x1b.
 const longestEscape = 4
 
+// blanks says which blanks are not escaped.
+type blanks uint8
+
+const (
+	allBlanks    blanks = iota
+	singleBlanks        // those that follow no other
+	noBlanks
+)
+
+// keep says whether a blank is not escaped that follows a byte.
+func (k blanks) keep(before byte) bool { return k == allBlanks || k == singleBlanks && before != ' ' }
+
 // clean does what Word, Line and Cut say.
-func clean(s string, most int, word bool) string {
-	if len(s) <= most && plain(s, word) {
+func clean(s string, most int, kept blanks) string {
+	if len(s) <= most && plain(s, kept) {
 		return s
 	}
 	var b []byte
 	fits := 0 // how much of b leaves room for an ellipsis
+	var before byte
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
 			b = append(b, `\x`...)
 			b = append(b, hex[s[i]>>4], hex[s[i]&15])
-		case shown(r) && !(word && r == ' '):
+		case shown(r) && (r != ' ' || kept.keep(before)):
 			b = utf8.AppendRune(b, r)
 		case r < utf8.RuneSelf:
 			b = appendASCII(b, byte(r))
@@ -100,16 +114,20 @@ func clean(s string, most int, word bool) string {
 			fits = len(b)
 		}
 		i += size
+		before = s[i-1]
 	}
 	return string(b)
 }
 
 // plain says whether a text needs no change: the usual case, without an allocation.
-func plain(s string, word bool) bool {
+func plain(s string, kept blanks) bool {
+	var before byte
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || word && c == ' ' {
+		c := s[i]
+		if c < ' ' || c > '~' || c == ' ' && !kept.keep(before) {
 			return false
 		}
+		before = c
 	}
 	return true
 }
