@@ -31,8 +31,8 @@ const (
 	maxSets = 1 << 12
 )
 
-// maxFaults is how many faults of one object are told of.
-const maxFaults = 20
+// maxFaults is how many faults of one object are told of. It may have as many as its writer likes.
+const maxFaults = 10
 
 // endpointLimit is how many endpoints each port of a Service may have: see rules.ServicePort.
 func endpointLimit(ports int) int {

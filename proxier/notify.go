@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -126,7 +127,7 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 		}
 		if err := p.config.LocalPorts.Set(now.network, now.at, addrs, time.Duration(sp.Affinity)*time.Second); err != nil {
 			p.log.Error(err, "NodePort is not served on a loopback address", "servicePort", o.String())
-			p.warnService(serviceOf(o), reasonPort, fmt.Sprintf("NodePort is not served on a loopback address: %v", err))
+			p.warnService(serviceOf(o), reasonPort, fmt.Sprintf("NodePort is not served on a loopback address: %s", printable.Error(err)))
 		}
 	}
 }
@@ -169,7 +170,7 @@ func (p *Proxier) warnService(n objectName, reason, message string) {
 
 func (p *Proxier) warn(about corev1.ObjectReference, reason, message string) {
 	if p.config.Events != nil {
-		p.config.Events.Warning(about, reason, message)
+		p.config.Events.Warning(about, reason, printable.Line(message))
 	}
 }
 

@@ -5,12 +5,12 @@ package proxier
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -158,23 +158,14 @@ func (r *repairs) again(things []rules.Thing) (wait time.Duration, again bool) {
 	return wait, again
 }
 
-// processes names processes. What they call themselves is quoted unless it is quite usual.
+// processes names processes.
 func processes(list []rules.Process) string {
 	if len(list) == 0 {
 		return "unknown"
 	}
 	out := make([]string, len(list))
 	for i, p := range list {
-		name := p.Name
-		if strings.ContainsFunc(name, unusual) {
-			name = strconv.QuoteToASCII(name)
-		}
-		out[i] = fmt.Sprintf("%s (pid %d)", name, p.PID)
+		out[i] = fmt.Sprintf("%s (pid %d)", printable.Word(p.Name), p.PID)
 	}
 	return strings.Join(out, ", ")
-}
-
-// unusual says that a character is not in usual names of programs.
-func unusual(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:/+", r)
 }

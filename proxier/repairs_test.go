@@ -121,7 +121,7 @@ func TestRepairsTell(t *testing.T) {
 // TestProcesses: what a process calls itself cannot forge lines of the log.
 func TestProcesses(t *testing.T) {
 	got := processes([]rules.Process{{PID: 7, Name: "nft"}, {PID: 8, Name: "\n\x1b[2J\" (pid 9)"}})
-	if want := `nft (pid 7), "\n\x1b[2J\" (pid 9)" (pid 8)`; got != want {
+	if want := `nft (pid 7), \n\x1b[2J"\x20(pid\x209) (pid 8)`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := processes(nil); strings.Contains(got, "(") {

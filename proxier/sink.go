@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // ReplaceServices takes the full list of Services.
@@ -96,7 +98,7 @@ func (p *Proxier) setSlice(es *discoveryv1.EndpointSlice) {
 	p.report(errs)
 	p.putSlice(objectName{es.Namespace, es.Name}, s, es.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	if s == nil {
-		p.log.V(2).Info("Not for a service proxy", "endpointSlice", es.Namespace+"/"+es.Name, "addressType", es.AddressType)
+		p.log.V(2).Info("Not for a service proxy", "endpointSlice", es.Namespace+"/"+es.Name, "addressType", printable.Word(string(es.AddressType)))
 	}
 	if len(errs) > 0 {
 		p.warn(corev1.ObjectReference{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice",
@@ -192,14 +194,12 @@ func (p *Proxier) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 
 // faults is one text for all that is wrong with an object: events about one object with
 // one reason are counted together, and only the first one's text is kept.
-func faults(errs []error) string {
-	return strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; ")
-}
+func faults(errs []error) string { return printable.Error(errors.Join(errs...)) }
 
 // report logs what of an object cannot be used.
 func (p *Proxier) report(errs []error) {
 	for _, err := range errs {
-		p.log.Info("Skipped", "reason", err.Error())
+		p.log.Info("Skipped", "reason", printable.Error(err))
 		p.config.Metrics.skipped.Inc()
 	}
 }

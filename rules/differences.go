@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // DifferenceKind says in what a state is not another.
@@ -18,7 +20,7 @@ const (
 	Different DifferenceKind = "different"
 )
 
-// Difference is one thing in which a state is not as it should be.
+// Difference is one thing in which a state is not as it should be. Its texts are printable.
 type Difference struct {
 	Kind   DifferenceKind `json:"kind"`
 	Family string         `json:"family"`
@@ -54,6 +56,9 @@ func Differences(have, want State) []Difference {
 	return d.out
 }
 
+// setName names an operation's set for texts: one that is not ours may have any name.
+func setName(op Op) string { return printable.Word(op.SetName()) }
+
 type differences struct {
 	have, want State
 	reset      map[Family]bool            // families whose whole table is missing or different
@@ -84,22 +89,22 @@ func (d *differences) op(op Op) {
 		d.reset[f] = true
 		d.add(Missing, f, "table %s", d.want.Name)
 	case AddSet:
-		d.add(Missing, f, "%s %s", declare(f, op.Set.Kind).word(), op.SetName())
+		d.add(Missing, f, "%s %s", declare(f, op.Set.Kind).word(), setName(op))
 	case DeleteSet:
-		d.add(Extra, f, "set %s", printable(op.SetName()))
+		d.add(Extra, f, "set %s", setName(op))
 	case DeleteObject:
 		d.add(Extra, f, "%s", op.Odd)
 	case AddChain:
-		d.add(Missing, f, "chain %s", op.Chain.Name)
+		d.add(Missing, f, "chain %s", printable.Word(op.Chain.Name))
 	case DeleteChain:
-		d.add(Extra, f, "chain %s", printable(op.Chain.Name))
+		d.add(Extra, f, "chain %s", printable.Word(op.Chain.Name))
 	case ReplaceChain:
 		if !d.gone[f][op.Chain.Name] {
-			c := d.add(Different, f, "chain %s", op.Chain.Name)
+			c := d.add(Different, f, "chain %s", printable.Word(op.Chain.Name))
 			c.Have, c.Want = onlyIn(d.have.Tables[f].Chains[op.Chain.Name].lines(f), op.Chain.lines(f))
 		}
 	case FillSet:
-		c := d.add(Different, f, "set %s", op.SetName())
+		c := d.add(Different, f, "set %s", setName(op))
 		c.Have, c.Want = onlyIn(d.elements(d.have, op), d.elements(d.want, op))
 	default:
 		d.elementsOp(op)
@@ -112,12 +117,12 @@ func (d *differences) elementsOp(op Op) {
 		text := elementText(op.Set.Kind, e, "")
 		switch op.Kind {
 		case AddElements:
-			d.add(Missing, op.Family, "element of %s: %s", op.SetName(), text)
+			d.add(Missing, op.Family, "element of %s: %s", setName(op), text)
 		case DeleteElements:
-			d.add(Extra, op.Family, "element of %s: %s", op.SetName(), text)
+			d.add(Extra, op.Family, "element of %s: %s", setName(op), text)
 		default:
 			old := d.have.Tables[op.Family].Sets[op.Set][e.Key]
-			c := d.add(Different, op.Family, "element of %s", op.SetName())
+			c := d.add(Different, op.Family, "element of %s", setName(op))
 			c.Have, c.Want = []string{elementText(op.Set.Kind, Element{e.Key, old}, "")}, []string{text}
 		}
 	}

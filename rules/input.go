@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Family is an address family, and with it one of the two tables.
@@ -66,13 +68,19 @@ type ServicePortName struct {
 	Namespace, Name, Port string
 }
 
-// String returns namespace/name, and :port where the port has a name.
+// String returns namespace/name, and :port where the port has a name. It is printable: in the kernel a chain may
+// have any name.
 func (n ServicePortName) String() string {
-	s := n.Namespace + "/" + n.Name
+	s := n.Service()
 	if n.Port != "" {
-		s += ":" + n.Port
+		s += ":" + printable.Word(n.Port)
 	}
 	return s
+}
+
+// Service returns namespace/name, printable.
+func (n ServicePortName) Service() string {
+	return printable.Word(n.Namespace) + "/" + printable.Word(n.Name)
 }
 
 // Owner is what objects belong to: a service port in one family.

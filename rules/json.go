@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // object is a JSON object. The parts of rules are objects of one name.
@@ -84,7 +86,7 @@ func (j *tableJSON) add(kind string, e entry, note string) {
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
 	if j.err = encoder.Encode(map[string]entry{kind: e}); j.err == nil {
-		_, j.err = j.w.Write(bytes.TrimRight(line.Bytes(), "\n"))
+		_, j.err = j.w.Write(printable.JSON(bytes.TrimRight(line.Bytes(), "\n")))
 	}
 }
 

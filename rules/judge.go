@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Judged is an endpoint, and whether it gets new connections on a node.
@@ -94,9 +96,18 @@ func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) strin
 	case !e.Ready:
 		return "not ready"
 	case preferred == byNode:
-		return fmt.Sprintf("meant for node %s by its hints; this is node %s", strings.Join(e.NodeHints, ", "), n.Name)
+		return fmt.Sprintf("meant for node %s by its hints; this is node %s", words(e.NodeHints), printable.Word(n.Name))
 	case preferred == byZone:
-		return fmt.Sprintf("meant for zone %s by its hints; this node is in zone %s", strings.Join(e.ZoneHints, ", "), n.Zone)
+		return fmt.Sprintf("meant for zone %s by its hints; this node is in zone %s", words(e.ZoneHints), printable.Word(n.Zone))
 	}
 	return "named twice" // and the other one is selected
+}
+
+// words lists names that somebody wrote into hints.
+func words(names []string) string {
+	var out []string
+	for _, name := range names {
+		out = append(out, printable.Word(name))
+	}
+	return printable.Line(strings.Join(out, ", "))
 }

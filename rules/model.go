@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Chain is a chain with its rules. Hook is nil for a chain that other chains
@@ -361,9 +363,9 @@ func (o ForeignObject) String() string {
 	names := [...]string{0: "flowtable", 1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "counter of connections", 6: "tunnel",
 		7: "ct timeout", 8: "secmark", 9: "ct expectation", 10: "synproxy"}
 	if int(o.Type) < len(names) {
-		return names[o.Type] + " " + printable(o.Name)
+		return names[o.Type] + " " + printable.Word(o.Name)
 	}
-	return fmt.Sprintf("object of type %d %s", o.Type, printable(o.Name))
+	return fmt.Sprintf("object of type %d %s", o.Type, printable.Word(o.Name))
 }
 
 // Oddity is something that a chain or a set has and ours have not, such as a comment; the table itself, if neither
@@ -377,21 +379,11 @@ type Oddity struct {
 func (o Oddity) String() string {
 	switch {
 	case o.Chain != "":
-		return "chain " + printable(o.Chain) + " has " + o.What
+		return "chain " + printable.Word(o.Chain) + " has " + o.What
 	case o.Set != "":
-		return "set " + printable(o.Set) + " has " + o.What
+		return "set " + printable.Word(o.Set) + " has " + o.What
 	}
 	return "the table has " + o.What
-}
-
-// printable quotes a name that others chose where it has more than printable ASCII.
-func printable(s string) string {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return strconv.QuoteToASCII(s)
-		}
-	}
-	return s
 }
 
 // State is what the kernel holds, or should hold. A table that does not exist
@@ -428,4 +420,4 @@ func chainRank(c Chain) int {
 const oddMark = "("
 
 // OddGoto returns what stands for a verdict that is none of ours, or something else that a value should not have.
-func OddGoto(what, chain string) string { return oddMark + what + ") " + printable(chain) }
+func OddGoto(what, chain string) string { return oddMark + what + ") " + printable.Word(chain) }

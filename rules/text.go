@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // WriteText writes a state as `nft list ruleset` of nft 1.0.6 lists it, in the
@@ -32,12 +34,12 @@ func (s State) writeText(w io.Writer, notes bool) error {
 }
 
 func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool) {
-	fmt.Fprintf(b, "table %s %s {\n", f, name)
+	fmt.Fprintf(b, "table %s %s {\n", f, printable.Word(name))
 	blank := ""
 	next := func(note string) {
 		b.WriteString(blank)
 		if blank = "\n"; notes && note != "" {
-			b.WriteString("\t# " + note + "\n")
+			b.WriteString("\t# " + printable.Line(note) + "\n")
 		}
 	}
 	if t.Dormant {
@@ -50,7 +52,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 	}
 	for _, foreign := range t.Foreign {
 		next("")
-		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", printable(foreign))
+		fmt.Fprintf(b, "\t# set %s is not nftproxy's\n", printable.Word(foreign))
 	}
 	for _, o := range t.Objects {
 		next("")
@@ -67,9 +69,12 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 	b.WriteString("}\n")
 }
 
+// shown returns the set's name for texts.
+func (s SetID) shown() string { return printable.Word(s.Name()) }
+
 func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	d := declare(f, id.Kind)
-	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", d.word(), id.Name(), d.text())
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", d.word(), id.shown(), d.text())
 	if m, ok := t.Affinity[id]; ok {
 		fmt.Fprintf(b, "\t\tsize %d\n", m.Size)
 	}
@@ -192,7 +197,7 @@ func elementText(k SetKind, e Element, state string) string {
 		e.Goto, state = "", e.Goto
 		return elementText(k, e, "") + " " + state
 	case e.Goto != "":
-		return key + " : " + k.Verdict() + " " + e.Goto
+		return key + " : " + k.Verdict() + " " + printable.Word(e.Goto)
 	case e.To.IsValid() && !k.Interval():
 		return fmt.Sprintf("%s : %s . %d", key, e.To.Addr(), e.To.Port())
 	}
@@ -241,7 +246,7 @@ func rangePrefix(e Element) (netip.Prefix, bool) {
 }
 
 func writeChain(b *strings.Builder, c Chain, f Family) {
-	fmt.Fprintf(b, "\tchain %s {\n", c.Name)
+	fmt.Fprintf(b, "\tchain %s {\n", printable.Word(c.Name))
 	if c.Hook != nil {
 		fmt.Fprintf(b, "\t\ttype nat hook %s priority %s; policy accept;\n", c.Hook.Number, priorityText(*c.Hook))
 	}
@@ -323,13 +328,13 @@ func statementText(s Statement, f Family) string {
 	case MatchSource:
 		return fmt.Sprintf("%s saddr %s%s", f, not[s.Not], prefixText(s.Prefix))
 	case MatchInterface:
-		return fmt.Sprintf("iifname %s%q", not[s.Not], s.Name)
+		return fmt.Sprintf("iifname %s%q", not[s.Not], printable.Word(s.Name))
 	case MatchLocalSource:
 		return "fib saddr type local"
 	case MatchLocalDest:
 		return fmt.Sprintf("%s daddr != %s fib daddr type local", f, prefixText(loopback[f]))
 	case MatchSet:
-		return fmt.Sprintf("%s %s@%s", fieldsText(s.Fields, f), not[s.Not], s.Set.Name())
+		return fmt.Sprintf("%s %s@%s", fieldsText(s.Fields, f), not[s.Not], s.Set.shown())
 	case MatchDNAT:
 		return "ct status dnat"
 	case MatchMarkUnset:
@@ -342,21 +347,21 @@ func statementText(s Statement, f Family) string {
 	case FlipMark:
 		return fmt.Sprintf("meta mark set meta mark ^ 0x%08x", s.Bits)
 	case Dispatch:
-		return fieldsText(s.Fields, f) + " vmap @" + s.Map.Name()
+		return fieldsText(s.Fields, f) + " vmap @" + s.Map.shown()
 	case DNAT:
-		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.Name())
+		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.shown())
 	case DNATRemembered:
-		return fmt.Sprintf("%s daddr set %s saddr map @%s dnat %s to %s map @%s", f, f, s.Clients.Name(), s.Family, fieldsText(s.key(), f), s.Map.Name())
+		return fmt.Sprintf("%s daddr set %s saddr map @%s dnat %s to %s map @%s", f, f, s.Clients.shown(), s.Family, fieldsText(s.key(), f), s.Map.shown())
 	case RestoreDest:
 		return fmt.Sprintf("%s daddr set ct original %s daddr", f, f)
 	case Forget:
-		return fmt.Sprintf("delete @%s { %s saddr : %s daddr . th dport }", s.Set.Name(), f, f)
+		return fmt.Sprintf("delete @%s { %s saddr : %s daddr . th dport }", s.Set.shown(), f, f)
 	case Remember:
-		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.Name(), f, secondsText(s.Seconds), f)
+		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.shown(), f, secondsText(s.Seconds), f)
 	case Jump:
-		return "jump " + s.Chain
+		return "jump " + printable.Word(s.Chain)
 	case Goto:
-		return "goto " + s.Chain
+		return "goto " + printable.Word(s.Chain)
 	case Return:
 		return "return"
 	case Reject:
@@ -370,7 +375,7 @@ func statementText(s Statement, f Family) string {
 	case Masquerade:
 		return "masquerade fully-random"
 	case Unknown:
-		return "# unknown: " + s.What
+		return "# unknown: " + printable.Line(s.What)
 	}
 	panic(fmt.Sprintf("rules: no text for statement %T", s))
 }

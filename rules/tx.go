@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // OpKind is what an Op does.
@@ -176,7 +178,7 @@ type Object struct {
 	Element *Element // nil for an object that is no element
 }
 
-// String describes the object and what was to be done with it.
+// String describes the object and what was to be done with it. It is printable.
 func (o Object) String() string {
 	verb, what := "add", "table"
 	switch o.Kind {
@@ -187,15 +189,15 @@ func (o Object) String() string {
 	}
 	switch {
 	case o.Element != nil:
-		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, o.Table, o.Set, printable(o.elementText()))
+		return fmt.Sprintf("%s element of %s %s %s: %s", verb, o.Family, printable.Word(o.Table), printable.Word(o.Set), o.elementText())
 	case o.Set != "":
-		what = "set " + printable(o.Set)
+		what = "set " + printable.Word(o.Set)
 	case o.Chain != "":
-		what = "chain " + printable(o.Chain)
+		what = "chain " + printable.Word(o.Chain)
 	case o.Other != "":
 		what = o.Other
 	}
-	return fmt.Sprintf("%s %s of table %s %s", verb, what, o.Family, o.Table)
+	return fmt.Sprintf("%s %s of table %s %s", verb, what, o.Family, printable.Word(o.Table))
 }
 
 // Clone returns a copy of the state that shares no maps with it.

@@ -55,7 +55,9 @@ require (
 )
 
 require (
+	github.com/cloudflare/ipvs v0.12.0 // indirect
 	github.com/google/nftables v0.3.1-0.20251119083706-1db35da82052 // indirect
+	github.com/mdlayher/genetlink v1.3.2 // indirect
 	github.com/mdlayher/netlink v1.11.2 // indirect
 	github.com/mdlayher/socket v0.6.1 // indirect
 	golang.org/x/sync v0.23.0 // indirect

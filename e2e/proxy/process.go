@@ -95,6 +95,26 @@ func (p *Process) WaitSynced(ctx context.Context) error {
 	return p.WaitLog(ctx, "Programmed all services")
 }
 
+// Ended says whether it has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// Wait waits until it ends, and returns the error of its exit code.
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.exited:
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // stopTimeout is more than a clean stop takes.
 const stopTimeout = 10 * time.Second
 

@@ -4,7 +4,6 @@ package events
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +12,8 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // controller is the reporting controller of all events.
@@ -55,7 +56,7 @@ func New(client kubernetes.Interface, nodeName string, warn func(error)) *Record
 	ctx, stop := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	waiting := newPending()
 	broadcaster := events.NewBroadcaster(&sink{
-		api: events.EventSinkImpl{Interface: client.EventsV1()}, instance: cut(nodeName, maxInstance), warn: warn, pending: waiting,
+		api: events.EventSinkImpl{Interface: client.EventsV1()}, instance: printable.Cut(nodeName, maxInstance), warn: warn, pending: waiting,
 	})
 	// It fails only after Shutdown.
 	_ = broadcaster.StartRecordingToSinkWithContext(ctx)
@@ -69,7 +70,7 @@ func New(client kubernetes.Interface, nodeName string, warn func(error)) *Record
 }
 
 // Warning sends an event of type Warning about an object, unless there are too many. The reason is one word in CamelCase; the
-// message is cut where the API's limit of 1024 bytes is. It does not wait. After Close it does nothing.
+// message is made printable and cut to the API's limit of 1024 bytes. It does not wait. After Close it does nothing.
 func (r *Recorder) Warning(about corev1.ObjectReference, reason, message string) {
 	r.send(about, corev1.EventTypeWarning, reason, message)
 }
@@ -87,7 +88,7 @@ func (r *Recorder) send(about corev1.ObjectReference, kind, reason, message stri
 	if about.Kind == "Node" {
 		doing = nodeAction
 	}
-	r.recorder.Eventf(&about, nil, kind, reason, doing, "%s", cut(message, maxNote))
+	r.recorder.Eventf(&about, nil, kind, reason, doing, "%s", printable.Cut(message, maxNote))
 }
 
 // Close tries for up to two seconds to send what is queued, and ends all goroutines. It is called once.
@@ -100,14 +101,6 @@ func (r *Recorder) Close() {
 	}
 	r.stop()
 	r.broadcaster.Shutdown()
-}
-
-// cut shortens a text to so many bytes, between two characters.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "")
 }
 
 // Func takes warnings instead of a Recorder. A nil one drops them.

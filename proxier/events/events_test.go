@@ -118,7 +118,7 @@ func TestWarningFitsTheAPI(t *testing.T) {
 				t.Errorf("an event of a %s has the action %q", e.Regarding.Kind, e.Action)
 			}
 			if e.Namespace != "default" || len(e.Name) > 253 || len(e.ReportingInstance) != maxInstance ||
-				e.Note != "x" && e.Note != strings.Repeat("é", 512) {
+				e.Note != "x" && e.Note != strings.Repeat("é", 510)+"…" {
 				t.Errorf("got namespace %q, a name of %d bytes, an instance of %d, note %q",
 					e.Namespace, len(e.Name), len(e.ReportingInstance), e.Note)
 			}

@@ -113,8 +113,8 @@ func (w *Watcher) subscribe() (<-chan netlink.AddrUpdate, error) {
 }
 
 // Addrs returns the addresses, sorted, those of loopback interfaces included, and
-// link-local ones and those that duplicate address detection has not let through
-// left out. The slice is shared: callers do not change it.
+// link-local ones, those that duplicate address detection has not let through and
+// those of IPVSLink left out. The slice is shared: callers do not change it.
 func (w *Watcher) Addrs() []netip.Addr {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -213,10 +213,14 @@ func (w *Watcher) list() error {
 	if err != nil {
 		return err
 	}
+	others, err := w.servicesLink()
+	if err != nil {
+		return err
+	}
 	var addrs []netip.Addr
 	for _, a := range list {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); !ok || addr.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
+		if addr = addr.Unmap(); !ok || a.LinkIndex == others || addr.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
 			continue
 		}
 		addrs = append(addrs, addr)
@@ -231,6 +235,18 @@ func (w *Watcher) list() error {
 		notify(w.changed, struct{}{})
 	}
 	return nil
+}
+
+// servicesLink returns the index of the link that has addresses of Services; 0 if there is none.
+func (w *Watcher) servicesLink() (int, error) {
+	link, err := w.handle.LinkByName(IPVSLink)
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return link.Attrs().Index, nil
 }
 
 // notify sends a value unless one is waiting already.

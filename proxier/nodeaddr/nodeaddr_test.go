@@ -5,6 +5,7 @@
 package nodeaddr
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -62,6 +63,23 @@ func TestWatch(t *testing.T) {
 			return change(l, a)
 		})
 	}
+	services := func(cidrs ...string) func() error {
+		return func() error {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = IPVSLink
+			bridge := &netlink.Bridge{LinkAttrs: attrs} // a dummy, really
+			err := handle.LinkAdd(bridge)
+			for _, cidr := range cidrs {
+				a, parseErr := netlink.ParseAddr(cidr)
+				err = errors.Join(err, parseErr)
+				if err == nil {
+					a.Flags = unix.IFA_F_NODAD
+					err = handle.AddrAdd(bridge, a)
+				}
+			}
+			return err
+		}
+	}
 	for _, step := range []struct {
 		name   string
 		change func() error
@@ -75,6 +93,9 @@ func TestWatch(t *testing.T) {
 		{"another one", address("10.9.0.1/32", handle.AddrAdd), "[10.9.0.1 127.0.0.1 172.18.0.2 ::1 fd00:172:18::2]"},
 		{"one less", address("172.18.0.2/24", handle.AddrDel), "[10.9.0.1 127.0.0.1 ::1 fd00:172:18::2]"},
 		{"no link", link(handle.LinkDel), "[127.0.0.1 ::1]"},
+		{"what kube-proxy's IPVS mode left", services("10.96.0.1/32", "fd00:96::1/128"), "[127.0.0.1 ::1]"},
+		{"beside a link of the node", func() error { return handle.LinkAdd(veth) }, "[127.0.0.1 ::1]"},
+		{"with an address", address("172.18.0.2/24", handle.AddrAdd), "[127.0.0.1 172.18.0.2 ::1]"},
 	} {
 		if err := step.change(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)

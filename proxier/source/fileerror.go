@@ -2,7 +2,11 @@
 
 package source
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/nftproxy/nftproxy/printable"
+)
 
 // FileError is a fault in a manifest file.
 type FileError struct {
@@ -14,10 +18,12 @@ type FileError struct {
 	Reason string
 }
 
-// Error gives file, line and reason: "web.yaml:12: unknown field "spec.prots"".
+// Error gives file, line and reason: "web.yaml:12: unknown field "spec.prots"". It is printable, whatever the file's name is
+// and whatever it holds.
 func (e *FileError) Error() string {
+	file, reason := printable.Cut(e.File, printable.MaxWord), printable.Line(e.Reason)
 	if e.Line == 0 {
-		return fmt.Sprintf("%s: %s", e.File, e.Reason)
+		return fmt.Sprintf("%s: %s", file, reason)
 	}
-	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Reason)
+	return fmt.Sprintf("%s:%d: %s", file, e.Line, reason)
 }

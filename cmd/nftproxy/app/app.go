@@ -10,10 +10,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
+
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Main carries out the command line of this process, ends it cleanly on SIGTERM
@@ -39,14 +42,34 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	if err == nil {
 		return 0
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "nftproxy: %s\n", text)
+	if err.Error() != "" {
+		tell(stderr, err)
 	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {
 		return coded.ExitCode()
 	}
 	return 1
+}
+
+// tell writes an error; of joined errors a line each.
+func tell(stderr io.Writer, err error) {
+	if coded, ok := err.(*exitError); ok { //nolint:errorlint // its own text is the cause's
+		err = coded.err
+	}
+	fmt.Fprintf(stderr, "nftproxy: %s\n", strings.Join(lines(err), "\n"))
+}
+
+func lines(err error) []string {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []string{printable.Error(err)}
+	}
+	var out []string
+	for _, one := range joined.Unwrap() {
+		out = append(out, lines(one)...)
+	}
+	return out
 }
 
 func rootCommand(version string) *cobra.Command {

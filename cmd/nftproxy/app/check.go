@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -67,13 +68,13 @@ func (r *report) fail(what, detail string) {
 }
 
 func (r *report) line(state, what, detail string) {
-	fmt.Fprintf(r.w, "%s  %-32s %s\n", state, what, detail)
+	fmt.Fprintf(r.w, "%s  %-32s %s\n", state, what, printable.Cut(detail, 2*printable.MaxLine)) // an error, and what to do
 }
 
 // result is ok, or failed with what to do.
 func (r *report) result(what string, err error, fine, advice string) {
 	if err != nil {
-		r.fail(what, fmt.Sprintf("%v: %s", err, advice))
+		r.fail(what, printable.Error(err)+": "+advice)
 		return
 	}
 	r.ok(what, fine)
@@ -87,7 +88,7 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 	r.ok("kernel", o.file("proc/sys/kernel/osrelease"))
 	k, err := kernel.Open()
 	if err != nil {
-		r.fail("nftables", err.Error()+": run this as root, or with CAP_NET_ADMIN")
+		r.fail("nftables", printable.Error(err)+": run this as root, or with CAP_NET_ADMIN")
 	} else {
 		o.features(r, k)
 		o.competition(r, k)
@@ -177,7 +178,7 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	found, err := leftovers(k, o.root)
 	if err != nil {
-		r.fail("kube-proxy", err.Error())
+		r.fail("kube-proxy", printable.Error(err))
 	}
 	for _, what := range found {
 		r.warning("kube-proxy", what)
@@ -190,14 +191,14 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	}
 	chains, err := k.BaseChains()
 	if err != nil {
-		r.fail("other nat chains", err.Error())
+		r.fail("other nat chains", printable.Error(err))
 		return
 	}
 	ours := tableName(o.source.proxyName)
 	var others []string
 	for _, c := range chains {
 		if c.Type == "nat" && c.Priority == -100 && c.Table != ours {
-			others = append(others, fmt.Sprintf("%s %s %s", c.Family, c.Table, c.Name))
+			others = append(others, fmt.Sprintf("%s %s %s", c.Family, printable.Word(c.Table), printable.Word(c.Name)))
 		}
 	}
 	if len(others) > 0 {
@@ -237,7 +238,7 @@ func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 	if o.source.manifests != "" {
 		objects, errs := source.Manifests{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
 		for _, err := range errs {
-			r.fail("manifests", err.Error())
+			r.fail("manifests", printable.Error(err))
 		}
 		if len(errs) == 0 {
 			r.ok("manifests", fmt.Sprintf("%d Services, %d EndpointSlices", len(objects.Services), len(objects.EndpointSlices)))
@@ -246,12 +247,12 @@ func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 	}
 	client, err := o.client()
 	if err != nil {
-		r.fail("API server", err.Error())
+		r.fail("API server", printable.Error(err))
 		return
 	}
 	version, err := client.Discovery().ServerVersion()
 	if err != nil {
-		r.fail("API server", err.Error()+": give the right --kubeconfig or --master")
+		r.fail("API server", printable.Error(err)+": give the right --kubeconfig or --master")
 		return
 	}
 	r.ok("API server", version.GitVersion)
@@ -261,7 +262,7 @@ func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 			&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &right}}, metav1.CreateOptions{})
 		switch {
 		case err != nil:
-			r.fail(what, err.Error())
+			r.fail(what, printable.Error(err))
 		case review.Status.Allowed:
 			r.ok(what, "")
 		default:

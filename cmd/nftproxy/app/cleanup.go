@@ -20,11 +20,13 @@ func cleanupCommand() *cobra.Command {
 		Long: `Remove nftproxy's tables from this node. Where nftproxy runs, or where kube-proxy
 runs but has no rules yet that would take over, this is refused.
 
-With --kube-proxy remove what kube-proxy left, too: its nftables tables and its chains
-in the tables of iptables-nft. What it left elsewhere, this command names. The tables
-of an nftproxy that is running stay then, so that a node that has changed over from
-kube-proxy can be cleared without an interruption. It is refused where kube-proxy runs,
-or where the nftproxy that runs has no tables yet.`,
+With --kube-proxy remove what kube-proxy left, too: its nftables tables, its chains in
+the tables of iptables-nft, and of its IPVS mode the link kube-ipvs0, the ipsets and the
+virtual servers at addresses of that link or at NodePorts of these ipsets. Other virtual
+servers stay, since keepalived and others use IPVS, too. What kube-proxy left elsewhere,
+this command names. The tables of an nftproxy that is running stay then, so that a node
+that has changed over from kube-proxy can be cleared without an interruption. It is
+refused where kube-proxy runs, or where the nftproxy that runs has no tables yet.`,
 		Example: `  nftproxy cleanup
   nftproxy cleanup --kube-proxy`,
 		Args: cobra.NoArgs,

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -72,10 +74,15 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 
 // writeJSON writes a value for programs and for people.
 func writeJSON(w io.Writer, v any) error {
-	encoder := json.NewEncoder(w)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.JSON(text.Bytes()))
+	return err
 }
 
 // writeDifferences writes a line for each difference, and below it the lines that

@@ -8,11 +8,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -171,7 +175,7 @@ func (o *dumpOptions) writeYAML(s rules.State, w io.Writer) error {
 	fmt.Fprintln(out, "nftables:")
 	for _, line := range lines[1 : len(lines)-1] { // an object each
 		var object yaml.Node // JSON is YAML; this keeps its order
-		if err := yaml.Unmarshal(bytes.TrimSuffix(line, []byte(",")), &object); err != nil {
+		if err := yaml.Unmarshal(joinSurrogates(bytes.TrimSuffix(line, []byte(","))), &object); err != nil {
 			return fmt.Errorf("write YAML: %w", err)
 		}
 		block(&object)
@@ -179,16 +183,35 @@ func (o *dumpOptions) writeYAML(s rules.State, w io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("write YAML: %w", err)
 		}
-		if _, err := out.Write(item); err != nil {
+		if _, err := out.Write(printable.YAML(item)); err != nil {
 			return err
 		}
 	}
 	return out.Flush()
 }
 
-// block takes JSON's style from a document.
+// escapes are those of JSON; of two that are one character, the halves.
+var escapes = regexp.MustCompile(`\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\.`)
+
+// joinSurrogates writes characters of which JSON escapes two halves as YAML does: \U0001f600.
+func joinSurrogates(line []byte) []byte {
+	return escapes.ReplaceAllFunc(line, func(escape []byte) []byte {
+		halves := escapes.FindSubmatch(escape)
+		high, err := strconv.ParseUint(string(halves[1]), 16, 16)
+		if err != nil {
+			return escape
+		}
+		low, _ := strconv.ParseUint(string(halves[2]), 16, 16) // as the expression has it
+		return fmt.Appendf(nil, `\U%08x`, utf16.DecodeRune(rune(high), rune(low)))
+	})
+}
+
+// block takes JSON's style from a document, but for strings that need it.
 func block(n *yaml.Node) {
 	n.Style = 0
+	if n.Kind == yaml.ScalarNode && !printable.Is(n.Value) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, child := range n.Content {
 		block(child)
 	}

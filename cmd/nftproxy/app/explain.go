@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
@@ -141,7 +142,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 	}
 	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr)
 	if err == nil && o.source.manifests == "" && !seen.node {
-		fmt.Fprintf(stderr, "nftproxy: the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override\n", config.NodeName)
+		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.NodeName))
 	}
 	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
 		if a.IsValid() && !slices.Contains(w.Local, a) {
@@ -247,7 +248,9 @@ func (o *explainOptions) complete(cmd *cobra.Command, args []string, _ string) (
 	}
 	var out []string
 	for _, p := range snapshot.Ports {
-		out = append(out, p.Name.Namespace+"/"+p.Name.Name)
+		if name := p.Name.Namespace + "/" + p.Name.Name; printable.Word(name) == name { // a shell would take it
+			out = append(out, name)
+		}
 	}
 	return slices.Compact(out), cobra.ShellCompDirectiveNoFileComp
 }
@@ -295,9 +298,9 @@ func loadBalancerNotes(svc *corev1.Service) []string {
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		switch {
 		case in.IP == "":
-			out = append(out, fmt.Sprintf("load balancer %s is not served: it is a name, not an address", in.Hostname))
+			out = append(out, fmt.Sprintf("load balancer %s is not served: it is a name, not an address", printable.Word(in.Hostname)))
 		case ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) != corev1.LoadBalancerIPModeVIP:
-			out = append(out, fmt.Sprintf("load balancer %s is not served: its ipMode is %s, so connections must go through it", in.IP, *in.IPMode))
+			out = append(out, fmt.Sprintf("load balancer %s is not served: its ipMode is %s, so connections must go through it", printable.Word(in.IP), printable.Word(string(*in.IPMode))))
 		}
 	}
 	return out
@@ -330,13 +333,14 @@ func (s *seen) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) 
 		return
 	}
 	a = a.Unmap()
-	d := explain.Details{Node: ptr.Deref(e.NodeName, ""), Zone: ptr.Deref(e.Zone, "")}
+	pod := ""
 	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
-		d.Pod = es.Namespace + "/" + e.TargetRef.Name
-		if !slices.Contains(s.pods[d.Pod], a) {
-			s.pods[d.Pod] = append(s.pods[d.Pod], a)
+		pod = e.TargetRef.Name
+		if name := es.Namespace + "/" + pod; !slices.Contains(s.pods[name], a) {
+			s.pods[name] = append(s.pods[name], a)
 		}
 	}
 	s.places[explain.Place{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Addr: a,
-		Terminating: ptr.Deref(e.Conditions.Terminating, false)}] = d
+		Terminating: ptr.Deref(e.Conditions.Terminating, false)}] =
+		explain.NewDetails(es.Namespace, pod, ptr.Deref(e.NodeName, ""), ptr.Deref(e.Zone, ""))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
@@ -88,7 +89,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
-	warn := func(err error) { fmt.Fprintln(stderr, "nftproxy:", err) }
+	warn := func(err error) { tell(stderr, err) }
 	if live {
 		addresses, err := nodeaddr.Watch(warn)
 		if err != nil {
@@ -201,7 +202,7 @@ func progress(w io.Writer, what string) (done func()) {
 	if !isTerminal(w) {
 		return func() {}
 	}
-	fmt.Fprintf(w, "nftproxy: %s ...", what)
+	fmt.Fprintf(w, "nftproxy: %s ...", printable.Line(what))
 	return func() { fmt.Fprint(w, "\r\x1b[K") }
 }
 

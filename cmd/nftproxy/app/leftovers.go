@@ -13,26 +13,32 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// removeKubeProxy removes what kube-proxy left in nftables, and names what it left
-// where netlink's nftables does not reach. root is that of /proc.
+// removeKubeProxy removes what kube-proxy left in nftables and of its IPVS mode, and names what it left
+// where netlink does not reach. root is that of /proc and /sys. What fails holds up nothing else.
 func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
-	gone, err := k.RemoveKubeProxy()
-	if err != nil {
-		return err
+	left, leftErr := ipvs.Find(root)
+	lines, serversErr := left.RemoveServers()
+	gone, rulesErr := k.RemoveKubeProxy()
+	if rulesErr == nil {
+		lines = append(gone.Removed(), lines...)
 	}
-	lines := gone.Removed()
-	if len(lines) == 0 {
-		lines = []string{"kube-proxy has left nothing in nftables"}
+	sets, setsErr := left.RemoveSets() // after the rules that match them
+	lines = append(lines, sets...)
+	err := errors.Join(leftErr, serversErr, rulesErr, setsErr)
+	if len(lines) == 0 && err == nil {
+		lines = []string{"kube-proxy has left nothing in nftables and IPVS"}
 	}
-	for _, line := range append(lines, elsewhere(root)...) {
-		if _, err := fmt.Fprintln(w, line); err != nil {
+	for _, line := range append(lines, elsewhere(root, left)...) {
+		if _, err := fmt.Fprintln(w, printable.Line(line)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 // leftovers says what of kube-proxy's would compete with nftproxy.
@@ -44,13 +50,14 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 		out = append(out, "kube-proxy answers at "+kubeProxyStatus+", in mode "+mode+": two proxies compete for Services; stop one of them")
 	}
 	found, err := k.FindKubeProxy()
-	if err != nil {
-		return out, err
-	}
 	for _, what := range found.Found() {
 		out = append(out, what+": these rules compete with ours; remove them with 'nftproxy cleanup --kube-proxy'")
 	}
-	return append(out, elsewhere(root)...), nil
+	left, leftErr := ipvs.Find(root)
+	for _, what := range left.Found() {
+		out = append(out, what+": remove it with 'nftproxy cleanup --kube-proxy'")
+	}
+	return append(out, elsewhere(root, left)...), errors.Join(err, leftErr)
 }
 
 // kubeProxyStatus is where kube-proxy tells its mode unless it is told otherwise.
@@ -60,17 +67,19 @@ const kubeProxyStatus = "127.0.0.1:10249"
 // does. A container does not see the processes of others, but on the node's network it
 // reaches what they serve there.
 func kubeProxyMode(address string) string {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 4 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Get("http://" + address + "/proxyMode")
 	if err != nil {
 		return ""
 	}
 	defer answer.Body.Close()
-	mode, err := io.ReadAll(io.LimitReader(answer.Body, 100))
+	const longest = 32 // anybody can serve anything there
+	mode, err := io.ReadAll(io.LimitReader(answer.Body, longest))
 	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serverName {
 		return ""
 	}
-	return string(mode)
+	return printable.Word(string(mode))
 }
 
 // runningKubeProxy returns the process that is kube-proxy on this node, as far as this
@@ -140,8 +149,9 @@ func hasVirtualServices(root string) bool {
 	return err == nil && strings.Count(string(services), "\n") > 3 // more than its head
 }
 
-// elsewhere names leftovers that are not in nftables, and the commands that remove them.
-func elsewhere(root string) []string {
+// elsewhere names leftovers that are neither in nftables nor of kube-proxy's IPVS mode as far as that is known, and
+// the commands that remove them.
+func elsewhere(root string, known ipvs.Left) []string {
 	var out []string
 	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
 		tables, err := os.ReadFile(filepath.Join(root, "proc/net", name))
@@ -151,7 +161,10 @@ func elsewhere(root string) []string {
 			out = append(out, fmt.Sprintf("cannot tell about legacy iptables: %v", err))
 		}
 	}
-	if hasVirtualServices(root) {
+	switch other := known.Foreign(); {
+	case other != "":
+		out = append(out, other)
+	case len(known.Servers) == 0 && hasVirtualServices(root): // which could not be listed
 		out = append(out, "IPVS has virtual services (/proc/net/ip_vs): if kube-proxy made them, remove them with 'kube-proxy --cleanup' or 'ipvsadm --clear'")
 	}
 	return out

@@ -13,6 +13,9 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // TestRunning finds proxies of this node by their processes.
@@ -74,7 +77,7 @@ func TestElsewhere(t *testing.T) {
 			for name, text := range tt.files {
 				must(t, os.WriteFile(filepath.Join(root, "proc/net", name), []byte(text), 0o644))
 			}
-			got := elsewhere(root)
+			got := elsewhere(root, ipvs.Left{})
 			if !slices.EqualFunc(got, tt.want, strings.Contains) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
@@ -98,6 +101,22 @@ func TestKubeProxyMode(t *testing.T) {
 	}
 	if got := ask(http.NotFoundHandler()); got != "" {
 		t.Errorf("another program is taken for a kube-proxy in mode %q", got)
+	}
+	if got := ask(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte(evil))
+		}
+	})); !strings.HasPrefix(got, marker) || !printable.Is(got) || len(got) > 200 {
+		t.Errorf("an answer without an end is shown as %q", got)
+	}
+	followed := 0
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed++ }))
+	defer target.Close()
+	if got := ask(http.RedirectHandler(target.URL, http.StatusFound)); got != "" || followed > 0 {
+		t.Errorf("a redirection is followed %d times, to a kube-proxy in mode %q", followed, got)
+	}
+	if got := ask(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", evilLong) })); got != "" {
+		t.Errorf("a header of %d bytes is taken for that of a kube-proxy in mode %q", len(evilLong), got)
 	}
 	if got := kubeProxyMode("127.0.0.1:1"); got != "" {
 		t.Errorf("nobody is taken for a kube-proxy in mode %q", got)

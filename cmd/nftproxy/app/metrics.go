@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -35,7 +36,7 @@ func (c affinityCollector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for _, u := range usage {
-		ch <- prometheus.MustNewConstMetric(clients, prometheus.GaugeValue, float64(u.Clients), u.Family.String(), u.Map)
-		ch <- prometheus.MustNewConstMetric(size, prometheus.GaugeValue, float64(u.Size), u.Family.String(), u.Map)
+		ch <- prometheus.MustNewConstMetric(clients, prometheus.GaugeValue, float64(u.Clients), u.Family.String(), printable.Word(u.Map))
+		ch <- prometheus.MustNewConstMetric(size, prometheus.GaugeValue, float64(u.Size), u.Family.String(), printable.Word(u.Map))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/cpuset"
 
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/events"
 	"github.com/nftproxy/nftproxy/proxier/health"
@@ -43,7 +44,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	node, log := config.NodeName, klog.Background()
 	limitMemory(ctx, log)
-	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
+	problem := func(err error) { log.Info("Source", "problem", printable.Error(err)) }
 	o.source.apiServers = &apiServers{}
 	src, client, err := o.open(node, problem)
 	if err != nil {
@@ -137,7 +138,7 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 	return health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
 		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
 		warnings.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
-			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %v", node, at, err))
+			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %s", node, at, printable.Error(err)))
 	}})
 }
 
@@ -148,7 +149,7 @@ func warnLeftovers(log klog.Logger, k *kernel.Kernel) {
 		log.Error(err, "Cannot tell whether kube-proxy left rules")
 	}
 	for _, what := range found {
-		log.Info("Competition", "what", what)
+		log.Info("Competition", "what", printable.Line(what))
 	}
 }
 
@@ -188,7 +189,7 @@ func tellTracking(log klog.Logger, err error, warn func(reason, message string))
 		log.Info("Connection tracking is left as it is: /proc/sys is read-only here; 'nftproxy run --init-only' with full privileges sets it up", "reason", err.Error())
 	default:
 		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
-		warn("FailedToSetUpConntrack", err.Error())
+		warn("FailedToSetUpConntrack", printable.Error(err))
 	}
 }
 

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"k8s.io/component-base/logs"
 	"k8s.io/klog/v2"
 
@@ -260,5 +262,52 @@ func TestStatusPages(t *testing.T) {
 		if got := ask("GET", path, "").Code; got != http.StatusNotFound {
 			t.Errorf("%s without --profiling: %d", path, got)
 		}
+	}
+}
+
+// TestIPVSLeft: what kube-proxy's IPVS mode left is told of, counts not as the node's, and goes.
+func TestIPVSLeft(t *testing.T) {
+	n := newNode(t)
+	handle, err := n.Netlink()
+	must(t, err)
+	defer handle.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "kube-ipvs0"
+	link := &netlink.Bridge{LinkAttrs: attrs} // a dummy, really
+	must(t, handle.LinkAdd(link))
+	for _, cidr := range []string{"10.96.0.99/32", "fd00:96::99/128"} {
+		a, err := netlink.ParseAddr(cidr)
+		must(t, err)
+		a.Flags = unix.IFA_F_NODAD
+		must(t, handle.AddrAdd(link, a))
+	}
+	const told = "the link kube-ipvs0 of kube-proxy's mode ipvs is there, with 2 addresses"
+	out, _ := n.run("check", "--manifests", "testdata/services")
+	if !strings.Contains(out, told) || !strings.Contains(out, "nftproxy cleanup --kube-proxy") || strings.Contains(out, "nothing left of one") {
+		t.Errorf("check does not tell of it:\n%s", out)
+	}
+	p := n.start("--nodeport-addresses", "10.0.0.0/8,fd00::/8")
+	must(t, p.WaitSynced(n.ctx))
+	if !strings.Contains(p.Log(), `"Competition" what="`+told) {
+		t.Errorf("the log does not tell of it:\n%s", p.Log())
+	}
+	out, err = n.run("dump", "--kernel")
+	must(t, err)
+	if strings.Contains(out, "10.96.0.99") || strings.Contains(out, "fd00:96::99") {
+		t.Errorf("NodePorts are served at addresses of Services:\n%s", out)
+	}
+	out, err = n.run("cleanup", "--kube-proxy")
+	if err != nil || !strings.Contains(out, "its tables stay\nremoved kube-proxy's link kube-ipvs0, with 2 addresses\n") {
+		t.Errorf("cleanup: %v, %q", err, out)
+	}
+	must(t, p.Stop())
+	if _, err := handle.LinkByName("kube-ipvs0"); err == nil {
+		t.Error("the link is still there")
+	}
+	if out, _ := n.run("check", "--manifests", "testdata/services"); !strings.Contains(out, "none, and nothing left of one") {
+		t.Errorf("after cleanup check finds something left:\n%s", out)
+	}
+	if out, err := n.run("cleanup", "--kube-proxy"); err != nil || !strings.Contains(out, "kube-proxy has left nothing in nftables") {
+		t.Errorf("a second cleanup: %v, %q", err, out)
 	}
 }

@@ -67,6 +67,9 @@ func (o *wantOptions) client() (kubernetes.Interface, error) {
 	config.UserAgent = "nftproxy/" + o.source.version
 	config.ContentType, config.AcceptContentTypes = connection.ContentType, connection.AcceptContentTypes
 	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
+	if o.source.userConfig { // the library would log the server's warnings, as they come, into the answer
+		config.WarningHandler = rest.NoWarnings{}
+	}
 	config.QPS, config.Burst = connection.QPS, int(connection.Burst)
 	o.source.apiServers.use(config)
 	client, err := kubernetes.NewForConfig(config)

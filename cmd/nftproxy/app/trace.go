@@ -16,6 +16,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -214,12 +215,20 @@ func (s *stories) write(ctx context.Context, st *story) {
 		return // not to a Service
 	}
 	if err != nil {
-		end = err.Error()
+		end = printable.Error(err)
 	}
 	fmt.Fprintf(s.out, "%s  %s -> %s/%s  %s: %s\n", time.Now().Format("15:04:05.000"), st.src, st.dst, protocol, s.colours.bold(serviceText(port)), cmp.Or(end, "sent on unchanged"))
 	if s.showRules {
-		fmt.Fprintf(s.out, "    %s\n", strings.Join(st.chains, " > "))
+		fmt.Fprintf(s.out, "    %s\n", chainsText(st.chains))
 	}
+}
+
+func chainsText(chains []string) string {
+	var out []string
+	for _, c := range chains {
+		out = append(out, printable.Word(c))
+	}
+	return strings.Join(out, " > ")
 }
 
 // serviceText names the service port, as far as it is known.
@@ -261,5 +270,5 @@ func whyDropped(chain string) string {
 	case chain == "postrouting":
 		return "dropped: no Service has this address of a ServiceCIDR"
 	}
-	return "dropped in chain " + chain
+	return "dropped in chain " + printable.Word(chain)
 }

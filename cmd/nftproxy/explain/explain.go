@@ -8,11 +8,12 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Explanation is what can be said about a target.
+// Explanation is what can be said about a target. Its texts are printable, and bounded.
 type Explanation struct {
 	Target string `json:"target"`
 	// Node is the node whose view this is.
@@ -150,8 +151,16 @@ type Place struct {
 	Terminating     bool // another pod may have the address already
 }
 
-// Details is what an EndpointSlice says of an endpoint that needs no rule.
+// Details is what an EndpointSlice says of an endpoint that needs no rule. Make it with NewDetails.
 type Details struct{ Pod, Node, Zone string }
+
+// NewDetails makes the names printable. The pod's is empty where the endpoint is none, and the API validates none of them.
+func NewDetails(namespace, pod, node, zone string) Details {
+	if pod != "" {
+		pod = printable.Word(namespace) + "/" + printable.Word(pod)
+	}
+	return Details{Pod: pod, Node: printable.Word(node), Zone: printable.Word(zone)}
+}
 
 // Explain explains a target to some clients; to none: to those that there may be.
 func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
@@ -159,7 +168,7 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Explanation{Target: target.Text, Node: NodeView{w.Node.Name, w.Node.Zone}}
+	out := &Explanation{Target: printable.Line(target.Text), Node: NodeView{printable.Word(w.Node.Name), printable.Word(w.Node.Zone)}}
 	for _, p := range ports {
 		if len(w.clientsOf(p, clients)) == 0 {
 			continue
@@ -173,15 +182,29 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	if len(out.Ports) == 0 {
 		return nil, fmt.Errorf("no client has an address in the families of %s: choose another with --from", target.Text)
 	}
-	out.Notes = w.Notes[out.Ports[0].Service]
-	out.Kernel = w.kernel(ports[0].Name)
+	name := ports[0].Name
+	out.Notes = notes(w.Notes[name.Namespace+"/"+name.Name])
+	out.Kernel = w.kernel(name)
 	return out, nil
+}
+
+// notes makes some of what is said of a Service printable, and counts the rest.
+func notes(list []string) []string {
+	const most = 20
+	var out []string
+	for _, note := range list[:min(most, len(list))] {
+		out = append(out, printable.Line(note))
+	}
+	if more := len(list) - most; more > 0 {
+		out = append(out, fmt.Sprintf("and %d more that is not served", more))
+	}
+	return out
 }
 
 // kernel compares what the kernel holds for a Service with what it should.
 func (w *World) kernel(name rules.ServicePortName) Kernel {
 	if w.Have == nil || w.FromKernel {
-		return Kernel{Problem: w.Problem}
+		return Kernel{Problem: printable.Line(w.Problem)}
 	}
 	var owned []rules.Owned
 	for i := range w.Ports {
@@ -199,7 +222,7 @@ func (w *World) kernel(name rules.ServicePortName) Kernel {
 // port explains a service port.
 func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, error) {
 	out := Port{
-		Service: p.Name.Namespace + "/" + p.Name.Name, Port: p.Name.Port, Number: p.Port,
+		Service: p.Name.Service(), Port: printable.Word(p.Name.Port), Number: p.Port,
 		Protocol: p.Protocol.String(), Family: p.Family.String(), Affinity: p.Affinity,
 	}
 	if p.Name.Name == "" {

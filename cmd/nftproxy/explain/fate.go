@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/fate"
@@ -19,7 +20,7 @@ const clientPort = 40000
 // fate follows connections of a client to a frontend, once for each endpoint that may
 // be chosen.
 func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
-	out := Fate{From: c.Name}
+	out := Fate{From: printable.Line(c.Name)}
 	choice, choices := uint32(0), uint32(1)
 	tracer := fate.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
 		choices = max(choices, mod)
@@ -36,7 +37,7 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
 		if out.Rules == nil {
 			for _, step := range end.Steps {
-				out.Rules = append(out.Rules, step.Chain+": "+step.Rule.Text(p.Family))
+				out.Rules = append(out.Rules, printable.Word(step.Chain)+": "+step.Rule.Text(p.Family))
 			}
 		}
 		for _, why := range w.reasons(p, end, f, c) {

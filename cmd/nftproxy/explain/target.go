@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -80,7 +81,7 @@ func (w *World) find(t Target) ([]*proxier.Port, error) {
 func (w *World) namesakes(name string) string {
 	var out []string
 	for _, p := range w.Ports {
-		if full := p.Name.Namespace + "/" + p.Name.Name; p.Name.Name == name && !slices.Contains(out, full) {
+		if full := p.Name.Service(); p.Name.Name == name && !slices.Contains(out, full) {
 			out = append(out, full)
 		}
 	}
@@ -95,7 +96,7 @@ func portNames(ports []*proxier.Port) string {
 	for _, p := range ports {
 		text := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 		if p.Name.Port != "" {
-			text = p.Name.Port + " (" + text + ")"
+			text = printable.Word(p.Name.Port) + " (" + text + ")"
 		}
 		if !slices.Contains(out, text) {
 			out = append(out, text)
@@ -126,8 +127,8 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 	}
 	for _, p := range w.Ports {
 		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == t.At }) {
-			return nil, fmt.Errorf("%s is an endpoint of Service %s/%s, not an address of a Service: connections to it meet none of nftproxy's rules",
-				t.Text, p.Name.Namespace, p.Name.Name)
+			return nil, fmt.Errorf("%s is an endpoint of Service %s, not an address of a Service: connections to it meet none of nftproxy's rules",
+				t.Text, p.Name.Service())
 		}
 	}
 	for _, c := range w.Node.ServiceCIDRs {
