@@ -120,7 +120,7 @@ func TestDiffRepairs(t *testing.T) {
 			t.Sets[rules.SetID{Kind: rules.ClusterIPs}][k] = rules.Value{Goto: rules.OddGoto("comment", "")}
 		},
 		"counted":    func(t *rules.Table) { t.Counted = true },
-		"other hook":      func(t *rules.Table) { t.Chains["output"] = rules.Chain{Name: "output"} },
+		"other hook": func(t *rules.Table) { t.Chains["output"] = rules.Chain{Name: "output"} },
 		"unknown rule": func(t *rules.Table) {
 			t.Chains["output"] = rules.Chain{Name: "output", Hook: t.Chains["output"].Hook, Rules: []rules.Rule{{rules.Unknown{What: "Counter"}}}}
 		},

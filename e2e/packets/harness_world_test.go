@@ -242,7 +242,7 @@ func get(t *testing.T, from netns.Host, address, path string) string {
 			return err
 		}
 		defer conn.Close()
-		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		if _, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
 			return err
 		}
 		text, err = io.ReadAll(conn)

@@ -85,7 +85,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if o.writeTo != "" {
 		return resolved.writeConfig(o.writeTo)
 	}
-	if err := logsapi.ValidateAndApply(&resolved.config.Logging, nil); err != nil {
+	if err = logsapi.ValidateAndApply(&resolved.config.Logging, nil); err != nil {
 		return err
 	}
 	if list := o.meaninglessFlags(flags); len(list) > 0 {
