@@ -91,7 +91,7 @@ func (p *Proxier) startFlowCleaners(ctx context.Context) *sync.WaitGroup {
 
 // keepFlowsClean cleans what is queued until ctx ends.
 func (p *Proxier) keepFlowsClean(ctx context.Context, q *flowQueue) {
-	var backoff backoff
+	var again backoff
 	for {
 		select {
 		case <-ctx.Done():
@@ -100,10 +100,10 @@ func (p *Proxier) keepFlowsClean(ctx context.Context, q *flowQueue) {
 		}
 		rest, err := p.cleanFlows(ctx, q)
 		if err != nil && ctx.Err() == nil {
-			rest = max(rest, backoff.next())
+			rest = max(rest, again.next())
 			p.log.Error(err, "Could not delete flows to endpoints that are gone; trying again", "in", rest)
 		} else {
-			backoff.reset()
+			again.reset()
 		}
 		if !sleep(ctx, rest) {
 			return

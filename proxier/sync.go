@@ -268,7 +268,7 @@ func (p *Proxier) commitOthers(builds []rules.Owned, err error) error {
 		bad, rest = builds, nil
 	}
 	if len(bad) == 0 { // the kernel did not say which: halve
-		if err := p.commit(builds[:len(builds)/2]); err != nil {
+		if err = p.commit(builds[:len(builds)/2]); err != nil {
 			return err
 		}
 		return p.commit(builds[len(builds)/2:])

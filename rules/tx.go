@@ -212,6 +212,13 @@ func (s State) Clone() State {
 			Objects: slices.Clone(t.Objects), Odd: slices.Clone(t.Odd),
 			Counted: t.Counted, Counters: maps.Clone(t.Counters),
 			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant}
+		for id, m := range c.Affinity {
+			m.Clients = maps.Clone(m.Clients)
+			c.Affinity[id] = m
+		}
+		for id, counters := range c.Counters {
+			c.Counters[id] = maps.Clone(counters)
+		}
 		for id, set := range t.Sets {
 			c.Sets[id] = maps.Clone(set)
 		}

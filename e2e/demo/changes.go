@@ -49,7 +49,7 @@ func (d *demo) showChange(ctx context.Context, c change) error {
 		return err
 	}
 	start := time.Now()
-	if err := d.manifests.Write(endpointsFile, data); err != nil {
+	if err = d.manifests.Write(endpointsFile, data); err != nil {
 		return err
 	}
 	after, err := readTargets(d.manifests.Dir)

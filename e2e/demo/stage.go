@@ -29,7 +29,7 @@ func (d *demo) setUp() ([]target, error) {
 		return nil, fmt.Errorf("make directory of manifests: %w", err)
 	}
 	d.manifests.Dir = dir
-	if err := copyManifests(d.from, &d.manifests); err != nil {
+	if err = copyManifests(d.from, &d.manifests); err != nil {
 		return nil, err
 	}
 	targets, err := readTargets(dir)

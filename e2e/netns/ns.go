@@ -47,7 +47,7 @@ func New(name string) (*NS, error) {
 			return true, err
 		}
 		defer home.Close()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return true, fmt.Errorf("unshare (it needs CAP_SYS_ADMIN): %w", err)
 		}
 		n.file, err = openThreadNS()
@@ -174,7 +174,7 @@ func (n *NS) enter(fn func() error) (restored bool, err error) {
 		return true, err
 	}
 	defer home.Close()
-	if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+	if err = unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
 		return true, fmt.Errorf("enter network namespace %s: %w", n.name, err)
 	}
 	err = fn()

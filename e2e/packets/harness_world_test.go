@@ -242,10 +242,10 @@ func get(t *testing.T, from netns.Host, address, path string) string {
 			return err
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil { // it may not be an HTTP server at all
+		if err = conn.SetDeadline(time.Now().Add(patience)); err != nil { // it may not be an HTTP server at all
 			return err
 		}
-		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		if _, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
 			return err
 		}
 		text, err = io.ReadAll(conn)

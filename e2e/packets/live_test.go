@@ -111,7 +111,7 @@ func TestTrace(t *testing.T) {
 	if !w.traced(t) {
 		t.Error("there is no table of the trace: the test cannot see that it goes")
 	}
-	if err := syscall.Kill(trace.Pid(), syscall.SIGINT); err != nil {
+	if err = syscall.Kill(trace.Pid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	gone := func() error {

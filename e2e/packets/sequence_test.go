@@ -24,7 +24,7 @@ func (w *world) wantFresh(t *testing.T) {
 	}
 }
 
-// Each field of a Service is changed and changed back, with all others as they
+// Each field of a Service is changed and changed back, alone, with all others as they
 // happen to be. After each step the kernel holds what a fresh start would program,
 // and nothing is left over.
 func TestSequence(t *testing.T) {
@@ -54,6 +54,7 @@ func TestSequence(t *testing.T) {
 		{"ports", func(s *corev1.Service) { s.Spec.Ports = ports[:1] }, func(s *corev1.Service) { s.Spec.Ports = ports }},
 		{"externalIPs", func(s *corev1.Service) { s.Spec.ExternalIPs = nil }, func(s *corev1.Service) { s.Spec.ExternalIPs = base.Spec.ExternalIPs }},
 		{"families", func(s *corev1.Service) { s.Spec.ClusterIPs = s.Spec.ClusterIPs[:1] }, func(s *corev1.Service) { s.Spec.ClusterIPs = base.Spec.ClusterIPs }},
+		{"load balancers' addresses", func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} }, func(s *corev1.Service) { s.Status = base.Status }},
 		{"timeout", sticky(60), func(s *corev1.Service) { s.Spec.SessionAffinity, s.Spec.SessionAffinityConfig = "", nil }},
 	}
 	endpoints := [][]endpoint{
@@ -63,7 +64,7 @@ func TestSequence(t *testing.T) {
 	s := &svc{Service: base.DeepCopy()}
 	step := 0
 	// Of every two switches each combination occurs, and of every three many.
-	for _, order := range [][]int{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {10, 3, 7, 0, 9, 2, 5, 8, 1, 6, 4}} {
+	for _, order := range [][]int{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, {11, 3, 7, 0, 9, 2, 10, 5, 8, 1, 6, 4}} {
 		for _, on := range []bool{true, false} {
 			for _, i := range order {
 				sw := switches[i]
@@ -72,8 +73,10 @@ func TestSequence(t *testing.T) {
 					change = sw.on
 				}
 				change(s.Service)
-				for range 2 {
-					step++
+				for more := range 3 { // the change alone first, then the endpoints, too
+					if more > 0 {
+						step++
+					}
 					w.apply(t, s.to(endpoints[step%len(endpoints)]))
 					if w.wantFresh(t); t.Failed() {
 						t.Fatalf("step %d: %s %v, endpoints %d", step, sw.name, on, step%len(endpoints))

@@ -92,7 +92,8 @@ func (n *node) start() {
 	if err != nil {
 		n.b.Fatal(err)
 	}
-	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: n.commitRate, Changed: n.watch.Changed()})
+	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: n.commitRate,
+		Changed: n.watch.Changed(), Touched: n.watch.Touched})
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(context.Background())

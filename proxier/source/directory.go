@@ -120,7 +120,7 @@ func readManifest(dir, name string) (data []byte, found bool, err error) {
 	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if target, err := os.Readlink(path); err == nil {
+		if target, lerr := os.Readlink(path); lerr == nil {
 			return nil, false, fmt.Errorf("a symbolic link to %s, which does not exist", target)
 		}
 		return nil, false, nil

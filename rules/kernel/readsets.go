@@ -19,7 +19,7 @@ import (
 func (k *Kernel) setList(f rules.Family, table string) (t *rules.Table, err error) {
 	err = again(func() error {
 		t = rules.NewTable()
-		_, err := k.readSetList(f, table, t)
+		_, err = k.readSetList(f, table, t)
 		return err
 	})
 	return t, err

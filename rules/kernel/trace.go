@@ -80,7 +80,7 @@ func (k *Kernel) Trace(filter TraceFilter) (*Trace, error) {
 		return nil, err
 	}
 	t := &Trace{sock: sock}
-	if err := unix.SetsockoptInt(sock.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, traceGroup); err != nil {
+	if err = unix.SetsockoptInt(sock.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, traceGroup); err != nil {
 		_ = sock.close()
 		return nil, fmt.Errorf("trace: join event group: %w", err)
 	}

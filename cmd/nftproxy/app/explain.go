@@ -90,9 +90,9 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	}
 	var clients []explain.Client
 	for _, from := range o.from {
-		c, err := o.client(ctx, world, seen, from)
-		if err != nil {
-			return fmt.Errorf("--from: %w", err)
+		c, cerr := o.client(ctx, world, seen, from)
+		if cerr != nil {
+			return fmt.Errorf("--from: %w", cerr)
 		}
 		clients = append(clients, c)
 	}
@@ -118,14 +118,14 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 	}
 	var own []netip.Addr
 	var interfaceTo func(netip.Addr) (string, error)
-	if addresses, err := nodeaddr.Watch(nil); err == nil {
+	if addresses, aerr := nodeaddr.Watch(nil); aerr == nil {
 		defer addresses.Close()
 		own, interfaceTo = addresses.Addrs(), addresses.InterfaceTo
 	}
 	if o.kernel {
-		have, err := readKernel(config.Rules.Table)
-		if err != nil {
-			return nil, err
+		have, kerr := readKernel(config.Rules.Table)
+		if kerr != nil {
+			return nil, kerr
 		}
 		w := explain.FromKernel(have)
 		w.Node.Name, w.Config.PodCIDRs, w.Config.PodInterface = config.NodeName, config.Rules.PodCIDRs, config.Rules.PodInterface

@@ -91,9 +91,9 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	}
 	warn := func(err error) { tell(stderr, err) }
 	if live {
-		addresses, err := nodeaddr.Watch(warn)
-		if err != nil {
-			return proxier.Snapshot{}, err
+		addresses, aerr := nodeaddr.Watch(warn)
+		if aerr != nil {
+			return proxier.Snapshot{}, aerr
 		}
 		defer addresses.Close()
 		config.Addresses = addresses

@@ -71,8 +71,8 @@ func parseConfig(data []byte) (c *kubeProxyConfig, warnings []string, err error)
 	utilruntime.Must(proxyconfig.AddToScheme(scheme))
 	decode := func(strictness serializer.CodecFactoryOptionsMutator) (runtime.Object, error) {
 		// The data has to say what it is: an empty file is not a configuration of defaults.
-		object, _, err := serializer.NewCodecFactory(scheme, strictness).UniversalDeserializer().Decode(data, nil, nil)
-		return object, err
+		decoded, _, failed := serializer.NewCodecFactory(scheme, strictness).UniversalDeserializer().Decode(data, nil, nil)
+		return decoded, failed
 	}
 	object, err := decode(serializer.EnableStrict)
 	if runtime.IsStrictDecodingError(err) {

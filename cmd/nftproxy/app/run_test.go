@@ -76,7 +76,7 @@ func (n *node) get(address, path string) (string, error) {
 			return err
 		}
 		defer conn.Close()
-		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		if _, err = fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
 			return err
 		}
 		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -85,7 +85,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if o.writeTo != "" {
 		return resolved.writeConfig(o.writeTo)
 	}
-	if err := logsapi.ValidateAndApplyWithOptions(&resolved.config.Logging, logStreams(resolved.config.Logging.Format), nil); err != nil {
+	if err = logsapi.ValidateAndApplyWithOptions(&resolved.config.Logging, logStreams(resolved.config.Logging.Format), nil); err != nil {
 		return err
 	}
 	if list := o.meaninglessFlags(flags); len(list) > 0 {

@@ -43,9 +43,9 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
-		config, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
+		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
 		if userErr == nil {
-			return config, nil
+			return users, nil
 		}
 		if !clientcmd.IsEmptyConfig(userErr) {
 			return nil, fmt.Errorf("read kubectl's kubeconfig: %w", userErr)

@@ -117,7 +117,7 @@ func (o *traceOptions) filter() (kernel.TraceFilter, error) {
 	if f.From, err = parseRange(o.fromAddr); err != nil {
 		return f, fmt.Errorf("--from: %w", err)
 	}
-	if at, err := netip.ParseAddrPort(o.to); err == nil {
+	if at, aerr := netip.ParseAddrPort(o.to); aerr == nil {
 		f.ToPort = at.Port()
 		f.To, err = at.Addr().Unmap().Prefix(at.Addr().Unmap().BitLen())
 		return f, err
