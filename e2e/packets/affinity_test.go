@@ -32,7 +32,8 @@ func backendOf(t *testing.T, from netns.Host, p traffic.Protocol, to ...netip.Ad
 	var backend netip.AddrPort
 	for _, to := range to {
 		for range 3 {
-			r := traffic.Client{NS: from.NS}.Connect(t.Context(), p, to)
+			// Which endpoint answers is what counts: a busy machine may take its time.
+			r := traffic.Client{NS: from.NS, Timeout: patience}.Connect(t.Context(), p, to)
 			switch {
 			case r.Outcome != traffic.Answered:
 				t.Fatalf("from %s to %s %s: %s", from.Name(), p, to, r)
@@ -153,7 +154,7 @@ func TestAffinityUnderLocal(t *testing.T) {
 func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, config{args: []string{"--affinity-size", "2"}})
-	s := w.service("small", sticky(2)).to(ready(w.Local[0], w.RemotePods[0], w.RemotePods[1]))
+	s := w.service("small", sticky(8)).to(ready(w.Local[0], w.RemotePods[0], w.RemotePods[1]))
 	w.apply(t, s)
 	to := s.at(netns.IPv4, servicePort)
 	for _, from := range []netns.Host{w.Client, w.Local[0], w.Local[1], w.Node} {
