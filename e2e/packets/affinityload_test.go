@@ -165,12 +165,8 @@ func TestAffinityOfManyClients(t *testing.T) {
 	s := w.service("many", sticky(10800)).to(ready(a))
 	w.apply(t, s)
 	k := w.kernel(t)
-	each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
-		family := rules.Families[0]
-		if f == netns.IPv6 {
-			family = rules.IPv6
-		}
-		op := rules.Op{Kind: rules.AddElements, Family: family, Set: rules.SetID{Kind: rules.Affinity, Of: "/test/many/" + nameOf(p.String())}}
+	for _, f := range netns.Families() {
+		op := rules.Op{Kind: rules.AddElements, Family: rules.FamilyOf(a.Addr(f)), Set: rules.SetID{Kind: rules.Affinity, Of: "/test/many/tcp"}}
 		for i := range many {
 			client := netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)})
 			if f == netns.IPv6 {
@@ -185,17 +181,43 @@ func TestAffinityOfManyClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, from := range w.clients() {
-			backendOf(t, from, p, s.at(f, servicePort))
+			backendOf(t, from, traffic.TCP, s.at(f, servicePort))
 		}
-	})
+	}
 	w.apply(t, s.to(ready(b)))
-	each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
+	for _, f := range netns.Families() {
 		for _, from := range w.clients() {
-			if now := backendOf(t, from, p, s.at(f, servicePort)); now.Addr() != b.Addr(f) {
-				t.Errorf("%s from %s: %s answered, which is no endpoint", p, from.Name(), now)
+			if now := backendOf(t, from, traffic.TCP, s.at(f, servicePort)); now.Addr() != b.Addr(f) {
+				t.Errorf("%s from %s: %s answered, which is no endpoint", f, from.Name(), now)
 			}
 		}
-	})
+	}
+}
+
+// TestAffinityInAFullMap: the room of a client that is forgotten is free again.
+func TestAffinityInAFullMap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, config{args: []string{"--affinity-size", "1"}})
+	hosts := []netns.Host{w.Local[0], w.RemotePods[0]}
+	s := w.service("small", sticky(10800)).to(ready(hosts...))
+	w.apply(t, s)
+	for _, f := range netns.Families() {
+		client, to := traffic.Client{NS: w.Client.NS, Timeout: patience}, s.at(f, servicePort)
+		for i := range 3 {
+			w.apply(t, s.to(ready(hosts[i%2])))
+			if r := client.Connect(t.Context(), traffic.TCP, to); r.Outcome != traffic.Answered {
+				t.Fatal(r)
+			}
+			w.apply(t, s.to(ready(hosts...)))
+			eventually(t, "the client being remembered", func() error { // the kernel makes room once a second
+				first := client.Connect(t.Context(), traffic.TCP, to)
+				if second := client.Connect(t.Context(), traffic.TCP, to); second.Outcome != traffic.Answered || second.Backend != first.Backend {
+					return fmt.Errorf("%s, then %s", first, second)
+				}
+				return nil
+			})
+		}
+	}
 }
 
 // TestAffinityToPorts: the same address with another port is another endpoint.
@@ -265,7 +287,7 @@ func TestAffinityWithoutChecksum(t *testing.T) {
 	w.apply(t, s)
 	ask := func(from netns.Host, want netns.Host) {
 		t.Helper()
-		conn, err := (traffic.Client{NS: from.NS}).Open(t.Context(), traffic.UDP, s.at(netns.IPv4, servicePort))
+		conn, err := (traffic.Client{NS: from.NS, Timeout: patience}).Open(t.Context(), traffic.UDP, s.at(netns.IPv4, servicePort))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,7 @@ func (affinityCollector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (c affinityCollector) Collect(ch chan<- prometheus.Metric) {
 	labels := []string{"family", "map"}
-	clients := prometheus.NewDesc("nftproxy_affinity_clients", "Clients that a service port with session affinity remembers.", labels, nil)
+	clients := prometheus.NewDesc("nftproxy_affinity_clients", "Clients that a service port with session affinity remembers; those of endpoints that are gone until they connect again.", labels, nil)
 	size := prometheus.NewDesc("nftproxy_affinity_size", "Clients that it can remember.", labels, nil)
 	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
 	if err != nil {
