@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,8 +65,20 @@ func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
 // Clean deletes the stale flows to the targets' frontends and returns
 // how many. After an error it still deletes what it knows of, unless ctx is done.
 func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
+	runtime.LockOSThread() // whose time is taken
+	defer runtime.UnlockOSThread()
+	start := threadTime()
 	u, err := c.Usage(ctx)
-	return c.clean(ctx, targets, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
+	n, err := c.clean(ctx, targets, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
+	n.Busy = threadTime() - start
+	return n, err
+}
+
+// threadTime returns the CPU time that the calling thread has taken.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every kernel has it
+	return time.Duration(t.Nano())
 }
 
 // clean makes one dump without a filter, if that is asked for, or else filtered ones.
@@ -91,7 +105,7 @@ func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted
 	}
 	n4, err4 := c.Delete(ctx, stale4)
 	n6, err6 := c.Delete(ctx, stale6)
-	return Deleted{n4, n6}, errors.Join(append(errs, err4, err6)...)
+	return Deleted{V4: n4, V6: n6}, errors.Join(append(errs, err4, err6)...)
 }
 
 // dump calls fn for each entry that the query selects. An entry may come twice if

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Protocols (IPPROTO_*) whose flows can be stale.
@@ -51,7 +52,11 @@ type Target struct {
 }
 
 // Deleted is how many flows were deleted, by the family that they were dialled in.
-type Deleted struct{ V4, V6 int }
+type Deleted struct {
+	V4, V6 int
+	// Busy is the CPU time that this took, the kernel's included: less than what passed where others use the CPU, too.
+	Busy time.Duration
+}
 
 // Tuple is one direction of a flow.
 type Tuple struct{ Src, Dst netip.AddrPort }

@@ -16,12 +16,13 @@ import (
 
 // Conntrack deletes flows that go to what is no longer an endpoint.
 type Conntrack interface {
-	// Clean deletes the stale flows to the targets' frontends and returns how many.
+	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
+	// it took.
 	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
 }
 
-// pace is what looking through flows may take: after a rest, burst; then one part in so many of
-// the time, however long one look takes, which depends on how full the table is.
+// pace is how much CPU time looking through flows may take: after a rest, burst; then one part in so many of
+// the time, however much one look takes, which depends on how full the table is.
 type pace struct {
 	share        int
 	burst, pause time.Duration // pause: the least rest
@@ -54,8 +55,7 @@ type flowQueue struct {
 
 // newFlowQueues returns queues in which UDP's and SCTP's flows do not wait, as they lose what is sent meanwhile.
 // TCP's are connections without an answer, whose clients send their SYN again after a second: a look a tenth of a
-// second later serves several commits. The burst is also for a machine that is busy with other things, where a look
-// takes long.
+// second later serves several commits.
 func newFlowQueues() flowQueues {
 	const burst = 3 * time.Second
 	return flowQueues{
@@ -68,11 +68,12 @@ func newFlowQueue(p pace) *flowQueue {
 	return &flowQueue{pace: p, work: newFlowWork(), wake: make(chan struct{}, 1)}
 }
 
-// rest says how long to rest after a look.
-func (q *flowQueue) rest(start, end time.Time) time.Duration {
+// rest says how long to rest after a look that ends now and has taken so much CPU time.
+func (q *flowQueue) rest(busy time.Duration) time.Duration {
 	times := time.Duration(q.share - 1) // as long as looking
-	q.used = max(0, q.used-start.Sub(q.ended)/times) + end.Sub(start)
-	q.ended = end
+	now := time.Now()
+	q.used = max(0, q.used-(now.Sub(q.ended)-busy)/times) + busy
+	q.ended = now
 	return max(q.pause, times*(q.used-q.burst)) //nolint:durationcheck // times is a number
 }
 
@@ -120,13 +121,12 @@ func (p *Proxier) cleanFlows(ctx context.Context, q *flowQueue) (rest time.Durat
 		return 0, nil
 	}
 	n, err := p.config.Conntrack.Clean(ctx, targets)
-	end := time.Now()
 	p.config.Metrics.flows.Add(float64(n.V4 + n.V6))
-	p.config.Metrics.kubeProxy.flows(end.Sub(start), n, targets)
+	p.config.Metrics.kubeProxy.flows(time.Since(start), n, targets)
 	if err != nil {
 		q.put(slices.Collect(maps.Keys(work.frontends)), slices.Collect(maps.Keys(work.left)))
 	}
-	return q.rest(start, end), err
+	return q.rest(n.Busy), err
 }
 
 // put queues frontends, each where its protocol belongs, and addresses that have left.

@@ -19,7 +19,8 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
-// toMoreAddresses makes outside send packets to the node's further addresses to the node, which may not have them yet.
+// toMoreAddresses makes outside send packets to the node's further addresses to the node, which may not have them yet
+// and sends them back then. They are lost in silence.
 func (w *world) toMoreAddresses(t *testing.T) {
 	t.Helper()
 	node, err := w.Node.Netlink()
@@ -43,6 +44,11 @@ func (w *world) toMoreAddresses(t *testing.T) {
 	for _, a := range moreAddresses {
 		err := outside.NeighSet(&netlink.Neigh{LinkIndex: bridge.Attrs().Index, IP: a.AsSlice(), State: netlink.NUD_PERMANENT,
 			HardwareAddr: uplink.Attrs().HardwareAddr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = node.NeighSet(&netlink.Neigh{LinkIndex: uplink.Attrs().Index, IP: a.AsSlice(), State: netlink.NUD_PERMANENT,
+			HardwareAddr: bridge.Attrs().HardwareAddr})
 		if err != nil {
 			t.Fatal(err)
 		}
