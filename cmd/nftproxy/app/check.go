@@ -175,7 +175,7 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 
 // competition looks for who else handles Services or translates addresses first.
 func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
-	found, err := leftovers(k, o.root)
+	found, err := leftovers(k, o.root, findCompetitors(o.root))
 	if err != nil {
 		r.fail("kube-proxy", err.Error())
 	}
@@ -185,7 +185,11 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	if err == nil && len(found) == 0 {
 		r.ok("kube-proxy", "none, and nothing left of one")
 	}
-	if pid := running(o.root, "firewalld", nil); pid != "" {
+	pid, notes := running(o.root, "firewalld", nil)
+	for _, note := range notes {
+		r.warning("firewalld", note)
+	}
+	if pid != "" {
 		r.warning("firewalld", "is running as process "+pid+": it may drop forwarded connections; let it accept those to and from pods")
 	}
 	chains, err := k.BaseChains()

@@ -34,6 +34,8 @@ type runOptions struct {
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
+
+	competitors competitors // as they were at the start
 }
 
 func runCommand(version string) *cobra.Command {
@@ -78,6 +80,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 			return fmt.Errorf("read --config: %w", err)
 		}
 	}
+	o.competitors = findCompetitors("/")
 	resolved, err := o.resolved(flags, content)
 	if err != nil {
 		return err
