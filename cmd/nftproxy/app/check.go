@@ -15,6 +15,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
@@ -42,7 +43,8 @@ tracking, forwarding, software that competes, and the source of Services with th
 rights that it needs. One line each: ok, warning or failed, with what to do.
 
 The exit code is 0 if nothing failed, 1 if something did. A table named
-nftproxy-check is made and removed; nothing else is changed.`,
+nftproxy-check is made and removed; nothing else is changed. Where 'nftproxy run' runs,
+the rights that it has are shown.`,
 		Example: `  nftproxy check --manifests /etc/nftproxy/services
   nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
 		Args: cobra.NoArgs,
@@ -93,6 +95,7 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 		o.competition(r, k)
 		_ = k.Close()
 	}
+	o.confinement(r)
 	o.tracking(ctx, r)
 	o.forwarding(r)
 	o.checkSource(ctx, r)
@@ -209,6 +212,29 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 		return
 	}
 	r.ok("other nat chains", "none at our hooks and priority")
+}
+
+// confinement shows the rights of the nftproxy that runs here.
+func (o *checkOptions) confinement(r *report) {
+	const what = "confinement"
+	pid, _ := runningOf(o.root, o.source.proxyName)
+	abi, err := sandbox.ABI()
+	switch {
+	case pid == "" && err != nil:
+		r.warning(what, "nftproxy runs without Landlock here: "+err.Error())
+	case pid == "":
+		r.ok(what, fmt.Sprintf("nftproxy does not run; this kernel has Landlock, version %d", abi))
+	default:
+		state, err := sandbox.Of(filepath.Join(o.root, "proc"), pid)
+		switch {
+		case err != nil:
+			r.warning(what, err.Error())
+		case state.Confined():
+			r.ok(what, fmt.Sprintf("of nftproxy, process %s: %s", pid, state))
+		default:
+			r.warning(what, fmt.Sprintf("of nftproxy, process %s: %s; the line Confinement in its log says why it has more than it needs", pid, state))
+		}
+	}
 }
 
 func (o *checkOptions) tracking(ctx context.Context, r *report) {

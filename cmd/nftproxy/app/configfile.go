@@ -26,7 +26,9 @@ func (o *runOptions) runWithConfig(ctx context.Context, flags *pflag.FlagSet, fi
 		var next *runOptions
 		err := runTogether(ctx, current.run, func(ctx context.Context) error {
 			file.next(ctx, func(content []byte) (err error) {
-				next, err = o.resolved(flags, content)
+				if next, err = o.resolved(flags, content); err == nil {
+					err = next.withinReach()
+				}
 				return err
 			})
 			return nil
