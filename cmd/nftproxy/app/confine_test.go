@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
+)
+
+// confinedNode is a node on which the real program runs: this test may be built with cgo, which
+// leaves it unconfined.
+func confinedNode(t *testing.T) *node {
+	t.Helper()
+	if _, err := sandbox.ABI(); err != nil {
+		t.Skip("no Landlock: ", err)
+	}
+	n := newNode(t)
+	n.program = filepath.Join(t.TempDir(), "nftproxy")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", n.program, "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	n.renew(t)
+	return n
+}
+
+// rights says what a process has left, whatever it had.
+func rights(t *testing.T, p *proxy.Process) sandbox.State {
+	t.Helper()
+	s, err := sandbox.Of("/proc", fmt.Sprint(p.Pid()))
+	must(t, err)
+	return s
+}
+
+// TestConfined: a running nftproxy is confined, says so, and follows its files all the same.
+func TestConfined(t *testing.T) {
+	n, dir := confinedNode(t), t.TempDir()
+	services, config := filepath.Join(dir, "services"), filepath.Join(dir, "config/config.conf")
+	must(t, os.CopyFS(services, os.DirFS("testdata/services")))
+	must(t, os.Mkdir(filepath.Dir(config), 0o755))
+	must(t, os.WriteFile(config, []byte(configHead), 0o600))
+	p := n.start("--config", config, "--manifests", services, "--profiling")
+	must(t, p.WaitSynced(n.ctx))
+	state := rights(t, p)
+	if !state.Confined() {
+		t.Errorf("it is not confined: %s", state)
+	}
+	if want := fmt.Sprintf("\"Confinement\" state=%q\n", state); !strings.Contains(p.Log(), want) {
+		t.Errorf("the log does not say %s:\n%s", want, p.Log())
+	}
+	for path, want := range map[string]string{"/statusz": "Confinement: " + state.String() + "\n", "/metrics": "process_open_fds", "/debug/pprof/heap?debug=1": "heap profile"} {
+		if got, err := n.get("127.0.0.1:10249", path); err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s does not say %q: %v\n%s", path, want, err, got)
+		}
+	}
+	if out, _ := n.run("check"); !strings.Contains(out, fmt.Sprintf("of nftproxy, process %d: %s", p.Pid(), state)) {
+		t.Errorf("check does not say it:\n%s", out)
+	}
+	if out, err := n.run("diff"); err != nil || !strings.HasPrefix(out, "equal") {
+		t.Errorf("its options cannot be taken over: %v: %s", err, out)
+	}
+
+	must(t, os.Rename(services, services+".old"))
+	must(t, os.Mkdir(services, 0o755))
+	must(t, os.WriteFile(config+".new", []byte(configHead+"clusterCIDR: 10.9.0.0/16\nlogging: {verbosity: 2}\n"), 0o600))
+	must(t, os.Rename(config+".new", config))
+	must(t, p.WaitLog(n.ctx, "starting again with it"))
+	must(t, os.WriteFile(filepath.Join(services, "web.yaml"), read(t, services+".old/web.yaml"), 0o600))
+	must(t, p.WaitLog(n.ctx, `"Programmed"`))
+	must(t, p.Stop())
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	return text
+}
+
+// cluster writes a kubeconfig with more of the user.
+func (n *node) cluster(path, user string) {
+	n.t.Helper()
+	must(n.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(n.t, os.WriteFile(path, fmt.Appendf(nil, `{apiVersion: v1, kind: Config, current-context: c,
+ clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}],
+ contexts: [{name: c, context: {cluster: c, user: u}}],
+ users: [{name: u, user: {%s}}]}`, user), 0o600))
+}
+
+// TestOutOfReach: a configuration that needs more than is left is refused, and the last one stays.
+func TestOutOfReach(t *testing.T) {
+	n, dir := confinedNode(t), t.TempDir()
+	config, near, far := filepath.Join(dir, "a/config.conf"), filepath.Join(dir, "a/proxy.conf"), filepath.Join(dir, "b/proxy.conf")
+	n.cluster(near, "token: x")
+	n.cluster(far, "token: x")
+	put := func(name string) {
+		t.Helper()
+		must(t, os.WriteFile(config, fmt.Appendf(nil, "%sclientConnection: {kubeconfig: %s}\n", configHead, name), 0o600))
+	}
+	put(near)
+	p, err := proxy.Start(n.command("run", "--config", config))
+	must(t, err)
+	t.Cleanup(p.Kill)
+	must(t, p.WaitLog(n.ctx, `"Starting"`))
+	put(far)
+	must(t, p.WaitLog(n.ctx, far+": permission denied: this process has given up that right (--sandbox): start nftproxy again to use it"))
+	n.cluster(filepath.Join(dir, "a/plugin.conf"), "exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: /bin/true}")
+	put(filepath.Join(dir, "a/plugin.conf"))
+	must(t, p.WaitLog(n.ctx, "the kubeconfig names a credential plugin, \\\"/bin/true\\\": this process has given up that right"))
+	n.cluster(filepath.Join(dir, "a/next.conf"), "token: y")
+	put(filepath.Join(dir, "a/next.conf"))
+	must(t, p.WaitLog(n.ctx, "starting again with it"))
+	if strings.Contains(p.Log(), "nf_conntrack") && !strings.Contains(p.Log(), "read-only") && rights(t, p).Permitted != 0 {
+		t.Logf("connection tracking: %s", p.Log())
+	}
+	must(t, p.Stop())
+}
+
+// TestOwnPlugin: the credential plugin of nftproxy's own kubeconfig runs, and what stays off is told.
+func TestOwnPlugin(t *testing.T) {
+	n, dir := confinedNode(t), t.TempDir()
+	marker, kubeconfig := filepath.Join(dir, "elsewhere"), filepath.Join(dir, "a/proxy.conf")
+	n.cluster(kubeconfig, fmt.Sprintf(`exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: touch, args: [%q]}`, marker))
+	p, err := proxy.Start(n.command("run", "--kubeconfig", kubeconfig))
+	must(t, err)
+	t.Cleanup(p.Kill)
+	must(t, p.WaitLog(n.ctx, `notes="the bounding set, no_new_privs, Landlock: the credential plugin \"touch\" would inherit them"`))
+	must(t, p.WaitLog(n.ctx, "exec plugin")) // its answer is none
+	if _, err := os.Stat(marker); err != nil {
+		t.Errorf("the plugin did not run: %v\n%s", err, p.Log())
+	}
+	must(t, p.Stop())
+}
+
+// TestNever: --sandbox=never leaves all rights, and says so.
+func TestNever(t *testing.T) {
+	n := confinedNode(t)
+	p := n.start("--sandbox=never")
+	must(t, p.WaitSynced(n.ctx))
+	if state := rights(t, p); state.NoNewPrivileges || state.Landlock || !strings.Contains(p.Log(), `notes="all: --sandbox=never"`) {
+		t.Errorf("%s:\n%s", state, p.Log())
+	}
+	if out, _ := n.run("check"); !strings.Contains(out, "no_new_privs off; Landlock off; the line Confinement in its log says why") {
+		t.Errorf("check does not warn:\n%s", out)
+	}
+	must(t, p.Stop())
+	if out, err := n.run("run", "--sandbox=much", "--manifests", "testdata/services"); err == nil || !strings.Contains(out, `--sandbox: "much" is none of auto, never`) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
