@@ -217,7 +217,10 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 // confinement shows the rights of the nftproxy that runs here.
 func (o *checkOptions) confinement(r *report) {
 	const what = "confinement"
-	pid, _ := runningOf(o.root, o.source.proxyName)
+	pid, notes := runningOf(o.root, o.source.proxyName)
+	for _, note := range notes {
+		r.warning(what, note)
+	}
 	abi, err := sandbox.ABI()
 	switch {
 	case pid == "" && err != nil:

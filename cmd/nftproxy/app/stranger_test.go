@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 // shamEnv makes the test binary a process that only has a command line.
@@ -193,4 +194,41 @@ func TestInherit(t *testing.T) {
 			n.expect(tt.want, inheritors()[0], inheritors()[1], "check")
 		})
 	}
+}
+
+// TestUnseen: to who may not see in which network namespace others are, they are not in his.
+func TestUnseen(t *testing.T) {
+	setpriv, unshare := netnstest.Tool(t, "setpriv"), netnstest.Tool(t, "unshare")
+	n := newStrangerNode(t)
+	kubeProxy := filepath.Join(filepath.Dir(n.program), "kube-proxy")
+	must(t, os.Symlink("/proc/self/exe", kubeProxy))
+	n.sham(n.program, 0)
+	n.sham(kubeProxy, 0)
+	program := n.copied()
+	for command, want := range map[string][]string{
+		"cleanup": {"is named nftproxy and is left out: its network namespace cannot be seen (permission denied)", "is named kube-proxy and is left out", "removed 0 of the tables"},
+		"check --manifests " + n.dir: {"warning  kube-proxy ", "is named kube-proxy and is left out: its network namespace cannot be seen",
+			"warning  confinement ", "is named nftproxy and is left out: its network namespace cannot be seen"},
+	} {
+		cmd := exec.CommandContext(n.ctx, setpriv, append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", unshare, "-Urn", program}, strings.Fields(command)...)...)
+		cmd.Env = append(os.Environ(), runEnv+"=1")
+		said, err := cmd.CombinedOutput()
+		for _, text := range want {
+			if !strings.Contains(string(said), text) {
+				t.Errorf("%s does not say %q: %v\n%s", command, text, err, said)
+			}
+		}
+		if strings.Contains(string(said), "is running as process") {
+			t.Errorf("%s takes a process of elsewhere for this node's:\n%s", command, said)
+		}
+	}
+}
+
+// copied returns this program where all may run it.
+func (n *strangerNode) copied() string {
+	n.t.Helper()
+	path := filepath.Join(n.dir, "copy")
+	must(n.t, os.WriteFile(path, read(n.t, "/proc/self/exe"), 0o755))
+	must(n.t, os.Chmod(path, 0o755))
+	return path
 }

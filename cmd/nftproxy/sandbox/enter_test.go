@@ -110,7 +110,7 @@ func TestCapabilities(t *testing.T) {
 	if os.Getuid() != 0 || netns.InUserNamespace() {
 		t.Skip("only root has capabilities of which some can be taken away")
 	}
-	netnstest.Tool(t, "setpriv")
+	setpriv := netnstest.Tool(t, "setpriv")
 	w := newWorld(t)
 	closed := filepath.Join(w.other, "file")
 	must(t, os.Chown(closed, 65534, 65534))
@@ -130,7 +130,11 @@ func TestCapabilities(t *testing.T) {
 		{name: "another user's file in a container", read: closed, setpriv: []string{"--bounding-set=-all,+net_admin", "--inh-caps=-all"}, permitted: 1 << netAdmin, bounding: 1 << netAdmin},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := start(t, order{Config: Config{Read: []string{tt.read}}}, append([]string{}, tt.setpriv...)...).end()
+			var through []string
+			if tt.setpriv != nil {
+				through = append([]string{setpriv}, tt.setpriv...)
+			}
+			r := start(t, order{Config: Config{Read: []string{tt.read}}}, through...).end()
 			notes := strings.Join(r.Notes, "; ")
 			if r.State.Permitted != tt.permitted || r.State.Bounding != tt.bounding || !r.State.NoNewPrivileges || notes != tt.notes {
 				t.Errorf("%s, bounding %s, notes %q; want %s, %s, %q", r.State, r.State.Bounding, notes, tt.permitted, tt.bounding, tt.notes)

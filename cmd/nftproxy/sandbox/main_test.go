@@ -182,15 +182,12 @@ type child struct {
 	all *bufio.Reader
 }
 
-// start starts a child, as setpriv does if there are arguments for it.
-func start(t *testing.T, o order, setpriv ...string) *child {
+// start starts a child, through a command that runs the program after its arguments if there is one.
+func start(t *testing.T, o order, through ...string) *child {
 	t.Helper()
 	text, err := json.Marshal(o)
 	must(t, err)
-	args := append(setpriv, os.Getenv(programEnv))
-	if len(setpriv) > 0 {
-		args = append([]string{"setpriv"}, args...)
-	}
+	args := append(through, os.Getenv(programEnv))
 	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...), err: &strings.Builder{}}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	c.cmd.Stderr = c.err

@@ -5,8 +5,10 @@
 package trust
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -89,4 +91,32 @@ func chmod(name string, mode os.FileMode) func(dir string) error {
 
 func chown(name string) func(dir string) error {
 	return func(dir string) error { return os.Lchown(filepath.Join(dir, name), nobody, nobody) }
+}
+
+// TestReadOnlyMount: nobody can write there, whatever the modes say, as in a ConfigMap's volume.
+func TestReadOnlyMount(t *testing.T) {
+	dir := t.TempDir()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread has mounts of its own
+		result <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+				return err
+			}
+			data := filepath.Join(dir, "..data")
+			err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", dir, "tmpfs", 0, "mode=777"),
+				os.Mkdir(data, 0o755), os.WriteFile(filepath.Join(data, "file"), nil, 0o644), os.Symlink("..data/file", filepath.Join(dir, "file")))
+			if err != nil {
+				return err
+			}
+			if err := File(filepath.Join(dir, "file")); err == nil {
+				return errors.New("a directory that all may write is believed")
+			}
+			if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+				return err
+			}
+			return errors.Join(File(filepath.Join(dir, "file")), Directory(dir))
+		}()
+	}()
+	must(t, <-result)
 }
