@@ -18,7 +18,7 @@ import (
 // Enter takes from all threads of this process the rights that it does not need. It goes as far
 // as it can: notes says what stays as it was, and why. Only the start of a process is the time for it.
 func Enter(c Config) (notes []string) {
-	if _, err := allThreads(unix.SYS_PRCTL, unix.PR_GET_NO_NEW_PRIVS, 0); errors.Is(err, unix.ENOTSUP) {
+	if err := prctl(unix.PR_GET_NO_NEW_PRIVS, 0); errors.Is(err, unix.ENOTSUP) {
 		return []string{"all: this program was built with cgo (build it with CGO_ENABLED=0)"}
 	}
 	note := func(what string, err error) {
@@ -48,21 +48,19 @@ func Enter(c Config) (notes []string) {
 	if c.Plugin != "" {
 		return notes
 	}
-	_, err := allThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
-	note("no_new_privs", err)
+	note("no_new_privs", prctl(unix.PR_SET_NO_NEW_PRIVS, 1))
 	if files != nil {
 		note("Landlock", files.enforce())
 	}
 	return notes
 }
 
-// allThreads makes a system call on all threads.
-func allThreads(call, a1, a2 uintptr) (uintptr, error) {
-	r, _, errno := syscall.AllThreadsSyscall6(call, a1, a2, 0, 0, 0, 0)
-	if errno != 0 {
-		return r, errno
+// prctl is prctl(2) on all threads.
+func prctl(option, value uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, option, value, 0, 0, 0, 0); errno != 0 {
+		return errno
 	}
-	return r, nil
+	return nil
 }
 
 // bound takes capabilities out of the bounding set. Who may not (without CAP_SETPCAP) is none who
@@ -73,7 +71,7 @@ func bound(keep Capabilities) error {
 		if err != nil || has == 0 || keep.has(i) {
 			continue // an older kernel does not know it
 		}
-		_, err = allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(i))
+		err = prctl(unix.PR_CAPBSET_DROP, uintptr(i))
 		if errors.Is(err, unix.EPERM) {
 			return nil
 		}
@@ -109,13 +107,13 @@ func limit(keep Capabilities) error {
 		permitted := s.data[i].Permitted & uint32(keep>>(32*i))
 		s.data[i] = unix.CapUserData{Permitted: permitted, Effective: permitted}
 	}
-	_, _, ambient := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
+	ambient := prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&s.header)), uintptr(unsafe.Pointer(&s.data[0])), 0)
 	runtime.KeepAlive(s)
 	if errno != 0 {
 		return errno
 	}
-	if ambient != 0 {
+	if ambient != nil {
 		return fmt.Errorf("clear the ambient set: %w", ambient)
 	}
 	return nil

@@ -132,9 +132,7 @@ func libraryFiles() []string {
 	list := []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime",
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
 	for _, variable := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		for _, path := range filepath.SplitList(os.Getenv(variable)) {
-			list = append(list, path)
-		}
+		list = append(list, filepath.SplitList(os.Getenv(variable))...)
 	}
 	return list
 }

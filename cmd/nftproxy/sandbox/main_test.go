@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,7 +58,7 @@ func build() (remove func(), err error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, "sandbox.test")
-	if _, err := allThreads(unix.SYS_PRCTL, unix.PR_GET_NO_NEW_PRIVS, 0); errors.Is(err, unix.ENOTSUP) {
+	if err := prctl(unix.PR_GET_NO_NEW_PRIVS, 0); errors.Is(err, unix.ENOTSUP) {
 		cmd := exec.Command("go", "test", "-c", "-o", path, ".")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -164,7 +165,7 @@ func refuseLandlock() {
 		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if _, err := allThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
+	if err := prctl(unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		panic(err)
 	}
 	if err := setFilter(&program); err != nil {
@@ -177,7 +178,6 @@ type child struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	in  *os.File
-	out *json.Decoder
 	err *strings.Builder
 	all *bufio.Reader
 }
@@ -187,7 +187,7 @@ func start(t *testing.T, o order, through ...string) *child {
 	t.Helper()
 	text, err := json.Marshal(o)
 	must(t, err)
-	args := append(through, os.Getenv(programEnv))
+	args := slices.Concat(through, []string{os.Getenv(programEnv)})
 	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...), err: &strings.Builder{}}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
 	c.cmd.Stderr = c.err

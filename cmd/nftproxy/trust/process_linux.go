@@ -62,11 +62,11 @@ func (p Processes) path(process string) string { return filepath.Join(p.Root, "p
 func (p Processes) find(path, name string, us identity) (*Process, error) {
 	dir, err := openProcess(path)
 	if err != nil {
-		return nil, nil //nolint:nilerr // it is gone
+		return nil, nil // it is gone
 	}
 	defer dir.Close()
 	if comm, err := dir.read("comm"); err != nil || strings.TrimSuffix(comm, "\n") != name {
-		return nil, nil //nolint:nilerr // it is gone
+		return nil, nil // it is gone
 	}
 	it, err := dir.look()
 	switch {
