@@ -4,9 +4,14 @@ package app
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -25,7 +30,7 @@ func TestConfinement(t *testing.T) {
 	program := withoutCgo(t)
 	for name, test := range map[string]func(*node){
 		"follows its files": (*node).testFollow, "has another kubeconfig out of reach": (*node).testOutOfReach,
-		"runs its own plugin": (*node).testPlugin, "never": (*node).testNever,
+		"reaches an API server": (*node).testCluster, "runs its own plugin": (*node).testPlugin, "never": (*node).testNever,
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
@@ -38,19 +43,19 @@ func TestConfinement(t *testing.T) {
 }
 
 // withoutCgo builds the program without cgo; "" if this test is without.
-func withoutCgo(t *testing.T) (path string) {
+func withoutCgo(t *testing.T) (program string) {
 	t.Helper()
 	info, _ := debug.ReadBuildInfo()
 	if slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
 		return ""
 	}
-	path = filepath.Join(t.TempDir(), "nftproxy")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, "..") // as make build
+	program = filepath.Join(t.TempDir(), "nftproxy")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", program, "..") // as make build
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return path
+	return program
 }
 
 // rights says what a process has left, whatever it had.
@@ -186,5 +191,69 @@ func (n *node) testNever() {
 	must(t, p.Stop())
 	if out, err := n.run("run", "--sandbox=much", "--manifests", "testdata/services"); err == nil || !strings.Contains(out, `--sandbox: "much" is none of auto, never`) {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// testCluster: an API server by its name is reached, with the files that the kubeconfig names, and connection
+// tracking is set up.
+func (n *node) testCluster() {
+	t, dir := n.t, n.t.TempDir()
+	var l net.Listener
+	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", "127.0.0.1:0"); return err }))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(answerEmpty))
+	must(t, server.Listener.Close())
+	server.Listener = l
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	for path, text := range map[string]string{"ca/ca.crt": string(ca), "token/token": "secret", "a/proxy.conf": fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c,
+ clusters: [{name: c, cluster: {server: "https://localhost:%d", tls-server-name: example.com, certificate-authority: ../ca/ca.crt}}],
+ contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {tokenFile: ../token/token}}]}`, l.Addr().(*net.TCPAddr).Port)} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600))
+	}
+	p, err := proxy.Start(n.command("run", "--kubeconfig", filepath.Join(dir, "a/proxy.conf"), "--hostname-override", "here", "--conntrack-max-per-core", "0",
+		"--conntrack-tcp-timeout-established", "3h", "--oom-score-adj", "500"))
+	must(t, err)
+	t.Cleanup(p.Kill)
+	must(t, p.WaitSynced(n.ctx))
+	if state := rights(t, p); !state.Confined() {
+		t.Errorf("it is not confined: %s", state)
+	}
+	if got, err := n.Sysctl("netfilter/nf_conntrack_tcp_timeout_established"); err != nil || got != "10800" {
+		t.Errorf("connection tracking is not set up: %s, %v\n%s", got, err, p.Log())
+	}
+	if got := read(t, fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid())); string(got) != "500\n" {
+		t.Errorf("the OOM score is %s", got)
+	}
+	must(t, p.Stop())
+}
+
+// answerEmpty is an API server with one Node and nothing else.
+func answerEmpty(w http.ResponseWriter, r *http.Request) {
+	kinds := map[string]string{"services": "v1 ServiceList", "nodes": "v1 NodeList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList", "servicecidrs": "networking.k8s.io/v1 ServiceCIDRList"}
+	kind, known := kinds[path.Base(r.URL.Path)]
+	status := func(code int) {
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": %d}`, code)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.Header.Get("Authorization") != "Bearer secret":
+		status(http.StatusUnauthorized)
+	case !known:
+		status(http.StatusNotFound)
+	case r.URL.Query().Get("sendInitialEvents") != "":
+		status(http.StatusUnprocessableEntity)
+	case r.URL.Query().Get("watch") != "":
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	default:
+		version, kind, _ := strings.Cut(kind, " ")
+		items := ""
+		if kind == "NodeList" {
+			items = `{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here", "resourceVersion": "1"}, "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]}}`
+		}
+		fmt.Fprintf(w, `{"apiVersion": %q, "kind": %q, "metadata": {"resourceVersion": "1"}, "items": [%s]}`, version, kind, items)
 	}
 }
