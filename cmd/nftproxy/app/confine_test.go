@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -203,6 +205,7 @@ func (n *node) testCluster() {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(answerEmpty))
 	must(t, server.Listener.Close())
 	server.Listener = l
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that end while they connect
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
