@@ -221,22 +221,26 @@ func (o *checkOptions) confinement(r *report) {
 	for _, note := range notes {
 		r.warning(what, note)
 	}
-	abi, err := sandbox.ABI()
+	abi, missing := sandbox.ABI()
+	landlock := fmt.Sprintf("this kernel has Landlock, version %d", abi)
+	if missing != nil {
+		landlock = "of Landlock: " + missing.Error()
+	}
+	if pid == "" {
+		r.ok(what, "nftproxy does not run; "+landlock)
+		return
+	}
+	state, err := sandbox.Of(filepath.Join(o.root, "proc"), pid)
+	text := fmt.Sprintf("of nftproxy, process %s: %s", pid, state)
 	switch {
-	case pid == "" && err != nil:
-		r.warning(what, "nftproxy runs without Landlock here: "+err.Error())
-	case pid == "":
-		r.ok(what, fmt.Sprintf("nftproxy does not run; this kernel has Landlock, version %d", abi))
+	case err != nil:
+		r.warning(what, err.Error())
+	case state.Confined():
+		r.ok(what, text)
+	case state.LimitedCapabilities() && missing != nil:
+		r.ok(what, text+"; "+landlock)
 	default:
-		state, err := sandbox.Of(filepath.Join(o.root, "proc"), pid)
-		switch {
-		case err != nil:
-			r.warning(what, err.Error())
-		case state.Confined():
-			r.ok(what, fmt.Sprintf("of nftproxy, process %s: %s", pid, state))
-		default:
-			r.warning(what, fmt.Sprintf("of nftproxy, process %s: %s; the line Confinement in its log says why it has more than it needs", pid, state))
-		}
+		r.warning(what, text+"; the line Confinement in its log says why it has more than it needs")
 	}
 }
 

@@ -87,8 +87,11 @@ func hasRuleset(directory string) bool {
 }
 
 // Confined says whether a process has no more rights than Enter leaves it.
-func (s State) Confined() bool {
-	return s.NoNewPrivileges && s.Landlock && s.Permitted&^(needed|readAll) == 0
+func (s State) Confined() bool { return s.LimitedCapabilities() && s.Landlock }
+
+// LimitedCapabilities says the same of a kernel without Landlock.
+func (s State) LimitedCapabilities() bool {
+	return s.NoNewPrivileges && s.Permitted&^(needed|readAll) == 0
 }
 
 // String says it for people.
