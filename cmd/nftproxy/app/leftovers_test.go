@@ -112,9 +112,7 @@ func fakeProcess(t *testing.T, root, pid, comm, cmdline, netns string) {
 	must(t, os.WriteFile(filepath.Join(dir, "comm"), []byte(comm+"\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "cmdline"), []byte(cmdline), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "status"), fmt.Appendf(nil, "Uid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\nCapPrm:\t0000000000000000\n", os.Getuid()), 0o644))
-	program, err := os.Executable()
-	must(t, err)
-	for name, to := range map[string]string{"exe": program, "root": "/", "cwd": "/", "ns/mnt": "mnt:[1]", "ns/user": "user:[1]"} {
+	for name, to := range map[string]string{"exe": "/proc/self/exe", "root": "/", "cwd": "/", "ns/mnt": "mnt:[1]", "ns/user": "user:[1]"} {
 		must(t, os.Symlink(to, filepath.Join(dir, name)))
 	}
 	if netns != "" {

@@ -20,13 +20,10 @@ type fake struct {
 }
 
 // like returns a process of this user, and of this program, with something changed.
-func like(t *testing.T, change func(*fake)) fake {
-	t.Helper()
-	program, err := os.Executable()
-	must(t, err)
+func like(change func(*fake)) fake {
 	uid := fmt.Sprint(os.Getuid())
 	f := fake{comm: "nftproxy", args: "nftproxy\x00run\x00", uids: strings.Join([]string{uid, uid, uid, uid}, "\t"), caps: "0",
-		links: map[string]string{"ns/net": "net:[1]", "ns/mnt": "mnt:[1]", "ns/user": "user:[1]", "exe": program, "root": "/", "cwd": "/srv"}}
+		links: map[string]string{"ns/net": "net:[1]", "ns/mnt": "mnt:[1]", "ns/user": "user:[1]", "exe": "/proc/self/exe", "root": "/", "cwd": "/srv"}}
 	if change != nil {
 		change(&f)
 	}
@@ -78,8 +75,8 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
-			like(t, nil).write(t, root, "self")
-			like(t, tt.change).write(t, root, "7")
+			like(nil).write(t, root, "self")
+			like(tt.change).write(t, root, "7")
 			found, notes := Processes{Root: root}.Find("nftproxy")
 			if len(found) == 1 != tt.found || tt.found && (found[0].ID != "7" || !slices.Equal(found[0].Args, []string{"run"}) || found[0].Directory != "/srv") {
 				t.Fatalf("found %+v, want it: %v", found, tt.found)
