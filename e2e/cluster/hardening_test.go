@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
@@ -64,6 +65,11 @@ func (s *site) hardened() {
 			if got := statusField(string(status), field); got != want {
 				s.t.Errorf("nftproxy on %s has %s %q, want %q", n.Name(), field, got, want)
 			}
+		}
+		confined, err := sandbox.Of("/proc", fmt.Sprint(pid))
+		must(s.t, err)
+		if _, err := sandbox.ABI(); err == nil && !confined.Confined() {
+			s.t.Errorf("nftproxy on %s is not confined: %s", n.Name(), confined)
 		}
 		options, err := rootOptions(pid)
 		must(s.t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/printable"
 )
 
@@ -28,13 +29,16 @@ func Main(version string) int {
 	if filepath.Base(os.Args[0]) == "kubectl_complete-nftproxy" { // kubectl asks for completions
 		args = append([]string{cobra.ShellCompRequestCmd}, args...)
 	}
-	return Run(ctx, version, args, os.Stdout, os.Stderr)
+	return execute(ctx, rootCommand(version, sandbox.Enter), args, os.Stdout, os.Stderr)
 }
 
 // Run carries out a command line and returns the exit code: 0, or after an error 1 or
-// what the error says.
+// what the error says. The process keeps its rights.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
-	cmd := rootCommand(version)
+	return execute(ctx, rootCommand(version, nil), args, stdout, stderr)
+}
+
+func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -72,7 +76,9 @@ func lines(err error) []string {
 	return out
 }
 
-func rootCommand(version string) *cobra.Command {
+// rootCommand returns the program. enter takes from the process the rights that 'nftproxy run' does
+// not need; nil: it keeps them.
+func rootCommand(version string, enter func(sandbox.Config) (notes []string)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nftproxy",
 		Short: "A service proxy for Kubernetes nodes that programs nftables directly",
@@ -85,7 +91,7 @@ program's help.`,
 		Version:       version,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
-	cmd.AddCommand(runCommand(version), dumpCommand(version), cleanupCommand(), versionCommand(version))
+	cmd.AddCommand(runCommand(version, enter), dumpCommand(version), cleanupCommand(), versionCommand(version))
 	cmd.AddCommand(diffCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version))
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc) // --cluster_cidr, as kube-proxy takes it, too
 	return cmd

@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runEnv) != "" {
 		os.Exit(Main("v1.2.3"))
 	}
+	if os.Getenv(shamEnv) != "" {
+		actSham()
+		os.Exit(0)
+	}
 	logsapi.ReapplyHandling = logsapi.ReapplyHandlingIgnoreUnchanged // many command lines are carried out in this process
 	os.Exit(netns.Main(m.Run))
 }

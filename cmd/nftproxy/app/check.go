@@ -15,6 +15,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/source"
@@ -43,7 +44,8 @@ tracking, forwarding, software that competes, and the source of Services with th
 rights that it needs. One line each: ok, warning or failed, with what to do.
 
 The exit code is 0 if nothing failed, 1 if something did. A table named
-nftproxy-check is made and removed; nothing else is changed.`,
+nftproxy-check is made and removed; nothing else is changed. Where 'nftproxy run' runs,
+the rights that it has are shown.`,
 		Example: `  nftproxy check --manifests /etc/nftproxy/services
   nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
 		Args: cobra.NoArgs,
@@ -94,6 +96,7 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 		o.competition(r, k)
 		_ = k.Close()
 	}
+	o.confinement(r)
 	o.tracking(ctx, r)
 	o.forwarding(r)
 	o.checkSource(ctx, r)
@@ -176,7 +179,7 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 
 // competition looks for who else handles Services or translates addresses first.
 func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
-	found, err := leftovers(k, o.root)
+	found, err := leftovers(k, o.root, findCompetitors(o.root))
 	if err != nil {
 		r.fail("kube-proxy", printable.Error(err))
 	}
@@ -186,7 +189,11 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	if err == nil && len(found) == 0 {
 		r.ok("kube-proxy", "none, and nothing left of one")
 	}
-	if pid := running(o.root, "firewalld", nil); pid != "" {
+	pid, notes := running(o.root, "firewalld", nil)
+	for _, note := range notes {
+		r.warning("firewalld", note)
+	}
+	if pid != "" {
 		r.warning("firewalld", "is running as process "+pid+": it may drop forwarded connections; let it accept those to and from pods")
 	}
 	chains, err := k.BaseChains()
@@ -206,6 +213,36 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 		return
 	}
 	r.ok("other nat chains", "none at our hooks and priority")
+}
+
+// confinement shows the rights of the nftproxy that runs here.
+func (o *checkOptions) confinement(r *report) {
+	const what = "confinement"
+	pid, notes := runningOf(o.root, o.source.proxyName)
+	for _, note := range notes {
+		r.warning(what, note)
+	}
+	abi, missing := sandbox.ABI()
+	landlock := fmt.Sprintf("this kernel has Landlock, version %d", abi)
+	if missing != nil {
+		landlock = "of Landlock: " + missing.Error()
+	}
+	if pid == "" {
+		r.ok(what, "nftproxy does not run; "+landlock)
+		return
+	}
+	state, err := sandbox.Of(filepath.Join(o.root, "proc"), pid)
+	text := fmt.Sprintf("of nftproxy, process %s: %s", pid, state)
+	switch {
+	case err != nil:
+		r.warning(what, err.Error())
+	case state.Confined():
+		r.ok(what, text)
+	case state.LimitedCapabilities() && missing != nil:
+		r.ok(what, text+"; "+landlock)
+	default:
+		r.warning(what, text+"; the line Confinement in its log says why it has more than it needs")
+	}
 }
 
 func (o *checkOptions) tracking(ctx context.Context, r *report) {

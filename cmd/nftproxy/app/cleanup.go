@@ -5,6 +5,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -51,8 +52,13 @@ func (c *cleanup) run(w io.Writer) error {
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	pid, table := runningOf(c.root, c.proxyName), tableName(c.proxyName)
-	if err := c.mayRemove(k, table, pid); err != nil {
+	pid, notes := runningOf(c.root, c.proxyName)
+	other, more := runningKubeProxy(c.root)
+	for _, note := range slices.Concat(notes, more) {
+		fmt.Fprintln(w, note)
+	}
+	table := tableName(c.proxyName)
+	if err := c.mayRemove(k, table, pid, other); err != nil {
 		return err
 	}
 	if pid != "" {
@@ -71,9 +77,8 @@ func (c *cleanup) run(w io.Writer) error {
 }
 
 // mayRemove says what is against it: what is removed would come back, or the node would have no Services.
-// pid is the nftproxy that runs, if one does.
-func (c *cleanup) mayRemove(k *kernel.Kernel, table, pid string) error {
-	other := runningKubeProxy(c.root)
+// pid is the nftproxy that runs, if one does, and other the kube-proxy.
+func (c *cleanup) mayRemove(k *kernel.Kernel, table, pid, other string) error {
 	switch {
 	case c.kubeProxy && other != "":
 		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other)

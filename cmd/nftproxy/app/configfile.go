@@ -22,11 +22,14 @@ import (
 // adoption of the tables makes this harmless. A file that has become wrong is told of
 // and changes nothing. o are the options without the file, current those with it.
 func (o *runOptions) runWithConfig(ctx context.Context, flags *pflag.FlagSet, file *configWatch, current *runOptions) error {
+	o.competitors = competitors{} // who ran at the start may be gone when it starts again
 	for {
 		var next *runOptions
 		err := runTogether(ctx, current.run, func(ctx context.Context) error {
 			file.next(ctx, func(content []byte) (err error) {
-				next, err = o.resolved(flags, content)
+				if next, err = o.resolved(flags, content); err == nil {
+					err = next.withinReach()
+				}
 				return err
 			})
 			return nil

@@ -26,8 +26,9 @@ func diffCommand(version string) *cobra.Command {
 cluster or a directory of manifests, and print what is missing, extra or
 different. Nothing is changed.
 
-Where 'nftproxy run' runs, its source and options count, but for those that are given.
-With a source give all options that 'nftproxy run' has.
+Where 'nftproxy run' runs, its source and options count, but for those that are given. It
+has to be root's or this user's, and this very program with the same files; a credential
+plugin of its kubeconfig is not run. With a source give all options that 'nftproxy run' has.
 
 The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 		Example: `  nftproxy diff

@@ -63,7 +63,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
-	for _, c := range rootCommand("v1.2.3").Commands() {
+	for _, c := range rootCommand("v1.2.3", nil).Commands() {
 		if !slices.Contains([]string{"dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue
 		}

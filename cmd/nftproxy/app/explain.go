@@ -42,8 +42,9 @@ an address: which policies apply, which endpoints count and why the others do no
 what a client sees and why, whether it is masqueraded, and whether this node's
 kernel holds just that.
 
-Where 'nftproxy run' runs, its source and options count, but for those that are given.
-With a source give all options that 'nftproxy run' has.
+Where 'nftproxy run' runs, its source and options count, but for those that are given. It
+has to be root's or this user's, and this very program with the same files; a credential
+plugin of its kubeconfig is not run. With a source give all options that 'nftproxy run' has.
 
 The answer comes from the rules that 'nftproxy run' programs, for the node that
 --hostname-override names. With --kernel it comes from what the kernel holds alone:

@@ -60,7 +60,8 @@ func lookingCommand(cmd *cobra.Command, o *wantOptions) *cobra.Command {
 	args, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		if err := o.resolve(cmd.Flags(), "/"); err != nil {
+		say := func(note string) { fmt.Fprintln(cmd.ErrOrStderr(), "nftproxy:", note) }
+		if err := o.resolve(cmd.Flags(), "/", say); err != nil {
 			return fault(err)
 		}
 		return fault(run(cmd, a))

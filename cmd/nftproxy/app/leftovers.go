@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -42,9 +43,9 @@ func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 }
 
 // leftovers says what of kube-proxy's would compete with nftproxy.
-func leftovers(k *kernel.Kernel, root string) ([]string, error) {
-	var out []string
-	if pid := runningKubeProxy(root); pid != "" {
+func leftovers(k *kernel.Kernel, root string, processes competitors) ([]string, error) {
+	out := slices.Clone(processes.notes)
+	if pid := processes.kubeProxy; pid != "" {
 		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
 	} else if mode := kubeProxyMode(kubeProxyStatus); mode != "" {
 		out = append(out, "kube-proxy answers at "+kubeProxyStatus+", in mode "+mode+": two proxies compete for Services; stop one of them")
@@ -58,6 +59,17 @@ func leftovers(k *kernel.Kernel, root string) ([]string, error) {
 		out = append(out, what+": remove it with 'nftproxy cleanup --kube-proxy'")
 	}
 	return append(out, elsewhere(root, left)...), errors.Join(err, leftErr)
+}
+
+// competitors is which other proxy runs.
+type competitors struct {
+	kubeProxy string   // its process; "" if none does
+	notes     []string // what could not be told, or is not taken for a proxy
+}
+
+func findCompetitors(root string) competitors {
+	pid, notes := runningKubeProxy(root)
+	return competitors{pid, notes}
 }
 
 // kubeProxyStatus is where kube-proxy tells its mode unless it is told otherwise.
@@ -83,16 +95,19 @@ func kubeProxyMode(address string) string {
 }
 
 // runningKubeProxy returns the process that is kube-proxy on this node, as far as this
-// one sees others; "" if none is.
-func runningKubeProxy(root string) string { return running(root, "kube-proxy", nil) }
+// one sees others; "" if none is. notes says what is left out, as for all of these.
+func runningKubeProxy(root string) (pid string, notes []string) {
+	return running(root, "kube-proxy", nil)
+}
 
-// runningNftproxy returns the process that is 'nftproxy run' on this node; "" if none is.
-func runningNftproxy(root string) string {
-	return running(root, "nftproxy", isRun)
+// runningNftproxies returns the processes that are 'nftproxy run' on this node.
+func runningNftproxies(root string) ([]trust.Process, []string) {
+	found, notes := trust.Processes{Root: root}.Find("nftproxy")
+	return slices.DeleteFunc(found, func(p trust.Process) bool { return !isRun(p.Args) }), notes
 }
 
 // runningOf returns the process that is 'nftproxy run' with a --service-proxy-name; "" if none is.
-func runningOf(root, proxyName string) string {
+func runningOf(root, proxyName string) (pid string, notes []string) {
 	return running(root, "nftproxy", func(args []string) bool { return isRun(args) && proxyNameIn(args) == proxyName })
 }
 
@@ -110,26 +125,15 @@ func proxyNameIn(args []string) string {
 	return o.source.proxyName
 }
 
-// running returns the process of a name, if match is nil or its arguments do, in this process's network
-// namespace, or in one that cannot be told; "" if there is none but this process itself.
-func running(root, program string, match func(args []string) bool) string {
-	here, _ := os.Readlink(filepath.Join(root, "proc/self/ns/net"))
-	self, _ := os.Readlink(filepath.Join(root, "proc/self"))
-	paths, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/comm"))
-	for _, path := range paths {
-		process := filepath.Dir(path)
-		if name, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(name)) != program || filepath.Base(process) == self {
-			continue
-		}
-		if there, err := os.Readlink(filepath.Join(process, "ns/net")); err == nil && there != here {
-			continue
-		}
-		line, _ := os.ReadFile(filepath.Join(process, "cmdline"))
-		if match == nil || match(strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")[1:]) {
-			return filepath.Base(process)
+// running returns the process of a name, if match is nil or its arguments do; "" if there is none.
+func running(root, program string, match func(args []string) bool) (pid string, notes []string) {
+	found, notes := trust.Processes{Root: root}.Find(program)
+	for _, p := range found {
+		if match == nil || match(p.Args) {
+			return p.ID, notes
 		}
 	}
-	return ""
+	return "", notes
 }
 
 // servesElsewhere says whether there is what kube-proxy would have programmed with legacy iptables or in IPVS.

@@ -27,7 +27,7 @@ func TestRunning(t *testing.T) {
 	}{
 		{"kube-proxy", "kube-proxy", "kube-proxy\x00--config\x00/run", here, "7", ""},
 		{"kube-proxy of another node on this machine", "kube-proxy", "kube-proxy", elsewhere, "", ""},
-		{"kube-proxy somewhere", "kube-proxy", "kube-proxy", "", "7", ""},
+		{"kube-proxy who knows where", "kube-proxy", "kube-proxy", "", "", ""},
 		{"nftproxy", "nftproxy", "/nftproxy\x00--v=2\x00run\x00--config\x00x", here, "", "7"},
 		{"nftproxy of another node", "nftproxy", "/nftproxy\x00run", elsewhere, "", ""},
 		{"another command", "nftproxy", "nftproxy\x00top\x00--interval=3s", here, "", ""},
@@ -37,11 +37,11 @@ func TestRunning(t *testing.T) {
 			root := t.TempDir()
 			fakeProcess(t, root, "self", "nftproxy", "nftproxy\x00cleanup", here)
 			fakeProcess(t, root, "7", tt.comm, tt.cmdline, tt.ns)
-			if got := runningKubeProxy(root); got != tt.wantKubeProxy {
-				t.Errorf("kube-proxy is process %q, want %q", got, tt.wantKubeProxy)
+			if got, notes := runningKubeProxy(root); got != tt.wantKubeProxy || notes != nil {
+				t.Errorf("kube-proxy is process %q, want %q; notes %q", got, tt.wantKubeProxy, notes)
 			}
-			if got := runningNftproxy(root); got != tt.wantNftproxy {
-				t.Errorf("nftproxy is process %q, want %q", got, tt.wantNftproxy)
+			if got, notes := runningOf(root, ""); got != tt.wantNftproxy || notes != nil {
+				t.Errorf("nftproxy is process %q, want %q; notes %q", got, tt.wantNftproxy, notes)
 			}
 		})
 	}
@@ -52,7 +52,7 @@ func TestRunningElse(t *testing.T) {
 	root := t.TempDir()
 	fakeProcess(t, root, "7", "nftproxy", "nftproxy\x00run\x00--cleanup", "net:[1]")
 	must(t, os.Symlink("7", filepath.Join(root, "proc/self")))
-	if got := runningNftproxy(root); got != "" {
+	if got, _ := runningOf(root, ""); got != "" {
 		t.Errorf("nftproxy is process %q, which is this one", got)
 	}
 }
@@ -123,13 +123,17 @@ func TestKubeProxyMode(t *testing.T) {
 	}
 }
 
-// fakeProcess writes what /proc has of a process; netns may be empty.
+// fakeProcess writes what /proc has of a process of this user and program; netns may be empty.
 func fakeProcess(t *testing.T, root, pid, comm, cmdline, netns string) {
 	t.Helper()
 	dir := filepath.Join(root, "proc", pid)
 	must(t, os.MkdirAll(filepath.Join(dir, "ns"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "comm"), []byte(comm+"\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "cmdline"), []byte(cmdline), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "status"), fmt.Appendf(nil, "Uid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\nCapPrm:\t0000000000000000\n", os.Getuid()), 0o644))
+	for name, to := range map[string]string{"exe": "/proc/self/exe", "root": "/", "cwd": "/", "ns/mnt": "mnt:[1]", "ns/user": "user:[1]"} {
+		must(t, os.Symlink(to, filepath.Join(dir, name)))
+	}
 	if netns != "" {
 		must(t, os.Symlink(netns, filepath.Join(dir, "ns/net")))
 	}

@@ -6,19 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 	cliflag "k8s.io/component-base/cli/flag"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 )
 
 // resolve reads the configuration file. Without a source on the command line it takes
-// over the options of the nftproxy that runs on this node, if one does, but for those
-// that are on the command line. root is that of /proc.
-func (o *wantOptions) resolve(fs *pflag.FlagSet, root string) error {
+// over the options of the nftproxy that runs on this node, if one does that can be
+// believed, but for those that are on the command line. root is that of /proc; say is told
+// which processes are not believed.
+func (o *wantOptions) resolve(fs *pflag.FlagSet, root string, say func(note string)) error {
 	if o.configFile != "" {
 		c, err := readConfig(o.configFile)
 		if err == nil {
@@ -26,16 +27,19 @@ func (o *wantOptions) resolve(fs *pflag.FlagSet, root string) error {
 		}
 		return err
 	}
-	process := runningNftproxy(root)
-	if o.given() || process == "" || !sameNamespaces(root, process) {
+	if o.given() {
 		return nil
 	}
-	theirs, flags, err := optionsOf(filepath.Join(root, "proc", process))
-	if err != nil {
-		return fmt.Errorf("read the options of the nftproxy that runs here as process %s: %w: give --config, --kubeconfig or --manifests", process, err)
+	process, notes := o.runningHere(fs, root)
+	for _, note := range notes {
+		say(note)
 	}
-	if fs.Changed("service-proxy-name") && o.source.proxyName != theirs.source.proxyName {
-		return nil // that is another one
+	if process == nil {
+		return nil
+	}
+	theirs, flags, err := optionsOf(process)
+	if err != nil {
+		return fmt.Errorf("read the options of the nftproxy that runs here as process %s: %w: give --config, --kubeconfig or --manifests", process.ID, err)
 	}
 	theirs.running, theirs.source.version, theirs.source.userConfig = true, o.source.version, o.source.userConfig
 	err = putAbove(flags, fs)
@@ -43,39 +47,56 @@ func (o *wantOptions) resolve(fs *pflag.FlagSet, root string) error {
 	return err
 }
 
-// optionsOf reads the command line of a process that is 'nftproxy run', and the
-// configuration file that it names.
-func optionsOf(process string) (*wantOptions, *pflag.FlagSet, error) {
-	line, err := os.ReadFile(filepath.Join(process, "cmdline"))
-	if err != nil {
-		return nil, nil, err
-	}
-	directory, err := os.Readlink(filepath.Join(process, "cwd"))
-	if err != nil {
-		return nil, nil, err
-	}
-	absolute := func(path *string) {
-		if *path != "" && !filepath.IsAbs(*path) {
-			*path = filepath.Join(directory, *path)
+// runningHere returns the nftproxy whose options count, of the --service-proxy-name if one is
+// given; nil if there is none. notes says which are not believed.
+func (o *wantOptions) runningHere(fs *pflag.FlagSet, root string) (*trust.Process, []string) {
+	found, notes := runningNftproxies(root)
+	for _, p := range found {
+		if fs.Changed("service-proxy-name") && o.source.proxyName != proxyNameIn(p.Args) {
+			continue // that is another one
 		}
+		if p.Doubt == "" {
+			return &p, notes
+		}
+		notes = append(notes, fmt.Sprintf("nftproxy runs as process %s, but its options are not taken over: %s: give --config, --kubeconfig or --manifests", p.ID, p.Doubt))
 	}
-	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	return nil, notes
+}
+
+// optionsOf reads the command line of a process that is 'nftproxy run', and the
+// configuration file that it names. What it names must be nobody else's work.
+func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 	o, flags := runFlags()
-	if err := flags.Parse(args[slices.Index(args, "run")+1:]); err != nil {
+	if err := flags.Parse(process.Args[slices.Index(process.Args, "run")+1:]); err != nil {
 		return nil, nil, err
+	}
+	inherit := func(path *string, check func(string) error) error {
+		if *path == "" {
+			return nil
+		}
+		if !filepath.IsAbs(*path) {
+			if process.Directory == "" {
+				return fmt.Errorf("its working directory, to which %s is relative, cannot be seen", *path)
+			}
+			*path = filepath.Join(process.Directory, *path)
+		}
+		return check(*path)
 	}
 	if o.configFile == "" {
 		o.completeAddresses()
 	} else {
-		absolute(&o.configFile)
+		if err := inherit(&o.configFile, trust.File); err != nil {
+			return nil, nil, err
+		}
 		c, err := readConfig(o.configFile)
 		if err != nil {
 			return nil, nil, err
 		}
 		o.use(c)
 	}
-	absolute(&o.source.manifests)
-	absolute(&o.config.ClientConnection.Kubeconfig)
+	if err := errors.Join(inherit(&o.source.manifests, trust.Directory), inherit(&o.config.ClientConnection.Kubeconfig, trust.File)); err != nil {
+		return nil, nil, err
+	}
 	return &o.wantOptions, flags, o.validate()
 }
 
@@ -104,16 +125,4 @@ func putAbove(flags, others *pflag.FlagSet) error {
 		}
 	})
 	return errors.Join(errs...)
-}
-
-// sameNamespaces says whether a process has this one's network and files.
-func sameNamespaces(root, process string) bool {
-	for _, kind := range []string{"net", "mnt"} {
-		here, err := os.Readlink(filepath.Join(root, "proc/self/ns", kind))
-		there, err2 := os.Readlink(filepath.Join(root, "proc", process, "ns", kind))
-		if err != nil || err2 != nil || here != there {
-			return false
-		}
-	}
-	return true
 }

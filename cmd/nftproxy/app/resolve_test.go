@@ -27,7 +27,7 @@ clientConnection: {kubeconfig: proxy.conf}
 	const run = "/nftproxy\x00--v=2\x00run\x00"
 	for _, tt := range []struct {
 		name, args, cmdline, mnt string
-		want                     string
+		want, told               string
 	}{
 		{name: "none runs", args: "--cluster-cidr=10.1.0.0/16", want: "cidr=10.1.0.0/16 bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "flags of the one that runs", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--nodeport-addresses=all,localhost\x00--manifests\x00services\x00--service-metrics",
@@ -43,7 +43,8 @@ clientConnection: {kubeconfig: proxy.conf}
 		{name: "a configuration file", args: "--config=DIR/config.conf --hostname-override=me --cluster-cidr=10.1.0.0/16", cmdline: run + "--manifests=services",
 			want: "cidr=10.9.0.0/16 bit=9 node=me bind=10.0.0.9 ports=[10.0.0.0/8] source=proxy.conf given=true"},
 		{name: "one with other files", cmdline: run + "--cluster-cidr=10.2.0.0/16", mnt: "mnt:[2]",
-			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false"},
+			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false",
+			told: "process 7, but its options are not taken over: it has other files, as in a container"},
 		{name: "one of another name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16",
 			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "the one of a name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--service-proxy-name=mine",
@@ -54,11 +55,15 @@ clientConnection: {kubeconfig: proxy.conf}
 		t.Run(tt.name, func(t *testing.T) {
 			root, dir := t.TempDir(), t.TempDir()
 			must(t, os.WriteFile(filepath.Join(dir, "config.conf"), []byte(config), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, "proxy.conf"), nil, 0o600))
+			must(t, os.Mkdir(filepath.Join(dir, "services"), 0o700))
 			must(t, os.WriteFile(filepath.Join(dir, "wrong.conf"), []byte(config+"mode: none\n"), 0o600))
 			process := func(pid, cmdline, mnt string) {
 				fakeProcess(t, root, pid, "nftproxy", cmdline, "net:[1]")
-				must(t, os.Symlink(mnt, filepath.Join(root, "proc", pid, "ns/mnt")))
-				must(t, os.Symlink(dir, filepath.Join(root, "proc", pid, "cwd")))
+				for name, to := range map[string]string{"ns/mnt": mnt, "cwd": dir} {
+					must(t, os.Remove(filepath.Join(root, "proc", pid, name)))
+					must(t, os.Symlink(to, filepath.Join(root, "proc", pid, name)))
+				}
 			}
 			process("self", "nftproxy\x00diff", "mnt:[1]")
 			if orElse(&tt.mnt, "mnt:[1]"); tt.cmdline != "" {
@@ -69,7 +74,11 @@ clientConnection: {kubeconfig: proxy.conf}
 			fs.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
 			o.add(fs)
 			must(t, fs.Parse(strings.Fields(strings.ReplaceAll(tt.args, "DIR", dir))))
-			err := o.resolve(fs, root)
+			var notes []string
+			err := o.resolve(fs, root, func(note string) { notes = append(notes, note) })
+			if told := strings.Join(notes, "\n"); !strings.Contains(told, tt.told) || (told == "") != (tt.told == "") {
+				t.Errorf("told %q, want %q", told, tt.told)
+			}
 			got := strings.ReplaceAll(o.text(), dir, "DIR")
 			if err != nil {
 				got = err.Error()

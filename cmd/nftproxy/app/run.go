@@ -74,7 +74,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	warnLeftovers(log, k)
+	warnLeftovers(log, k, o.competitors)
 	watch, err := k.Watch(table)
 	if err != nil {
 		return err
@@ -143,8 +143,8 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 }
 
 // warnLeftovers tells of what would compete with nftproxy.
-func warnLeftovers(log klog.Logger, k *kernel.Kernel) {
-	found, err := leftovers(k, "/")
+func warnLeftovers(log klog.Logger, k *kernel.Kernel, processes competitors) {
+	found, err := leftovers(k, "/", processes)
 	if err != nil {
 		log.Error(err, "Cannot tell whether kube-proxy left rules")
 	}

@@ -49,6 +49,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.EnableProfiling, "profiling", false, "serve /debug/pprof and /debug/flags/v beside /metrics")
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
 
+	fs.StringVar(&o.sandbox, "sandbox", sandboxAuto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
 	fs.Int32Var(c.OOMScoreAdj, "oom-score-adj", *c.OOMScoreAdj, "how unlikely the kernel is to kill this process when memory runs out (-1000 to 1000)")
 	t := &c.Conntrack
 	fs.Int32Var(t.MaxPerCore, "conntrack-max-per-core", *t.MaxPerCore, "connections that are tracked for each CPU; 0: leave it as it is")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
 // runOptions is what nftproxy run is told by flags and a configuration file.
@@ -34,10 +37,16 @@ type runOptions struct {
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
+
+	competitors competitors // as they were at the start
+
+	sandbox string // --sandbox: auto or never
+	// enter takes from this process the rights that it does not need; nil: it keeps them.
+	enter func(sandbox.Config) (notes []string)
 }
 
-func runCommand(version string) *cobra.Command {
-	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
+func runCommand(version string, enter func(sandbox.Config) []string) *cobra.Command {
+	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, enter: enter}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Program this node and keep it programmed",
@@ -50,7 +59,11 @@ that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes t
 As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
 score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
 read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges. With
---manifests it sets neither.`,
+--manifests it sets neither.
+
+Once it has started it gives up what rights it does not need (--sandbox): the log, /statusz
+and 'nftproxy check' say which it has. What it is to read later has to be where its
+files are at the start, or below /etc or /usr.`,
 		Example: `  nftproxy run --manifests /etc/nftproxy/services
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
   nftproxy run --config /var/lib/kube-proxy/config.conf`,
@@ -78,6 +91,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 			return fmt.Errorf("read --config: %w", err)
 		}
 	}
+	o.competitors = findCompetitors("/")
 	resolved, err := o.resolved(flags, content)
 	if err != nil {
 		return err
@@ -92,6 +106,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
 	}
 	resolved.logMeaningless()
+	resolved.confine(klog.Background())
 	if o.configFile == "" {
 		return resolved.run(cmd.Context())
 	}
@@ -122,6 +137,9 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	}
 	if err := out.validate(); err != nil {
 		return nil, err
+	}
+	if !slices.Contains(sandboxes(), out.sandbox) {
+		return nil, fmt.Errorf("--sandbox: %q is none of %s", out.sandbox, strings.Join(sandboxes(), ", "))
 	}
 	return &out, nil
 }

@@ -3,12 +3,14 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
@@ -33,6 +35,12 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
 		}
+		if o.running {
+			err = mayInherit(config)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("kubeconfig %s of the nftproxy that runs here: %w: give --kubeconfig to use it all the same", file, err)
+		}
 		return config, nil
 	}
 	config, err := rest.InClusterConfig()
@@ -55,6 +63,21 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	}
 	return config, nil
+}
+
+// mayInherit says what of another process's kubeconfig must not be used: a program that
+// would be run, and files that others can change.
+func mayInherit(config *rest.Config) error {
+	if config.ExecProvider != nil || config.AuthProvider != nil {
+		return errors.New("it names a credential plugin, which runs only for those who ask for it")
+	}
+	var errs []error
+	for _, file := range []string{config.CAFile, config.CertFile, config.KeyFile, config.BearerTokenFile} {
+		if file != "" {
+			errs = append(errs, trust.File(file))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // client returns a client for the API server.

@@ -84,8 +84,8 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 	}
 	p.text("/statusz", func(w io.Writer) {
 		started := legacyregistry.GetProcessStart()
-		fmt.Fprintf(w, zpageHead+"Started: %s\nUp: %s\nGo version: %s\nBinary version: %s\nPaths: %s\n", "statusz",
-			started.UTC().Format(time.UnixDate), time.Since(started).Round(time.Second), runtime.Version(), o.source.version,
+		fmt.Fprintf(w, zpageHead+"Started: %s\nUp: %s\nGo version: %s\nBinary version: %s\nConfinement: %s\nPaths: %s\n", "statusz",
+			started.UTC().Format(time.UnixDate), time.Since(started).Round(time.Second), runtime.Version(), o.source.version, confinement("/", "self"),
 			strings.Join(slices.Sorted(slices.Values(p.paths)), " "))
 	})
 	return p

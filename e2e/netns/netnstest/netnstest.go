@@ -58,11 +58,11 @@ func AsOrdinaryUser(t *testing.T, mustPass ...string) {
 	}
 }
 
-// sharedTempDir returns a directory into which every user may write.
+// sharedTempDir returns a directory into which every user may write, as /tmp.
 func sharedTempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777|os.ModeSticky)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
