@@ -5,14 +5,17 @@
 package nodeaddr
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -34,8 +37,9 @@ type Watcher struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 
-	mu    sync.Mutex
-	addrs []netip.Addr
+	mu      sync.Mutex
+	addrs   []netip.Addr
+	primary [2]netip.Addr
 }
 
 // Watch lists the addresses and begins to follow them. warn, if not nil, is told
@@ -91,19 +95,56 @@ func foreignNamespace() (netns.NsHandle, error) {
 	return netns.None(), thread.Close()
 }
 
+// groups are the kernel's messages about what the addresses, and the choice among them, depend on.
+var groups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
+
 // subscribe asks for changes. The channel is closed when the kernel had more of
 // them than fitted its buffer, or after another error.
-func (w *Watcher) subscribe() (<-chan netlink.AddrUpdate, error) {
-	updates := make(chan netlink.AddrUpdate, 64)
-	err := netlink.AddrSubscribeWithOptions(updates, w.stop, netlink.AddrSubscribeOptions{
-		Namespace:         &w.home,
-		ErrorCallback:     func(error) {}, // what is lost is listed again
-		ReceiveBufferSize: 1 << 20,
-	})
+func (w *Watcher) subscribe() (<-chan struct{}, error) {
+	socket, err := nl.SubscribeAt(w.home, netns.None(), unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return nil, err
 	}
+	if err := socket.SetReceiveBufferSize(1<<20, false); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	updates, ended := make(chan struct{}, 1), make(chan struct{})
+	w.done.Go(func() { // it ends the other one
+		select {
+		case <-w.stop:
+		case <-ended:
+		}
+		socket.Close()
+	})
+	w.done.Go(func() {
+		defer close(updates)
+		defer close(ended)
+		for {
+			messages, from, err := socket.Receive()
+			if err != nil {
+				return // what is lost is listed again
+			}
+			if from.Pid == nl.PidKernel && slices.ContainsFunc(messages, matters) {
+				notify(updates, struct{}{})
+			}
+		}
+	})
 	return updates, nil
+}
+
+// matters says whether the addresses may be others after a message. Of routes only default ones count:
+// some nodes have many of the others. The kernel does not tell of IPv4 routes that go with an interface
+// that goes down; it tells of the interface.
+func matters(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0
+	case unix.RTM_NEWLINK:
+		return len(m.Data) >= unix.SizeofIfInfomsg && nl.DeserializeIfInfomsg(m.Data).Flags&unix.IFF_UP == 0
+	}
+	return true
 }
 
 // Addrs returns the addresses, sorted, those of loopback interfaces included, and
@@ -113,6 +154,15 @@ func (w *Watcher) Addrs() []netip.Addr {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.addrs
+}
+
+// Primary returns, by family (IPv4, IPv6), the address that other hosts know the node by where nobody says:
+// that with which it sends by its default route. Without such a route it is one of the interface that
+// came first; without any address that others can reach it is invalid.
+func (w *Watcher) Primary() [2]netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.primary
 }
 
 // InterfaceTo returns the name of the interface that packets to an address leave by.
@@ -131,7 +181,7 @@ func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
 	return link.Attrs().Name, nil
 }
 
-// Changed gets a value when the addresses have changed.
+// Changed gets a value when the addresses, or the primary ones, have changed.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Close ends the watch.
@@ -146,7 +196,7 @@ func (w *Watcher) Close() {
 	}
 }
 
-func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
+func (w *Watcher) run(updates <-chan struct{}) {
 	settle := time.NewTimer(0)
 	settle.Stop()
 	settling := false
@@ -182,28 +232,62 @@ func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 
 // list reads the addresses, and tells if they have changed.
 func (w *Watcher) list() error {
-	list, err := w.handle.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := whole(func() ([]netlink.Addr, error) { return w.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
-	var addrs []netip.Addr
-	for _, a := range list {
-		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); !ok || addr.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
-			continue
+	var primary [2]netip.Addr
+	for i, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		r, err := w.routing(family)
+		if err != nil {
+			return err
 		}
-		addrs = append(addrs, addr)
+		primary[i] = primaryOf(r, slices.DeleteFunc(slices.Clone(list), func(a netlink.Addr) bool { return (a.IP.To4() != nil) != (family == netlink.FAMILY_V4) }))
+	}
+	var addrs []netip.Addr
+	for i := range list {
+		if a, ok := addressOf(&list[i]); ok {
+			addrs = append(addrs, a)
+		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	addrs = slices.Compact(addrs)
 	w.mu.Lock()
-	changed := !slices.Equal(addrs, w.addrs)
-	w.addrs = addrs
+	changed := !slices.Equal(addrs, w.addrs) || primary != w.primary
+	w.addrs, w.primary = addrs, primary
 	w.mu.Unlock()
 	if changed {
 		notify(w.changed, struct{}{})
 	}
 	return nil
+}
+
+// routing reads the rules and the default routes of a family. A kernel without rules, or without the family, has none.
+func (w *Watcher) routing(family int) (r routing, err error) {
+	absent := func(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) }
+	r.rules, err = whole(func() ([]netlink.Rule, error) { return w.handle.RuleList(family) })
+	if err != nil && !absent(err) {
+		return r, fmt.Errorf("list routing rules: %w", err)
+	}
+	r.routes, err = whole(func() ([]netlink.Route, error) {
+		filter := netlink.Route{Table: unix.RT_TABLE_UNSPEC} // all tables; no Dst: default routes
+		return w.handle.RouteListFiltered(family, &filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil && !absent(err) {
+		return r, fmt.Errorf("list default routes: %w", err)
+	}
+	return r, nil
+}
+
+// whole lists again while the kernel says that something changed meanwhile.
+func whole[T any](list func() ([]T, error)) (out []T, err error) {
+	const most = 100
+	for range most {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return nil, err
 }
 
 // notify sends a value unless one is waiting already.

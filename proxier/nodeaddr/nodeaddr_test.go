@@ -98,10 +98,10 @@ func TestEndlessChanges(t *testing.T) {
 	defer handle.Close()
 	synctest.Test(t, func(t *testing.T) {
 		w := &Watcher{handle: handle, warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{})}
-		updates := make(chan netlink.AddrUpdate)
+		updates := make(chan struct{})
 		w.done.Go(func() { w.run(updates) })
 		for range 10 {
-			updates <- netlink.AddrUpdate{}
+			updates <- struct{}{}
 			time.Sleep(settleTime / 2) // of the bubble's clock
 		}
 		if len(w.changed) == 0 {
