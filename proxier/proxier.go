@@ -108,6 +108,7 @@ type Proxier struct {
 	retried        time.Time     // when owners that were set aside were tried last
 	failing        map[rules.Owner]*failure
 	conflicts      map[rules.Owner][]conflict
+	healthPorts    map[objectName]uint16
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
@@ -146,6 +147,7 @@ func New(c Config) *Proxier {
 
 		serviceCIDRs: map[string][]netip.Prefix{},
 		conflicts:    map[rules.Owner][]conflict{},
+		healthPorts:  map[objectName]uint16{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		pending:      newPending(),

@@ -71,8 +71,7 @@ func (p *Proxier) syncOnce(start time.Time) (changed bool, err error) {
 		}
 	}
 	p.updated()
-	p.tellHealth(builds)
-	p.tellLocalPorts(builds)
+	p.tellPorts(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
 	return true, nil
@@ -173,8 +172,7 @@ func (p *Proxier) adopt(start time.Time) error {
 		close(p.synced)
 	}
 	p.updated()
-	p.tellHealth(builds)
-	p.tellLocalPorts(builds)
+	p.tellPorts(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", written, "took", time.Since(start))

@@ -4,6 +4,7 @@ package app
 
 import (
 	"fmt"
+	"os"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -27,6 +28,9 @@ type sourceOptions struct {
 func (o *wantOptions) restConfig() (*rest.Config, error) {
 	master := o.source.master
 	if file := o.config.ClientConnection.Kubeconfig; file != "" {
+		if err := checkKubeconfigs(file); err != nil {
+			return nil, err
+		}
 		config, err := clientcmd.BuildConfigFromFlags(master, file)
 		if err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
@@ -41,6 +45,9 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
+		if err := checkKubeconfigs(files.GetLoadingPrecedence()...); err != nil {
+			return nil, err
+		}
 		config, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
 		if userErr == nil {
 			return config, nil
@@ -53,6 +60,19 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	}
 	return config, nil
+}
+
+// checkKubeconfigs refuses files whose YAML stands for much more than they say. What else is wrong with them
+// their reader says.
+func checkKubeconfigs(files ...string) error {
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil {
+			if err := source.CheckExpansion(data); err != nil {
+				return fmt.Errorf("read kubeconfig %s: %w", file, err)
+			}
+		}
+	}
+	return nil
 }
 
 // client returns a client for the API server.
