@@ -35,6 +35,16 @@ func (a *addresses) Addrs() []netip.Addr {
 	return a.list
 }
 
+// Primary returns the first of each family.
+func (a *addresses) Primary() (first [2]netip.Addr) {
+	for _, addr := range a.Addrs() {
+		if f := rules.FamilyOf(addr); !first[f].IsValid() {
+			first[f] = addr
+		}
+	}
+	return first
+}
+
 func (a *addresses) Changed() <-chan struct{} { return a.changed }
 
 // set gives the node its addresses.
@@ -234,7 +244,7 @@ func TestClaimsOfOne(t *testing.T) {
 // TestNodePortAtNewAddress: which addresses a NodePort has before load balancers' and external IPs follows the node's.
 func TestNodePortAtNewAddress(t *testing.T) {
 	for name, where := range map[string]proxier.NodePortAddresses{
-		"all":   {All: true},
+		"all":   {CIDRs: prefixes("0.0.0.0/0", "::/0")},
 		"CIDRs": {CIDRs: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("fd00:2::/64")}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -326,7 +336,7 @@ func ports(list ...string) (out []netip.AddrPort) {
 // TestAPIServers: nobody gets the address and port of an API server but as a ClusterIP.
 func TestAPIServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1 fd00:2::1", func(c *proxier.Config) { c.NodePorts.All = true })
+		n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1 fd00:2::1", func(c *proxier.Config) { c.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") })
 		n.SetAPIServers(ports("203.0.113.5:6443", "10.96.0.1:443"))
 		n.run()
 		defer func() { n.stop() }()

@@ -3,8 +3,11 @@
 package proxier
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // node returns a Node n1 with addresses such as 'InternalIP=10.0.0.1'.
@@ -183,5 +188,115 @@ func TestNodePortFamilies(t *testing.T) {
 		if got := fmt.Sprint(nodePortIPs(n, [2]netip.Addr{}, own)); got != row.want {
 			t.Errorf("%s: %s, want %s", row.cidrs, got, row.want)
 		}
+	}
+}
+
+// TestNodePortKeywords: keywords count as CIDRs of both families, before a family without any serves on all of its addresses.
+func TestNodePortKeywords(t *testing.T) {
+	t.Parallel()
+	var own []netip.Addr
+	for _, s := range []string{"10.0.0.1", "172.16.0.1", "127.0.0.1", "fd00::1", "2001:db8::1", "::1"} {
+		own = append(own, netip.MustParseAddr(s))
+	}
+	const localhost = "127.0.0.0/8 ::1/128"
+	both := [2]netip.Addr{netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("2001:db8::1")}
+	for _, row := range []struct {
+		cidrs          string
+		primary        bool
+		addresses      [2]netip.Addr // primary ones
+		want, health   string
+		local4, local6 bool
+	}{
+		{"", false, both, "[172.16.0.1 2001:db8::1]", "[172.16.0.1 2001:db8::1]", false, false},
+		{localhost, false, both, "[]", "[127.0.0.1 ::1]", true, true},
+		{localhost + " 10.0.0.0/8", false, both, "[10.0.0.1]", "[127.0.0.1 10.0.0.1 ::1]", true, true},
+		{localhost + " fd00::/8", false, both, "[fd00::1]", "[127.0.0.1 ::1 fd00::1]", true, true},
+		{"10.0.0.0/8", true, both, "[10.0.0.1 172.16.0.1 2001:db8::1]", "[10.0.0.1 172.16.0.1 2001:db8::1]", false, false},
+		{"10.0.0.0/8", true, [2]netip.Addr{both[0]}, "[10.0.0.1 172.16.0.1]", "[10.0.0.1 172.16.0.1]", false, false},
+		{"127.0.0.0/8", false, both, "[2001:db8::1 fd00::1]", "[127.0.0.1 ::]", true, false},
+		{"127.0.0.1/32", false, both, "[2001:db8::1 fd00::1]", "[127.0.0.1 ::]", true, false},
+		{"::1/128", false, both, "[10.0.0.1 172.16.0.1]", "[0.0.0.0 ::1]", false, true},
+		{"127.0.0.0/8", true, both, "[172.16.0.1 2001:db8::1]", "[127.0.0.1 172.16.0.1 2001:db8::1]", true, false},
+		{"0.0.0.0/0 ::/0", false, both, "[10.0.0.1 172.16.0.1 2001:db8::1 fd00::1]", "[0.0.0.0 ::]", false, false},
+		{"0.0.0.0/0 ::/0 " + localhost, false, both, "[10.0.0.1 172.16.0.1 2001:db8::1 fd00::1]", "[0.0.0.0 ::]", true, true},
+		{"10.0.0.0/8", false, both, "[10.0.0.1 2001:db8::1 fd00::1]", "[10.0.0.1 ::]", false, false},
+	} {
+		n := NodePortAddresses{Primary: row.primary}
+		for s := range strings.FieldsSeq(row.cidrs) {
+			n.CIDRs = append(n.CIDRs, netip.MustParsePrefix(s))
+		}
+		ips := nodePortIPs(n, row.addresses, own)
+		got := fmt.Sprintf("%v %v %v %v", ips, healthAddresses(n, ips, true), n.Localhost(rules.IPv4), n.Localhost(rules.IPv6))
+		if want := fmt.Sprintf("%v %v %v %v", row.want, row.health, row.local4, row.local6); got != want {
+			t.Errorf("%s, primary %v: %s, want %s", row.cidrs, row.primary, got, want)
+		}
+	}
+	// A family that the node has no address of is not listened on; it may be switched off.
+	n := NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
+	if got := fmt.Sprint(healthAddresses(n, own[:1], true)); got != "[0.0.0.0]" {
+		t.Errorf("without an address of IPv6 health checks are answered at %s, want [0.0.0.0]", got)
+	}
+}
+
+// TestNodePortsOfKubeProxy replays what kube-proxy's own tests expect of nodePortAddresses.
+func TestNodePortsOfKubeProxy(t *testing.T) {
+	t.Parallel()
+	const primary = "an empty list means primary, which is kube-proxy's default in mode nftables"
+	onPurpose := map[string]string{
+		"TestGetNodeIPs/empty_list,_IPv4_addrs IPv4": primary, "TestGetNodeIPs/empty_list,_IPv4_addrs IPv6": primary,
+		"TestGetNodeIPs/empty_list,_IPv6_addrs IPv4": primary, "TestGetNodeIPs/empty_list,_IPv6_addrs IPv6": primary,
+	}
+	data, err := os.ReadFile("testdata/kube-proxy/nodeport.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var c struct {
+			Addrs             map[string][]string
+			CIDRs, IPs        []string
+			Family, Test      string
+			All               bool
+			ours, theirs, own []netip.Addr
+		}
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			t.Fatal(err)
+		}
+		var n NodePortAddresses
+		for _, s := range c.CIDRs {
+			n.CIDRs = append(n.CIDRs, netip.MustParsePrefix(s).Masked())
+		}
+		for _, list := range c.Addrs {
+			for _, s := range list {
+				c.own = append(c.own, netip.MustParsePrefix(s).Addr())
+			}
+		}
+		f := map[string]rules.Family{"IPv4": rules.IPv4, "IPv6": rules.IPv6}[c.Family]
+		for _, a := range nodePortIPs(n, [2]netip.Addr{}, c.own) {
+			if rules.FamilyOf(a) == f {
+				c.ours = append(c.ours, a)
+			}
+		}
+		loopback := false
+		for _, s := range c.IPs {
+			// In mode nftables kube-proxy, too, leaves loopback addresses out of its set of addresses.
+			if a := netip.MustParseAddr(s); a.IsLoopback() {
+				loopback = true
+			} else {
+				c.theirs = append(c.theirs, a)
+			}
+		}
+		slices.SortFunc(c.theirs, netip.Addr.Compare)
+		same := n.all(f) == c.All && slices.Equal(c.ours, c.theirs) && (c.All || n.Localhost(f) == loopback)
+		name := c.Test + " " + c.Family
+		switch reason := onPurpose[name]; {
+		case same && reason != "":
+			t.Errorf("%s: nothing differs any more; it was to differ because %s", name, reason)
+		case !same && reason == "":
+			t.Errorf("%s: all %v, addresses %v, loopback %v; want %v, %v, %v", name, n.all(f), c.ours, n.Localhost(f), c.All, c.theirs, loopback)
+		}
+		delete(onPurpose, name)
+	}
+	if len(onPurpose) > 0 {
+		t.Errorf("there is no such case: %v", onPurpose)
 	}
 }

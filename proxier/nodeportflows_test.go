@@ -114,7 +114,7 @@ func TestFlowsOfNodePorts(t *testing.T) {
 			{"127.0.0.1 fd00::1 ::1 fd00::7", "0.0.0.0:30053/132 at [] no more at [10.0.0.7]; " +
 				"0.0.0.0:30053/17 at [] no more at [10.0.0.7]; 0.0.0.0:30053/6 at [] no more at [10.0.0.7]"},
 		}},
-		"all": {proxier.NodePortAddresses{All: true}, node, []step{
+		"all": {proxier.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, node, []step{
 			{first + "10.0.0.7", "0.0.0.0:30053/132 at [10.0.0.1 10.0.0.7] and link-local ones; " +
 				"0.0.0.0:30053/17 at [10.0.0.1 10.0.0.7] and link-local ones; 0.0.0.0:30053/6 at [10.0.0.1 10.0.0.7] and link-local ones"},
 			{first, "0.0.0.0:30053/132 at [10.0.0.1] no more at [10.0.0.7] and link-local ones; " +
@@ -126,7 +126,7 @@ func TestFlowsOfNodePorts(t *testing.T) {
 				"0.0.0.0:30053/17 at [10.0.0.7] no more at [10.0.0.1]; 0.0.0.0:30053/6 at [10.0.0.7] no more at [10.0.0.1]; " +
 				"[::]:30053/132 at [fd00::1]; [::]:30053/17 at [fd00::1]; [::]:30053/6 at [fd00::1]"}, // all is built anew
 		}},
-		"localhost": {proxier.NodePortAddresses{Localhost: true}, node, []step{{first + "10.0.0.7", ""}, {first, ""}}},
+		"localhost": {proxier.NodePortAddresses{CIDRs: prefixes("127.0.0.0/8", "::1/128")}, node, []step{{first + "10.0.0.7", ""}, {first, ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestFlowsOfNodePortsAfterARestart(t *testing.T) {
 		} {
 			addresses.set(run.addrs)
 			p, stop := runWith(t, proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: addresses,
-				NodePorts: proxier.NodePortAddresses{All: true}, Rules: rules.Config{AllNodePortIPs: true}})
+				NodePorts: proxier.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, Rules: rules.Config{AllNodePortIPs: true}})
 			p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1", "53/UDP"))})
 			p.ReplaceEndpointSlices(nil)
 			time.Sleep(time.Minute)
@@ -211,4 +211,12 @@ func withNodePort(s *corev1.Service) *corev1.Service {
 		s.Spec.Ports[i].NodePort = 30053
 	}
 	return s
+}
+
+func prefixes(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
 }

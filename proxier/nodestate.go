@@ -9,36 +9,44 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// NodePortAddresses says which of the node's addresses serve NodePorts.
+// NodePortAddresses says which of the node's addresses serve NodePorts. As in kube-proxy, a family
+// that is left without anything here serves on all of its addresses.
 type NodePortAddresses struct {
-	// All serves on all of the node's addresses but loopback ones.
-	All bool
-	// CIDRs serves on those of the node's addresses that are in one of them.
+	// CIDRs serves on those of the node's addresses that are in one of them. The prefix 0 stands for
+	// all but loopback addresses. One of loopback addresses serves on 127.0.0.1 or ::1, by Config.LocalPorts.
 	CIDRs []netip.Prefix
-	// Localhost serves on 127.0.0.1 and ::1, by Config.LocalPorts.
-	Localhost bool
-	// Primary serves on the addresses of the Node object. It is what the zero
-	// value means, too.
+	// Primary serves on the node's primary addresses. It is what the zero value means, too.
 	Primary bool
 }
 
-func (a NodePortAddresses) primary() bool {
-	return a.Primary || !a.All && !a.Localhost && len(a.CIDRs) == 0
+func (a NodePortAddresses) primary() bool { return a.Primary || len(a.CIDRs) == 0 }
+
+// has says whether there is a CIDR of a family that some condition holds for.
+func (a NodePortAddresses) has(f rules.Family, condition func(netip.Prefix) bool) bool {
+	return slices.ContainsFunc(a.CIDRs, func(p netip.Prefix) bool { return rules.FamilyOf(p.Addr()) == f && condition(p) })
 }
 
-// all says whether all addresses of a family serve, as in kube-proxy: those of a family
-// without a CIDR do where the other family has one.
+// all says whether all addresses of a family serve. A family without a primary address never does
+// for want of one: kube-proxy opens all of its addresses then, which nobody asked for.
 func (a NodePortAddresses) all(f rules.Family) bool {
-	return a.All || len(a.CIDRs) > 0 && !slices.ContainsFunc(a.CIDRs, func(p netip.Prefix) bool { return rules.FamilyOf(p.Addr()) == f && p.Bits() > 0 })
+	named := a.primary() || a.has(f, func(netip.Prefix) bool { return true })
+	return !named || a.has(f, func(p netip.Prefix) bool { return p.Bits() == 0 })
 }
 
 // Everything says whether all addresses of both families serve.
 func (a NodePortAddresses) Everything() bool { return a.all(rules.IPv4) && a.all(rules.IPv6) }
 
+// Localhost says whether a family's loopback address serves.
+func (a NodePortAddresses) Localhost(f rules.Family) bool {
+	return a.has(f, func(p netip.Prefix) bool { return p.Addr().IsLoopback() })
+}
+
 // Addresses tells the node's own addresses.
 type Addresses interface {
 	// Addrs returns all of them, loopback ones included.
 	Addrs() []netip.Addr
+	// Primary returns, by family, the address by which the node is known where nobody says; it may be none.
+	Primary() [2]netip.Addr
 	// Changed gets a value when they may have changed.
 	Changed() <-chan struct{}
 }
@@ -47,11 +55,12 @@ type Addresses interface {
 func (p *Proxier) currentNode() rules.Node {
 	n := rules.Node{Name: p.config.NodeName, Zone: p.node.Zone}
 	var own []netip.Addr
+	var primary [2]netip.Addr
 	if p.config.Addresses != nil {
-		own = p.config.Addresses.Addrs()
+		own, primary = p.config.Addresses.Addrs(), p.config.Addresses.Primary()
 	}
 	for _, f := range rules.Families {
-		n.IPs[f] = primaryIP(f, p.config.NodeIPs, p.node.IPs[:], own)
+		n.IPs[f] = primaryIP(f, p.config.NodeIPs, p.node.IPs[:], primary[:])
 	}
 	if p.config.DetectNodeCIDR {
 		n.PodCIDRs = slices.Clone(p.node.PodCIDRs)
@@ -73,7 +82,7 @@ func comparePrefixes(a, b netip.Prefix) int {
 
 // primaryIP returns the first address of a family that is good for other hosts, out
 // of the first list that has one: what was configured, what the Node object says, and
-// what the node has.
+// what the node's routes say.
 func primaryIP(f rules.Family, lists ...[]netip.Addr) netip.Addr {
 	for _, list := range lists {
 		for _, a := range list {
@@ -107,15 +116,30 @@ func nodePortIPs(want NodePortAddresses, primary [2]netip.Addr, own []netip.Addr
 	return slices.Compact(out)
 }
 
-// healthAddresses returns where healthCheckNodePorts are: where NodePorts are.
-func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr) []netip.Addr {
-	switch {
-	case want.Everything():
-		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	case want.Localhost:
-		return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nodePortIPs...)
+// healthAddresses returns where healthCheckNodePorts are: where NodePorts are. A family that the node is
+// known to have no address of has none: it may be switched off.
+func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr, known bool) []netip.Addr {
+	var out []netip.Addr
+	for _, f := range rules.Families {
+		own := slices.DeleteFunc(slices.Clone(nodePortIPs), func(a netip.Addr) bool { return rules.FamilyOf(a) != f })
+		if want.all(f) && (len(own) > 0 || !known) {
+			out = append(out, unspecified(f))
+			continue
+		}
+		if want.Localhost(f) {
+			out = append(out, loopback(f))
+		}
+		out = append(out, own...)
 	}
-	return nodePortIPs
+	return out
+}
+
+// loopback returns the address of a family by which a host reaches itself.
+func loopback(f rules.Family) netip.Addr {
+	if f == rules.IPv6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
 // syncNode programs what holds for all services, if that has changed, and marks
@@ -134,7 +158,7 @@ func (p *Proxier) syncNode() {
 	p.programmedNode = now
 	p.store.setNodeAddrs(now.NodePortIPs)
 	p.mu.Unlock()
-	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs))
+	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs, p.config.Addresses != nil))
 	tx := p.desired.SetNode(now)
 	if !p.adopted {
 		return // adopt writes it

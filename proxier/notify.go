@@ -35,7 +35,7 @@ type Health interface {
 	// SetService says at which port a Service is asked for and how many endpoints,
 	// by family, are ready on this node.
 	SetService(namespace, name string, port uint16, endpoints [2]int)
-	// DeleteService says that a Service is asked for no more; it may never have been.
+	// DeleteService says that a Service is asked for no more, and frees its port.
 	DeleteService(namespace, name string)
 }
 
@@ -50,28 +50,57 @@ func (noHealth) SetAddresses([]netip.Addr)                 {}
 func (noHealth) SetService(string, string, uint16, [2]int) {}
 func (noHealth) DeleteService(string, string)              {}
 
-// tellHealth says what has become of the Services whose owners were programmed.
-func (p *Proxier) tellHealth(builds []rules.Owned) {
+// tellPorts says which ports the owners that were programmed want nftproxy itself to listen on.
+// Those that are given up go first: another owner may have taken them, for the same or another use.
+func (p *Proxier) tellPorts(builds []rules.Owned) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.giveUpHealth(builds)
+	p.giveUpLocalPorts(builds)
+	p.tellHealth(builds)
+	p.tellLocalPorts(builds)
+}
+
+// servicesOf calls f once for each Service of owners that are sorted.
+func servicesOf(builds []rules.Owned, f func(objectName)) {
 	told := objectName{}
-	for i := range builds { // sorted by Service
-		n := serviceOf(builds[i].Owner)
-		if n == told {
-			continue
-		}
-		told = n
-		switch s := p.store.services[n]; {
-		case s == nil || s.healthPort == 0:
-			p.config.Health.DeleteService(n.namespace, n.name)
-		case p.store.refusesHealthPort(s):
-			p.config.Health.DeleteService(n.namespace, n.name)
-			p.log.Info("Not served: this node reaches its API server there", "service", n.String(), "healthCheckNodePort", s.healthPort)
-			p.warnService(n, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", s.healthPort))
-		default:
-			p.config.Health.SetService(n.namespace, n.name, s.healthPort, p.store.localReady(n))
+	for i := range builds {
+		if n := serviceOf(builds[i].Owner); n != told {
+			told = n
+			f(n)
 		}
 	}
+}
+
+// healthPort returns where a Service is asked for; 0: nowhere. p.mu is held.
+func (p *Proxier) healthPort(n objectName) uint16 {
+	if s := p.store.services[n]; s != nil && !p.store.refusesHealthPort(s) {
+		return s.healthPort
+	}
+	return 0
+}
+
+// giveUpHealth closes healthCheckNodePorts that Services no longer have. p.mu is held.
+func (p *Proxier) giveUpHealth(builds []rules.Owned) {
+	servicesOf(builds, func(n objectName) {
+		if was, ok := p.healthPorts[n]; ok && was != p.healthPort(n) {
+			p.config.Health.DeleteService(n.namespace, n.name)
+			delete(p.healthPorts, n)
+		}
+	})
+}
+
+// tellHealth says what has become of Services that have a healthCheckNodePort. p.mu is held.
+func (p *Proxier) tellHealth(builds []rules.Owned) {
+	servicesOf(builds, func(n objectName) {
+		if port := p.healthPort(n); port != 0 {
+			p.healthPorts[n] = port
+			p.config.Health.SetService(n.namespace, n.name, port, p.store.localReady(n))
+		} else if s := p.store.services[n]; s != nil && s.healthPort != 0 {
+			p.log.Info("Not served: this node reaches its API server there", "service", n.String(), "healthCheckNodePort", s.healthPort)
+			p.warnService(n, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", s.healthPort))
+		}
+	})
 }
 
 // LocalPorts serves NodePorts on loopback addresses, where the kernel does not.
@@ -91,31 +120,38 @@ type localPort struct {
 	at      netip.AddrPort
 }
 
-// tellLocalPorts forwards what the owners that were programmed want on loopback
-// addresses.
-func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
+// localPort returns where an owner is served on a loopback address; its zero value if nowhere.
+// p.mu is held.
+func (p *Proxier) localPort(o rules.Owner) localPort {
 	if p.config.LocalPorts == nil {
-		return
+		return localPort{}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// All that is given up goes first: another owner may have taken it.
+	sp, _, _ := p.store.input(o)
+	return localPortOf(&sp)
+}
+
+// giveUpLocalPorts closes ports on loopback addresses that owners no longer have. p.mu is held.
+func (p *Proxier) giveUpLocalPorts(builds []rules.Owned) {
 	for i := range builds {
 		o := builds[i].Owner
-		sp, _, _ := p.store.input(o)
-		if was, ok := p.localPorts[o]; ok && was != localPortOf(&sp) {
+		if was, ok := p.localPorts[o]; ok && was != p.localPort(o) {
 			p.config.LocalPorts.Delete(was.network, was.at)
 			delete(p.localPorts, o)
 		}
 	}
+}
+
+// tellLocalPorts forwards what the owners that were programmed want on loopback
+// addresses. p.mu is held.
+func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 	for i := range builds {
 		o := builds[i].Owner
-		sp, endpoints, _ := p.store.input(o)
-		now := localPortOf(&sp)
+		now := p.localPort(o)
 		if now.network == "" {
 			continue
 		}
 		p.localPorts[o] = now
+		sp, endpoints, _ := p.store.input(o)
 		u := rules.SelectEndpoints(&sp, endpoints, &p.programmedNode)
 		list := u.Cluster
 		if sp.ExternalLocal {
@@ -135,10 +171,7 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 // localPortOf returns where a service port is served on a loopback address; its zero
 // value if nowhere.
 func localPortOf(sp *rules.ServicePort) localPort {
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), sp.NodePort)
-	if sp.Family == rules.IPv6 {
-		at = netip.AddrPortFrom(netip.IPv6Loopback(), sp.NodePort)
-	}
+	at := netip.AddrPortFrom(loopback(sp.Family), sp.NodePort)
 	switch {
 	case sp.NodePort == 0:
 		return localPort{}

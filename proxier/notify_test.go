@@ -358,3 +358,104 @@ func TestHealthOfOtherPorts(t *testing.T) {
 		}
 	})
 }
+
+// sockets is Health and LocalPorts of one host: a port that somebody listens on is nobody else's.
+type sockets struct {
+	quietHealth
+	t     *testing.T
+	owner map[string]string // by "network address:port"
+}
+
+func (s sockets) listen(at, owner string) {
+	if other := s.owner[at]; other != "" && other != owner {
+		s.t.Errorf("%s wants to listen at %s before %s has stopped", owner, at, other)
+	}
+	s.owner[at] = owner
+}
+
+func (s sockets) SetService(_, name string, port uint16, _ [2]int) {
+	owner := "health of " + name
+	for at, other := range s.owner {
+		if other == owner && at != fmt.Sprint("tcp ", port) {
+			delete(s.owner, at)
+		}
+	}
+	s.listen(fmt.Sprint("tcp ", port), owner)
+}
+
+func (s sockets) DeleteService(_, name string) {
+	for at, other := range s.owner {
+		if other == "health of "+name {
+			delete(s.owner, at)
+		}
+	}
+}
+
+func (s sockets) Set(network string, at netip.AddrPort, _ []netip.AddrPort, _ time.Duration) error {
+	s.listen(fmt.Sprint(network, " ", at.Port()), "NodePort")
+	return nil
+}
+
+func (s sockets) Delete(network string, at netip.AddrPort) {
+	delete(s.owner, fmt.Sprint(network, " ", at.Port()))
+}
+
+func (s sockets) String() string {
+	var out []string
+	for _, at := range slices.Sorted(maps.Keys(s.owner)) {
+		out = append(out, at+": "+s.owner[at])
+	}
+	return strings.Join(out, ", ")
+}
+
+// TestPortsPass: a port that one Service gives up and another one takes is closed first, whichever comes
+// first by name and whatever both use it for.
+func TestPortsPass(t *testing.T) {
+	asks := func(name string, port int32) *corev1.Service {
+		s := service(name, map[string]string{"a": "10.96.0.1", "b": "10.96.0.2", "c": "10.96.0.3"}[name], "80")
+		s.Spec.Type, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, port
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		return s
+	}
+	nodePort := func(name string, port int32) *corev1.Service {
+		s := asks(name, 0)
+		s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, port
+		return s
+	}
+	for _, tt := range []struct {
+		name          string
+		before, after []*corev1.Service
+		want          string
+	}{
+		{"to one that sorts earlier", []*corev1.Service{asks("b", 30001)}, []*corev1.Service{asks("b", 30002), asks("a", 30001)},
+			"tcp 30001: health of a, tcp 30002: health of b"},
+		{"to one that sorts later", []*corev1.Service{asks("a", 30001)}, []*corev1.Service{asks("a", 30002), asks("b", 30001)},
+			"tcp 30001: health of b, tcp 30002: health of a"},
+		{"swapped", []*corev1.Service{asks("a", 30001), asks("b", 30002)}, []*corev1.Service{asks("a", 30002), asks("b", 30001)},
+			"tcp 30001: health of b, tcp 30002: health of a"},
+		{"in a circle", []*corev1.Service{asks("a", 30001), asks("b", 30002), asks("c", 30003)}, []*corev1.Service{asks("a", 30002), asks("b", 30003), asks("c", 30001)},
+			"tcp 30001: health of c, tcp 30002: health of a, tcp 30003: health of b"},
+		{"its Service is no load balancer any more", []*corev1.Service{asks("b", 30001)}, []*corev1.Service{service("b", "10.96.0.2", "80"), asks("a", 30001)},
+			"tcp 30001: health of a"},
+		{"from a NodePort", []*corev1.Service{nodePort("b", 30001)}, []*corev1.Service{nodePort("b", 30002), asks("a", 30001)},
+			"tcp 30001: health of a, tcp 30002: NodePort"},
+		{"to a NodePort", []*corev1.Service{asks("b", 30001)}, []*corev1.Service{asks("b", 30002), nodePort("a", 30001)},
+			"tcp 30001: NodePort, tcp 30002: health of b"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := sockets{t: t, owner: map[string]string{}}
+				p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Health: s, LocalPorts: s})
+				defer stop()
+				p.ReplaceServices(tt.before)
+				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("e", "a", "8080", "10.0.0.1"), endpoints("f", "b", "8080", "10.0.0.2")})
+				synctest.Wait()
+				p.ReplaceServices(tt.after) // at once
+				synctest.Wait()
+				if got := s.String(); got != tt.want {
+					t.Errorf("listening: %s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}

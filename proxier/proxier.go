@@ -117,6 +117,7 @@ type Proxier struct {
 	telling        telling
 	leftOut        leftOut
 	freed          map[netip.AddrPort]struct{} // of API servers: see FreeAPIServers
+	healthPorts    map[objectName]uint16
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
@@ -157,6 +158,7 @@ func New(c Config) *Proxier {
 		conflicts:    map[rules.Owner]map[conflict]struct{}{},
 		freed:        map[netip.AddrPort]struct{}{},
 		leftOut:      newLeftOut(),
+		healthPorts:  map[objectName]uint16{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		pending:      newPending(),

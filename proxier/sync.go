@@ -76,8 +76,7 @@ func (p *Proxier) syncOnce(start time.Time) (changed bool, err error) {
 		}
 	}
 	p.updated()
-	p.tellHealth(builds)
-	p.tellLocalPorts(builds)
+	p.tellPorts(builds)
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.V(2).Info("Programmed", "servicePorts", len(builds), "took", time.Since(start))
 	return true, nil
@@ -186,8 +185,7 @@ func (p *Proxier) adopt(start time.Time) error {
 		close(p.synced)
 	}
 	p.updated()
-	p.tellHealth(builds)
-	p.tellLocalPorts(builds)
+	p.tellPorts(builds)
 	p.config.Metrics.servicePorts.Set(float64(p.desired.Owners()))
 	p.config.Metrics.syncDuration.Observe(time.Since(start).Seconds())
 	p.log.Info("Programmed all services", "servicePorts", p.desired.Owners(), "changes", tx.Len(), "took", time.Since(start))

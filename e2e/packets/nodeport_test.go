@@ -6,10 +6,13 @@ package packets
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
@@ -62,7 +65,9 @@ func TestNodePortAddresses(t *testing.T) {
 		{"CIDRs", []string{"--nodeport-addresses", "172.18.0.64/26,fd00:172:18::40/122"}, false, true, false},
 		{"primary and CIDRs", []string{"--nodeport-addresses", "primary,172.18.0.64/26,fd00:172:18::40/122"}, true, true, false},
 		{"localhost only", []string{"--nodeport-addresses", "localhost"}, false, false, true},
-		{"a loopback CIDR and primary", []string{"--nodeport-addresses", "127.0.0.0/8,primary"}, true, false, true},
+		{"loopback CIDRs and primary", []string{"--nodeport-addresses", "127.0.0.0/8,::1/128,primary"}, true, false, true},
+		{"localhost and a CIDR of one family", []string{"--nodeport-addresses", "localhost,10.99.0.0/16"}, false, false, true},
+		{"primary and a CIDR of one family", []string{"--nodeport-addresses", "primary,10.99.0.0/16"}, true, false, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -160,5 +165,49 @@ func (w *world) wantServedAt(t *testing.T, from netns.Host, p traffic.Protocol, 
 	r := traffic.Client{NS: from.NS, Timeout: dropTimeout}.Connect(t.Context(), p, to)
 	if r.Outcome == traffic.Answered {
 		t.Errorf("from %s to %s %s: %s, want nobody", from.Name(), p, to, r)
+	}
+}
+
+// TestDumpOnTheNode: what dump prints on the node is what run has programmed there, whatever says where NodePorts are;
+// of another node it knows no addresses.
+func TestDumpOnTheNode(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		args []string
+		node *corev1.Node
+		want string // on the node
+	}{
+		{"no Node object", nil, nil, "172.18.0.2"},
+		{"a Node object", nil, nodeObject(nil), "172.18.0.2"},
+		{"a CIDR", []string{"--nodeport-addresses", "172.18.0.0/16"}, nil, "172.18.0.2"},
+		{"a CIDR and a Node object", []string{"--nodeport-addresses", "172.18.0.0/16"}, nodeObject(nil), "172.18.0.2"},
+		{"keywords", []string{"--nodeport-addresses", "localhost,primary"}, nil, "172.18.0.2"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, config{args: row.args})
+			if row.node != nil {
+				w.put(t, row.node)
+			}
+			w.apply(t, w.full("web").to(ready(w.Local[0])))
+			dump := append([]string{"dump"}, w.args[1:]...)
+			kernel := w.run(t, "dump", "--kernel")
+			if diff := cmp.Diff(kernel, w.run(t, dump...)); diff != "" {
+				t.Errorf("dump is not what run has programmed (-run +dump):\n%s", diff)
+			}
+			if !strings.Contains(kernel, row.want) {
+				t.Errorf("NodePorts are not at %s:\n%s", row.want, kernel)
+			}
+			other := nodeObject(func(n *corev1.Node) {
+				n.Name = "other"
+				n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "172.18.0.99"}}
+			})
+			w.put(t, other)
+			elsewhere := w.run(t, append(dump, "--hostname-override", "other")...)
+			if strings.Contains(elsewhere, row.want) {
+				t.Errorf("the other node has this one's addresses:\n%s", elsewhere)
+			}
+		})
 	}
 }

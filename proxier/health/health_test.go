@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,15 +22,25 @@ func loopbacks() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 }
 
-// freePort returns a port that nobody listens on, on either loopback address.
+// freePort returns a port that nobody listens on, on either loopback address. It is none that the kernel gives to
+// other tests' connections meanwhile.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10000 + rand.N(uint16(20000))
+		l4, err4 := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		l6, err6 := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", port))
+		for _, l := range []net.Listener{l4, l6} {
+			if l != nil {
+				_ = l.Close()
+			}
+		}
+		if err4 == nil && err6 == nil {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+	t.Fatal("no port is free")
+	return 0
 }
 
 // get asks at a port and returns the answer as one line.
@@ -67,11 +78,13 @@ func TestServices(t *testing.T) {
 		v4, v6 string
 	}{
 		{"not there", func() {}, port, "nobody", "nobody"},
-		{"endpoints", func() { h.SetService("shop", "web", port, [2]int{2, 1}) }, port, answered(200, 2, true), answered(200, 1, true)},
-		{"none of IPv6", func() { h.SetService("shop", "web", port, [2]int{1, 0}) }, port, answered(200, 1, true), answered(503, 0, true)},
-		{"nftproxy is not well", func() { unwell.Store(true) }, port, answered(503, 1, false), answered(503, 0, false)},
-		{"IPv6 only", func() { unwell.Store(false); h.SetAddresses(loopbacks()[1:]) }, port, "nobody", answered(503, 0, true)},
-		{"both again", func() { h.SetAddresses(loopbacks()) }, port, answered(200, 1, true), answered(503, 0, true)},
+		{"endpoints", func() { h.SetService("shop", "web", port, [2]int{2, 1}) }, port, answered(200, 2, true), answered(200, 2, true)},
+		{"none of IPv6", func() { h.SetService("shop", "web", port, [2]int{1, 0}) }, port, answered(200, 1, true), answered(200, 1, true)},
+		{"none of IPv4", func() { h.SetService("shop", "web", port, [2]int{0, 2}) }, port, answered(200, 2, true), answered(200, 2, true)},
+		{"none", func() { h.SetService("shop", "web", port, [2]int{}) }, port, answered(503, 0, true), answered(503, 0, true)},
+		{"nftproxy is not well", func() { unwell.Store(true); h.SetService("shop", "web", port, [2]int{1, 0}) }, port, answered(503, 1, false), answered(503, 1, false)},
+		{"IPv6 only", func() { unwell.Store(false); h.SetAddresses(loopbacks()[1:]) }, port, "nobody", answered(200, 1, true)},
+		{"both again", func() { h.SetAddresses(loopbacks()) }, port, answered(200, 1, true), answered(200, 1, true)},
 		{"another port", func() { h.SetService("shop", "web", other, [2]int{1, 1}) }, other, answered(200, 1, true), answered(200, 1, true)},
 		{"not at the old one", func() {}, port, "nobody", "nobody"},
 		{"gone", func() { h.DeleteService("shop", "web") }, other, "nobody", "nobody"},

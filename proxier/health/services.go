@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/nftproxy/nftproxy/proxier/bounded"
 )
 
 // Service names a Service.
@@ -28,7 +30,14 @@ type Config struct {
 	// OnError is told, once, that a port cannot be listened on; it is tried again
 	// until it can. It may be called with locks held: it must not call back.
 	OnError func(s Service, at netip.AddrPort, err error)
+	// Pool bounds the connections of all ports together. Default: 256.
+	Pool *bounded.Pool
+	// MaxListeners is the greatest number of sockets that listen. Default: without limit.
+	MaxListeners int
 }
+
+// defaultConnections is how many connections all ports together have at most.
+const defaultConnections = 256
 
 // retryTime is how often ports that are taken are tried again.
 const retryTime = 5 * time.Second
@@ -40,17 +49,24 @@ type Services struct {
 	stop   chan struct{}
 	done   sync.WaitGroup
 
-	mu       sync.Mutex
-	addrs    []netip.Addr
-	services map[Service]*service
+	mu        sync.Mutex
+	addrs     []netip.Addr
+	services  map[Service]*service
+	listeners int
 }
 
 // service is one Service's ports.
 type service struct {
 	port      uint16
 	endpoints [2]int // on this node: IPv4, IPv6
-	servers   map[netip.Addr]*http.Server
+	servers   map[netip.Addr]*server
 	failed    map[netip.Addr]bool // where it could not listen, and that was told
+}
+
+// server answers at one address.
+type server struct {
+	*bounded.Server
+	listener net.Listener
 }
 
 // New returns a Services that listens nowhere yet.
@@ -60,6 +76,9 @@ func New(c Config) *Services {
 	}
 	if c.OnError == nil {
 		c.OnError = func(Service, netip.AddrPort, error) {}
+	}
+	if c.Pool == nil {
+		c.Pool = bounded.NewPool(defaultConnections)
 	}
 	h := &Services{config: c, stop: make(chan struct{}), services: map[Service]*service{}}
 	h.done.Go(h.retry)
@@ -78,18 +97,20 @@ func (h *Services) SetAddresses(addrs []netip.Addr) {
 }
 
 // SetService says at which port a Service is asked for, and how many endpoints are
-// ready on this node, of IPv4 and of IPv6.
+// ready on this node, of IPv4 and of IPv6. Whoever asks gets the same answer over either family: a load
+// balancer may ask over one for a Service of the other. A pod with addresses of both counts once, so of a
+// Service of both families the family with more endpoints counts.
 func (h *Services) SetService(namespace, name string, port uint16, endpoints [2]int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	key := Service{namespace, name}
 	s := h.services[key]
 	if s != nil && s.port != port {
-		s.close()
+		h.close(s)
 		s = nil
 	}
 	if s == nil {
-		s = &service{port: port, servers: map[netip.Addr]*http.Server{}, failed: map[netip.Addr]bool{}}
+		s = &service{port: port, servers: map[netip.Addr]*server{}, failed: map[netip.Addr]bool{}}
 		h.services[key] = s
 	}
 	s.endpoints = endpoints
@@ -102,8 +123,8 @@ func (h *Services) DeleteService(namespace, name string) {
 	defer h.mu.Unlock()
 	key := Service{namespace, name}
 	if s := h.services[key]; s != nil {
-		s.close()
 		delete(h.services, key)
+		h.close(s)
 	}
 }
 
@@ -113,17 +134,31 @@ func (h *Services) Close() {
 	h.done.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, s := range h.services {
-		s.close()
+	closing := h.services
+	h.services = map[Service]*service{}
+	for _, s := range closing {
+		h.close(s)
 	}
-	clear(h.services)
 }
 
-func (s *service) close() {
-	for a, server := range s.servers {
-		_ = server.Close()
-		delete(s.servers, a)
+// close closes a service's port, and gives it to another one that waits for it. h.mu is held.
+func (h *Services) close(s *service) {
+	for a := range s.servers {
+		h.stopListening(s, a)
 	}
+	for name, other := range h.services {
+		if other != s && len(other.failed) > 0 && other.port == s.port {
+			h.listen(name, other)
+		}
+	}
+}
+
+// stopListening frees a service's port at an address. h.mu is held.
+func (h *Services) stopListening(s *service, a netip.Addr) {
+	_ = s.servers[a].listener.Close() // the server may not have begun with it
+	_ = s.servers[a].Close()
+	delete(s.servers, a)
+	h.listeners--
 }
 
 // retry tries again to listen where it failed.
@@ -148,10 +183,9 @@ func (h *Services) retry() {
 
 // listen makes a service's listeners those of the addresses. h.mu is held.
 func (h *Services) listen(name Service, s *service) {
-	for a, server := range s.servers {
+	for a := range s.servers {
 		if !slices.Contains(h.addrs, a) {
-			_ = server.Close()
-			delete(s.servers, a)
+			h.stopListening(s, a)
 		}
 	}
 	for a := range s.failed {
@@ -164,7 +198,7 @@ func (h *Services) listen(name Service, s *service) {
 			continue
 		}
 		at := netip.AddrPortFrom(a, s.port)
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), network(a), at.String())
+		listener, err := h.listenAt(a, at)
 		if err != nil {
 			if !s.failed[a] {
 				s.failed[a] = true
@@ -173,10 +207,19 @@ func (h *Services) listen(name Service, s *service) {
 			continue
 		}
 		delete(s.failed, a)
-		server := &http.Server{Handler: h.handler(name, a), ReadHeaderTimeout: 10 * time.Second}
+		h.listeners++
+		server := &server{h.config.Pool.Server(h.handler(name)), listener}
 		s.servers[a] = server
 		go func() { _ = server.Serve(listener) }() // ends with Close
 	}
+}
+
+// listenAt opens a port. h.mu is held.
+func (h *Services) listenAt(a netip.Addr, at netip.AddrPort) (net.Listener, error) {
+	if most := h.config.MaxListeners; most > 0 && h.listeners >= most {
+		return nil, fmt.Errorf("listen at %s: %d health checks are listened for already: raise the limit of open files (RLIMIT_NOFILE)", at, most)
+	}
+	return (&net.ListenConfig{}).Listen(context.Background(), network(a), at.String())
 }
 
 func network(a netip.Addr) string {
@@ -193,17 +236,13 @@ type answer struct {
 	ServiceProxyHealthy bool    `json:"serviceProxyHealthy"`
 }
 
-// handler answers for a Service at an address, with the endpoints of that family.
-func (h *Services) handler(name Service, at netip.Addr) http.Handler {
-	family := 0
-	if at.Is6() {
-		family = 1
-	}
+// handler answers for a Service.
+func (h *Services) handler(name Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h.mu.Lock()
 		a := answer{Service: name, ServiceProxyHealthy: h.config.Healthy()}
 		if s := h.services[name]; s != nil {
-			a.LocalEndpoints = s.endpoints[family]
+			a.LocalEndpoints = max(s.endpoints[0], s.endpoints[1])
 		}
 		h.mu.Unlock()
 		w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(a.LocalEndpoints))

@@ -10,6 +10,9 @@
 // connections are refused. TCP connections that are open stay with their endpoint
 // when it goes, as in the kernel; a UDP client is moved to another one at once.
 //
+// All ports together hold a bounded number of connections and flows, and of buffers. When
+// there are too many, the one that has been quiet for longest ends.
+//
 // Sockets belong to the network namespace of the thread that calls: nftproxy lives
 // in one.
 package localport

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nftproxy/nftproxy/proxier/bounded"
 )
 
 // Port is where clients connect to.
@@ -26,11 +28,19 @@ const retryTime = 5 * time.Second
 // Forwarder forwards a changing set of ports. Its methods may be called from several
 // goroutines.
 type Forwarder struct {
-	stop chan struct{}
-	done sync.WaitGroup
+	shared *shared
+	stop   chan struct{}
+	done   sync.WaitGroup
 
 	mu    sync.Mutex
 	ports map[Port]*forward
+}
+
+// shared is what all ports have together, and together no more of than a bound.
+type shared struct {
+	connections *bounded.Pool
+	flows       flows
+	buffers     datagramBuffers
 }
 
 // forward is a port and where it leads.
@@ -53,7 +63,8 @@ type server interface {
 
 // New returns a Forwarder without ports.
 func New() *Forwarder {
-	f := &Forwarder{stop: make(chan struct{}), ports: map[Port]*forward{}}
+	sh := &shared{connections: bounded.NewPool(bounded.Share(maxConnections)), flows: flows{most: bounded.Share(maxFlows)}, buffers: newDatagramBuffers()}
+	f := &Forwarder{shared: sh, stop: make(chan struct{}), ports: map[Port]*forward{}}
 	f.done.Go(f.retry)
 	return f
 }
@@ -158,9 +169,9 @@ func (f *Forwarder) listen(p Port, fw *forward) error {
 	var s server
 	var err error
 	if p.Network == "tcp" {
-		s, err = newTCPServer(p.Addr, &fw.balancer)
+		s, err = newTCPServer(p.Addr, &fw.balancer, f.shared.connections)
 	} else {
-		s, err = newUDPServer(p.Addr, &fw.balancer)
+		s, err = newUDPServer(p.Addr, &fw.balancer, f.shared)
 	}
 	if err == nil {
 		fw.server, fw.told = s, false

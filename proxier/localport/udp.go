@@ -3,6 +3,7 @@
 package localport
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,16 +17,11 @@ const (
 	streamTimeout    = 120 * time.Second
 )
 
-// maxSessions bounds the clients of a port; datagrams of more are dropped.
-const maxSessions = 4096
-
-// maxDatagram is the largest UDP payload.
-const maxDatagram = 65507
-
 // udpServer forwards datagrams, each client's over a socket of its own.
 type udpServer struct {
 	conn     *net.UDPConn
 	balancer *balancer
+	shared   *shared
 	running  sync.WaitGroup
 
 	mu       sync.Mutex
@@ -37,14 +33,15 @@ type udpSession struct {
 	backend  *net.UDPConn
 	endpoint netip.AddrPort
 	timeout  time.Duration // guarded by the server's mu
+	element  *list.Element // guarded by flows' mu; nil once it has been removed
 }
 
-func newUDPServer(at netip.AddrPort, b *balancer) (*udpServer, error) {
+func newUDPServer(at netip.AddrPort, b *balancer, sh *shared) (*udpServer, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, err
 	}
-	s := &udpServer{conn: conn, balancer: b, sessions: map[netip.AddrPort]*udpSession{}}
+	s := &udpServer{conn: conn, balancer: b, shared: sh, sessions: map[netip.AddrPort]*udpSession{}}
 	s.running.Go(s.read)
 	return s, nil
 }
@@ -56,8 +53,7 @@ func (s *udpServer) forget() {
 	defer s.mu.Unlock()
 	for client, session := range s.sessions {
 		if !s.balancer.has(session.endpoint) {
-			_ = session.backend.Close()
-			delete(s.sessions, client)
+			s.endSession(client, session)
 		}
 	}
 }
@@ -68,7 +64,15 @@ func (s *udpServer) stopListening() {
 	defer s.mu.Unlock()
 	s.closed = true
 	for client, session := range s.sessions {
-		_ = session.backend.Close()
+		s.endSession(client, session)
+	}
+}
+
+// endSession ends a session. s.mu is held.
+func (s *udpServer) endSession(client netip.AddrPort, session *udpSession) {
+	_ = session.backend.Close()
+	s.shared.flows.remove(session)
+	if s.sessions[client] == session {
 		delete(s.sessions, client)
 	}
 }
@@ -79,17 +83,14 @@ func (s *udpServer) wait() { s.running.Wait() }
 
 // read sends clients' datagrams on.
 func (s *udpServer) read() {
-	buf := make([]byte, maxDatagram)
 	for {
-		n, client, err := s.conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			if s.isClosed() {
-				return
+		err := s.shared.buffers.receive(s.conn, func(data []byte, client netip.AddrPort) {
+			if session := s.session(client); session != nil {
+				_, _ = session.backend.Write(data) // lost, as datagrams may be
 			}
-			continue // an ICMP error for an earlier answer
-		}
-		if session := s.session(client); session != nil {
-			_, _ = session.backend.Write(buf[:n]) // lost, as datagrams may be
+		})
+		if err != nil && s.isClosed() {
+			return // else an ICMP error for an earlier answer
 		}
 	}
 }
@@ -108,7 +109,7 @@ func (s *udpServer) session(client netip.AddrPort) *udpSession {
 	session := s.sessions[client]
 	if session == nil {
 		order := s.balancer.order()
-		if s.closed || len(order) == 0 || len(s.sessions) >= maxSessions {
+		if s.closed || len(order) == 0 {
 			return nil
 		}
 		backend, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(order[0]))
@@ -117,8 +118,10 @@ func (s *udpServer) session(client netip.AddrPort) *udpSession {
 		}
 		session = &udpSession{backend: backend, endpoint: order[0], timeout: unrepliedTimeout}
 		s.sessions[client] = session
+		s.shared.flows.add(session)
 		s.running.Go(func() { s.answer(client, session) })
 	}
+	s.shared.flows.used(session)
 	_ = session.backend.SetReadDeadline(time.Now().Add(session.timeout))
 	return session
 }
@@ -126,9 +129,11 @@ func (s *udpServer) session(client netip.AddrPort) *udpSession {
 // answer sends the endpoint's datagrams back to the client until the session ends.
 func (s *udpServer) answer(client netip.AddrPort, session *udpSession) {
 	defer s.drop(client, session)
-	buf := make([]byte, maxDatagram)
 	for {
-		n, err := session.backend.Read(buf)
+		err := s.shared.buffers.receive(session.backend, func(data []byte, _ netip.AddrPort) {
+			s.shared.flows.used(session)
+			_, _ = s.conn.WriteToUDPAddrPort(data, client)
+		})
 		if err != nil {
 			return // idle, closed, or refused: the next datagram begins another session
 		}
@@ -136,15 +141,11 @@ func (s *udpServer) answer(client netip.AddrPort, session *udpSession) {
 		session.timeout = streamTimeout
 		_ = session.backend.SetReadDeadline(time.Now().Add(session.timeout))
 		s.mu.Unlock()
-		_, _ = s.conn.WriteToUDPAddrPort(buf[:n], client)
 	}
 }
 
 func (s *udpServer) drop(client netip.AddrPort, session *udpSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = session.backend.Close()
-	if s.sessions[client] == session {
-		delete(s.sessions, client)
-	}
+	s.endSession(client, session)
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package nodeaddr follows the node's own IP addresses, over route netlink: it
-// lists them once and then again each time that the kernel tells of a change. A
+// lists them once and then again each time that the kernel tells of a change, of them
+// or of the default routes, which say which address the node is known by. A
 // Watcher belongs to the network namespace of the thread that made it.
 //
 // The addresses of the link IPVSLink are not the node's own but those of Services.

@@ -11,9 +11,11 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -39,8 +41,9 @@ type Watcher struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 
-	mu    sync.Mutex
-	addrs []netip.Addr
+	mu      sync.Mutex
+	addrs   []netip.Addr
+	primary [2]netip.Addr
 }
 
 // Watch lists the addresses and begins to follow them. warn, if not nil, is told
@@ -97,19 +100,56 @@ func foreignNamespace() (netns.NsHandle, error) {
 	return netns.None(), thread.Close()
 }
 
+// groups are the kernel's messages about what the addresses, and the choice among them, depend on.
+var groups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
+
 // subscribe asks for changes. The channel is closed when the kernel had more of
 // them than fitted its buffer, or after another error.
-func (w *Watcher) subscribe() (<-chan netlink.AddrUpdate, error) {
-	updates := make(chan netlink.AddrUpdate, 64)
-	err := netlink.AddrSubscribeWithOptions(updates, w.stop, netlink.AddrSubscribeOptions{
-		Namespace:         &w.home,
-		ErrorCallback:     func(error) {}, // what is lost is listed again
-		ReceiveBufferSize: 1 << 20,
-	})
+func (w *Watcher) subscribe() (<-chan struct{}, error) {
+	socket, err := nl.SubscribeAt(w.home, netns.None(), unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return nil, err
 	}
+	if err := socket.SetReceiveBufferSize(1<<20, false); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	updates, ended := make(chan struct{}, 1), make(chan struct{})
+	w.done.Go(func() { // it ends the other one
+		select {
+		case <-w.stop:
+		case <-ended:
+		}
+		socket.Close()
+	})
+	w.done.Go(func() {
+		defer close(updates)
+		defer close(ended)
+		for {
+			messages, from, err := socket.Receive()
+			if err != nil {
+				return // what is lost is listed again
+			}
+			if from.Pid == nl.PidKernel && slices.ContainsFunc(messages, matters) {
+				notify(updates, struct{}{})
+			}
+		}
+	})
 	return updates, nil
+}
+
+// matters says whether the addresses may be others after a message. Of routes only default ones count:
+// some nodes have many of the others. The kernel does not tell of IPv4 routes that go with an interface
+// that goes down; it tells of the interface.
+func matters(m syscall.NetlinkMessage) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0
+	case unix.RTM_NEWLINK:
+		return len(m.Data) >= unix.SizeofIfInfomsg && nl.DeserializeIfInfomsg(m.Data).Flags&unix.IFF_UP == 0
+	}
+	return true
 }
 
 // Addrs returns the addresses, sorted, those of loopback interfaces included, and
@@ -119,6 +159,15 @@ func (w *Watcher) Addrs() []netip.Addr {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.addrs
+}
+
+// Primary returns, by family (IPv4, IPv6), the address that other hosts know the node by where nobody says:
+// that with which it sends by its default route. Without such a route it is one of the interface that
+// came first; without any address that others can reach it is invalid.
+func (w *Watcher) Primary() [2]netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.primary
 }
 
 // InterfaceTo returns the name of the interface that packets to an address leave by.
@@ -137,7 +186,7 @@ func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
 	return link.Attrs().Name, nil
 }
 
-// Changed gets a value when the addresses have changed.
+// Changed gets a value when the addresses, or the primary ones, have changed.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Close ends the watch.
@@ -152,7 +201,7 @@ func (w *Watcher) Close() {
 	}
 }
 
-func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
+func (w *Watcher) run(updates <-chan struct{}) {
 	settle := time.NewTimer(0)
 	settle.Stop()
 	settling := false
@@ -186,50 +235,36 @@ func (w *Watcher) run(updates <-chan netlink.AddrUpdate) {
 	}
 }
 
-// listWhole lists the addresses until nothing changes meanwhile: the kernel says so in the middle of a list that
-// may lack some. It tries without a pause once, then less and less often, until the watch ends.
-func (w *Watcher) listWhole() ([]netlink.Addr, error) {
-	list, err := w.dump()
-	for pause := firstPause; errors.Is(err, netlink.ErrDumpInterrupted); pause = min(2*pause, retryTime) {
-		if pause == retryTime {
-			w.warn(fmt.Errorf("list the node's addresses: they or the interfaces keep changing: %w: trying again", err))
-		}
-		list, err = w.dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		select {
-		case <-w.stop:
-			return nil, err
-		case <-time.After(pause):
-		}
-	}
-	return list, err
-}
-
 // list reads the addresses, and tells if they have changed.
 func (w *Watcher) list() error {
-	list, err := w.listWhole()
+	list, err := whole(w, "addresses", w.dump)
 	if err != nil {
 		return err
 	}
-	others, err := w.servicesLink()
+	services, err := w.servicesLink()
 	if err != nil {
 		return err
+	}
+	list = slices.DeleteFunc(list, func(a netlink.Addr) bool { return services != 0 && a.LinkIndex == services })
+	var primary [2]netip.Addr
+	for i, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		r, err := w.routing(family)
+		if err != nil {
+			return err
+		}
+		primary[i] = primaryOf(r, slices.DeleteFunc(slices.Clone(list), func(a netlink.Addr) bool { return (a.IP.To4() != nil) != (family == netlink.FAMILY_V4) }))
 	}
 	var addrs []netip.Addr
-	for _, a := range list {
-		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); !ok || a.LinkIndex == others || addr.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 {
-			continue
+	for i := range list {
+		if a, ok := addressOf(&list[i]); ok {
+			addrs = append(addrs, a)
 		}
-		addrs = append(addrs, addr)
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	addrs = slices.Compact(addrs)
 	w.mu.Lock()
-	changed := !slices.Equal(addrs, w.addrs)
-	w.addrs = addrs
+	changed := !slices.Equal(addrs, w.addrs) || primary != w.primary
+	w.addrs, w.primary = addrs, primary
 	w.mu.Unlock()
 	if changed {
 		notify(w.changed, struct{}{})
@@ -247,6 +282,44 @@ func (w *Watcher) servicesLink() (int, error) {
 		return 0, err
 	}
 	return link.Attrs().Index, nil
+}
+
+// routing reads the rules and the default routes of a family. A kernel without rules, or without the family, has none.
+func (w *Watcher) routing(family int) (r routing, err error) {
+	absent := func(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) }
+	r.rules, err = whole(w, "routing rules", func() ([]netlink.Rule, error) { return w.handle.RuleList(family) })
+	if err != nil && !absent(err) {
+		return r, fmt.Errorf("list routing rules: %w", err)
+	}
+	r.routes, err = whole(w, "default routes", func() ([]netlink.Route, error) {
+		filter := netlink.Route{Table: unix.RT_TABLE_UNSPEC} // all tables; no Dst: default routes
+		return w.handle.RouteListFiltered(family, &filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil && !absent(err) {
+		return r, fmt.Errorf("list default routes: %w", err)
+	}
+	return r, nil
+}
+
+// whole lists until nothing changes meanwhile: the kernel says so in the middle of a list that may lack some. It tries
+// without a pause once, then less and less often, until the watch ends.
+func whole[T any](w *Watcher, what string, dump func() ([]T, error)) ([]T, error) {
+	list, err := dump()
+	for pause := firstPause; errors.Is(err, netlink.ErrDumpInterrupted); pause = min(2*pause, retryTime) {
+		if pause == retryTime {
+			w.warn(fmt.Errorf("list the node's %s: they or the interfaces keep changing: %w: trying again", what, err))
+		}
+		list, err = dump()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		select {
+		case <-w.stop:
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
+	return list, err
 }
 
 // notify sends a value unless one is waiting already.

@@ -119,12 +119,12 @@ func TestEndlessChanges(t *testing.T) {
 	}
 	defer handle.Close()
 	synctest.Test(t, func(t *testing.T) {
-		w := &Watcher{warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{}),
+		w := &Watcher{handle: handle, warn: func(err error) { t.Error(err) }, changed: make(chan struct{}, 1), stop: make(chan struct{}),
 			dump: func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) }}
-		updates := make(chan netlink.AddrUpdate)
+		updates := make(chan struct{})
 		w.done.Go(func() { w.run(updates) })
 		for range 10 {
-			updates <- netlink.AddrUpdate{}
+			updates <- struct{}{}
 			time.Sleep(settleTime / 2) // of the bubble's clock
 		}
 		if len(w.changed) == 0 {
@@ -138,11 +138,16 @@ func TestEndlessChanges(t *testing.T) {
 // TestInterrupted: a list that the kernel could not finish in one go is asked for again until it is whole. Its
 // part is never taken for all.
 func TestInterrupted(t *testing.T) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
 	part, whole := []netlink.Addr{addr("10.0.0.1/32")}, []netlink.Addr{addr("10.0.0.1/32"), addr("10.0.0.2/32")}
 	synctest.Test(t, func(t *testing.T) {
 		var asked []time.Duration
 		start, warned := time.Now(), 0
-		w := &Watcher{changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) { warned++ }}
+		w := &Watcher{handle: handle, changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) { warned++ }}
 		w.dump = func() ([]netlink.Addr, error) {
 			asked = append(asked, time.Since(start))
 			if len(w.Addrs()) > 0 {

@@ -21,6 +21,9 @@ func Watch(func(error)) (*Watcher, error) { return nil, errSystem }
 // Addrs returns nil.
 func (*Watcher) Addrs() []netip.Addr { return nil }
 
+// Primary returns none.
+func (*Watcher) Primary() [2]netip.Addr { return [2]netip.Addr{} }
+
 // InterfaceTo fails.
 func (*Watcher) InterfaceTo(netip.Addr) (string, error) { return "", errSystem }
 

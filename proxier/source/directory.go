@@ -115,6 +115,9 @@ func listManifests(dir string) ([]string, error) {
 	return names, nil
 }
 
+// maxFileBytes is the greatest size of a file that is read: to parse it takes many times as much memory.
+const maxFileBytes = 64 << 20
+
 // readManifest reads a file. found is false if there is none, or a directory.
 func readManifest(dir, name string) (data []byte, found bool, err error) {
 	path := filepath.Join(dir, name)
@@ -132,6 +135,8 @@ func readManifest(dir, name string) (data []byte, found bool, err error) {
 		return nil, false, nil
 	case !info.Mode().IsRegular():
 		return nil, false, errors.New("not a regular file") // reading a pipe would block
+	case info.Size() > maxFileBytes:
+		return nil, false, fmt.Errorf("is larger than %d MiB: split it into several files", maxFileBytes>>20)
 	}
 	data, err = os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

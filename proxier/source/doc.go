@@ -19,6 +19,9 @@
 // last good state of that file stays (a file that never was good contributes nothing). A file without a single byte counts as bad, too,
 // because that is how a file looks while a shell redirection into it runs; a file with only a comment is good and holds nothing.
 //
+// A file is at most 64 MiB. What its aliases (YAML's * and <<) stand for counts as if it were written out: 1 MiB and ten times the
+// file's size at most. Of its faults 100 are told.
+//
 // An object that is defined in two files belongs to the first of them by file name; the other one is reported and takes over when the
 // first goes away.
 //

@@ -26,6 +26,9 @@ func (d *document) fail(line int, format string, args ...any) {
 
 // failAt reports a fault of the field at path ("spec.ports[0].port"), or of the nearest one around it that exists.
 func (d *document) failAt(path, format string, args ...any) {
+	if len(d.faults) >= maxFaults {
+		return // to find its line takes long
+	}
 	d.fail(find(d.root, path), path+": "+format, args...)
 }
 

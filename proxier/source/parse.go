@@ -13,6 +13,9 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
+// maxFaults is how many faults of a file are told.
+const maxFaults = 100
+
 // parser collects the objects and the faults of one file.
 type parser struct {
 	file    string
@@ -33,12 +36,21 @@ func parseManifest(file string, data []byte, ours proxyName) ([]object, []*FileE
 	if filepath.Ext(file) == ".json" {
 		documents = jsonDocuments
 	}
+	aliases := newExpansion(len(data))
 	for root, fault := range documents(data) {
+		if fault == nil {
+			fault = aliases.check(root)
+		}
 		if fault != nil {
 			p.fail(fault.Line, "%s", fault.Reason)
 			break
 		}
 		p.document(root)
+		if len(p.faults) >= maxFaults {
+			p.faults = p.faults[:maxFaults]
+			p.faults = append(p.faults, &FileError{File: file, Reason: fmt.Sprintf("has more faults than these %d", maxFaults)})
+			break
+		}
 	}
 	if len(p.faults) > 0 {
 		return nil, p.faults
@@ -114,6 +126,9 @@ func (p *parser) items(list *yaml.Node, item typeMeta) {
 		return
 	}
 	for _, c := range list.Content {
+		if len(p.faults) >= maxFaults {
+			return
+		}
 		n := follow(c)
 		if t, ok := p.typeOf(n, item); ok {
 			p.object(n, t)

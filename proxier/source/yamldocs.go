@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -53,7 +54,7 @@ func yamlFault(data []byte, err error) *FileError {
 // badLine finds where a syntax error is. For some errors the library names the line where the surrounding mapping or list starts;
 // the text is good up to the line before the error.
 func badLine(data []byte, start int) int {
-	const search = 200 // lines: each is one more parse of the document
+	const search = 200 // lines
 	lines := bytes.SplitAfter(bytes.TrimRight(data, "\r\n"), []byte("\n"))
 	start = min(start, len(lines))
 	first := 0
@@ -62,11 +63,14 @@ func badLine(data []byte, start int) int {
 			first = i
 		}
 	}
-	for end := start; end <= min(len(lines), start+search); end++ {
+	n := min(len(lines), start+search) - start + 1
+	// Each step is one more parse of the document, so there must be few.
+	i := sort.Search(n, func(i int) bool {
 		var n yaml.Node
-		if yaml.Unmarshal(bytes.Join(lines[first:end], nil), &n) != nil {
-			return end
-		}
+		return yaml.Unmarshal(bytes.Join(lines[first:start+i], nil), &n) != nil
+	})
+	if i == n {
+		return start
 	}
-	return start
+	return start + i
 }

@@ -35,7 +35,9 @@ func dumpCommand(version string) *cobra.Command {
 		Short: "Print the rules as nft text, JSON or YAML",
 		Long: `Print the rules that 'nftproxy run' would program for a directory of manifests or
 a cluster, or, with --kernel, those that this node has. From manifests and from a
-cluster it needs no privileges.
+cluster it needs no privileges. This machine's own addresses count, as for 'run',
+where it is the node: where the Node object has one of them; without a Node object,
+where nftproxy has programmed it, or by the host's name if there are manifests.
 
 The text is what 'nft list ruleset' of nft 1.0.6 prints for our tables, and
 'nft -f' loads it. JSON follows libnftables-json(5); YAML is the same document.

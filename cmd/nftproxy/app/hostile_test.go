@@ -122,7 +122,7 @@ func TestHostileText(t *testing.T) {
 
 // TestHostileRows: a new command, or an output format, needs a row.
 func TestHostileRows(t *testing.T) {
-	root := rootCommand("v1.2.3")
+	root := rootCommand("v1.2.3", nil)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	want := map[string]bool{"__complete ": true, "run text": true, "run json": true} // --logging-format

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -82,22 +83,26 @@ func (o *wantOptions) sourceName() string {
 const listTimeout = time.Minute
 
 // snapshot runs a proxier on a kernel in memory until it has programmed the
-// source's first lists: the same code that programs a node. With live it knows the
-// addresses of the node that it runs on, as `nftproxy run` does. seen, if not nil, keeps
-// more of what the source tells.
+// source's first lists: the same code that programs a node. It knows the addresses of
+// the node as `nftproxy run` does, if it runs on it: with live it surely does. seen, if
+// not nil, keeps more of what the source tells.
 func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stderr io.Writer) (proxier.Snapshot, error) {
 	config, err := o.proxierConfig()
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	if live {
-		addresses, aerr := nodeaddr.Watch(warn)
-		if aerr != nil {
-			return proxier.Snapshot{}, aerr
-		}
-		defer addresses.Close()
-		config.Addresses = addresses
+	here := &machine{node: config.NodeName}
+	here.elsewhere.Store(!live && !o.isHere())
+	here.Watcher, err = nodeaddr.Watch(warn)
+	switch {
+	case err == nil:
+		defer here.Watcher.Close()
+		config.Addresses = here
+	case live:
+		return proxier.Snapshot{}, err
+	case !here.elsewhere.Load() && runtime.GOOS == "linux":
+		warn(err)
 	}
 	o.source.apiServers = &apiServers{}
 	src, _, err := o.open(config.NodeName, warn)
@@ -115,8 +120,11 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	p := proxier.New(config)
 	o.source.apiServers.follow(p.SetAPIServers)
 	var sink source.Sink = p
+	if config.Addresses != nil && !live {
+		here.Sink, sink = sink, here
+	}
 	if seen != nil {
-		seen.Sink, sink = p, seen
+		seen.Sink, sink = sink, seen
 	}
 	err = runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, sink) },

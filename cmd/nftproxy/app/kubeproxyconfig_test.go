@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -91,7 +92,7 @@ configSyncPeriod: 1m
 		{"bind address", fmt.Sprint(p.NodeIPs), "[fd00::1]"},
 		{"addresses", o.config.HealthzBindAddress + " " + o.config.MetricsBindAddress, "10.0.0.1:10256 [::]:9999"},
 		{"cluster CIDRs", fmt.Sprint(p.Rules.PodCIDRs), "[10.244.0.0/16 fd00:10:244::/48]"},
-		{"NodePorts", fmt.Sprint(p.NodePorts), "{false [10.0.0.0/8 10.1.0.0/16] true true}"},
+		{"NodePorts", fmt.Sprint(p.NodePorts), "{[10.0.0.0/8 10.1.0.0/16 127.0.0.0/8] true}"},
 		{"masquerade", fmt.Sprint(p.Rules.MasqueradeAll, p.Rules.MasqueradeMark), "true 32768"},
 		{"conntrack", trackingSettings(&c.Conntrack), conntrack.Settings{Min: 1, TCPEstablished: time.Hour, TCPBeLiberal: true, UDP: 10 * time.Second, UDPStream: 20 * time.Second}},
 		{"gates", p.NoExternalIPs, true},
@@ -414,4 +415,37 @@ func TestConfigEmptied(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w.next(ctx, func(content []byte) error { t.Errorf("%q was taken", content); return nil })
+}
+
+// TestExpandingFiles: a configuration or a kubeconfig of few bytes that stand for gigabytes is refused, at little cost.
+func TestExpandingFiles(t *testing.T) {
+	var bomb strings.Builder
+	bomb.WriteString("x0: &a0 [x, x, x, x, x, x, x, x, x]\n")
+	for i := 1; i < 9; i++ {
+		fmt.Fprintf(&bomb, "x%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), ", "))
+	}
+	const head = "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'https://localhost'}}]\n"
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, os.WriteFile(kubeconfig, []byte(head+bomb.String()), 0o600))
+	for what, read := range map[string]func() error{
+		"configuration": func() error {
+			_, _, err := parseConfig([]byte(configHead + bomb.String()))
+			return err
+		},
+		"kubeconfig": func() error {
+			_, err := flagOptions(t, "--kubeconfig="+kubeconfig).restConfig()
+			return err
+		},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := read()
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "its aliases expand to too much") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+			t.Errorf("%s: %d MB were allocated", what, n>>20)
+		}
+	}
 }

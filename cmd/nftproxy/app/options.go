@@ -60,7 +60,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar(&c.HostnameOverride, "hostname-override", "", "this node's `name` in the cluster (default: the host name)")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
-	fs.StringSliceVar(&c.NodePortAddresses, "nodeport-addresses", nil, "where NodePorts are served: `CIDRs` of the node's addresses, primary (the Node object's addresses, the default), all, or localhost")
+	fs.StringSliceVar(&c.NodePortAddresses, "nodeport-addresses", nil, "where NodePorts are served: `CIDRs` of the node's addresses, primary (the Node object's addresses, or else those of the default routes; the default), all, or localhost; a family that nothing here is of: on all of its addresses")
 	fs.StringVar((*string)(&c.DetectLocalMode), "detect-local-mode", detectClusterCIDR, "`how` pods are told from others: ClusterCIDR (--cluster-cidr), NodeCIDR (the Node object's podCIDRs), BridgeInterface or InterfaceNamePrefix")
 	fs.StringVar(&c.DetectLocal.BridgeInterface, "pod-bridge-interface", "", "`name` of the bridge that pods are behind, for BridgeInterface")
 	fs.StringVar(&c.DetectLocal.InterfaceNamePrefix, "pod-interface-name-prefix", "", "what the `names` of pods' interfaces begin with, for InterfaceNamePrefix")
@@ -165,25 +165,27 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 	return c, nil
 }
 
-// nodePorts reads nodePortAddresses.
+// nodePorts reads nodePortAddresses. Keywords become CIDRs of both families, but for primary, whose
+// addresses may change.
 func nodePorts(list []string) (a proxier.NodePortAddresses) {
 	for _, s := range list {
-		p, _ := parseCIDR(s)
-		switch {
-		case s == "primary":
+		switch s {
+		case "primary":
 			a.Primary = true
-		case s == "all":
-			a.All = true
-		case s == "localhost" || p.Addr().IsLoopback():
-			a.Localhost = true
+		case "all":
+			a.CIDRs = append(a.CIDRs, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
+		case "localhost":
+			a.CIDRs = append(a.CIDRs, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 		default:
-			a.CIDRs = append(a.CIDRs, p)
+			if p, err := parseCIDR(s); err == nil {
+				a.CIDRs = append(a.CIDRs, p)
+			}
 		}
 	}
 	return a
 }
 
-// parseCIDR reads a CIDR as kube-proxy does, with leading zeros, too.
+// parseCIDR reads a CIDR as kube-proxy does, with leading zeros, too, and IPv4 in its IPv6 form.
 func parseCIDR(s string) (netip.Prefix, error) {
 	_, network, err := netutils.ParseCIDRSloppy(s)
 	if err != nil {
@@ -191,6 +193,9 @@ func parseCIDR(s string) (netip.Prefix, error) {
 	}
 	ones, _ := network.Mask.Size()
 	a, _ := netip.AddrFromSlice(network.IP)
+	if a.Is4In6() && ones >= 96 {
+		a, ones = a.Unmap(), ones-96
+	}
 	return netip.PrefixFrom(a, ones), nil
 }
 

@@ -22,11 +22,13 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/bounded"
 	"github.com/nftproxy/nftproxy/proxier/events"
 	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/proxier/localport"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -104,10 +106,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		*health.Services
 		*health.Proxy
 	}{answers, alive}
-	if config.NodePorts.Localhost {
+	if config.NodePorts.Localhost(rules.IPv4) || config.NodePorts.Localhost(rules.IPv6) {
 		forwarder := localport.New()
 		defer forwarder.Close()
-		config.LocalPorts = localPorts{forwarder}
+		config.LocalPorts = localPorts{forwarder, config.NodePorts}
 	}
 	config.MinSyncPeriod, config.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
@@ -133,9 +135,12 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
 }
 
+// checkConnections is how many connections all healthCheckNodePorts together have at most.
+const checkConnections = 256
+
 // healthAnswers answers to load balancers that ask for a service's endpoints on this node.
 func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive *health.Proxy) *health.Services {
-	return health.New(health.Config{Healthy: alive.Healthy, OnError: func(s health.Service, at netip.AddrPort, err error) {
+	return health.New(health.Config{Healthy: alive.Healthy, Pool: bounded.NewPool(bounded.Share(checkConnections)), MaxListeners: bounded.Descriptors() / 4, OnError: func(s health.Service, at netip.AddrPort, err error) {
 		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
 		warnings.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
 			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %s", node, at, printable.Error(err)))
@@ -202,10 +207,16 @@ func cpus() int {
 	return runtime.NumCPU()
 }
 
-// localPorts is a localport.Forwarder as package proxier wants it.
-type localPorts struct{ forwarder *localport.Forwarder }
+// localPorts is a localport.Forwarder as package proxier wants it, for the families that are served.
+type localPorts struct {
+	forwarder *localport.Forwarder
+	serve     proxier.NodePortAddresses
+}
 
 func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error {
+	if !l.serve.Localhost(rules.FamilyOf(at.Addr())) {
+		return nil
+	}
 	return l.forwarder.Set(localport.Port{Network: network, Addr: at}, endpoints, affinity)
 }
 

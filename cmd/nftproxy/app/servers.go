@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"github.com/nftproxy/nftproxy/proxier/bounded"
 	"github.com/nftproxy/nftproxy/proxier/health"
 )
 
@@ -21,7 +22,7 @@ const listenAgain = 5 * time.Second
 
 // servers are the HTTP servers of a run.
 type servers struct {
-	list    []*http.Server
+	list    []*bounded.Server
 	stop    context.CancelFunc
 	serving sync.WaitGroup
 }
@@ -35,6 +36,13 @@ func (s *servers) Close() {
 	s.serving.Wait()
 }
 
+// How many connections each address has at most; a new one takes the place of an old one.
+const (
+	healthConnections  = 128
+	metricsConnections = 64
+	probeConnections   = 64
+)
+
 // serve serves health, metrics and what else kube-proxy shows, and probes. An address that cannot
 // be had is asked for again: it may be kube-proxy's, which is about to go. With
 // --bind-address-hard-fail it is an error, and warn gets an Event's reason, as kube-proxy's.
@@ -45,16 +53,17 @@ func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), a
 	all := &servers{stop: stop}
 	for _, s := range []struct {
 		address, what, flag, event string
+		connections                int
 		handler                    http.Handler
 	}{
-		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", alive.Handler()},
-		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", o.statusPages(registry)},
-		{o.probeAddress, "probes", "--probe-bind-address", "FailedToStartProbes", alive.ProbeHandler()},
+		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", healthConnections, alive.Handler()},
+		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", metricsConnections, o.statusPages(registry)},
+		{o.probeAddress, "probes", "--probe-bind-address", "FailedToStartProbes", probeConnections, alive.ProbeHandler()},
 	} {
 		if s.address == "" {
 			continue
 		}
-		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second}
+		server := bounded.NewPool(bounded.Share(s.connections)).Server(s.handler)
 		all.list = append(all.list, server)
 		l, err := net.Listen("tcp", s.address)
 		switch {

@@ -5,6 +5,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -31,6 +32,9 @@ type sourceOptions struct {
 func (o *wantOptions) restConfig() (*rest.Config, error) {
 	master := o.source.master
 	if file := o.config.ClientConnection.Kubeconfig; file != "" {
+		if err := checkKubeconfigs(file); err != nil {
+			return nil, err
+		}
 		config, err := clientcmd.BuildConfigFromFlags(master, file)
 		if err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
@@ -51,6 +55,9 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
+		if err = checkKubeconfigs(files.GetLoadingPrecedence()...); err != nil {
+			return nil, err
+		}
 		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
 		if userErr == nil {
 			return users, nil
@@ -78,6 +85,19 @@ func mayInherit(config *rest.Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkKubeconfigs refuses files whose YAML stands for much more than they say. What else is wrong with them
+// their reader says.
+func checkKubeconfigs(files ...string) error {
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil {
+			if err := source.CheckExpansion(data); err != nil {
+				return fmt.Errorf("read kubeconfig %s: %w", file, err)
+			}
+		}
+	}
+	return nil
 }
 
 // client returns a client for the API server.

@@ -20,10 +20,15 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 	_ "k8s.io/component-base/metrics/prometheus/restclient" // rest_client_* in legacyregistry, as kube-proxy has them
 	"k8s.io/component-base/metrics/prometheus/slis"
+
+	"github.com/nftproxy/nftproxy/proxier/bounded"
 )
 
 // serverName is how nftproxy's status pages are told from kube-proxy's.
 const serverName = "nftproxy"
+
+// maxScrapes is how many may ask for /metrics at once: each has all of it in memory.
+const maxScrapes = 8
 
 // zpageHead is how /flagz and /statusz begin in kube-proxy.
 const zpageHead = "\nkube-proxy %s\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\n"
@@ -58,7 +63,7 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 	p := &pages{}
 	// What the process and its API client do is in the libraries' own registry.
-	p.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{registry, legacyregistry.DefaultGatherer}, promhttp.HandlerOpts{}))
+	p.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{registry, legacyregistry.DefaultGatherer}, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	slis.SLIMetricsWithReset{}.Install(p)
 	for _, path := range []string{"/healthz", "/healthz/ping"} {
 		p.text(path, func(w io.Writer) {
@@ -75,11 +80,11 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 		fmt.Fprintf(w, zpageHead+"%s\n", "flagz", strings.Join(slices.Sorted(slices.Values(o.flags())), "\n"))
 	})
 	if o.config.EnableProfiling {
-		p.Handle("/debug/pprof/", http.HandlerFunc(pprof.Index))
+		p.Handle("/debug/pprof/", bounded.Unhurried(http.HandlerFunc(pprof.Index))) // with ?seconds= a difference
 		p.Handle("/debug/pprof/cmdline", http.HandlerFunc(pprof.Cmdline))
-		p.Handle("/debug/pprof/profile", http.HandlerFunc(pprof.Profile))
+		p.Handle("/debug/pprof/profile", bounded.Unhurried(http.HandlerFunc(pprof.Profile)))
 		p.Handle("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))
-		p.Handle("/debug/pprof/trace", http.HandlerFunc(pprof.Trace))
+		p.Handle("/debug/pprof/trace", bounded.Unhurried(http.HandlerFunc(pprof.Trace)))
 		p.Handle("/debug/flags/v", http.HandlerFunc(setVerbosity))
 	}
 	p.text("/statusz", func(w io.Writer) {
