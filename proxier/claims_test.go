@@ -389,7 +389,7 @@ func TestAPIServerAfterRestart(t *testing.T) {
 			t.Run(name+", known "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					kernel := &rulestest.Kernel{}
-					config := func(c *proxier.Config) { c.NodePorts.All = true }
+					config := func(c *proxier.Config) { c.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") }
 					thief := with(balanced(nodePorts(service("thief", "10.96.0.2", "6443", "sticky:6444"), 0, 6443), "203.0.113.5"), func(s *corev1.Service) {
 						s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 					})
