@@ -90,10 +90,15 @@ func (r ruleset) dnat(to netip.AddrPort) []expr.Any {
 	}
 }
 
-// refuse answers as a closed port does: TCP with a reset, others with ICMP.
+// refuse answers as a closed port does: TCP with a reset, UDP with ICMP. Over IPv4
+// the kernel's SCTP takes only 'protocol unreachable' for a refusal.
 func (r ruleset) refuse(p Protocol) []expr.Any {
-	if p == TCP {
+	const protocolUnreachable = 2
+	switch {
+	case p == TCP:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
+	case p == SCTP && r.family == netns.IPv4:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: protocolUnreachable}}
 	}
 	return r.unreachable()
 }
@@ -119,6 +124,12 @@ func match(base expr.PayloadBase, offset uint32, value []byte) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: uint32(len(value))},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value},
 	}
+}
+
+// syn matches the first packet of a TCP connection.
+func syn() []expr.Any {
+	const flags = 13 // offset in the header
+	return match(expr.PayloadBaseTransportHeader, flags, []byte{0x02})
 }
 
 // spoil overwrites four bytes of the transport packet, and no checksum.
