@@ -13,6 +13,9 @@ TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 DEMO_FLAGS  ?=
 
+FLAKY_COUNT    ?= 20
+FLAKY_PACKAGES ?= ./...
+
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 # Modules of their own, apart because of what they require; ./... does not enter them.
@@ -21,7 +24,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test flaky race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -46,6 +49,10 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 test: ## Run all tests that need no cluster, as root or not
 	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
+
+# Fails for every test that does not pass each time, and says how often.
+flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)
+	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
 	$(GO) test -race -timeout 600s $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
