@@ -13,6 +13,9 @@ TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 DEMO_FLAGS  ?=
 
+# How long `make fuzz` tries each reader.
+FUZZ_TIME   ?= 20s
+
 FLAKY_COUNT    ?= 20
 FLAKY_PACKAGES ?= ./...
 
@@ -24,7 +27,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test flaky race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test fuzz flaky race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -49,6 +52,12 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 test: ## Run all tests that need no cluster, as root or not
 	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
+
+# Readers of what others write. What they find goes to testdata/fuzz, as a test; see `go doc testing.F`.
+fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
+	@set -e; grep -rno '^func Fuzz[A-Za-z]*' --include='*_test.go' cmd conntrack proxier rules | while IFS=: read -r file _ func; do \
+		echo "$$(dirname $$file) $${func#func }"; \
+		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_TIME); done
 
 # Fails for every test that does not pass each time, and says how often.
 flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)
