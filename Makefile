@@ -51,7 +51,7 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # A test whose tool (such as nft) is missing skips, and says so; with
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 test: ## Run all tests that need no cluster, as root or not
-	$(GO) test -timeout 180s $(TEST_FLAGS) ./...
+	$(GO) test -timeout 20m $(TEST_FLAGS) ./...
 
 # Readers of what others write. What they find goes to testdata/fuzz, as a test; see `go doc testing.F`.
 fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
@@ -64,7 +64,7 @@ flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice
 	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
-	$(GO) test -race -timeout 600s $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
+	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
