@@ -13,6 +13,12 @@ TEST_FLAGS  ?=
 BENCH_FLAGS ?=
 DEMO_FLAGS  ?=
 
+# How long `make fuzz` tries each reader.
+FUZZ_TIME   ?= 20s
+
+FLAKY_COUNT    ?= 20
+FLAKY_PACKAGES ?= ./...
+
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 # Modules of their own, apart because of what they require; ./... does not enter them.
@@ -21,7 +27,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test fuzz flaky race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
 
 all: build ## The same as build
 
@@ -46,10 +52,20 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 # Without cgo, as the program is built: with it nftproxy cannot give up rights.
 test: ## Run all tests that need no cluster, as root or not
-	CGO_ENABLED=0 $(GO) test -timeout 180s $(TEST_FLAGS) ./...
+	CGO_ENABLED=0 $(GO) test -timeout 20m $(TEST_FLAGS) ./...
+
+# Readers of what others write. What they find goes to testdata/fuzz, as a test; see `go doc testing.F`.
+fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
+	@set -e; grep -rno '^func Fuzz[A-Za-z]*' --include='*_test.go' cmd conntrack printable proxier rules | while IFS=: read -r file _ func; do \
+		echo "$$(dirname $$file) $${func#func }"; \
+		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_TIME); done
+
+# Fails for every test that does not pass each time, and says how often.
+flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)
+	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
-	$(GO) test -race -timeout 600s $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
+	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...

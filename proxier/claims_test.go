@@ -587,7 +587,7 @@ func (a answers) DeleteService(string, string)                          { clear(
 func TestHealthPorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := answers{at: map[uint16]int{}}
-		n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.NodePorts.All, c.Health = true, h })
+		n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.NodePorts.CIDRs, c.Health = prefixes("0.0.0.0/0", "::/0"), h })
 		n.run()
 		defer func() { n.stop() }()
 		lb := service("lb", "10.96.0.1", "80")

@@ -22,31 +22,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
-// own is a node's addresses that a test changes.
-type own struct {
-	mu      sync.Mutex
-	addrs   []netip.Addr
-	changed chan struct{}
-}
-
-func (o *own) Addrs() []netip.Addr {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.addrs
-}
-
-func (o *own) Changed() <-chan struct{} { return o.changed }
-
-func (o *own) set(addrs string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.addrs = nil
-	for a := range strings.FieldsSeq(addrs) {
-		o.addrs = append(o.addrs, netip.MustParseAddr(a))
-	}
-	o.changed <- struct{}{}
-}
-
 // tracking notes what is cleaned at NodePorts.
 type tracking struct {
 	mu      sync.Mutex
@@ -130,17 +105,17 @@ func TestFlowsOfNodePorts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				addresses, cleaned := &own{changed: make(chan struct{}, 1)}, &tracking{}
-				addresses.set(first)
-				p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: addresses, NodePorts: row.ports, NodeIPs: row.node,
-					Rules: rules.Config{AllNodePortIPs: row.ports.All}})
+				own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
+				own.set(first)
+				p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: own, NodePorts: row.ports, NodeIPs: row.node,
+					Rules: rules.Config{AllNodePortIPs: row.ports.Everything()}})
 				defer stop()
 				p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1 fd00:96::1", "u:53/UDP", "t:53", "s:53/SCTP"))})
 				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "dns", "u:53/UDP", "10.0.0.1")})
 				time.Sleep(time.Minute)
 				cleaned.take()
 				for _, s := range row.steps {
-					addresses.set(s.addrs)
+					own.set(s.addrs)
 					time.Sleep(time.Minute)
 					if got := cleaned.take(); got != s.want {
 						t.Errorf("node with %s: cleaned\n %s, want\n %s", s.addrs, got, s.want)
@@ -155,22 +130,22 @@ func TestFlowsOfNodePorts(t *testing.T) {
 // when the address is back.
 func TestFlowsOfNodePortsLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		addresses, cleaned := &own{changed: make(chan struct{}, 1)}, &tracking{}
-		addresses.set("10.0.0.1 10.0.0.7")
-		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: addresses,
+		own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
+		own.set("10.0.0.1 10.0.0.7")
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: own,
 			NodePorts: proxier.NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}})
 		defer stop()
 		p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1", "53/UDP"))})
 		p.ReplaceEndpointSlices(nil)
 		time.Sleep(time.Minute)
 		cleaned.fail(fmt.Errorf("no buffer space available"))
-		addresses.set("10.0.0.1")
+		own.set("10.0.0.1")
 		time.Sleep(time.Minute)
 		for _, step := range []struct{ addrs, want string }{
 			{"10.0.0.1", "0.0.0.0:30053/17 at [10.0.0.1] no more at [10.0.0.7]"},
 			{"10.0.0.1 10.0.0.7", "0.0.0.0:30053/17 at [10.0.0.1 10.0.0.7]"},
 		} {
-			addresses.set(step.addrs)
+			own.set(step.addrs)
 			time.Sleep(time.Second)
 			cleaned.take()
 			time.Sleep(time.Hour)
@@ -185,13 +160,13 @@ func TestFlowsOfNodePortsLater(t *testing.T) {
 func TestFlowsOfNodePortsAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kernel := &rulestest.Kernel{}
-		addresses, cleaned := &own{changed: make(chan struct{}, 1)}, &tracking{}
+		own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
 		for _, run := range []struct{ addrs, want string }{
 			{"10.0.0.1 10.0.0.7", "0.0.0.0:30053/17 at [10.0.0.1 10.0.0.7] and link-local ones"},
 			{"10.0.0.1", "0.0.0.0:30053/17 at [10.0.0.1] no more at [10.0.0.7] and link-local ones"},
 		} {
-			addresses.set(run.addrs)
-			p, stop := runWith(t, proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: addresses,
+			own.set(run.addrs)
+			p, stop := runWith(t, proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: own,
 				NodePorts: proxier.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, Rules: rules.Config{AllNodePortIPs: true}})
 			p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1", "53/UDP"))})
 			p.ReplaceEndpointSlices(nil)

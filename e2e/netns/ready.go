@@ -47,6 +47,9 @@ func linkReady(handle *netlink.Handle, index int) (bool, error) {
 		return false, err
 	}
 	addrs, err := handle.AddrList(link, netlink.FAMILY_V6)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return false, nil // addresses came while they were listed
+	}
 	if err != nil {
 		return false, err
 	}

@@ -47,7 +47,7 @@ func spread(hosts ...netns.Host) fate {
 	return fate{outcome: traffic.Answered}.and(backendPort, hosts...)
 }
 
-// refused: the client is told at once that nobody answers.
+// refused: the client is told at once that nobody answers, if its protocol can be told.
 func refused() fate { return fate{outcome: traffic.Refused} }
 
 // dropped: the client hears nothing.
@@ -126,6 +126,9 @@ func (w *world) want(t *testing.T, from netns.Host, p traffic.Protocol, to netip
 // check makes as many connections as it takes to tell their fate.
 func (w *world) check(ctx context.Context, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) error {
 	client := traffic.Client{NS: from.NS}
+	if want.outcome == traffic.Refused {
+		want.outcome = traffic.Refusal(p, to.Addr())
+	}
 	if want.outcome != traffic.Answered {
 		if want.outcome == traffic.TimedOut {
 			client.Timeout = dropTimeout

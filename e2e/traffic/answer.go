@@ -5,6 +5,7 @@
 package traffic
 
 import (
+	"bufio"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -34,4 +35,18 @@ func parseAnswer(text string) (answer, error) {
 		return answer{}, fmt.Errorf("parse answer %q: peer: %w", text, err)
 	}
 	return a, nil
+}
+
+// readAnswer reads the answer to a question, past answers to earlier ones that came
+// too late for them.
+func readAnswer(lines *bufio.Reader, question string) (answer, error) {
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return answer{}, err
+		}
+		if a, err := parseAnswer(line); err != nil || a.question == question {
+			return a, err
+		}
+	}
 }

@@ -88,6 +88,9 @@ func (c Client) open(ctx context.Context, p Protocol, source, to netip.AddrPort)
 	case UDP:
 		local = net.UDPAddrFromAddrPort(source)
 	case SCTP:
+		if KernelSCTP() {
+			return c.openKernel(ctx, source, to)
+		}
 		dialer.Control = reportErrors(to.Addr())
 		if source.Addr().IsValid() {
 			local = &net.IPAddr{IP: source.Addr().AsSlice()}
@@ -109,6 +112,19 @@ func (c Client) open(ctx context.Context, p Protocol, source, to netip.AddrPort)
 		return nil, err
 	}
 	return newAsker(conn, p, source.Port(), to, c.Source.Port() != 0), nil
+}
+
+// openKernel opens an association of the kernel's SCTP.
+func (c Client) openKernel(ctx context.Context, source, to netip.AddrPort) (asker, error) {
+	var a *association
+	err := c.NS.Do(func() (err error) {
+		a, err = openAssociation(ctx, source, to, c.Source.Port() != 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // Conn is an open connection of a client. Use it from one goroutine at a time.

@@ -125,6 +125,12 @@ func match(base expr.PayloadBase, offset uint32, value []byte) []expr.Any {
 	}
 }
 
+// syn matches the first packet of a TCP connection.
+func syn() []expr.Any {
+	const flags = 13 // offset in the header
+	return match(expr.PayloadBaseTransportHeader, flags, []byte{0x02})
+}
+
 // spoil overwrites four bytes of the transport packet, and no checksum.
 func spoil(offset uint32) []expr.Any {
 	return []expr.Any{

@@ -21,7 +21,7 @@ type Outcome int
 // The outcomes. The zero value is none of them.
 const (
 	Answered Outcome = iota + 1
-	Refused          // told at once that nobody answers there: TCP reset, ICMP port unreachable
+	Refused          // told at once that nobody answers there: TCP reset, ICMP port or protocol unreachable
 	TimedOut         // heard nothing
 	Failed           // anything else, such as a broken answer or no route
 )
@@ -67,7 +67,7 @@ func outcomeOf(err error) Outcome {
 	switch {
 	case err == nil:
 		return Answered
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOPROTOOPT):
 		return Refused
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout():

@@ -53,7 +53,7 @@ func (s *Server) Requests() []Request {
 }
 
 // Bad returns an error for each packet that got no answer because it was broken:
-// an SCTP packet with a wrong checksum or without an INIT chunk.
+// an SCTP packet with a wrong checksum or without an INIT chunk. The kernel's SCTP tells of none.
 func (s *Server) Bad() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,13 +75,14 @@ func (s *Server) Close() error {
 
 // listen opens all sockets and starts to serve them.
 func (s *Server) listen(endpoints []Endpoint) error {
-	raw := map[netip.Addr]map[uint16]bool{} // SCTP ports by address
+	kernel := KernelSCTP()
+	raw := map[netip.Addr]map[uint16]bool{} // SCTP ports by address, where the kernel does not speak it
 	for _, e := range endpoints {
 		addr, port := e.Address.Addr(), e.Address.Port()
 		if !addr.IsValid() || addr.IsUnspecified() || port == 0 {
 			return fmt.Errorf("%s: want one address and port", e)
 		}
-		if e.Protocol == SCTP {
+		if e.Protocol == SCTP && !kernel {
 			if raw[addr] == nil {
 				raw[addr] = map[uint16]bool{}
 			}
@@ -109,7 +110,14 @@ func (s *Server) listenPort(e Endpoint) error {
 		if err != nil {
 			return err
 		}
-		s.start(l, func() { s.serveTCP(l.(*net.TCPListener), e.Address) })
+		s.start(l, func() { s.serveStream(l.(*net.TCPListener), e) })
+		return nil
+	case SCTP:
+		l, err := listenSCTP(e.Address)
+		if err != nil {
+			return err
+		}
+		s.start(l, func() { s.serveStream(l, e) })
 		return nil
 	case UDP:
 		conn, err := config.ListenPacket(context.Background(), name, address)

@@ -33,16 +33,7 @@ func (c *tcpConn) ask(question string) (answer, error) {
 	if _, err := fmt.Fprintln(c, question); err != nil {
 		return answer{}, err
 	}
-	for {
-		line, err := c.lines.ReadString('\n')
-		if err != nil {
-			return answer{}, err
-		}
-		// An answer to an earlier question came too late for it.
-		if a, err := parseAnswer(line); err != nil || a.question == question {
-			return a, err
-		}
-	}
+	return readAnswer(c.lines, question)
 }
 
 // resent returns how many packets this end sent again since there is the connection.
@@ -60,8 +51,8 @@ func (c *tcpConn) resent() int {
 	return n
 }
 
-// serveTCP answers the lines of every connection until the listener is closed.
-func (s *Server) serveTCP(listener *net.TCPListener, at netip.AddrPort) {
+// serveStream answers the lines of every connection until the listener is closed.
+func (s *Server) serveStream(listener *net.TCPListener, at Endpoint) {
 	for {
 		conn, err := listener.AcceptTCP()
 		if err != nil {
@@ -71,18 +62,18 @@ func (s *Server) serveTCP(listener *net.TCPListener, at netip.AddrPort) {
 			return
 		}
 		s.running.Go(func() {
-			s.answerTCP(conn, at)
+			s.answerLines(conn, at)
 			s.drop(conn)
 		})
 	}
 }
 
-func (s *Server) answerTCP(conn *net.TCPConn, at netip.AddrPort) {
+func (s *Server) answerLines(conn *net.TCPConn, at Endpoint) {
 	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
-		s.note(Endpoint{TCP, at}, peer)
-		a := answer{question: strings.TrimSpace(lines.Text()), backend: at, peer: peer}
+		s.note(at, peer)
+		a := answer{question: strings.TrimSpace(lines.Text()), backend: at.Address, peer: peer}
 		if _, err := fmt.Fprintln(conn, a); err != nil {
 			return
 		}

@@ -130,6 +130,9 @@ func TestConnectionsAtTheSameTime(t *testing.T) {
 
 // SCTP packets that the node spoils on the way are told from good ones, in both directions.
 func TestChecksumIsChecked(t *testing.T) {
+	if KernelSCTP() {
+		t.Skip("the kernel speaks SCTP: it checks packets itself, and veth leaves the checksum out")
+	}
 	const window = 12 + 8 // offset of a field that nobody looks at
 	for _, f := range netns.Families() {
 		c := netnstest.NewCluster(t, netns.Config{})
@@ -177,8 +180,9 @@ func TestResent(t *testing.T) {
 		}
 		rules := newRuleset(t, c.Node.NS, f)
 		chain := rules.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
+		// Of the connection before, packets may still be on their way.
 		first := []expr.Any{&expr.Quota{Bytes: 100}, &expr.Verdict{Kind: expr.VerdictDrop}} // one SYN
-		rules.rule([]*nftables.Chain{chain}, rules.to(TCP, to), first)
+		rules.rule([]*nftables.Chain{chain}, rules.to(TCP, to), syn(), first)
 		rules.commit(t)
 		if r := client.Connect(context.Background(), TCP, to); r.Outcome != Answered || r.Resent != 1 {
 			t.Errorf("%s, after sending %d packets again, want 1", r, r.Resent)

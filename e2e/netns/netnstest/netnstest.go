@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
@@ -43,7 +44,11 @@ func AsOrdinaryUser(t *testing.T, mustPass ...string) {
 	case os.Getuid() != 0:
 		t.Skip("only root can become another user")
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.timeout=60s")
+	limit := time.Duration(0) // as long as the test itself may take
+	if deadline, ok := t.Deadline(); ok {
+		limit = time.Until(deadline) * 9 / 10 // so that it says itself what took so long
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.timeout="+limit.String())
 	cmd.Env = append(os.Environ(), "TMPDIR="+sharedTempDir(t))
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package traffic
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// KernelSCTP says whether the kernel speaks SCTP: then it answers INIT chunks to
+// addresses of this machine itself, and only its own sockets will do. Asking
+// loads its module, if there is one.
+func KernelSCTP() bool {
+	fd, err := sctpSocket(netip.IPv4Unspecified())
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil
+}
+
+// Refusal returns what becomes of a connection that is refused by ICMP, or for TCP
+// by a reset. The kernel's SCTP takes no ICMPv6 message for a refusal.
+func Refusal(p Protocol, to netip.Addr) Outcome {
+	if p == SCTP && to.Is6() && KernelSCTP() {
+		return TimedOut
+	}
+	return Refused
+}
+
+// sctpSocket returns a non-blocking one-to-one SCTP socket (RFC 6458, section 4).
+func sctpSocket(a netip.Addr) (int, error) {
+	family := unix.AF_INET
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_SCTP)
+}
+
+func socketAddress(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is6() {
+		return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+}
+
+// listenSCTP returns a listener. Package net takes one-to-one sockets for TCP's,
+// and they do behave so. It is called in the namespace.
+func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
+	fd, err := sctpSocket(at.Addr())
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), at.String())
+	defer file.Close() // package net has a copy
+	if err := unix.Bind(fd, socketAddress(at)); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// association is a connection of the kernel's SCTP. The first question makes it, so
+// that a refusal is the answer to that, as with UDP.
+type association struct {
+	*os.File
+	from, to  netip.AddrPort
+	connected bool
+	lines     *bufio.Reader
+}
+
+// openAssociation binds a socket to an address and port. Without an address it takes the one
+// that packets to the peer come from: an unbound socket would name all of the host's
+// addresses to its peer, and address translation does not change those. It is called in the namespace.
+func openAssociation(ctx context.Context, from, to netip.AddrPort, reset bool) (*association, error) {
+	if !from.Addr().IsValid() {
+		a, err := addressTowards(ctx, to)
+		if err != nil {
+			return nil, err
+		}
+		from = netip.AddrPortFrom(a, from.Port())
+	}
+	fd, err := sctpSocket(to.Addr())
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	a := &association{File: os.NewFile(uintptr(fd), to.String()), from: from, to: to}
+	a.lines = bufio.NewReader(a.File)
+	err = unix.Bind(fd, socketAddress(from))
+	if err == nil && reset {
+		err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", from, err), a.Close())
+	}
+	return a, nil
+}
+
+// addressTowards returns the address that packets to an address come from.
+func addressTowards(ctx context.Context, to netip.AddrPort) (netip.Addr, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network(UDP, to.Addr()), to.String()) // sends nothing
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+func (a *association) local() netip.AddrPort { return a.from }
+
+func (a *association) ask(question string) (answer, error) {
+	if !a.connected {
+		if err := a.connect(); err != nil {
+			return answer{}, err
+		}
+		a.connected = true
+	}
+	if _, err := fmt.Fprintln(a, question); err != nil {
+		return answer{}, err
+	}
+	return readAnswer(a.lines, question)
+}
+
+// connect waits until there is an association, or the deadline has passed.
+func (a *association) connect() error {
+	raw, err := a.SyscallConn()
+	if err != nil {
+		return err
+	}
+	started := false
+	var failed error
+	err = raw.Write(func(fd uintptr) (done bool) {
+		if !started {
+			started = true
+			failed = unix.Connect(int(fd), socketAddress(a.to))
+			return !errors.Is(failed, unix.EINPROGRESS)
+		}
+		// A second connect would begin a new association after a refusal.
+		failed = pendingError(int(fd))
+		return true
+	})
+	if failed != nil && err == nil {
+		err = os.NewSyscallError("connect", failed)
+	}
+	return err
+}
+
+// pendingError returns what became of a connect.
+func pendingError(fd int) error {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if errno != 0 {
+		return syscall.Errno(errno)
+	}
+	return nil
+}
