@@ -31,14 +31,10 @@ type Settings struct {
 // Max returns how many connections are to be tracked on a machine of so many CPUs; 0:
 // as many as now.
 func (s Settings) Max(cpus int) int {
-	switch scaled := s.MaxPerCore * cpus; {
-	case s.MaxPerCore <= 0:
+	if s.MaxPerCore <= 0 {
 		return 0
-	case scaled > maxEntries:
-		return maxEntries
-	default:
-		return max(scaled, s.Min)
 	}
+	return max(min(s.MaxPerCore*cpus, maxEntries), s.Min)
 }
 
 // Apply sets what is not so yet, on a machine of so many CPUs whose /proc and /sys are

@@ -17,6 +17,8 @@ func TestSettingsMax(t *testing.T) {
 		{32768, 131072, 8, 262144},
 		{32768, 131072, 64, 1 << 20},
 		{32768, 0, 2, 65536},
+		{32768, 2 << 20, 64, 2 << 20}, // the least is more than what follows from the CPUs at most
+		{1, 4 << 20, 2, 4 << 20},
 	} {
 		if got := (Settings{MaxPerCore: row.perCore, Min: row.min}).Max(row.cpus); got != row.want {
 			t.Errorf("%d a core, at least %d, %d cores: %d, want %d", row.perCore, row.min, row.cpus, got, row.want)

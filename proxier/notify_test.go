@@ -215,6 +215,18 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0")
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
 
+		// The clock of what triggered a change may be ahead.
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = nil
+		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Add(time.Second).Format(time.RFC3339Nano)
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "1 0")
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = ptr.To("elsewhere")
+		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Format(time.RFC3339Nano)
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "2 0")
+
 		// A change that changes no rule is a sync, too.
 		time.Sleep(time.Minute)
 		n.UpdateService(service("headless", "None", "80"))
@@ -227,8 +239,8 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
 		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
-		expect("sync_proxy_rules_duration_seconds", "4 4") // failures, too
-		expect("sync_partial_proxy_rules_duration_seconds", "3 3")
+		expect("sync_proxy_rules_duration_seconds", "6 6") // failures, too
+		expect("sync_partial_proxy_rules_duration_seconds", "5 5")
 		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
 		expect("sync_proxy_rules_service_changes_total", "6")

@@ -21,6 +21,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 type explainOptions struct {
@@ -255,7 +256,7 @@ func (o *explainOptions) complete(cmd *cobra.Command, args []string, _ string) (
 // seen passes on what a source tells, and keeps what explanations need besides.
 type seen struct {
 	source.Sink
-	places   map[explain.Place]explain.Details
+	places   map[explain.Place][]explain.Details
 	pods     map[string][]netip.Addr // by namespace/name
 	headless map[string]string       // Services without a ClusterIP, and why
 	notes    map[string][]string     // what of a Service is not served, and why
@@ -263,7 +264,7 @@ type seen struct {
 }
 
 func newSeen() *seen {
-	return &seen{places: map[explain.Place]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
+	return &seen{places: map[explain.Place][]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
 }
 
 // ReplaceNodes keeps whether there is any: a cluster tells of this node's alone.
@@ -330,12 +331,23 @@ func (s *seen) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) 
 		return
 	}
 	a = a.Unmap()
-	d := explain.Details{Node: ptr.Deref(e.NodeName, ""), Zone: ptr.Deref(e.Zone, "")}
+	d := explain.Details{Node: ptr.Deref(e.NodeName, ""), Zone: ptr.Deref(e.Zone, ""), Ready: ptr.Deref(e.Conditions.Ready, true),
+		Serving: ptr.Deref(e.Conditions.Serving, true), Terminating: ptr.Deref(e.Conditions.Terminating, false)}
 	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 		d.Pod = es.Namespace + "/" + e.TargetRef.Name
 		if !slices.Contains(s.pods[d.Pod], a) {
 			s.pods[d.Pod] = append(s.pods[d.Pod], a)
 		}
 	}
-	s.places[explain.Place{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Addr: a}] = d
+	for i := range es.Ports {
+		port := &es.Ports[i]
+		at := explain.Place{At: netip.AddrPortFrom(a, uint16(ptr.Deref(port.Port, 0))), //nolint:gosec // what is no port is not found, and not served
+			Port: rules.ServicePortName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Port: ptr.Deref(port.Name, "")}}
+		for _, protocol := range []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} {
+			if strings.EqualFold(protocol.String(), string(ptr.Deref(port.Protocol, corev1.ProtocolTCP))) {
+				at.Protocol = protocol
+			}
+		}
+		s.places[at] = append(s.places[at], d)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -100,6 +101,9 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
 	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
+	if forwards(log, k, table) {
+		alive.Found()
+	}
 	answers := healthAnswers(log, config.Events, node, alive)
 	defer answers.Close()
 	config.Health = struct {
@@ -128,6 +132,15 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
+}
+
+// forwards says whether rules of a former run are in force.
+func forwards(log klog.Logger, k *kernel.Kernel, table string) bool {
+	found, err := k.Presence(table)
+	if err != nil {
+		log.Error(err, "Cannot tell whether rules of a former run are in force; /healthz says no until all is programmed")
+	}
+	return slices.ContainsFunc(found[:], func(p kernel.Presence) bool { return p.Forwards })
 }
 
 // healthAnswers answers to load balancers that ask for a service's endpoints on this node.

@@ -90,6 +90,38 @@ func (n *node) get(address, path string) (string, error) {
 	return string(text), err
 }
 
+// TestHealthWithoutRules: a node that never had rules gets no traffic, one with those of a former run does, whether or
+// not the API server can be reached.
+func TestHealthWithoutRules(t *testing.T) {
+	n := newNode(t)
+	const address = "127.0.0.1:10256"
+	lost := func(healthz bool) {
+		t.Helper()
+		p, err := proxy.Start(n.command("run", "--master", "http://127.0.0.1:1", "--hostname-override", "here", "--healthz-bind-address", address))
+		must(t, err)
+		t.Cleanup(p.Kill)
+		must(t, p.WaitLog(n.ctx, "trying again"))
+		if body, err := n.get(address, "/healthz"); (err == nil) != healthz {
+			t.Errorf("/healthz: %s, %v; want 200: %v", body, err, healthz)
+		}
+		if body, err := n.get(address, "/livez"); err != nil {
+			t.Errorf("/livez: %s, %v", body, err)
+		}
+		must(t, p.Stop())
+	}
+	lost(false)
+	p := n.start("--healthz-bind-address", address)
+	must(t, p.WaitSynced(n.ctx))
+	if _, err := n.get(address, "/healthz"); err != nil {
+		t.Errorf("once all is programmed: %v", err)
+	}
+	must(t, p.Stop())
+	lost(true)
+	_, err := n.run("cleanup")
+	must(t, err)
+	lost(false)
+}
+
 // TestReload changes the configuration file of a running nftproxy.
 func TestReload(t *testing.T) {
 	n, path := newNode(t), filepath.Join(t.TempDir(), "config.conf")
