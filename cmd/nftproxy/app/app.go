@@ -4,16 +4,20 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
+	logsapi "k8s.io/component-base/logs/api/v1"
 )
 
 // Main carries out the command line of this process, ends it cleanly on SIGTERM
@@ -40,13 +44,48 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 		return 0
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "nftproxy: %s\n", text)
+		writeFault(stderr, text, errors.As(err, new(*loggedFault)) || wantsJSON(args))
 	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {
 		return coded.ExitCode()
 	}
 	return 1
+}
+
+// writeFault writes the last line of a program: as the rest of its log where that is JSON.
+func writeFault(w io.Writer, text string, asJSON bool) {
+	if !asJSON {
+		fmt.Fprintf(w, "nftproxy: %s\n", text)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(struct {
+		Time    float64 `json:"ts"` // in milliseconds, as in the lines before
+		Message string  `json:"msg"`
+		Error   string  `json:"err"`
+	}{float64(time.Now().UnixMicro()) / 1000, "nftproxy ends", text})
+}
+
+// loggedFault is an error of a program whose log is JSON.
+type loggedFault struct{ error }
+
+func (l *loggedFault) Unwrap() error { return l.error }
+
+// wantsJSON says whether a command line wants the log as JSON. It need not be one that can be parsed: that is what may be logged.
+func wantsJSON(args []string) (yes bool) {
+	const flag = "--logging-format"
+	for i, a := range args {
+		name, value, given := strings.Cut(strings.ReplaceAll(a, "_", "-"), "=")
+		switch {
+		case a == "--":
+			return yes
+		case name == flag && !given && i+1 < len(args):
+			yes = args[i+1] == logsapi.JSONLogFormat
+		case name == flag:
+			yes = value == logsapi.JSONLogFormat
+		}
+	}
+	return yes
 }
 
 func rootCommand(version string) *cobra.Command {

@@ -51,14 +51,14 @@ func (o *runOptions) run(ctx context.Context) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	node, log := config.NodeName, klog.Background()
-	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
+	problem := func(err error) { log.Error(err, "Trouble with the source of Services; what is known stays") }
 	src, client, err := o.open(node, problem)
 	if err != nil {
 		return err
 	}
 	config.Events = events.Func(nil)
 	if client != nil {
-		recorder := events.New(client, node, problem)
+		recorder := events.New(client, node, func(err error) { log.Error(err, "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder

@@ -3,16 +3,21 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
@@ -34,6 +39,7 @@ type runOptions struct {
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
+	logsJSON bool            // the log is JSON
 }
 
 func runCommand(version string) *cobra.Command {
@@ -55,7 +61,13 @@ read-only, and goes on: 'nftproxy run --init-only' can do it with full privilege
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
   nftproxy run --config /var/lib/kube-proxy/config.conf`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.main(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := o.main(cmd)
+			if err != nil && o.logsJSON {
+				return &loggedFault{err}
+			}
+			return err
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
@@ -78,6 +90,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 			return fmt.Errorf("read --config: %w", err)
 		}
 	}
+	o.logsJSON = o.logFormat(flags, content) == logsapi.JSONLogFormat
 	resolved, err := o.resolved(flags, content)
 	if err != nil {
 		return err
@@ -87,6 +100,14 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	}
 	if err := logsapi.ValidateAndApply(&resolved.config.Logging, nil); err != nil {
 		return err
+	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go, and the node must be programmed all the same
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(logs.KlogWriter{}) // what libraries write, such as net/http
+	for name, instead := range deprecatedFlags() {
+		if flags.Changed(name) {
+			klog.InfoS("A flag was given that is deprecated", "flag", "--"+name, "instead", "--"+instead)
+		}
 	}
 	if list := o.meaninglessFlags(flags); len(list) > 0 {
 		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
@@ -101,6 +122,18 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	}
 	defer file.Close()
 	return o.runWithConfig(cmd.Context(), flags, file, resolved)
+}
+
+// logFormat returns the form that the log is to have, as far as it can be told.
+func (o *runOptions) logFormat(flags *pflag.FlagSet, file []byte) string {
+	if o.configFile == "" {
+		return o.config.Logging.Format
+	}
+	c, _, err := parseConfig(file)
+	if err != nil || logsFromFlags(flags, &c.Logging) != nil {
+		return ""
+	}
+	return c.Logging.Format
 }
 
 // resolved returns the options as they count, with what the configuration file says if
@@ -120,7 +153,7 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 		out.use(c)
 		out.warnings = warnings
 	}
-	if err := out.validate(); err != nil {
+	if err := errors.Join(out.validate(), out.validateProbeAddress()); err != nil {
 		return nil, err
 	}
 	return &out, nil
