@@ -97,7 +97,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 		defer addresses.Close()
 		config.Addresses = addresses
 	}
-	src, _, err := o.open(config.NodeName, warn)
+	src, err := o.open(config.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}

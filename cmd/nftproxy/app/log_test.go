@@ -101,20 +101,26 @@ func TestLogReaderGone(t *testing.T) {
 		_, err = io.ReadFull(r, make([]byte, 1)) // it logs
 		must(t, err)
 		must(t, r.Close())
-		must(t, os.CopyFS(dir, os.DirFS("testdata/services")))
-		for {
-			state, err := n.run("dump", "--kernel")
-			if err == nil && strings.Contains(state, "default/web") {
-				break
-			}
-			select {
-			case err := <-ended:
-				t.Fatalf("%s: it ended: %v", format, err)
-			case <-n.ctx.Done():
-				t.Fatalf("%s: the Service is not programmed: %v", format, err)
-			case <-time.After(20 * time.Millisecond):
+		await := func(what string, there bool) {
+			t.Helper()
+			for {
+				state, err := n.run("dump", "--kernel")
+				if err == nil && strings.Contains(state, "default/web") == there {
+					return
+				}
+				select {
+				case err := <-ended:
+					t.Fatalf("%s: it ended: %v", format, err)
+				case <-n.ctx.Done():
+					t.Fatalf("%s: the Service is not %s: %v", format, what, err)
+				case <-time.After(20 * time.Millisecond):
+				}
 			}
 		}
+		must(t, os.CopyFS(dir, os.DirFS("testdata/services")))
+		await("programmed", true)
+		must(t, os.Remove(filepath.Join(dir, "web.yaml"))) // after it has logged what it did
+		await("removed", false)
 	}
 }
 

@@ -38,7 +38,7 @@ const gcPercent = 50
 // nodeWait is how long the Node object is waited for, as by kube-proxy.
 const nodeWait = 30 * time.Second
 
-// run runs until ctx ends.
+// run runs until ctx ends. It comes after connect.
 func (o *runOptions) run(ctx context.Context) error {
 	config, err := o.proxierConfig()
 	if err != nil {
@@ -52,13 +52,10 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	node, log := config.NodeName, klog.Background()
 	problem := func(err error) { log.Error(err, "Trouble with the source of Services; what is known stays") }
-	src, client, err := o.open(node, problem)
-	if err != nil {
-		return err
-	}
+	src := o.sourceFrom(o.api, node, problem)
 	config.Events = events.Func(nil)
-	if client != nil {
-		recorder := events.New(client, node, func(err error) { log.Error(err, "Events are missing in the cluster") })
+	if o.api != nil {
+		recorder := events.New(o.api, node, func(err error) { log.Error(err, "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format json
@@ -40,6 +41,9 @@ type runOptions struct {
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
 	logsJSON bool            // the log is JSON
+
+	api      kubernetes.Interface // nil until connect, and for manifests
+	apiFiles []apiFile            // what api was made from
 }
 
 func runCommand(version string) *cobra.Command {
@@ -113,15 +117,13 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
 	}
 	resolved.logMeaningless()
-	if o.configFile == "" {
+	if resolved.initOnly {
 		return resolved.run(cmd.Context())
 	}
-	file, err := watchFile(o.configFile, content)
-	if err != nil {
-		return fmt.Errorf("watch --config: %w", err)
+	if err := resolved.connect(); err != nil {
+		return err
 	}
-	defer file.Close()
-	return o.runWithConfig(cmd.Context(), flags, file, resolved)
+	return o.runFollowing(cmd.Context(), flags, content, resolved)
 }
 
 // logFormat returns the form that the log is to have, as far as it can be told.
