@@ -214,6 +214,38 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 		_ = c.Close()
 	}
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
+	if err == nil {
+		o.trackingSettings(r)
+	}
+}
+
+// trackingSettings says what is in force of what 'nftproxy run' sets.
+func (o *checkOptions) trackingSettings(r *report) {
+	const what = "connection tracking's settings"
+	values, err := trackingSettings(&o.config.Conntrack).InForce(o.root, cpus())
+	if err != nil {
+		r.warning(what, err.Error())
+		return
+	}
+	var good, other []string
+	for _, v := range values {
+		if v.OK() {
+			good = append(good, fmt.Sprintf("%s %d", v.Name, v.Now))
+		} else {
+			other = append(other, fmt.Sprintf("nf_conntrack_%s is %d, not %d", v.Name, v.Now, v.Want))
+		}
+	}
+	switch {
+	case len(values) == 0:
+		r.ok(what, "left as they are")
+	case len(other) == 0:
+		r.ok(what, strings.Join(good, ", "))
+	default:
+		if len(good) > 0 {
+			other = append(other, "the others are as they should be ("+strings.Join(good, ", ")+")")
+		}
+		r.warning(what, strings.Join(other, ", ")+": 'nftproxy run --init-only' with full privileges sets this; the manifest's conntrackSysctls does")
+	}
 }
 
 func (o *checkOptions) forwarding(r *report) {

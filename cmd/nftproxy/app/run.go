@@ -28,6 +28,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/localport"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -45,7 +46,8 @@ func (o *runOptions) run(ctx context.Context) error {
 		return err
 	}
 	if o.initOnly { // all that needs full root privileges
-		return trackingSettings(&o.config.Conntrack).Apply("/", cpus())
+		loadTracking(ctx)
+		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -60,6 +62,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
 		config.NodeWait = nodeWait
+		loadTracking(ctx)
 		o.prepareHost(log, "/", func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
 	}
 	return o.program(ctx, config, src)
@@ -188,23 +191,46 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // be set is told of and costs nothing else: a container may write little below /proc
 // and /sys. kube-proxy ends then, and so has to be privileged.
 func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(root, cpus()), warn)
+	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
 	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
+	}
+}
+
+// loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
+func loadTracking(ctx context.Context) {
+	if c, err := conntrack.Open(); err == nil {
+		_, _, _ = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_ = c.Close()
 	}
 }
 
 // tellTracking tells of what of connection tracking could not be set. A file system that
 // is read-only is that of a container which somebody chose to give no privileges.
 func tellTracking(log klog.Logger, err error, warn func(reason, message string)) {
-	switch {
-	case err == nil:
-	case errors.Is(err, syscall.EROFS):
-		log.Info("Connection tracking is left as it is: /proc/sys is read-only here; 'nftproxy run --init-only' with full privileges sets it up", "reason", err.Error())
-	default:
+	var chosen, faults []error
+	for _, e := range parts(err) {
+		if errors.Is(e, syscall.EROFS) {
+			chosen = append(chosen, e)
+		} else {
+			faults = append(faults, e)
+		}
+	}
+	if err := errors.Join(chosen...); err != nil {
+		log.Info("Connection tracking is left as it is: its settings are read-only here; 'nftproxy run --init-only' with full privileges sets them, or --sysctl-root says where they can be written", "reason", err.Error())
+	}
+	if err := errors.Join(faults...); err != nil {
 		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
 		warn("FailedToSetUpConntrack", err.Error())
 	}
+}
+
+// parts returns the errors that were joined to one.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost is meant
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // cpus returns the number of the machine's CPUs, not of those that this process may use

@@ -61,6 +61,8 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&t.UDPTimeout.Duration, "conntrack-udp-timeout", 0, "`time` after which unanswered UDP flows are forgotten; 0: leave it as it is")
 	fs.DurationVar(&t.UDPStreamTimeout.Duration, "conntrack-udp-timeout-stream", 0, "the same for answered ones")
 
+	fs.StringVar(&o.sysctlRoot, "sysctl-root", "/", "`directory` below which proc/sys/net is that of the node and can be written, where a container's own is read-only")
+
 	addMeaningless(fs, c)
 	logsapi.AddFlags(&c.Logging, fs)
 }

@@ -37,6 +37,8 @@ type runOptions struct {
 	metricsPort int32
 	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
 	probeAddress string
+	// sysctlRoot is where proc/sys can be written, if not below /.
+	sysctlRoot string
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
@@ -59,7 +61,8 @@ that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes t
 
 As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
 score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
-read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges. With
+read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges, or
+--sysctl-root names where the node's /proc/sys/net is mounted writable. With
 --manifests it sets neither.`,
 		Example: `  nftproxy run --manifests /etc/nftproxy/services
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
