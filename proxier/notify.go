@@ -97,7 +97,7 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 	for i := range builds {
 		o := builds[i].Owner
 		sp, _, _ := p.store.input(o)
-		if was, ok := p.localPorts[o]; ok && was != localPortOf(&sp) {
+		if was, ok := p.localPorts[o]; ok && was != p.localPortOf(&sp) {
 			p.config.LocalPorts.Delete(was.network, was.at)
 			delete(p.localPorts, o)
 		}
@@ -105,7 +105,7 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 	for i := range builds {
 		o := builds[i].Owner
 		sp, endpoints, _ := p.store.input(o)
-		now := localPortOf(&sp)
+		now := p.localPortOf(&sp)
 		if now.network == "" {
 			continue
 		}
@@ -128,13 +128,13 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 
 // localPortOf returns where a service port is served on a loopback address; its zero
 // value if nowhere.
-func localPortOf(sp *rules.ServicePort) localPort {
+func (p *Proxier) localPortOf(sp *rules.ServicePort) localPort {
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), sp.NodePort)
 	if sp.Family == rules.IPv6 {
 		at = netip.AddrPortFrom(netip.IPv6Loopback(), sp.NodePort)
 	}
 	switch {
-	case sp.NodePort == 0:
+	case sp.NodePort == 0, p.config.Missing[sp.Family]:
 		return localPort{}
 	case sp.Protocol == rules.TCP:
 		return localPort{"tcp", at}

@@ -326,6 +326,52 @@ type localReady struct {
 
 func (l *localReady) SetService(_, _ string, _ uint16, endpoints [2]int) { l.told = endpoints }
 
+// listening notes where something is to listen.
+type listening struct {
+	quietHealth
+	addrs []netip.Addr
+	ports []netip.AddrPort
+}
+
+func (l *listening) SetAddresses(addrs []netip.Addr) { l.addrs = addrs }
+
+func (l *listening) Set(_ string, at netip.AddrPort, _ []netip.AddrPort, _ time.Duration) error {
+	l.ports = append(l.ports, at)
+	return nil
+}
+
+func (l *listening) Delete(string, netip.AddrPort) {}
+
+// TestMissingFamily: nothing listens at addresses of a family that the node does not have.
+func TestMissingFamily(t *testing.T) {
+	for _, missing := range rules.Families {
+		for name, where := range map[string]proxier.NodePortAddresses{"all": {All: true}, "primary": {Primary: true, Localhost: true}} {
+			synctest.Test(t, func(t *testing.T) {
+				l := &listening{}
+				c := proxier.Config{Kernel: &rulestest.Kernel{}, Health: l, LocalPorts: l, NodePorts: where,
+					NodeIPs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:18::2")}}
+				c.Missing[missing] = true
+				p, stop := runWith(t, c)
+				defer stop()
+				s := service("np", "10.96.0.1 fd00::1", "80")
+				s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30000
+				p.ReplaceServices([]*corev1.Service{s})
+				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("a", "np", "80", "10.0.0.1"), endpoints("b", "np", "80", "fd01::1")})
+				synctest.Wait()
+				if len(l.addrs) == 0 || len(l.ports) != 1 {
+					t.Errorf("%s: told of addresses %v, ports %v", name, l.addrs, l.ports)
+				}
+				for _, a := range l.ports {
+					l.addrs = append(l.addrs, a.Addr())
+				}
+				if slices.ContainsFunc(l.addrs, func(a netip.Addr) bool { return rules.FamilyOf(a) == missing }) {
+					t.Errorf("%s: without %v something is to listen at %v", name, missing, l.addrs)
+				}
+			})
+		}
+	}
+}
+
 // quietHealth implements proxier.Health for nobody.
 type quietHealth struct{}
 

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -249,14 +250,20 @@ func (o *checkOptions) trackingSettings(r *report) {
 }
 
 func (o *checkOptions) forwarding(r *report) {
-	for _, s := range []struct{ what, file, name string }{
-		{"forwarding, IPv4", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"},
-		{"forwarding, IPv6", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
+	v4, v6 := nodeaddr.Families(o.root)
+	for _, s := range []struct {
+		what, file, name string
+		off              bool
+	}{
+		{"forwarding, IPv4", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward", !v4},
+		{"forwarding, IPv6", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding", !v6},
 	} {
-		switch o.file(s.file) {
-		case "1":
+		switch value := o.file(s.file); {
+		case s.off:
+			r.ok(s.what, "not needed: the node has no addresses of this family")
+		case value == "1":
 			r.ok(s.what, "on")
-		case "":
+		case value == "":
 			r.warning(s.what, "the kernel has none: Services of this family are not served")
 		default:
 			r.warning(s.what, "off: pods cannot reach endpoints on other nodes; sysctl -w "+s.name+"=1")

@@ -98,6 +98,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	}
 	defer addresses.Close()
 
+	config.Missing = missingFamilies(log)
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Changed, config.Addresses = k, flows, watch.Changed(), addresses
 	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
@@ -123,7 +124,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
 			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
 	}
-	servers, err := o.serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
+	servers, err := o.servers(config.Missing).serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
 	if err != nil {
 		return err
 	}
@@ -132,6 +133,18 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
+}
+
+// missingFamilies says which families of addresses the node does not have, and tells of it once.
+func missingFamilies(log klog.Logger) (missing [2]bool) {
+	v4, v6 := nodeaddr.Families("/")
+	missing = [2]bool{rules.IPv4: !v4, rules.IPv6: !v6}
+	for _, f := range rules.Families {
+		if missing[f] {
+			log.Info("The node does not have this family of addresses, or it is switched off: nothing listens there; start nftproxy again when that changes", "family", [...]string{rules.IPv4: "IPv4", rules.IPv6: "IPv6"}[f])
+		}
+	}
+	return missing
 }
 
 // forwards says whether rules of a former run are in force.
