@@ -374,11 +374,10 @@ func TestClusterBadEvents(t *testing.T) {
 
 // past is an API server whose etcd can be restored from a backup. A watch from the future is silent.
 type past struct {
-	watchList  bool
-	version    int
-	service    string // the name of the only one
-	generation int    // a restart ends all watches
-	ended      chan struct{}
+	watchList bool
+	version   int
+	service   string // the name of the only one
+	ended     chan struct{}
 }
 
 func (p *past) answer(r *http.Request) (*http.Response, error) {
@@ -399,8 +398,6 @@ func (p *past) answer(r *http.Request) (*http.Response, error) {
 		return well(r)
 	case isInitial(r):
 		added := event("ADDED", o)
-		mark := apiService("", "")
-		mark.ResourceVersion = version
 		end := strings.Replace(bookmark(r.URL.Path), `"resourceVersion":"5"`, `"resourceVersion":"`+version+`"`, 1)
 		return p.open(r, added, end), nil
 	case isWatch(r):
@@ -500,23 +497,26 @@ func TestClusterOpaqueVersions(t *testing.T) {
 // Bodies without an end come to one.
 func TestBound(t *testing.T) {
 	t.Parallel()
-	get := func(query string, a *http.Response) error {
-		s := &scripted{requests: map[string]int{}, answer: func(*http.Request) (*http.Response, error) { return a, nil }}
+	get := func(query string, code int, contentType string, body io.Reader) error {
+		s := &scripted{requests: map[string]int{}, answer: func(*http.Request) (*http.Response, error) {
+			return answerOf(code, contentType, body), nil
+		}}
 		request, err := http.NewRequest(http.MethodGet, "http://api/api/v1/services"+query, nil)
 		must(t, err)
 		response, err := Bound(s).RoundTrip(request)
 		must(t, err)
+		defer func() { _ = response.Body.Close() }()
 		_, err = io.Copy(io.Discard, response.Body)
 		return err
 	}
 	spaces := strings.Repeat(" ", 1<<16)
 	for name, err := range map[string]error{
-		"list":         get("", answerOf(http.StatusOK, "application/json", &endless{"", spaces})),
-		"list, proto":  get("?watch=0", answerOf(http.StatusOK, "application/vnd.kubernetes.protobuf", &endless{"", spaces})),
-		"error":        get("?watch=1", answerOf(http.StatusInternalServerError, "application/json", &endless{"", spaces})),
-		"event":        get("?watch=1", answerOf(http.StatusOK, "application/json;stream=watch", &endless{`{"a":"}`, `\"}{[]` + spaces})),
-		"many, nested": get("?watch=1", answerOf(http.StatusOK, "application/json", &endless{`{"a":[`, `{"b":1},` + spaces})),
-		"no object":    get("?watch=true", answerOf(http.StatusOK, "application/json", &endless{"", spaces})),
+		"list":         get("", http.StatusOK, "application/json", &endless{"", spaces}),
+		"list, proto":  get("?watch=0", http.StatusOK, "application/vnd.kubernetes.protobuf", &endless{"", spaces}),
+		"error":        get("?watch=1", http.StatusInternalServerError, "application/json", &endless{"", spaces}),
+		"event":        get("?watch=1", http.StatusOK, "application/json;stream=watch", &endless{`{"a":"}`, `\"}{[]` + spaces}),
+		"many, nested": get("?watch=1", http.StatusOK, "application/json", &endless{`{"a":[`, `{"b":1},` + spaces}),
+		"no object":    get("?watch=true", http.StatusOK, "application/json", &endless{"", spaces}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "it has more than") {
 			t.Errorf("%s: error %v, want one about the size", name, err)
@@ -524,7 +524,7 @@ func TestBound(t *testing.T) {
 	}
 	// A watch may bring as much as it likes, event by event.
 	large := `{"a":"\"}` + strings.Repeat("x", 20<<20) + `"}` + "\n"
-	if err := get("?watch=1", jsonAnswer(strings.Repeat(large, 4))); err != nil {
+	if err := get("?watch=1", http.StatusOK, "application/json", strings.NewReader(strings.Repeat(large, 4))); err != nil {
 		t.Errorf("four large events: %v", err)
 	}
 }

@@ -154,6 +154,12 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 	return check.follow(w), nil
 }
 
+// older compares resource versions; it is false where they cannot be compared.
+func older(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}
+
 func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
 // notExpired is for a first list through a watch: it asks for what is newest, which cannot have expired. The reflector would ask
@@ -166,7 +172,7 @@ func notExpired(err error) error {
 // watch from a future resource version and is silent until that comes, while the objects are others. held is what the reflector
 // holds. After an error it lists again.
 func (q *requests[L]) checkTime(ctx context.Context, held string) error {
-	if _, err := resourceversion.CompareResourceVersion(held, held); err != nil {
+	if !older("1", held) {
 		return nil // nothing yet, or a version that cannot be compared
 	}
 	options := metav1.ListOptions{Limit: 1}
@@ -180,7 +186,7 @@ func (q *requests[L]) checkTime(ctx context.Context, held string) error {
 		return err
 	}
 	now := l.GetListMeta().GetResourceVersion()
-	if order, err := resourceversion.CompareResourceVersion(now, held); err != nil || order >= 0 {
+	if !older(now, held) {
 		return nil
 	}
 	q.rewound.Store(true)

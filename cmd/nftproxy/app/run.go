@@ -240,7 +240,7 @@ func tellTracking(log klog.Logger, err error, warn func(reason, message string))
 
 // parts returns the errors that were joined to one.
 func parts(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost is meant
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}
