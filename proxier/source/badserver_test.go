@@ -451,7 +451,11 @@ func TestClusterBackInTime(t *testing.T) {
 					t.Errorf("after a restart the sink is told %q, warnings %q", lines, warnings)
 				}
 
+				s.set(func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED })
 				p.restart(s, 99, "old")
+				time.Sleep(10 * time.Minute) // to restore a backup takes a while, and all that time it is asked less often
+				r.take()
+				s.set(p.answer)
 				time.Sleep(30 * time.Second)
 				r.mu.Lock()
 				warnings := fmt.Sprint(r.warnings)

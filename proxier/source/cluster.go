@@ -86,14 +86,32 @@ func (c Cluster) Run(ctx context.Context, sink Sink) error {
 }
 
 // reflect runs a reflector until ctx ends.
-func reflect(ctx context.Context, lw cache.ListerWatcher, expected any, s cache.ReflectorStore) {
+func reflect(ctx context.Context, with reflected, expected any, s cache.ReflectorStore) {
+	for ctx.Err() == nil {
+		reflectOnce(ctx, with, expected, s)
+	}
+}
+
+// reflectOnce runs a reflector until another one is to begin, or ctx ends.
+func reflectOnce(ctx context.Context, with reflected, expected any, s cache.ReflectorStore) {
+	ctx, stop := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	defer stop()
+	renewing.Go(func() {
+		select {
+		case <-with.renew:
+			stop()
+		case <-ctx.Done():
+		}
+	})
 	options := cache.ReflectorOptions{Clock: contextClock{ctx: ctx}, Logger: new(klog.Logger), Backoff: &wait.Backoff{
 		Duration: firstDelay, Cap: longestDelay, Steps: math.MaxInt32, Factor: 2, Jitter: delayJitter,
 	}}
-	cache.NewReflectorWithOptions(lw, expected, s, options).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(with.ListerWatcher, expected, s, options).RunWithContext(ctx)
 }
 
-func (c Cluster) services() cache.ListerWatcher {
+func (c Cluster) services() reflected {
 	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
 	selector := proxyName(c.ServiceProxyName).selector()
 	notHeadless := fieldSelector{text: fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()}
@@ -101,7 +119,7 @@ func (c Cluster) services() cache.ListerWatcher {
 		func(o *metav1.ListOptions) { o.LabelSelector = selector })
 }
 
-func (c Cluster) endpointSlices() cache.ListerWatcher {
+func (c Cluster) endpointSlices() reflected {
 	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
 	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName,
 		is: of[*discoveryv1.EndpointSlice], namespaced: true}, api.List, api.Watch,
@@ -132,7 +150,7 @@ func withFields[T any](
 	}
 }
 
-func (c Cluster) nodes() cache.ListerWatcher {
+func (c Cluster) nodes() reflected {
 	api := c.Client.CoreV1().Nodes()
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName).String()
 	return listWatch(c, resource{kind: "Node " + c.NodeName, plural: "nodes", is: of[*corev1.Node]}, api.List, api.Watch,

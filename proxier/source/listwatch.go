@@ -31,6 +31,8 @@ type requests[L objectList] struct {
 	pages, size    int         // of the list that comes in, in bytes
 	listed         bool        // a list came in, and no watch was started since
 	rewound        atomic.Bool // the resource version that the reflector holds is none of this API server's
+	renewed        time.Time   // when that was noticed last
+	renew          chan struct{}
 }
 
 // maxPages is how many parts of a list are taken.
@@ -42,6 +44,13 @@ type objectList interface {
 	metav1.ListMetaAccessor
 }
 
+// reflected is what a reflector makes its requests with. When something comes by renew, another reflector is to begin at once: one
+// that has been waiting for its API server goes on waiting longer each time, whatever it finds.
+type reflected struct {
+	cache.ListerWatcher
+	renew <-chan struct{}
+}
+
 // listWatch returns what a reflector makes its requests with.
 func listWatch[L objectList](
 	c Cluster,
@@ -49,13 +58,13 @@ func listWatch[L objectList](
 	list func(context.Context, metav1.ListOptions) (L, error),
 	open func(context.Context, metav1.ListOptions) (watch.Interface, error),
 	restrict func(*metav1.ListOptions),
-) cache.ListerWatcher {
-	q := &requests[L]{resource: r, report: c.warn, restrict: restrict, lister: list, watcher: open}
+) reflected {
+	q := &requests[L]{resource: r, report: c.warn, restrict: restrict, lister: list, watcher: open, renew: make(chan struct{}, 1)}
 	if r.report != nil {
 		q.report = r.report
 	}
 	lw := &cache.ListWatch{ListWithContextFunc: q.list, WatchFuncWithContext: q.watch}
-	return cache.ToListWatcherWithWatchListSemantics(lw, c.Client)
+	return reflected{cache.ToListWatcherWithWatchListSemantics(lw, c.Client), q.renew}
 }
 
 // list lists for the reflector.
@@ -154,6 +163,19 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 	return check.follow(w), nil
 }
 
+// beginAnew has another reflector list everything, without delay unless that has just been so.
+func (q *requests[L]) beginAnew() {
+	q.rewound.Store(true)
+	if time.Since(q.renewed) < quiet {
+		return // the reflector lists after its delay
+	}
+	q.renewed, q.lists, q.watches = time.Now(), pace{}, pace{}
+	select {
+	case q.renew <- struct{}{}:
+	default:
+	}
+}
+
 // older compares resource versions; it is false where they cannot be compared.
 func older(a, b string) bool {
 	order, err := resourceversion.CompareResourceVersion(a, b)
@@ -189,7 +211,7 @@ func (q *requests[L]) checkTime(ctx context.Context, held string) error {
 	if !older(now, held) {
 		return nil
 	}
-	q.rewound.Store(true)
+	q.beginAnew()
 	err = badAnswer("the API server has gone back in time, from resource version %s to %s (was etcd restored from a backup?): all is listed again", held, now)
 	q.report(ctx, q.resource, "watch", err)
 	return apierrors.NewResourceExpired(err.Error())

@@ -12,7 +12,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/cache"
 )
 
 // absentRetry is how long to wait before asking again for an API that the server does not have: only an upgrade brings it.
@@ -48,7 +47,7 @@ func (c Cluster) followServiceCIDRs(ctx context.Context, s store[*networkingv1.S
 	}
 }
 
-func (c Cluster) serviceCIDRs(o *optional) cache.ListerWatcher {
+func (c Cluster) serviceCIDRs(o *optional) reflected {
 	api := c.Client.NetworkingV1().ServiceCIDRs()
 	r := resource{kind: "ServiceCIDRs", plural: "servicecidrs", group: networkingv1.GroupName, is: of[*networkingv1.ServiceCIDR], report: o.failed}
 	return listWatch(c, r, api.List, api.Watch, func(*metav1.ListOptions) {})
