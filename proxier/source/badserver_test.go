@@ -468,6 +468,7 @@ func TestClusterBackInTime(t *testing.T) {
 					}
 				}
 				r.expectSorted("services [ns/old]", "slices [ns/old]", "nodes [n1]", "cidrs [old]")
+				time.Sleep(time.Minute) // a watch that ends at once makes the reflector list again
 				r.take()
 				p.restart(s, 100, "old")
 				time.Sleep(10 * time.Minute)

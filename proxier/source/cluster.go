@@ -34,7 +34,7 @@ type Cluster struct {
 	// ServiceProxyName chooses among Services by their label service.kubernetes.io/service-proxy-name: those that have this name
 	// in it or, if it is empty, those without the label. The EndpointSlices are those of the Services, whatever labels they have.
 	ServiceProxyName string
-	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 20 s, and up to
+	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 15 s, and up to
 	// half of that longer).
 	// It may be called from several goroutines at a time.
 	Warn func(error)

@@ -12,8 +12,8 @@ import (
 // jitter up to the upper bound, so that nodes that failed together do not come back together.
 const (
 	firstDelay   = 800 * time.Millisecond
-	longestDelay = 20 * time.Second
-	delayJitter  = 0.5 // so 30 s at most
+	longestDelay = 15 * time.Second
+	delayJitter  = 0.5 // so 22.5 s at most: after a failure all is right within half a minute
 )
 
 // quiet is how long a request must have lasted, or have stayed away, that the delay begins anew.
