@@ -461,7 +461,7 @@ func TestClusterBackInTime(t *testing.T) {
 				warnings := fmt.Sprint(r.warnings)
 				r.mu.Unlock()
 				for _, kind := range []string{"Services", "EndpointSlices", "Node n1", "ServiceCIDRs"} {
-					want := "watch " + kind + " at the API server, trying again: the API server has gone back in time, from resource version 1000 to 99 " +
+					want := kind + " at the API server, trying again: the API server has gone back in time, from resource version 1000 to 99 " +
 						"(was etcd restored from a backup?): all is listed again"
 					if strings.Count(warnings, want) != 1 {
 						t.Errorf("warnings %s, want once %q", warnings, want)

@@ -39,10 +39,10 @@ func (r resource) checkItems(list runtime.Object) error {
 type eventCheck struct {
 	resource resource
 	report   func(error)
-	initial  bool   // the first list comes through the watch, and is not at its end
-	newest   bool   // it was asked for whatever is newest
-	size     int    // of that list so far, in bytes
-	done     func() // that list is at its end; nil: nobody wants to know
+	initial  bool                 // the first list comes through the watch, and is not at its end
+	newest   bool                 // it was asked for whatever is newest
+	size     int                  // of that list so far, in bytes
+	done     func(version string) // that list is at its end, which is at a resource version; nil: nobody wants to know
 }
 
 // follow returns a watch with the events that are good.
@@ -96,7 +96,7 @@ func (c *eventCheck) check(e watch.Event) error {
 	case e.Type == watch.Bookmark && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true":
 		c.initial = false
 		if c.done != nil {
-			c.done()
+			c.done(m.GetResourceVersion())
 		}
 	}
 	return nil

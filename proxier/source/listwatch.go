@@ -30,6 +30,7 @@ type requests[L objectList] struct {
 	lists, watches pace
 	pages, size    int         // of the list that comes in, in bytes
 	listed         bool        // a list came in, and no watch was started since
+	held           string      // the resource version that the reflector held last
 	rewound        atomic.Bool // the resource version that the reflector holds is none of this API server's
 	renewed        time.Time   // when that was noticed last
 	renew          chan struct{}
@@ -73,6 +74,7 @@ func (q *requests[L]) list(ctx context.Context, options metav1.ListOptions) (run
 		return nil, err
 	}
 	q.restrict(&options)
+	q.hold(options.ResourceVersion)
 	if q.rewound.Load() {
 		options.ResourceVersion, options.ResourceVersionMatch = "", ""
 	}
@@ -85,8 +87,27 @@ func (q *requests[L]) list(ctx context.Context, options metav1.ListOptions) (run
 		return nil, err
 	}
 	q.listed = true
-	q.rewound.Store(false)
+	q.arrived(ctx, q.held, l.GetListMeta().GetResourceVersion())
+	q.held = ""
 	return l, nil
+}
+
+// hold notes the resource version that the reflector holds.
+func (q *requests[L]) hold(version string) {
+	if older("1", version) {
+		q.held = version
+	}
+}
+
+// arrived notes that all objects came in, as they were at a resource version, to a reflector that had held another.
+func (q *requests[L]) arrived(ctx context.Context, held, now string) {
+	if told := q.rewound.Swap(false); !told && older(now, held) {
+		q.report(ctx, q.resource, "list", backInTime(held, now))
+	}
+}
+
+func backInTime(held, now string) error {
+	return badAnswer("the API server has gone back in time, from resource version %s to %s (was etcd restored from a backup?): all is listed again", held, now)
 }
 
 // begin waits until a list may be begun; its next pages come at once.
@@ -135,6 +156,7 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 	}
 	q.restrict(&options)
 	initial := options.SendInitialEvents != nil
+	q.hold(options.ResourceVersion)
 	if initial && q.rewound.Load() {
 		options.ResourceVersion = ""
 	}
@@ -158,7 +180,8 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 	check := &eventCheck{resource: q.resource, initial: initial, report: func(err error) { q.report(ctx, q.resource, "watch", err) }}
 	if initial {
 		check.newest = options.ResourceVersion == ""
-		check.done = func() { q.rewound.Store(false) }
+		held := q.held
+		check.done = func(now string) { q.arrived(ctx, held, now) }
 	}
 	return check.follow(w), nil
 }
@@ -212,7 +235,7 @@ func (q *requests[L]) checkTime(ctx context.Context, held string) error {
 		return nil
 	}
 	q.beginAnew()
-	err = badAnswer("the API server has gone back in time, from resource version %s to %s (was etcd restored from a backup?): all is listed again", held, now)
+	err = backInTime(held, now)
 	q.report(ctx, q.resource, "watch", err)
 	return apierrors.NewResourceExpired(err.Error())
 }
