@@ -3,9 +3,11 @@
 package conntrack
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -17,6 +19,8 @@ func TestSettingsMax(t *testing.T) {
 		{32768, 131072, 8, 262144},
 		{32768, 131072, 64, 1 << 20},
 		{32768, 0, 2, 65536},
+		{32768, 2 << 20, 64, 2 << 20}, // the least is more than what follows from the CPUs at most
+		{1, 4 << 20, 2, 4 << 20},
 	} {
 		if got := (Settings{MaxPerCore: row.perCore, Min: row.min}).Max(row.cpus); got != row.want {
 			t.Errorf("%d a core, at least %d, %d cores: %d, want %d", row.perCore, row.min, row.cpus, got, row.want)
@@ -26,7 +30,7 @@ func TestSettingsMax(t *testing.T) {
 
 func TestSettingsApply(t *testing.T) {
 	root := t.TempDir()
-	const sysctls, hashsize = "proc/sys/net/netfilter/nf_conntrack_", "sys/module/nf_conntrack/parameters/hashsize"
+	const hashsize = "sys/module/nf_conntrack/parameters/hashsize"
 	put := func(name, value string) {
 		t.Helper()
 		path := filepath.Join(root, name)
@@ -69,6 +73,48 @@ func TestSettingsApply(t *testing.T) {
 	expect(sysctls+"tcp_be_liberal", "1")
 	expect(sysctls+"udp_timeout", "60")
 	expect(sysctls+"udp_timeout_stream", "300")
+
+	// Where there is no /sys, the sysctl does as well.
+	bare := t.TempDir()
+	for name, value := range map[string]string{"max": "1", "buckets": "1"} {
+		path := filepath.Join(bare, sysctls+name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (Settings{MaxPerCore: 1000}).Apply(bare, 4); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(bare, sysctls+"buckets")); err != nil || string(got) != "1000" {
+		t.Errorf("nf_conntrack_buckets is %s, %v, want 1000", got, err)
+	}
+
+	// What is in force can be told.
+	values, err := s.InForce(root, 4)
+	if err != nil || len(values) != 4 {
+		t.Fatalf("in force: %v, %v", values, err)
+	}
+	for _, v := range values {
+		if !v.OK() {
+			t.Errorf("%+v is not as it should be", v)
+		}
+	}
+	put(sysctls+"udp_timeout", "61")
+	put(sysctls+"max", "100")
+	if values, err = s.InForce(root, 4); err != nil || values[0].OK() || values[1].OK() || !values[2].OK() {
+		t.Errorf("in force: %+v, %v; want max and udp_timeout not as they should be", values, err)
+	}
+
+	// What belongs to another network namespace is no fault of the rights.
+	if err := os.Chmod(filepath.Join(root, sysctls+"max"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Settings{MaxPerCore: 1 << 10}).Apply(root, 4); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("a setting of another network namespace: %v", err)
+	}
 
 	// What cannot be written is named, and the rest is set.
 	if err := os.RemoveAll(filepath.Join(root, sysctls+"udp_timeout")); err != nil {

@@ -112,13 +112,16 @@ func (m *kubeProxyMetrics) took(full bool, start time.Time) {
 	}
 }
 
-// programmed notes when what was programmed just now was triggered.
+// programmed notes when what was programmed just now was triggered. Another machine's clock says when: what it says will come
+// yet tells nothing.
 func (m *kubeProxyMetrics) programmed(triggers [2]triggers) {
 	now := time.Now()
 	for i, f := range familyLabels {
 		for _, times := range triggers[i] {
 			for _, t := range times {
-				m.programming.WithLabelValues(f).Observe(now.Sub(t).Seconds())
+				if took := now.Sub(t); took >= 0 {
+					m.programming.WithLabelValues(f).Observe(took.Seconds())
+				}
 			}
 		}
 	}

@@ -142,6 +142,11 @@ func loopback(f rules.Family) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }
 
+// listenable leaves out the addresses of families that the node does not have.
+func (p *Proxier) listenable(list []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return p.config.Missing[rules.FamilyOf(a)] })
+}
+
 // syncNode programs what holds for all services, if that has changed, and marks
 // the service ports that depend on it. What is refused of it holds up no services.
 func (p *Proxier) syncNode() {
@@ -158,7 +163,7 @@ func (p *Proxier) syncNode() {
 	p.programmedNode = now
 	p.store.setNodeAddrs(now.NodePortIPs)
 	p.mu.Unlock()
-	p.config.Health.SetAddresses(healthAddresses(p.config.NodePorts, now.NodePortIPs, p.config.Addresses != nil))
+	p.config.Health.SetAddresses(p.listenable(healthAddresses(p.config.NodePorts, now.NodePortIPs, p.config.Addresses != nil)))
 	tx := p.desired.SetNode(now)
 	if !p.adopted {
 		return // adopt writes it

@@ -127,7 +127,7 @@ func (p *Proxier) localPort(o rules.Owner) localPort {
 		return localPort{}
 	}
 	sp, _, _ := p.store.input(o)
-	return localPortOf(&sp)
+	return p.localPortOf(&sp)
 }
 
 // giveUpLocalPorts closes ports on loopback addresses that owners no longer have. p.mu is held.
@@ -170,10 +170,10 @@ func (p *Proxier) tellLocalPorts(builds []rules.Owned) {
 
 // localPortOf returns where a service port is served on a loopback address; its zero
 // value if nowhere.
-func localPortOf(sp *rules.ServicePort) localPort {
+func (p *Proxier) localPortOf(sp *rules.ServicePort) localPort {
 	at := netip.AddrPortFrom(loopback(sp.Family), sp.NodePort)
 	switch {
-	case sp.NodePort == 0:
+	case sp.NodePort == 0, p.config.Missing[sp.Family]:
 		return localPort{}
 	case sp.Protocol == rules.TCP:
 		return localPort{"tcp", at}

@@ -215,6 +215,18 @@ func TestKubeProxyMetrics(t *testing.T) {
 		expect("sync_proxy_rules_no_local_endpoints_total", "0 1 0 0")
 		expect("sync_proxy_rules_endpoint_changes_pending", "0")
 
+		// The clock of what triggered a change may be ahead.
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = nil
+		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Add(time.Second).Format(time.RFC3339Nano)
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "1 0")
+		es = es.DeepCopy()
+		es.Endpoints[0].NodeName = ptr.To("elsewhere")
+		es.Annotations[corev1.EndpointsLastChangeTriggerTime] = time.Now().Format(time.RFC3339Nano)
+		n.UpdateEndpointSlice(es)
+		expect("network_programming_duration_seconds", "2 0")
+
 		// A change that changes no rule is a sync, too.
 		time.Sleep(time.Minute)
 		n.UpdateService(service("headless", "None", "80"))
@@ -227,8 +239,8 @@ func TestKubeProxyMetrics(t *testing.T) {
 		es.Endpoints[0].NodeName = ptr.To("here")
 		n.UpdateEndpointSlice(es)
 		expect("sync_proxy_rules_nftables_sync_failures_total", "1 1")
-		expect("sync_proxy_rules_duration_seconds", "4 4") // failures, too
-		expect("sync_partial_proxy_rules_duration_seconds", "3 3")
+		expect("sync_proxy_rules_duration_seconds", "6 6") // failures, too
+		expect("sync_partial_proxy_rules_duration_seconds", "5 5")
 		expect("sync_proxy_rules_endpoint_changes_pending", "1")
 		n.UpdateService(service("other", "10.96.0.2", "80"))
 		expect("sync_proxy_rules_service_changes_total", "6")
@@ -313,6 +325,52 @@ type localReady struct {
 }
 
 func (l *localReady) SetService(_, _ string, _ uint16, endpoints [2]int) { l.told = endpoints }
+
+// listening notes where something is to listen.
+type listening struct {
+	quietHealth
+	addrs []netip.Addr
+	ports []netip.AddrPort
+}
+
+func (l *listening) SetAddresses(addrs []netip.Addr) { l.addrs = addrs }
+
+func (l *listening) Set(_ string, at netip.AddrPort, _ []netip.AddrPort, _ time.Duration) error {
+	l.ports = append(l.ports, at)
+	return nil
+}
+
+func (l *listening) Delete(string, netip.AddrPort) {}
+
+// TestMissingFamily: nothing listens at addresses of a family that the node does not have.
+func TestMissingFamily(t *testing.T) {
+	for _, missing := range rules.Families {
+		for name, where := range map[string]proxier.NodePortAddresses{"all": {CIDRs: prefixes("0.0.0.0/0", "::/0")}, "primary": {Primary: true, CIDRs: prefixes("127.0.0.0/8", "::1/128")}} {
+			synctest.Test(t, func(t *testing.T) {
+				l := &listening{}
+				c := proxier.Config{Kernel: &rulestest.Kernel{}, Health: l, LocalPorts: l, NodePorts: where,
+					NodeIPs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:18::2")}}
+				c.Missing[missing] = true
+				p, stop := runWith(t, c)
+				defer stop()
+				s := service("np", "10.96.0.1 fd00::1", "80")
+				s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30000
+				p.ReplaceServices([]*corev1.Service{s})
+				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("a", "np", "80", "10.0.0.1"), endpoints("b", "np", "80", "fd01::1")})
+				synctest.Wait()
+				if len(l.addrs) == 0 || len(l.ports) != 1 {
+					t.Errorf("%s: told of addresses %v, ports %v", name, l.addrs, l.ports)
+				}
+				for _, a := range l.ports {
+					l.addrs = append(l.addrs, a.Addr())
+				}
+				if slices.ContainsFunc(l.addrs, func(a netip.Addr) bool { return rules.FamilyOf(a) == missing }) {
+					t.Errorf("%s: without %v something is to listen at %v", name, missing, l.addrs)
+				}
+			})
+		}
+	}
+}
 
 // quietHealth implements proxier.Health for nobody.
 type quietHealth struct{}

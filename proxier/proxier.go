@@ -44,6 +44,9 @@ type Config struct {
 	NodeWait time.Duration
 	// Addresses tells this node's own addresses; nil: they are not known.
 	Addresses Addresses
+	// Missing says which families of addresses the node does not have: nothing listens there. Rules are there all
+	// the same: they harm nobody, and a family may be switched on later.
+	Missing [2]bool
 	// NodePorts says where NodePorts are served. Default: at NodeIPs.
 	NodePorts NodePortAddresses
 	// DetectNodeCIDR takes the Node object's podCIDRs, too, for addresses of pods.

@@ -76,14 +76,15 @@ func TestDaemonSet(t *testing.T) {
 	pod, c := ds.Spec.Template.Spec, ds.Spec.Template.Spec.Containers[0]
 	security := c.SecurityContext
 	for what, ok := range map[string]bool{
-		"namespace kube-system":       ds.Namespace == "kube-system",
-		"rolling update":              ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.String() == "10%",
-		"host network":                pod.HostNetwork,
-		"system-node-critical":        pod.PriorityClassName == "system-node-critical",
-		"tolerates everything":        slices.Equal(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}),
-		"service account":             pod.ServiceAccountName == "nftproxy",
-		"one container, not more":     len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
-		"no volume but the ConfigMap": len(pod.Volumes) == 1 && pod.Volumes[0].ConfigMap.Name == "nftproxy" && c.VolumeMounts[0].ReadOnly,
+		"namespace kube-system":   ds.Namespace == "kube-system",
+		"rolling update":          ds.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable.String() == "10%",
+		"host network":            pod.HostNetwork,
+		"system-node-critical":    pod.PriorityClassName == "system-node-critical",
+		"tolerates everything":    slices.Equal(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}),
+		"service account":         pod.ServiceAccountName == "nftproxy",
+		"one container, not more": len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
+		"no volume but the ConfigMap and the network's sysctls": len(pod.Volumes) == 2 && pod.Volumes[0].ConfigMap.Name == "nftproxy" && c.VolumeMounts[0].ReadOnly &&
+			pod.Volumes[1].HostPath.Path == "/proc/sys/net" && len(c.VolumeMounts) == 2,
 		"read-only root file system":  *security.ReadOnlyRootFilesystem,
 		"no privilege escalation":     !*security.AllowPrivilegeEscalation,
 		"only NET_ADMIN":              slices.Equal(security.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) && slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}),
@@ -161,7 +162,7 @@ func TestValues(t *testing.T) {
 	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || strings.Contains(render(t, "{kubeProxyConfigMap: kube-proxy}"), "kind: ConfigMap") {
 		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
 	}
-	if len(p.Volumes) != 1 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
+	if len(p.Volumes) != 2 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
 		t.Errorf("kubeProxyConfigMap gave %v, mounted at %v", p.Volumes, p.Containers[0].VolumeMounts)
 	}
 
@@ -171,6 +172,22 @@ func TestValues(t *testing.T) {
 	}
 	if p.Containers[0].SecurityContext.Privileged != nil || hasArg(p, "--init-only") {
 		t.Error("conntrackSysctls changed nftproxy's own container")
+	}
+
+	mounted := func(p corev1.PodSpec) bool {
+		return slices.ContainsFunc(p.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil && v.HostPath.Path == "/proc/sys/net" }) &&
+			slices.ContainsFunc(p.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
+				return m.MountPath == "/host/proc/sys/net" && !m.ReadOnly
+			}) && slices.Contains(p.Containers[0].Args, "--sysctl-root=/host")
+	}
+	if mounted(p) {
+		t.Error("conntrackSysctls true mounts /proc/sys/net, too")
+	}
+	for values, want := range map[string]bool{"": true, "{kubeProxyConfigMap: kube-proxy}": true, "{conntrackSysctls: mount}": true, "{conntrackSysctls: false}": false} {
+		p = pod(values)
+		if mounted(p) != want || len(p.InitContainers) > 0 || p.Containers[0].SecurityContext.Privileged != nil {
+			t.Errorf("with %q conntrack sysctls can be set: %v, want %v, by nothing privileged", values, mounted(p), want)
+		}
 	}
 
 	p = pod("{resources: {limits: {cpu: 1}}, tolerations: [{key: a, operator: Exists}], nodeSelector: {pool: b}, podAnnotations: {a: b}, imagePullSecrets: [{name: s}], affinity: {nodeAffinity: {}}}")

@@ -135,15 +135,15 @@ func TestServicesPortTaken(t *testing.T) {
 func TestProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewProxy(time.Minute)
-		for _, step := range []struct {
+		for i, step := range []struct {
 			name                   string
 			change                 func()
 			healthz, livez, readyz int
 			updated, healthy       bool // lastUpdated is now; status
 		}{
-			{"starting", func() {}, 200, 200, 503, true, true},
-			{"waiting for what must be known", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200, 503, true, true},
-			{"tried", func() { p.Began(); time.Sleep(59 * time.Second) }, 200, 200, 503, true, true},
+			{"starting", func() {}, 503, 200, 503, false, true},
+			{"waiting for what must be known", func() { p.Queued(); time.Sleep(time.Hour) }, 503, 200, 503, false, true},
+			{"tried", func() { p.Began(); time.Sleep(59 * time.Second) }, 503, 200, 503, false, true},
 			{"tried long ago", func() { time.Sleep(time.Second) }, 503, 503, 503, false, false},
 			{"programmed", func() { p.Updated(); time.Sleep(time.Hour) }, 200, 200, 200, true, true},
 			{"queued", func() { p.Queued(); time.Sleep(59 * time.Second) }, 200, 200, 200, true, true},
@@ -163,7 +163,8 @@ func TestProxy(t *testing.T) {
 				}
 				for _, h := range handlers {
 					got, s := ask(t, h, path)
-					healthy := step.healthy && (path != "/readyz" || code == http.StatusOK)
+					unserved := i < 4 && path == "/healthz" // no rules yet
+					healthy := step.healthy && !unserved && (path != "/readyz" || code == http.StatusOK)
 					if got != code || s.Healthy != healthy || (s.NodeEligible != nil) != (path == "/healthz") {
 						t.Errorf("%s: %s: %d %+v, want %d, healthy %v", step.name, path, got, s, code, healthy)
 					}
@@ -174,6 +175,36 @@ func TestProxy(t *testing.T) {
 			}
 			if p.Healthy() != step.healthy {
 				t.Errorf("%s: Healthy is %v", step.name, p.Healthy())
+			}
+		}
+	})
+}
+
+// TestProxyFound: where rules of a former run are in force nothing changes while nftproxy starts again.
+func TestProxyFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewProxy(time.Minute)
+		p.Found()
+		for _, step := range []struct {
+			name           string
+			change         func()
+			healthz, livez int
+		}{
+			{"starting", func() {}, 200, 200},
+			{"waiting for what must be known", func() { p.Queued(); time.Sleep(time.Hour) }, 200, 200},
+			{"tried", func() { p.Began(); time.Sleep(59 * time.Second) }, 200, 200},
+			{"tried long ago", func() { time.Sleep(time.Second) }, 503, 503},
+			{"adopted", func() { p.Updated() }, 200, 200},
+			{"the node is to be deleted", func() { p.SetNodeEligible(false) }, 503, 200},
+		} {
+			step.change()
+			for path, want := range map[string]int{"/healthz": step.healthz, "/livez": step.livez} {
+				if got, s := ask(t, p.Handler(), path); got != want {
+					t.Errorf("%s: %s: %d %+v, want %d", step.name, path, got, s, want)
+				}
+			}
+			if got, _ := ask(t, p.ProbeHandler(), "/readyz"); (got == 200) != (step.name == "adopted" || step.healthz != step.livez) {
+				t.Errorf("%s: /readyz: %d", step.name, got)
 			}
 		}
 	})

@@ -20,6 +20,7 @@ type Proxy struct {
 	began    time.Time // when it was first tried to program anything; zero: not yet
 	queued   time.Time // since when a change has been waiting; zero: none is
 	updated  time.Time // when all was programmed last; zero: never
+	found    bool      // rules of a former run are in force
 	eligible bool
 
 	answers map[question]*prometheus.CounterVec
@@ -29,12 +30,12 @@ type Proxy struct {
 type question int
 
 const (
-	healthz question = iota // does nftproxy work, and does the node stay?
+	healthz question = iota // does nftproxy work, has the node rules, and does it stay?
 	livez                   // does nftproxy work?
 	readyz                  // does it, and has it programmed all that was listed?
 )
 
-// NewProxy returns a Proxy that is well, on a node that stays. A change may take
+// NewProxy returns a Proxy that is well, on a node that stays and has no rules yet. A change may take
 // the timeout before the Proxy is not well any more.
 func NewProxy(timeout time.Duration) *Proxy {
 	counter := func(name, help string) *prometheus.CounterVec {
@@ -58,6 +59,13 @@ func (p *Proxy) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range p.answers {
 		c.Collect(ch)
 	}
+}
+
+// Found notes that rules of a former run are in force, which serve until they are adopted.
+func (p *Proxy) Found() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.found = true
 }
 
 // Began notes that all that must be known is, and that programming it is first tried.
@@ -122,7 +130,9 @@ type familyState struct {
 	Healthy     bool      `json:"healthy"`
 }
 
-// Handler serves /healthz, which depends on the node, too, and /livez, which does not.
+// Handler serves /healthz and /livez. /healthz is for load balancers: it depends on the node, too, and is not good until all was
+// programmed once or rules of a former run were found, for a node without rules serves nobody. A restart would not help, so
+// /livez is good meanwhile.
 func (p *Proxy) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", p.answer(healthz))
@@ -130,8 +140,8 @@ func (p *Proxy) Handler() http.Handler {
 	return mux
 }
 
-// ProbeHandler serves /livez and /readyz, for a kubelet's probes. kube-proxy has no /readyz:
-// while nftproxy starts, the others answer as if all were programmed.
+// ProbeHandler serves /livez and /readyz, for a kubelet's probes. kube-proxy has no /readyz. It is not good until this
+// process has programmed all, whatever was found.
 func (p *Proxy) ProbeHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", p.answer(livez))
@@ -168,7 +178,8 @@ func (p *Proxy) state(q question) (state, bool) {
 	case healthz:
 		eligible := p.eligible
 		s.NodeEligible = &eligible
-		well = well && eligible
+		s.Healthy = s.Healthy && (p.found || !p.updated.IsZero())
+		well = s.Healthy && eligible
 	case readyz:
 		well = well && !p.updated.IsZero()
 		s.Healthy = well

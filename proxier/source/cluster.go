@@ -4,6 +4,7 @@ package source
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
@@ -32,7 +34,8 @@ type Cluster struct {
 	// ServiceProxyName chooses among Services by their label service.kubernetes.io/service-proxy-name: those that have this name
 	// in it or, if it is empty, those without the label. The EndpointSlices are those of the Services, whatever labels they have.
 	ServiceProxyName string
-	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 30 s).
+	// Warn, if not nil, is told why a list or watch failed; it is tried again with backoff (0.8 s, doubling up to 15 s, and up to
+	// half of that longer).
 	// It may be called from several goroutines at a time.
 	Warn func(error)
 }
@@ -83,22 +86,43 @@ func (c Cluster) Run(ctx context.Context, sink Sink) error {
 }
 
 // reflect runs a reflector until ctx ends.
-func reflect(ctx context.Context, lw cache.ListerWatcher, expected any, s cache.ReflectorStore) {
-	options := cache.ReflectorOptions{Clock: contextClock{ctx: ctx}, Logger: new(klog.Logger)}
-	cache.NewReflectorWithOptions(lw, expected, s, options).RunWithContext(ctx)
+func reflect(ctx context.Context, with reflected, expected any, s cache.ReflectorStore) {
+	for ctx.Err() == nil {
+		reflectOnce(ctx, with, expected, s)
+	}
 }
 
-func (c Cluster) services() cache.ListerWatcher {
+// reflectOnce runs a reflector until another one is to begin, or ctx ends.
+func reflectOnce(ctx context.Context, with reflected, expected any, s cache.ReflectorStore) {
+	ctx, stop := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	defer stop()
+	renewing.Go(func() {
+		select {
+		case <-with.renew:
+			stop()
+		case <-ctx.Done():
+		}
+	})
+	options := cache.ReflectorOptions{Clock: contextClock{ctx: ctx}, Logger: new(klog.Logger), Backoff: &wait.Backoff{
+		Duration: firstDelay, Cap: longestDelay, Steps: math.MaxInt32, Factor: 2, Jitter: delayJitter,
+	}}
+	cache.NewReflectorWithOptions(with.ListerWatcher, expected, s, options).RunWithContext(ctx)
+}
+
+func (c Cluster) services() reflected {
 	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
 	selector := proxyName(c.ServiceProxyName).selector()
 	notHeadless := fieldSelector{text: fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()}
-	return listWatch(c, resource{kind: "Services", plural: "services"}, withFields(&notHeadless, api.List), withFields(&notHeadless, api.Watch),
+	return listWatch(c, resource{kind: "Services", plural: "services", is: of[*corev1.Service], namespaced: true}, withFields(&notHeadless, api.List), withFields(&notHeadless, api.Watch),
 		func(o *metav1.ListOptions) { o.LabelSelector = selector })
 }
 
-func (c Cluster) endpointSlices() cache.ListerWatcher {
+func (c Cluster) endpointSlices() reflected {
 	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
-	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName}, api.List, api.Watch,
+	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName,
+		is: of[*discoveryv1.EndpointSlice], namespaced: true}, api.List, api.Watch,
 		func(o *metav1.ListOptions) { o.LabelSelector = "!" + labelHeadless })
 }
 
@@ -126,9 +150,9 @@ func withFields[T any](
 	}
 }
 
-func (c Cluster) nodes() cache.ListerWatcher {
+func (c Cluster) nodes() reflected {
 	api := c.Client.CoreV1().Nodes()
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName).String()
-	return listWatch(c, resource{kind: "Node " + c.NodeName, plural: "nodes"}, api.List, api.Watch,
+	return listWatch(c, resource{kind: "Node " + c.NodeName, plural: "nodes", is: of[*corev1.Node]}, api.List, api.Watch,
 		func(o *metav1.ListOptions) { o.FieldSelector = selector })
 }

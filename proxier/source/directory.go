@@ -5,29 +5,36 @@ package source
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
 // directory is a watched directory that may go away and come back.
 type directory struct {
-	path    string // cleaned, as in the names of events
-	watcher *fsnotify.Watcher
-	watched fs.FileInfo // nil while nothing is watched
-	missing bool        // the last refresh found no directory
+	path    string            // cleaned, as in the names of events
+	watcher *fsnotify.Watcher // nil: the directory is polled
+	watched fs.FileInfo       // nil while nothing is watched
+	missing bool              // the last refresh found no directory
+	look    look              // of the last poll
+	warn    func(error)
 }
 
-// watchDirectory starts to watch an existing directory.
-func watchDirectory(path string) (*directory, error) {
-	watcher, err := fsnotify.NewWatcher()
+// watchDirectory starts to watch an existing directory. Where nobody can tell of its changes, for want of inotify instances for
+// instance, warn is told, and it is polled.
+func watchDirectory(path string, newWatcher func() (*fsnotify.Watcher, error), warn func(error)) (*directory, error) {
+	d := &directory{path: filepath.Clean(path), warn: warn}
+	watcher, err := newWatcher()
 	if err != nil {
-		return nil, fmt.Errorf("watch manifest directory %q: %w", path, err)
+		d.polled(err)
 	}
-	d := &directory{path: filepath.Clean(path), watcher: watcher}
+	d.watcher = watcher
 	if _, err := d.refresh(); err != nil {
 		d.close()
 		return nil, err
@@ -35,7 +42,57 @@ func watchDirectory(path string) (*directory, error) {
 	return d, nil
 }
 
-func (d *directory) close() { _ = d.watcher.Close() }
+func (d *directory) close() {
+	if d.watcher != nil {
+		_ = d.watcher.Close()
+		d.watcher = nil
+	}
+}
+
+// polled tells that nobody tells of changes from now on.
+func (d *directory) polled(err error) {
+	d.close()
+	d.warn(fmt.Errorf("watch manifest directory %q: %w: looking at its files every %v instead; raise fs.inotify.max_user_instances or max_user_watches", d.path, err, recheckEvery))
+}
+
+// events returns what tells of changes; nil where nothing does.
+func (d *directory) events() (<-chan fsnotify.Event, <-chan error) {
+	if d.watcher == nil {
+		return nil, nil
+	}
+	return d.watcher.Events, d.watcher.Errors
+}
+
+// look is what can be seen of files without reading them: a sum of names, sizes, times and inodes.
+type look uint64
+
+// poll tells whether files have changed since the last poll, where nobody else does.
+func (d *directory) poll() bool {
+	if d.watcher != nil {
+		return false
+	}
+	names, err := listManifests(d.path)
+	if err != nil {
+		return false // refresh tells of it
+	}
+	sum, fresh := fnv.New64a(), false
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(d.path, name))
+		if err != nil {
+			fmt.Fprintln(sum, name, err)
+			continue
+		}
+		var inode uint64
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = s.Ino
+		}
+		fmt.Fprintln(sum, name, info.Size(), info.ModTime().UnixNano(), info.Mode(), inode)
+		fresh = fresh || time.Since(info.ModTime()).Abs() < recheckEvery // it may be written again without a difference in what is seen
+	}
+	before := d.look
+	d.look = look(sum.Sum64())
+	return d.look != before || fresh
+}
 
 // gone tells whether the directory was missing at the last refresh.
 func (d *directory) gone() bool { return d.missing }
@@ -50,11 +107,11 @@ func (d *directory) refresh() (moved bool, err error) {
 	if err == nil && d.watched != nil && os.SameFile(info, d.watched) {
 		return false, nil
 	}
-	if d.watched != nil {
+	if d.watched != nil && d.watcher != nil {
 		_ = d.watcher.Remove(d.path) // fails if the watch has ended by itself, which is as good
-		d.watched = nil
 	}
-	if err == nil {
+	d.watched = nil
+	if err == nil && d.watcher != nil {
 		err = d.watch()
 	}
 	if err != nil {
@@ -69,10 +126,16 @@ func (d *directory) refresh() (moved bool, err error) {
 	return true, nil
 }
 
+// watch fails if the directory has gone. Where it is there and cannot be watched, it is polled.
 func (d *directory) watch() error {
-	if err := d.watcher.Add(d.path); err != nil {
+	err := d.watcher.Add(d.path)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("watch manifest directory %q: %w", d.path, err)
 	}
+	d.polled(err)
 	return nil
 }
 

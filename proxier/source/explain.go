@@ -4,9 +4,11 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
@@ -15,8 +17,17 @@ type resource struct {
 	kind   string
 	plural string
 	group  string // empty: the core group
+	// is says whether an object is one of these.
+	is         func(runtime.Object) bool
+	namespaced bool
 	// report, if not nil, is told of failures instead of Cluster.warn.
 	report func(ctx context.Context, r resource, verb string, err error)
+}
+
+// of says whether an object is of a type.
+func of[T runtime.Object](o runtime.Object) bool {
+	_, ok := o.(T)
+	return ok
 }
 
 // warn tells that a request failed, why, and what to check.
@@ -24,14 +35,27 @@ func (c Cluster) warn(ctx context.Context, r resource, verb string, err error) {
 	switch {
 	case c.Warn == nil, ctx.Err() != nil:
 		return
-	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+	case isExpired(err):
 		// The list is older than the server remembers: every long watch meets this, and a fresh list cures it.
 		return
 	}
-	c.Warn(fmt.Errorf("%s %s at the API server, trying again: %w; %s", verb, r.kind, err, advice(r, verb, err)))
+	c.Warn(fmt.Errorf("%s %s at the API server, trying again: %w%s", verb, r.kind, err, advice(r, verb, err)))
 }
 
+// answerError is about what an answer says that came whole. It says itself what to do.
+type answerError struct{ error }
+
+func badAnswer(format string, args ...any) error { return answerError{fmt.Errorf(format, args...)} }
+
+// advice says what to do about a failure, after a semicolon.
 func advice(r resource, verb string, err error) string {
+	if errors.As(err, new(answerError)) {
+		return ""
+	}
+	return "; " + whatToCheck(r, verb, err)
+}
+
+func whatToCheck(r resource, verb string, err error) string {
 	switch {
 	case apierrors.IsForbidden(err):
 		group := r.group

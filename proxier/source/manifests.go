@@ -22,7 +22,7 @@ const (
 )
 
 // recheckEvery is how often the directory's own identity is looked at (one stat): no notification tells
-// that it came back, or that a symbolic link in its path now leads elsewhere.
+// that it came back, or that a symbolic link in its path now leads elsewhere. Without notifications its files are, too.
 const recheckEvery = 500 * time.Millisecond
 
 // Manifests reads objects from the files of a directory and follows its changes. The package comment has the rules.
@@ -34,6 +34,8 @@ type Manifests struct {
 	// Warn, if not nil, is told of every fault once: a *FileError, or an error about the directory. Calls are
 	// made one at a time, never during a call to the sink.
 	Warn func(error)
+
+	newWatcher func() (*fsnotify.Watcher, error) // for tests; nil: fsnotify.NewWatcher
 }
 
 // Run feeds sink from the directory until ctx ends. It fails if the directory cannot be read or watched at
@@ -42,7 +44,11 @@ func (m Manifests) Run(ctx context.Context, sink Sink) error {
 	if err := proxyName(m.ServiceProxyName).validate(); err != nil {
 		return err
 	}
-	dir, err := watchDirectory(m.Dir)
+	newWatcher := fsnotify.NewWatcher
+	if m.newWatcher != nil {
+		newWatcher = m.newWatcher
+	}
+	dir, err := watchDirectory(m.Dir, newWatcher, m.warn)
 	if err != nil {
 		return fmt.Errorf("start to follow manifests: %w", err)
 	}
@@ -99,13 +105,14 @@ func (m Manifests) follow(ctx context.Context, dir *directory, r *reader, sink S
 	settle.Stop()
 	var todo batch
 	for {
+		events, errs := dir.events()
 		select {
 		case <-ctx.Done():
 			return nil
-		case event := <-dir.watcher.Events:
+		case event := <-events:
 			todo.add(dir, event)
 			settle.Reset(todo.delay())
-		case err := <-dir.watcher.Errors:
+		case err := <-errs:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				m.warn(fmt.Errorf("watch manifest directory %q: %w", m.Dir, err))
 			}
@@ -113,7 +120,7 @@ func (m Manifests) follow(ctx context.Context, dir *directory, r *reader, sink S
 			settle.Reset(todo.delay())
 		case <-recheck.C:
 			// A directory that has just come back is filled by somebody right now: let it settle.
-			if m.recheck(dir) {
+			if moved := m.recheck(dir); dir.poll() || moved {
 				todo.addAll()
 				settle.Reset(todo.delay())
 			}

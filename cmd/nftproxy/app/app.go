@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +13,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
+	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/printable"
@@ -47,7 +50,11 @@ func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, std
 		return 0
 	}
 	if err.Error() != "" {
-		tell(stderr, err)
+		if errors.As(err, new(*loggedFault)) || wantsJSON(args) {
+			tellJSON(stderr, err)
+		} else {
+			tell(stderr, err)
+		}
 	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {
@@ -57,11 +64,22 @@ func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, std
 }
 
 // tell writes an error; of joined errors a line each.
-func tell(stderr io.Writer, err error) {
+func tell(stderr io.Writer, err error) { fmt.Fprintf(stderr, "nftproxy: %s\n", faultText(err)) }
+
+// tellJSON writes the last line of a program whose log is JSON.
+func tellJSON(stderr io.Writer, err error) {
+	_ = json.NewEncoder(stderr).Encode(struct {
+		Time    float64 `json:"ts"` // in milliseconds, as in the lines before
+		Message string  `json:"msg"`
+		Error   string  `json:"err"`
+	}{float64(time.Now().UnixMicro()) / 1000, "nftproxy ends", faultText(err)})
+}
+
+func faultText(err error) string {
 	if coded, ok := err.(*exitError); ok { //nolint:errorlint // its own text is the cause's
 		err = coded.err
 	}
-	fmt.Fprintf(stderr, "nftproxy: %s\n", strings.Join(lines(err), "\n"))
+	return strings.Join(lines(err), "\n")
 }
 
 func lines(err error) []string {
@@ -74,6 +92,28 @@ func lines(err error) []string {
 		out = append(out, lines(one)...)
 	}
 	return out
+}
+
+// loggedFault is an error of a program whose log is JSON.
+type loggedFault struct{ error }
+
+func (l *loggedFault) Unwrap() error { return l.error }
+
+// wantsJSON says whether a command line wants the log as JSON. It need not be one that can be parsed: that is what may be logged.
+func wantsJSON(args []string) (yes bool) {
+	const flag = "--logging-format"
+	for i, a := range args {
+		name, value, given := strings.Cut(strings.ReplaceAll(a, "_", "-"), "=")
+		switch {
+		case a == "--":
+			return yes
+		case name == flag && !given && i+1 < len(args):
+			yes = args[i+1] == logsapi.JSONLogFormat
+		case name == flag:
+			yes = value == logsapi.JSONLogFormat
+		}
+	}
+	return yes
 }
 
 // rootCommand returns the program. enter takes from the process the rights that 'nftproxy run' does

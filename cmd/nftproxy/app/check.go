@@ -18,6 +18,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -252,17 +253,55 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 		_ = c.Close()
 	}
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
+	if err == nil {
+		o.trackingSettings(r)
+	}
+}
+
+// trackingSettings says what is in force of what 'nftproxy run' sets.
+func (o *checkOptions) trackingSettings(r *report) {
+	const what = "connection tracking's settings"
+	values, err := trackingSettings(&o.config.Conntrack).InForce(o.root, cpus())
+	if err != nil {
+		r.warning(what, err.Error())
+		return
+	}
+	var good, other []string
+	for _, v := range values {
+		if v.OK() {
+			good = append(good, fmt.Sprintf("%s %d", v.Name, v.Now))
+		} else {
+			other = append(other, fmt.Sprintf("nf_conntrack_%s is %d, not %d", v.Name, v.Now, v.Want))
+		}
+	}
+	switch {
+	case len(values) == 0:
+		r.ok(what, "left as they are")
+	case len(other) == 0:
+		r.ok(what, strings.Join(good, ", "))
+	default:
+		if len(good) > 0 {
+			other = append(other, "the others are as they should be ("+strings.Join(good, ", ")+")")
+		}
+		r.warning(what, strings.Join(other, ", ")+": 'nftproxy run --init-only' with full privileges sets this; the manifest's conntrackSysctls does")
+	}
 }
 
 func (o *checkOptions) forwarding(r *report) {
-	for _, s := range []struct{ what, file, name string }{
-		{"forwarding, IPv4", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"},
-		{"forwarding, IPv6", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"},
+	v4, v6 := nodeaddr.Families(o.root)
+	for _, s := range []struct {
+		what, file, name string
+		off              bool
+	}{
+		{"forwarding, IPv4", "proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward", !v4},
+		{"forwarding, IPv6", "proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding", !v6},
 	} {
-		switch o.file(s.file) {
-		case "1":
+		switch value := o.file(s.file); {
+		case s.off:
+			r.ok(s.what, "not needed: the node has no addresses of this family")
+		case value == "1":
 			r.ok(s.what, "on")
-		case "":
+		case value == "":
 			r.warning(s.what, "the kernel has none: Services of this family are not served")
 		default:
 			r.warning(s.what, "off: pods cannot reach endpoints on other nodes; sysctl -w "+s.name+"=1")

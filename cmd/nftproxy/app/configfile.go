@@ -5,9 +5,11 @@ package app
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -18,30 +20,71 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// runWithConfig runs with a configuration file, and again when that has changed:
-// adoption of the tables makes this harmless. A file that has become wrong is told of
-// and changes nothing. o are the options without the file, current those with it.
-func (o *runOptions) runWithConfig(ctx context.Context, flags *pflag.FlagSet, file *configWatch, current *runOptions) error {
+// runFollowing runs, and again when a file has changed that says how: the configuration file, the kubeconfig, or a certificate or key
+// that this names. Adoption of the tables makes this harmless. A file that has become wrong is told of and changes nothing. o are
+// the options without the configuration file, current those with it, whose content is given.
+func (o *runOptions) runFollowing(ctx context.Context, flags *pflag.FlagSet, content []byte, current *runOptions) error {
 	o.competitors = competitors{} // who ran at the start may be gone when it starts again
 	for {
-		var next *runOptions
-		err := runTogether(ctx, current.run, func(ctx context.Context) error {
-			file.next(ctx, func(content []byte) (err error) {
-				if next, err = o.resolved(flags, content); err == nil {
-					err = next.withinReach()
-				}
-				return err
-			})
-			return nil
-		})
+		next, err := o.runOnce(ctx, flags, &content, current)
 		if err != nil || next == nil {
 			return err
 		}
-		klog.InfoS("The configuration file has changed; starting again with it", "file", o.configFile)
 		next.logMeaningless()
 		changeLogging(&current.config.Logging, &next.config.Logging)
 		current = next
 	}
+}
+
+// runOnce runs until a file has changed, and returns the options that count then, nil if ctx ended. content is that of the
+// configuration file that was taken last.
+func (o *runOptions) runOnce(ctx context.Context, flags *pflag.FlagSet, content *[]byte, current *runOptions) (*runOptions, error) {
+	var mu sync.Mutex
+	var changed *runOptions
+	take := func(text []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		next, err := o.resolved(flags, text)
+		if err == nil {
+			err = next.withinReach()
+		}
+		if err != nil {
+			return err
+		}
+		if err = next.connect(); err != nil {
+			if bytes.Equal(text, *content) || next.config.ClientConnection != current.config.ClientConnection {
+				return err
+			}
+			next.api, next.apiFiles, next.source.apiServers = current.api, current.apiFiles, current.source.apiServers // the configuration file is right all the same
+		}
+		changed, *content = next, text
+		return nil
+	}
+	run := []func(context.Context) error{current.run}
+	follow := func(w *fileWatch, take func([]byte) error) {
+		run = append(run, func(ctx context.Context) error {
+			defer w.Close()
+			w.next(ctx, take)
+			return nil
+		})
+	}
+	if o.configFile != "" {
+		follow(watchFile("configuration file", o.configFile, *content), take)
+	}
+	for _, f := range current.apiFiles {
+		w := &fileWatch{what: f.what, path: f.path, content: f.content}
+		if f.what == kubeconfigFile { // the others are replaced seldom: they are looked at from time to time
+			w = watchFile(f.what, f.path, f.content)
+		}
+		follow(w, func([]byte) error {
+			mu.Lock()
+			text := *content
+			mu.Unlock()
+			return take(text)
+		})
+	}
+	err := runTogether(ctx, run...)
+	return changed, err
 }
 
 // changeLogging changes the verbosity while goroutines log. For more there is no safe
@@ -60,41 +103,56 @@ func changeLogging(from, to *logsapi.LoggingConfiguration) {
 	to.Verbosity = verbosity
 }
 
-// configWatch watches a configuration file.
-type configWatch struct {
-	path    string
-	watcher *fsnotify.Watcher
-	content []byte // that is in use or was found wrong
+// pollEvery is how often a file is looked at whose changes nobody tells of, and pollAnyway, of which somebody does: a change
+// behind a symbolic link to another directory is not among them.
+const (
+	pollEvery  = 2 * time.Second
+	pollAnyway = time.Minute
+)
+
+// fileWatch watches a file.
+type fileWatch struct {
+	what    string            // the file is, for messages
+	path    string            //
+	content []byte            // that is in use or was found wrong
+	watcher *fsnotify.Watcher // nil: the file is polled
 }
 
-// watchFile watches the file's directory: a ConfigMap's file is a symbolic link that is
-// replaced. content is what is in use.
-func watchFile(path string, content []byte) (*configWatch, error) {
+// watchFile watches the file's directory: a ConfigMap's file is a symbolic link that is replaced. content is what is in use. Where
+// no watch can be had, for want of inotify instances for instance, the file is polled.
+func watchFile(what, path string, content []byte) *fileWatch {
+	out := &fileWatch{what: what, path: path, content: content}
 	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Add(filepath.Dir(path)); err != nil {
+	if err == nil {
+		if err = w.Add(filepath.Dir(path)); err == nil {
+			out.watcher = w
+			return out
+		}
 		_ = w.Close()
-		return nil, err
 	}
-	return &configWatch{path, w, content}, nil
+	klog.ErrorS(err, "Nobody tells of changes of the "+what+": looking at it again and again; raise fs.inotify.max_user_instances or max_user_watches", "file", path, "every", pollEvery)
+	return out
 }
 
 // Close ends the watch.
-func (w *configWatch) Close() { _ = w.watcher.Close() }
+func (w *fileWatch) Close() {
+	if w.watcher != nil {
+		_ = w.watcher.Close()
+	}
+}
 
 // next waits until take accepts something else that the file says, or ctx ends.
-func (w *configWatch) next(ctx context.Context, take func(content []byte) error) {
+func (w *fileWatch) next(ctx context.Context, take func(content []byte) error) {
 	for {
-		content, err := os.ReadFile(w.path)
+		content, err := readSmall(w.path)
 		// An empty file is just being replaced; and it may have been another of the directory.
 		if err == nil && len(content) > 0 && !bytes.Equal(content, w.content) {
 			w.content = content
 			if err = take(content); err == nil {
+				klog.InfoS("The "+w.what+" has changed; starting again with it", "file", w.path)
 				return
 			}
-			klog.ErrorS(err, "The configuration file has become wrong; the last one stays in use", "file", w.path)
+			klog.ErrorS(err, "The "+w.what+" has become wrong; the last one stays in use", "file", w.path)
 		}
 		if !w.wait(ctx) {
 			return
@@ -102,11 +160,32 @@ func (w *configWatch) next(ctx context.Context, take func(content []byte) error)
 	}
 }
 
+// readSmall reads a file that has become no device, and that is not larger than such a file can be.
+func readSmall(path string) ([]byte, error) {
+	const most = 16 << 20
+	info, err := os.Stat(path)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > most) {
+		err = fmt.Errorf("read %s: it is no regular file of at most %d bytes", path, most)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
 // writing is how long a file is left alone that somebody has begun to write.
 const writing = 100 * time.Millisecond
 
-// wait waits for a change in the directory; false if ctx ends before.
-func (w *configWatch) wait(ctx context.Context) bool {
+// wait waits for a change in the directory, or until it is time to look; false if ctx ends before.
+func (w *fileWatch) wait(ctx context.Context) bool {
+	var events <-chan fsnotify.Event
+	var errs <-chan error
+	poll := time.NewTimer(pollEvery)
+	defer poll.Stop()
+	if w.watcher != nil {
+		events, errs = w.watcher.Events, w.watcher.Errors
+		poll.Reset(pollAnyway)
+	}
 	var written <-chan time.Time
 	for {
 		select {
@@ -114,9 +193,11 @@ func (w *configWatch) wait(ctx context.Context) bool {
 			return false
 		case <-written:
 			return true
-		case <-w.watcher.Events:
-		case err := <-w.watcher.Errors:
-			klog.ErrorS(err, "A change of the configuration file may not be seen", "file", w.path)
+		case <-poll.C:
+			return true
+		case <-events:
+		case err := <-errs:
+			klog.ErrorS(err, "A change of the "+w.what+" may not be seen at once", "file", w.path)
 		}
 		if written == nil {
 			written = time.After(writing)

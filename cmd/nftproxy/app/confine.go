@@ -31,7 +31,7 @@ func (o *runOptions) confine(log klog.Logger) {
 	if o.sandbox != sandboxNever {
 		c := o.reach()
 		if o.source.manifests == "" { // prepareHost writes these
-			c.Write = []string{"/proc/sys/net", "/sys/module/nf_conntrack/parameters/hashsize", "/proc/self/oom_score_adj"}
+			c.Write = []string{filepath.Join(o.sysctlRoot, "/proc/sys/net"), "/sys/module/nf_conntrack/parameters/hashsize", "/proc/self/oom_score_adj"}
 		}
 		notes = o.enter(c)
 	}

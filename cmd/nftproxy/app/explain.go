@@ -22,6 +22,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 type explainOptions struct {
@@ -259,7 +260,7 @@ func (o *explainOptions) complete(cmd *cobra.Command, args []string, _ string) (
 // seen passes on what a source tells, and keeps what explanations need besides.
 type seen struct {
 	source.Sink
-	places   map[explain.Place]explain.Details
+	places   map[explain.Place][]explain.Details
 	pods     map[string][]netip.Addr // by namespace/name
 	headless map[string]string       // Services without a ClusterIP, and why
 	notes    map[string][]string     // what of a Service is not served, and why
@@ -267,7 +268,7 @@ type seen struct {
 }
 
 func newSeen() *seen {
-	return &seen{places: map[explain.Place]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
+	return &seen{places: map[explain.Place][]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
 }
 
 // ReplaceNodes keeps whether there is any: a cluster tells of this node's alone.
@@ -341,7 +342,17 @@ func (s *seen) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) 
 			s.pods[name] = append(s.pods[name], a)
 		}
 	}
-	s.places[explain.Place{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Addr: a,
-		Terminating: ptr.Deref(e.Conditions.Terminating, false)}] =
-		explain.NewDetails(es.Namespace, pod, ptr.Deref(e.NodeName, ""), ptr.Deref(e.Zone, ""))
+	d := explain.NewDetails(es.Namespace, pod, ptr.Deref(e.NodeName, ""), ptr.Deref(e.Zone, ""))
+	d.Ready, d.Serving, d.Terminating = ptr.Deref(e.Conditions.Ready, true), ptr.Deref(e.Conditions.Serving, true), ptr.Deref(e.Conditions.Terminating, false)
+	for i := range es.Ports {
+		port := &es.Ports[i]
+		at := explain.Place{At: netip.AddrPortFrom(a, uint16(ptr.Deref(port.Port, 0))), //nolint:gosec // what is no port is not found, and not served
+			Port: rules.ServicePortName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Port: ptr.Deref(port.Name, "")}}
+		for _, protocol := range []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} {
+			if strings.EqualFold(protocol.String(), string(ptr.Deref(port.Protocol, corev1.ProtocolTCP))) {
+				at.Protocol = protocol
+			}
+		}
+		s.places[at] = append(s.places[at], d)
+	}
 }

@@ -105,7 +105,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 		warn(err)
 	}
 	o.source.apiServers = &apiServers{}
-	src, _, err := o.open(config.NodeName, warn)
+	src, err := o.open(config.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,52 @@ func TestExplain(t *testing.T) {
 				t.Errorf("%d endpoints, want %d: %+v", len(e.Ports[0].Endpoints), len(tt.endpoints), e.Ports[0].Endpoints)
 			}
 		})
+	}
+}
+
+// TestExplainSharedAddress: pods on a node's network have its address, and each row of the endpoints its own pod.
+func TestExplainSharedAddress(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "shared.yaml"), []byte(`
+apiVersion: v1
+kind: Service
+metadata: {namespace: default, name: shared}
+spec: {clusterIP: 10.96.0.20, ports: [{name: a, port: 80}, {name: b, port: 81}, {name: u, port: 80, protocol: UDP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: default, name: shared-1, labels: {kubernetes.io/service-name: shared}}
+addressType: IPv4
+ports: [{name: a, port: 8080}]
+endpoints:
+- {addresses: [172.18.0.3], nodeName: there, conditions: {ready: false, serving: true, terminating: true}, targetRef: {kind: Pod, name: goes}}
+- {addresses: [172.18.0.3], nodeName: there, conditions: {ready: true}, targetRef: {kind: Pod, name: comes}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: default, name: shared-2, labels: {kubernetes.io/service-name: shared}}
+addressType: IPv4
+ports: [{name: b, port: 8081}, {name: c, port: 8080}, {name: u, port: 8080, protocol: UDP}]
+endpoints:
+- {addresses: [172.18.0.3], nodeName: there, conditions: {ready: true}, targetRef: {kind: Pod, name: other}}
+`), 0o600))
+	code, out, stderr := run(t, "explain", "-o", "json", "default/shared", "--manifests", dir, "--hostname-override", "here", "--from", "node")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	var e explain.Explanation
+	must(t, json.Unmarshal([]byte(out), &e))
+	var got []string
+	for _, p := range e.Ports {
+		for _, ep := range p.Endpoints {
+			got = append(got, fmt.Sprintf("%s/%s %s %s %v", p.Port, p.Protocol, ep.Address, ep.Pod, ep.Cluster))
+		}
+	}
+	slices.Sort(got)
+	want := []string{"a/tcp 172.18.0.3:8080 default/comes true", "a/tcp 172.18.0.3:8080 default/goes false",
+		"b/tcp 172.18.0.3:8081 default/other true", "u/udp 172.18.0.3:8080 default/other true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the rows are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -35,30 +36,28 @@ import (
 // nodeWait is how long the Node object is waited for, as by kube-proxy.
 const nodeWait = 30 * time.Second
 
-// run runs until ctx ends.
+// run runs until ctx ends. It comes after connect.
 func (o *runOptions) run(ctx context.Context) error {
 	config, err := o.proxierConfig()
 	if err != nil {
 		return err
 	}
 	if o.initOnly { // all that needs full root privileges
-		return trackingSettings(&o.config.Conntrack).Apply("/", cpus())
+		loadTracking(ctx)
+		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
 	node, log := config.NodeName, klog.Background()
 	limitMemory(ctx, log)
-	problem := func(err error) { log.Info("Source", "problem", printable.Error(err)) }
-	o.source.apiServers = &apiServers{}
-	src, client, err := o.open(node, problem)
-	if err != nil {
-		return err
-	}
+	problem := func(err error) { log.Error(err, "Trouble with the source of Services; what is known stays") }
+	src := o.sourceFrom(o.api, node, problem)
 	config.Events = events.Func(nil)
-	if client != nil {
-		recorder := events.New(client, node, problem)
+	if o.api != nil {
+		recorder := events.New(o.api, node, func(err error) { log.Error(err, "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
 		config.NodeWait = nodeWait
+		loadTracking(ctx)
 		o.prepareHost(log, "/", func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
 	}
 	return o.program(ctx, config, src)
@@ -94,12 +93,16 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	}
 	defer addresses.Close()
 
+	config.Missing = missingFamilies(log)
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Addresses = k, flows, addresses
 	config.Changed, config.Touched = watch.Changed(), watch.Touched
 	memory := newMemoryKeeper()
 	config.Audited = memory.soon
 	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
+	if forwards(log, k, table) {
+		alive.Found()
+	}
 	answers := healthAnswers(log, config.Events, node, alive)
 	defer answers.Close()
 	config.Health = struct {
@@ -119,7 +122,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
 			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
 	}
-	servers, err := o.serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
+	servers, err := o.servers(config.Missing).serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
 	if err != nil {
 		return err
 	}
@@ -133,6 +136,27 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.run(ctx); return nil },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
+}
+
+// missingFamilies says which families of addresses the node does not have, and tells of it once.
+func missingFamilies(log klog.Logger) (missing [2]bool) {
+	v4, v6 := nodeaddr.Families("/")
+	missing = [2]bool{rules.IPv4: !v4, rules.IPv6: !v6}
+	for _, f := range rules.Families {
+		if missing[f] {
+			log.Info("The node does not have this family of addresses, or it is switched off: nothing listens there; start nftproxy again when that changes", "family", [...]string{rules.IPv4: "IPv4", rules.IPv6: "IPv6"}[f])
+		}
+	}
+	return missing
+}
+
+// forwards says whether rules of a former run are in force.
+func forwards(log klog.Logger, k *kernel.Kernel, table string) bool {
+	found, err := k.Presence(table)
+	if err != nil {
+		log.Error(err, "Cannot tell whether rules of a former run are in force; /healthz says no until all is programmed")
+	}
+	return slices.ContainsFunc(found[:], func(p kernel.Presence) bool { return p.Forwards })
 }
 
 // checkConnections is how many connections all healthCheckNodePorts together have at most.
@@ -179,23 +203,46 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // be set is told of and costs nothing else: a container may write little below /proc
 // and /sys. kube-proxy ends then, and so has to be privileged.
 func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(root, cpus()), warn)
+	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
 	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
+	}
+}
+
+// loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
+func loadTracking(ctx context.Context) {
+	if c, err := conntrack.Open(); err == nil {
+		_, _, _ = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_ = c.Close()
 	}
 }
 
 // tellTracking tells of what of connection tracking could not be set. A file system that
 // is read-only is that of a container which somebody chose to give no privileges.
 func tellTracking(log klog.Logger, err error, warn func(reason, message string)) {
-	switch {
-	case err == nil:
-	case errors.Is(err, syscall.EROFS):
-		log.Info("Connection tracking is left as it is: /proc/sys is read-only here; 'nftproxy run --init-only' with full privileges sets it up", "reason", err.Error())
-	default:
+	var chosen, faults []error
+	for _, e := range parts(err) {
+		if errors.Is(e, syscall.EROFS) {
+			chosen = append(chosen, e)
+		} else {
+			faults = append(faults, e)
+		}
+	}
+	if err := errors.Join(chosen...); err != nil {
+		log.Info("Connection tracking is left as it is: its settings are read-only here; 'nftproxy run --init-only' with full privileges sets them, or --sysctl-root says where they can be written", "reason", err.Error())
+	}
+	if err := errors.Join(faults...); err != nil {
 		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
 		warn("FailedToSetUpConntrack", printable.Error(err))
 	}
+}
+
+// parts returns the errors that were joined to one.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // cpus returns the number of the machine's CPUs, not of those that this process may use

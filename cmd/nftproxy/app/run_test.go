@@ -26,6 +26,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/proxier/health"
 )
@@ -90,6 +91,38 @@ func (n *node) get(address, path string) (string, error) {
 		return err
 	})
 	return string(text), err
+}
+
+// TestHealthWithoutRules: a node that never had rules gets no traffic, one with those of a former run does, whether or
+// not the API server can be reached.
+func TestHealthWithoutRules(t *testing.T) {
+	n := newNode(t)
+	const address = "127.0.0.1:10256"
+	lost := func(healthz bool) {
+		t.Helper()
+		p, err := proxy.Start(n.command("run", "--master", "http://127.0.0.1:1", "--hostname-override", "here", "--healthz-bind-address", address))
+		must(t, err)
+		t.Cleanup(p.Kill)
+		must(t, p.WaitLog(n.ctx, "trying again"))
+		if body, err := n.get(address, "/healthz"); (err == nil) != healthz {
+			t.Errorf("/healthz: %s, %v; want 200: %v", body, err, healthz)
+		}
+		if body, err := n.get(address, "/livez"); err != nil {
+			t.Errorf("/livez: %s, %v", body, err)
+		}
+		must(t, p.Stop())
+	}
+	lost(false)
+	p := n.start("--healthz-bind-address", address)
+	must(t, p.WaitSynced(n.ctx))
+	if _, err := n.get(address, "/healthz"); err != nil {
+		t.Errorf("once all is programmed: %v", err)
+	}
+	must(t, p.Stop())
+	lost(true)
+	_, err := n.run("cleanup")
+	must(t, err)
+	lost(false)
 }
 
 // TestReload changes the configuration file of a running nftproxy.
@@ -172,6 +205,39 @@ func TestPrepareHost(t *testing.T) {
 	if len(events) > 0 {
 		t.Errorf("events %q about a container without privileges, want none", events)
 	}
+}
+
+// TestSysctlRoot: where /proc/sys is read-only, as in a container, the settings are made where it is mounted writable, and check
+// says what is in force.
+func TestSysctlRoot(t *testing.T) {
+	netnstest.Tool(t, "unshare")
+	n := newNode(t)
+	root := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "proc/sys/net"), 0o755))
+	program, err := os.Executable()
+	must(t, err)
+	script := `mount --bind /proc/sys/net "$1"/proc/sys/net && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && shift &&
+		! echo 7 2>/dev/null > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait && exec "$0" "$@"`
+	run := func(args ...string) (string, error) {
+		return proxy.Run(n.ctx, proxy.Config{Program: "unshare", NS: n.NS, Env: []string{runEnv + "=1"},
+			Args: append([]string{"--mount", "sh", "-c", script, program, root}, args...)})
+	}
+	check := func(want string) {
+		t.Helper()
+		text, _ := n.run("check", "--manifests", "testdata/services")
+		if !strings.Contains(text, want) {
+			t.Errorf("check does not say %q:\n%s", want, text)
+		}
+	}
+	check("nf_conntrack_tcp_timeout_close_wait is 60, not 3600")
+	if out, err := run("run", "--init-only", "--conntrack-max-per-core", "0"); err == nil {
+		t.Errorf("a read-only file system was written: %s", out)
+	}
+	out, err := run("run", "--init-only", "--conntrack-max-per-core", "0", "--sysctl-root", root)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	check("tcp_timeout_established 86400, tcp_timeout_close_wait 3600") // the most that is tracked is the machine's
 }
 
 // TestCompetition names a kube-proxy whose process cannot be seen.

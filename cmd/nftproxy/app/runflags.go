@@ -43,8 +43,9 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.Int32Var(&o.metricsPort, "metrics-port", metricsPort, "`port` of /metrics if --metrics-bind-address has none; 0: no /metrics")
 	fs.Int32Var(&o.healthzPort, "healthz-port", healthzPort, "`port` of /healthz and /livez if --healthz-bind-address has none; 0: none of both")
-	_ = fs.MarkDeprecated("metrics-port", "use --metrics-bind-address")
-	_ = fs.MarkDeprecated("healthz-port", "use --healthz-bind-address")
+	for name := range deprecatedFlags() { // pflag would write of them to the standard error, whatever form the log has
+		_ = fs.MarkHidden(name)
+	}
 	fs.BoolVar(&c.BindAddressHardFail, "bind-address-hard-fail", false, "end if one of these addresses cannot be had")
 	fs.BoolVar(&c.EnableProfiling, "profiling", false, "serve /debug/pprof and /debug/flags/v beside /metrics")
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "this node's primary `address` if it is not the Node object's first; nothing is bound to it (kube-proxy's name for --node-ip)")
@@ -61,8 +62,15 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&t.UDPTimeout.Duration, "conntrack-udp-timeout", 0, "`time` after which unanswered UDP flows are forgotten; 0: leave it as it is")
 	fs.DurationVar(&t.UDPStreamTimeout.Duration, "conntrack-udp-timeout-stream", 0, "the same for answered ones")
 
+	fs.StringVar(&o.sysctlRoot, "sysctl-root", "/", "`directory` below which proc/sys/net is that of the node and can be written, where a container's own is read-only")
+
 	addMeaningless(fs, c)
 	logsapi.AddFlags(&c.Logging, fs)
+}
+
+// deprecatedFlags returns flags of kube-proxy's, and the name of the one to use instead.
+func deprecatedFlags() map[string]string {
+	return map[string]string{"metrics-port": "metrics-bind-address", "healthz-port": "healthz-bind-address"}
 }
 
 // noMeaning is how flags without a meaning are known.

@@ -3,17 +3,23 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
@@ -34,15 +40,21 @@ type runOptions struct {
 	metricsPort int32
 	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
 	probeAddress string
+	// sysctlRoot is where proc/sys can be written, if not below /.
+	sysctlRoot string
 
 	flags    func() []string // what was given on the command line, for /flagz
 	warnings []string        // what the configuration file says and has no meaning here
+	logsJSON bool            // the log is JSON
 
 	competitors competitors // as they were at the start
 
 	sandbox string // --sandbox: auto or never
 	// enter takes from this process the rights that it does not need; nil: it keeps them.
 	enter func(sandbox.Config) (notes []string)
+
+	api      kubernetes.Interface // nil until connect, and for manifests
+	apiFiles []apiFile            // what api was made from
 }
 
 func runCommand(version string, enter func(sandbox.Config) []string) *cobra.Command {
@@ -58,7 +70,8 @@ that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes t
 
 As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
 score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
-read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges. With
+read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges, or
+--sysctl-root names where the node's /proc/sys/net is mounted writable. With
 --manifests it sets neither.
 
 Once it has started it gives up what rights it does not need (--sandbox): the log, /statusz
@@ -68,7 +81,13 @@ files are at the start, or below /etc or /usr.`,
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
   nftproxy run --config /var/lib/kube-proxy/config.conf`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.main(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := o.main(cmd)
+			if err != nil && o.logsJSON {
+				return &loggedFault{err}
+			}
+			return err
+		},
 	}
 	o.addFlags(cmd.Flags())
 	return cmd
@@ -92,6 +111,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 		}
 	}
 	o.competitors = findCompetitors("/")
+	o.logsJSON = o.logFormat(flags, content) == logsapi.JSONLogFormat
 	resolved, err := o.resolved(flags, content)
 	if err != nil {
 		return err
@@ -102,20 +122,38 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if err = logsapi.ValidateAndApplyWithOptions(&resolved.config.Logging, logStreams(resolved.config.Logging.Format), nil); err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go, and the node must be programmed all the same
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(logs.KlogWriter{}) // what libraries write, such as net/http
+	for name, instead := range deprecatedFlags() {
+		if flags.Changed(name) {
+			klog.InfoS("A flag was given that is deprecated", "flag", "--"+name, "instead", "--"+instead)
+		}
+	}
 	if list := o.meaninglessFlags(flags); len(list) > 0 {
 		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
 	}
 	resolved.logMeaningless()
 	resolved.confine(klog.Background())
-	if o.configFile == "" {
+	if resolved.initOnly {
 		return resolved.run(cmd.Context())
 	}
-	file, err := watchFile(o.configFile, content)
-	if err != nil {
-		return fmt.Errorf("watch --config: %w", err)
+	if err := resolved.connect(); err != nil {
+		return err
 	}
-	defer file.Close()
-	return o.runWithConfig(cmd.Context(), flags, file, resolved)
+	return o.runFollowing(cmd.Context(), flags, content, resolved)
+}
+
+// logFormat returns the form that the log is to have, as far as it can be told.
+func (o *runOptions) logFormat(flags *pflag.FlagSet, file []byte) string {
+	if o.configFile == "" {
+		return o.config.Logging.Format
+	}
+	c, _, err := parseConfig(file)
+	if err != nil || logsFromFlags(flags, &c.Logging) != nil {
+		return ""
+	}
+	return c.Logging.Format
 }
 
 // resolved returns the options as they count, with what the configuration file says if
@@ -135,7 +173,7 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 		out.use(c)
 		out.warnings = warnings
 	}
-	if err := out.validate(); err != nil {
+	if err := errors.Join(out.validate(), out.validateProbeAddress()); err != nil {
 		return nil, err
 	}
 	if !slices.Contains(sandboxes(), out.sandbox) {

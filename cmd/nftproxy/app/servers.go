@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/proxier/bounded"
 	"github.com/nftproxy/nftproxy/proxier/health"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // listenAgain is how long an address that cannot be had is left alone, as kube-proxy leaves it.
@@ -42,6 +44,26 @@ const (
 	metricsConnections = 64
 	probeConnections   = 64
 )
+
+// servers returns options whose addresses are of families that the node has: those that stand for all addresses, or for the
+// loopback one, have the same in the other family.
+func (o *runOptions) servers(missing [2]bool) *runOptions {
+	out := *o
+	for _, address := range []*string{&out.config.HealthzBindAddress, &out.config.MetricsBindAddress, &out.probeAddress} {
+		at, err := netip.ParseAddrPort(*address)
+		if err != nil || !missing[rules.FamilyOf(at.Addr().Unmap())] {
+			continue
+		}
+		other := map[netip.Addr]netip.Addr{netip.IPv6Unspecified(): netip.IPv4Unspecified(), netip.IPv6Loopback(): netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+		if at.Addr().Is4() {
+			other = map[netip.Addr]netip.Addr{netip.IPv4Unspecified(): netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1}): netip.IPv6Loopback()}
+		}
+		if a, ok := other[at.Addr()]; ok {
+			*address = netip.AddrPortFrom(a, at.Port()).String()
+		}
+	}
+	return &out
+}
 
 // serve serves health, metrics and what else kube-proxy shows, and probes. An address that cannot
 // be had is asked for again: it may be kube-proxy's, which is about to go. With

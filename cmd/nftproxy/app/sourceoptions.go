@@ -102,6 +102,23 @@ func checkKubeconfigs(files ...string) error {
 
 // client returns a client for the API server.
 func (o *wantOptions) client() (kubernetes.Interface, error) {
+	config, err := o.clientConfig()
+	if err != nil {
+		return nil, err
+	}
+	return newClient(config)
+}
+
+func newClient(config *rest.Config) (kubernetes.Interface, error) {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make API client: %w", err)
+	}
+	return client, nil
+}
+
+// clientConfig says how to reach the API server, and how to talk to it.
+func (o *wantOptions) clientConfig() (*rest.Config, error) {
 	config, err := o.restConfig()
 	if err != nil {
 		return nil, err
@@ -115,22 +132,79 @@ func (o *wantOptions) client() (kubernetes.Interface, error) {
 	}
 	config.QPS, config.Burst = connection.QPS, int(connection.Burst)
 	o.source.apiServers.use(config)
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make API client: %w", err)
-	}
-	return client, nil
+	config.Wrap(source.Bound)
+	return config, nil
 }
 
-// open returns the source, and the client for its API server, which is nil for
-// manifests. warn takes messages about what the source skips.
-func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, kubernetes.Interface, error) {
-	if dir := o.source.manifests; dir != "" {
-		return &source.Manifests{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}, nil, nil
+// open returns the source. warn takes messages about what it skips.
+func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, error) {
+	if o.source.manifests != "" {
+		return o.sourceFrom(nil, nodeName, warn), nil
 	}
 	client, err := o.client()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}, client, nil
+	return o.sourceFrom(client, nodeName, warn), nil
+}
+
+// sourceFrom returns the source, whose API server is reached by a client unless it is a directory.
+func (o *wantOptions) sourceFrom(client kubernetes.Interface, nodeName string, warn func(error)) source.Source {
+	if dir := o.source.manifests; dir != "" {
+		return &source.Manifests{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
+	}
+	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}
+}
+
+// kubeconfigFile is what the most important of the files that a client is made from is called.
+const kubeconfigFile = "kubeconfig"
+
+// apiFile is a file that a client was made from.
+type apiFile struct {
+	what, path string
+	content    []byte
+}
+
+// connect makes the client for the API server, if that is the source. No request is made.
+func (o *runOptions) connect() error {
+	if o.source.manifests != "" {
+		return nil
+	}
+	var files []apiFile
+	if path := o.config.ClientConnection.Kubeconfig; path != "" {
+		content, _ := readSmall(path) // before the client does: what it reads is this or newer
+		files = append(files, apiFile{kubeconfigFile, path, content})
+	}
+	o.source.apiServers = &apiServers{} // of its own: those before are in use until this one runs
+	config, err := o.clientConfig()
+	if err != nil {
+		return err
+	}
+	// The library reads these again, but only every five minutes, and does not say what is wrong with them. Tokens in files it reads
+	// every minute.
+	for _, f := range []struct {
+		what string
+		path *string
+		data *[]byte
+	}{
+		{"certificate authority's file", &config.CAFile, &config.CAData},
+		{"client certificate's file", &config.CertFile, &config.CertData},
+		{"client key's file", &config.KeyFile, &config.KeyData},
+	} {
+		if *f.path == "" || len(*f.data) > 0 {
+			continue
+		}
+		content, err := readSmall(*f.path)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.what, err)
+		}
+		files = append(files, apiFile{f.what, *f.path, content})
+		*f.path, *f.data = "", content
+	}
+	client, err := newClient(config)
+	if err != nil {
+		return err
+	}
+	o.api, o.apiFiles = client, files
+	return nil
 }

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -65,6 +66,14 @@ func isAddress(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	_, portErr := netutils.ParsePort(port, false)
 	return s == "" || err == nil && portErr == nil && netutils.ParseIPSloppy(host) != nil
+}
+
+// validateProbeAddress checks the address that kube-proxy does not have.
+func (o *runOptions) validateProbeAddress() error {
+	if isAddress(o.probeAddress) {
+		return nil
+	}
+	return fmt.Errorf("--probe-bind-address: %q is not an IP address and a port, as in 127.0.0.1:10246", o.probeAddress)
 }
 
 // isVersion says whether a text is a version as in 1.36, or nothing. Which one makes no

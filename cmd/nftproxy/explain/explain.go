@@ -128,7 +128,7 @@ type Kernel struct {
 type World struct {
 	proxier.Snapshot
 	// Places says what is known of endpoints besides.
-	Places map[Place]Details
+	Places map[Place][]Details
 	// Notes say what of a Service, by its namespace/name, is not served.
 	Notes map[string][]string
 	// Have is what the kernel holds; nil: it could not be read, for the reason
@@ -144,15 +144,32 @@ type World struct {
 	InterfaceTo func(netip.Addr) (string, error)
 }
 
-// Place names an endpoint of a Service.
+// Place is where endpoints of a service port are. Pods on the node's network share an address, and at one port of it there can
+// be two: one that goes, and the next.
 type Place struct {
-	Namespace, Name string
-	Addr            netip.Addr
-	Terminating     bool // another pod may have the address already
+	Port     rules.ServicePortName
+	Protocol rules.Protocol
+	At       netip.AddrPort
 }
 
-// Details is what an EndpointSlice says of an endpoint that needs no rule. Make it with NewDetails.
-type Details struct{ Pod, Node, Zone string }
+// Details is what an EndpointSlice says of an endpoint, with what tells it from others at its place. Make it with NewDetails.
+type Details struct {
+	Pod, Node, Zone             string
+	Ready, Serving, Terminating bool
+}
+
+// details returns what is known of an endpoint besides.
+func (w *World) details(p *proxier.Port, e *rules.Endpoint) Details {
+	list := w.Places[Place{p.Name, p.Protocol, e.Addr}]
+	for _, here := range []bool{true, false} { // with the node, and if that tells none, without
+		for _, d := range list {
+			if d.Ready == e.Ready && d.Serving == e.Serving && d.Terminating == e.Terminating && (!here || e.Local == (d.Node == w.Node.Name)) {
+				return d
+			}
+		}
+	}
+	return Details{}
+}
 
 // NewDetails makes the names printable. The pod's is empty where the endpoint is none, and the API validates none of them.
 func NewDetails(namespace, pod, node, zone string) Details {
@@ -277,7 +294,7 @@ func policy(local bool) string {
 func (w *World) endpoints(p *proxier.Port) []Endpoint {
 	out := []Endpoint{}
 	for _, j := range rules.Judge(&p.ServicePort, p.Endpoints, &w.Node) {
-		d := w.Places[Place{p.Name.Namespace, p.Name.Name, j.Addr.Addr(), j.Terminating}]
+		d := w.details(p, &j.Endpoint)
 		out = append(out, Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local, Why: why(p, j)})
 	}
