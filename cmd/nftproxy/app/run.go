@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -42,7 +43,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		return trackingSettings(&o.config.Conntrack).Apply("/", cpus())
 	}
 	node, log := config.NodeName, klog.Background()
-	limitMemory(ctx, log)
+	limitMemory(ctx, log, memlimit.FromCgroup)
 	problem := func(err error) { log.Info("Source", "problem", err.Error()) }
 	src, client, err := o.open(node, problem)
 	if err != nil {
