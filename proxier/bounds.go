@@ -32,7 +32,7 @@ const (
 )
 
 // maxFaults is how many faults of one object are told of. It may have as many as its writer likes.
-const maxFaults = 10
+const maxFaults = 8
 
 // endpointLimit is how many endpoints each port of a Service may have: see rules.ServicePort.
 func endpointLimit(ports int) int {

@@ -28,7 +28,7 @@ func wantUnequal[T any](t *testing.T, what string, equal func(a, b T) bool, but 
 func TestEqual(t *testing.T) {
 	wantUnequal(t, "endpoint", endpoint.equal)
 	wantUnequal(t, "hints", func(a, b hints) bool { return a.equal(&b) })
-	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) })
+	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) }, ".at") // the place in the store
 }
 
 // TestStoreSeesEachField: a Service that differs in any one field is a change.
@@ -43,11 +43,11 @@ func TestStoreSeesEachField(t *testing.T) {
 			t.Error("a change is of no owner, or none is of one")
 		}
 		return !changed
-	}, ".uid") // which only Events name
+	}, ".uid", ".over") // which only Events name; which counts what is left out of the rest
 	wantUnequal(t, "slice", func(a, b slice) bool {
 		st := newStore()
 		st.setService(a.service, &service{ports: a.ports})
 		st.setSlice(name, &a)
 		return !st.setSlice(name, &b)
-	})
+	}, ".at") // the place in the store
 }

@@ -40,10 +40,18 @@ func BenchmarkForeign(b *testing.B) {
 		i++
 	}
 	stop()
-	slices.Sort(quiet)
 	report(b, foreign)
-	b.ReportMetric(float64(foreign[len(foreign)/2])/float64(quiet[len(quiet)/2]), "ratio")
+	b.ReportMetric(mean(foreign)/mean(quiet), "ratio")
 	n.close()
+}
+
+// mean is what counts: most changes are made between two repairs.
+func mean(all []time.Duration) float64 {
+	var sum time.Duration
+	for _, d := range all {
+		sum += d
+	}
+	return float64(sum) / float64(len(all))
 }
 
 func aboutClusterIPs(tx rules.Tx) bool {

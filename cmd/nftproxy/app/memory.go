@@ -29,11 +29,11 @@ const settle = 5 * time.Second
 
 // limitMemory makes Go collect garbage more often near the cgroup's limit, of either version of cgroups, until ctx
 // ends. GOGC and GOMEMLIMIT, where they are set, have the last word.
-func limitMemory(ctx context.Context, log logr.Logger) {
+func limitMemory(ctx context.Context, log logr.Logger, cgroup memlimit.Provider) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithRefreshInterval(ctx, memoryRefresh))
+	limit, err := memlimit.Set(memlimit.WithProvider(cgroup), memlimit.WithRatio(memoryShare), memlimit.WithRefreshInterval(ctx, memoryRefresh))
 	switch {
 	case err != nil:
 		log.V(2).Info("The memory limit of the cgroup is not known", "reason", err.Error())

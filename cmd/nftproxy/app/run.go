@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -47,12 +48,12 @@ func (o *runOptions) run(ctx context.Context) error {
 		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
 	node, log := config.NodeName, klog.Background()
-	limitMemory(ctx, log)
-	problem := func(err error) { log.Error(err, "Trouble with the source of Services; what is known stays") }
+	limitMemory(ctx, log, memlimit.FromCgroup)
+	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
 	src := o.sourceFrom(o.api, node, problem)
 	config.Events = events.Func(nil)
 	if o.api != nil {
-		recorder := events.New(o.api, node, func(err error) { log.Error(err, "Events are missing in the cluster") })
+		recorder := events.New(o.api, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
@@ -62,6 +63,9 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	return o.program(ctx, config, src)
 }
+
+// oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
+func oneLine(err error) error { return errors.New(printable.Error(err)) }
 
 func nodeReference(name string) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
