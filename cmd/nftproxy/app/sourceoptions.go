@@ -194,9 +194,9 @@ func (o *runOptions) connect() error {
 		if *f.path == "" || len(*f.data) > 0 {
 			continue
 		}
-		content, err := readSmall(*f.path)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.what, err)
+		content, readErr := readSmall(*f.path)
+		if readErr != nil {
+			return fmt.Errorf("read %s: %w", f.what, readErr)
 		}
 		files = append(files, apiFile{f.what, *f.path, content})
 		*f.path, *f.data = "", content

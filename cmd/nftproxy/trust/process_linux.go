@@ -65,7 +65,7 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, nil // it is gone
 	}
 	defer dir.Close()
-	if comm, err := dir.read("comm"); err != nil || strings.TrimSuffix(comm, "\n") != name {
+	if comm, readErr := dir.read("comm"); readErr != nil || strings.TrimSuffix(comm, "\n") != name {
 		return nil, nil // it is gone
 	}
 	it, err := dir.look()
@@ -165,7 +165,7 @@ func (d processDir) look() (identity, error) {
 	if err != nil {
 		return it, err
 	}
-	if err := it.parse(status); err != nil {
+	if err = it.parse(status); err != nil {
 		return it, err
 	}
 	for _, kind := range []string{"net", "mnt", "user"} {
