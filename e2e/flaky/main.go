@@ -91,7 +91,7 @@ func busy(n int) (release func()) {
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			for !ended.Load() { //nolint:revive // to be busy is the purpose
+			for !ended.Load() { // to be busy is the purpose
 			}
 		})
 	}
