@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -195,13 +196,19 @@ func (s *site) conflictUntil(p *proxy.Process, text string) {
 	external := func(svc *corev1.Service) { svc.Spec.ExternalIPs = []string{"10.99.0.1"} }
 	services := s.cp.Client().CoreV1().Services("shop")
 	s.service("first", external)
+	s.service("second", nil)
+	// Events about one object and of one reason are one to which the later ones are added.
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !strings.Contains(p.Log(), text); {
-		s.service("second", external)
-		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
-		_ = p.WaitLog(ctx, text)
-		cancel()
-		must(s.t, services.Delete(s.t.Context(), "second", metav1.DeleteOptions{}))
+		for _, ips := range []string{`["10.99.0.1"]`, `[]`} {
+			patch := []byte(`{"spec": {"externalIPs": ` + ips + `}}`)
+			_, err := services.Patch(s.t.Context(), "second", types.MergePatchType, patch, metav1.PatchOptions{})
+			must(s.t, err)
+			ctx, cancel := context.WithTimeout(s.t.Context(), 500*time.Millisecond)
+			_ = p.WaitLog(ctx, text)
+			cancel()
+		}
 	}
+	must(s.t, services.Delete(s.t.Context(), "second", metav1.DeleteOptions{}))
 	must(s.t, services.Delete(s.t.Context(), "first", metav1.DeleteOptions{}))
 }
 
