@@ -49,6 +49,12 @@ func (c *Comparison) Part(p Part) {
 	}
 	strange := want.odd(have.Odd)
 	have.Odd = nil
+	for id := range p.Keys {
+		if c.only.whole(f, id) { // another part has all of it
+			delete(p.Keys, id)
+			delete(have.Sets, id)
+		}
+	}
 	t := want.take(p)
 	if strange || incompatible(&have, t) {
 		c.reset[f] = true
@@ -219,7 +225,7 @@ func (w *wanted) some(id SetID, lists [][]Element, keys []Key) map[Key]Value {
 // choice chooses chains and sets. Nil chooses all.
 type choice struct {
 	chains map[objectKey]bool
-	sets   map[setOf]bool
+	sets   map[setOf]bool // true: the whole set, false: some of its elements
 }
 
 // choose returns the choice of some things; of all, if there are none.
@@ -236,7 +242,8 @@ func choose(things []Thing) *choice {
 			c.chains[objectKey{family: t.Family, chain: t.Name}] = true
 		case ThingSet, ThingElement:
 			if id, ok := ParseSetID(t.Name); ok {
-				c.sets[setOf{t.Family, id}] = true
+				set := setOf{t.Family, id}
+				c.sets[set] = c.sets[set] || t.Kind == ThingSet
 			}
 		}
 	}
@@ -248,5 +255,14 @@ func (c *choice) chain(f Family, name string) bool {
 }
 
 func (c *choice) set(f Family, id SetID) bool {
+	if c == nil {
+		return true
+	}
+	_, chosen := c.sets[setOf{f, id}]
+	return chosen
+}
+
+// whole says whether all elements of a set are chosen.
+func (c *choice) whole(f Family, id SetID) bool {
 	return c == nil || c.sets[setOf{f, id}]
 }
