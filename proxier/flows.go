@@ -295,19 +295,16 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 
 // removed returns the frontends and the addresses for NodePorts that a transaction takes away.
 func removed(tx rules.Tx) (frontends []frontend, addrs []netip.Addr) {
-	for _, op := range tx.Ops() {
-		if op.Kind != rules.DeleteElements {
-			continue
-		}
-		for _, e := range op.Elements {
-			switch op.Set.Kind {
+	tx.EachRemoved(func(f rules.Family, set rules.SetID, list []rules.Element) {
+		for _, e := range list {
+			switch set.Kind {
 			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
-				frontends = append(frontends, frontendOf(op.Family, e.Key))
+				frontends = append(frontends, frontendOf(f, e.Key))
 			case rules.NodePortIPs:
 				addrs = append(addrs, e.Key.Addr)
 			}
 		}
-	}
+	})
 	return frontends, addrs
 }
 

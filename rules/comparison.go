@@ -16,6 +16,7 @@ type Comparison struct {
 	want [2]*wanted
 	// missing and reset say that a table is not there, and that it must be replaced.
 	missing, reset [2]bool
+	served         [2][]SetElements // of a table that is replaced
 }
 
 // Compare begins a comparison of some things, or of everything if there are none.
@@ -40,10 +41,14 @@ func (c *Comparison) Part(p Part) {
 		c.missing[f] = true
 		return
 	}
-	if c.missing[f] || c.reset[f] {
+	if c.missing[f] {
 		return
 	}
 	have := *p.Table
+	if c.reset[f] {
+		c.served[f] = append(c.served[f], have.served()...)
+		return
+	}
 	if !p.Counting {
 		have.Counted = want.base.Counted
 	}
@@ -58,6 +63,7 @@ func (c *Comparison) Part(p Part) {
 	t := want.take(p)
 	if strange || incompatible(&have, t) {
 		c.reset[f] = true
+		c.served[f] = have.served()
 		return
 	}
 	diffTable(f, &have, t, &c.tx[f])
@@ -88,7 +94,9 @@ func (c *Comparison) finish(f Family) {
 	if c.missing[f] || c.reset[f] {
 		op := Op{Kind: AddTable, Family: f}
 		if c.reset[f] {
-			op.Kind = ResetTable
+			op.Kind, op.Served = ResetTable, c.served[f]
+			// What parts before had and should not has gone into the transaction.
+			c.tx[f].EachRemoved(func(_ Family, id SetID, list []Element) { op.Served = append(op.Served, SetElements{id, list}) })
 		}
 		c.tx[f] = Tx{}
 		c.tx[f].Add(op)
