@@ -4,6 +4,7 @@ package proxier
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -30,15 +31,13 @@ func (p *Proxier) FreeAPIServers() error {
 	if len(list) == 0 {
 		return nil
 	}
-	have, err := p.config.Kernel.Read(p.config.Rules.Table)
-	if err != nil {
+	var have elementsFound
+	if err := p.config.Kernel.Scan(p.config.Rules.Table, elementsAt(list), &have); err != nil {
 		return fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	tx := rules.Tx{Name: p.config.Rules.Table}
 	for _, f := range rules.Families {
-		if t := have.Tables[f]; t != nil {
-			p.freeOf(f, t, list, &tx)
-		}
+		p.freeOf(f, have[f], list, &tx)
 	}
 	if tx.Len() > 0 {
 		p.log.Info("The kernel's rules of an earlier run lead connections to the API server astray: they are deleted", "apiServers", list)
@@ -66,12 +65,52 @@ func (p *Proxier) newAPIServers() []netip.AddrPort {
 	return out
 }
 
+// The sets that have a frontend at an address, and a NodePort.
+var (
+	frontendSets = [...]rules.SetKind{rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs}
+	nodePortSets = [...]rules.SetKind{rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts}
+)
+
+// elementsAt names what there may be at API servers' addresses: a table may be large.
+func elementsAt(list []netip.AddrPort) (out []rules.Thing) {
+	for _, at := range list {
+		add := func(k rules.Key, kinds ...rules.SetKind) {
+			for _, kind := range kinds {
+				out = append(out, rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: rules.SetID{Kind: kind}.Name(), Key: k})
+			}
+		}
+		add(rules.Key{Addr: at.Addr()}, rules.ClusterIPs, rules.NodePortIPs)
+		add(rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()}, frontendSets[:]...)
+		add(rules.Key{Protocol: rules.TCP, Port: at.Port()}, nodePortSets[:]...)
+	}
+	return out
+}
+
+// elementsFound gathers elements, by family.
+type elementsFound [2]map[rules.SetID]map[rules.Key]rules.Value
+
+// Begin implements rules.Parts.
+func (e *elementsFound) Begin() { *e = elementsFound{{}, {}} }
+
+// Part implements rules.Parts.
+func (e *elementsFound) Part(p rules.Part) {
+	if p.Table == nil {
+		return
+	}
+	for id, set := range p.Table.Sets {
+		if e[p.Family][id] == nil {
+			e[p.Family][id] = map[rules.Key]rules.Value{}
+		}
+		maps.Copy(e[p.Family][id], set)
+	}
+}
+
 // freeOf adds the deletion of the frontends at API servers' addresses in a table, but for ClusterIPs.
-func (p *Proxier) freeOf(f rules.Family, t *rules.Table, list []netip.AddrPort, tx *rules.Tx) {
+func (p *Proxier) freeOf(f rules.Family, sets map[rules.SetID]map[rules.Key]rules.Value, list []netip.AddrPort, tx *rules.Tx) {
 	gone := map[rules.SetKind][]rules.Element{}
-	find := func(k rules.Key, kinds ...rules.SetKind) {
+	find := func(k rules.Key, kinds []rules.SetKind) {
 		for _, kind := range kinds {
-			if v, ok := t.Sets[rules.SetID{Kind: kind}][k]; ok {
+			if v, ok := sets[rules.SetID{Kind: kind}][k]; ok {
 				gone[kind] = append(gone[kind], rules.Element{Key: k, Value: v})
 			}
 		}
@@ -81,15 +120,14 @@ func (p *Proxier) freeOf(f rules.Family, t *rules.Table, list []netip.AddrPort, 
 		if rules.FamilyOf(at.Addr()) != f {
 			continue
 		}
-		if _, ok := t.Sets[rules.SetID{Kind: rules.ClusterIPs}][rules.Key{Addr: at.Addr()}]; ok {
+		if _, ok := sets[rules.SetID{Kind: rules.ClusterIPs}][rules.Key{Addr: at.Addr()}]; ok {
 			continue
 		}
-		find(rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()},
-			rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs)
-		if p.servesNodePorts(at.Addr(), t) && !numbers[at.Port()] {
+		find(rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()}, frontendSets[:])
+		_, serves := sets[rules.SetID{Kind: rules.NodePortIPs}][rules.Key{Addr: at.Addr()}]
+		if (serves || p.mayServeNodePorts(at.Addr())) && !numbers[at.Port()] {
 			numbers[at.Port()] = true
-			find(rules.Key{Protocol: rules.TCP, Port: at.Port()},
-				rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts)
+			find(rules.Key{Protocol: rules.TCP, Port: at.Port()}, nodePortSets[:])
 		}
 	}
 	for kind, elements := range gone {
@@ -97,10 +135,7 @@ func (p *Proxier) freeOf(f rules.Family, t *rules.Table, list []netip.AddrPort, 
 	}
 }
 
-// servesNodePorts says whether NodePorts are, or may soon be, served at an address.
-func (p *Proxier) servesNodePorts(a netip.Addr, t *rules.Table) bool {
-	if _, ok := t.Sets[rules.SetID{Kind: rules.NodePortIPs}][rules.Key{Addr: a}]; ok {
-		return true
-	}
+// mayServeNodePorts says whether NodePorts may be served at an address though no list in the kernel has it.
+func (p *Proxier) mayServeNodePorts(a netip.Addr) bool {
 	return p.config.Rules.AllNodePortIPs && p.config.Addresses != nil && slices.Contains(p.config.Addresses.Addrs(), a)
 }

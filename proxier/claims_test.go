@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -421,7 +422,9 @@ func TestAPIServerAfterRestart(t *testing.T) {
 			t.Run(name+", known "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					kernel := &rulestest.Kernel{}
-					config := func(c *proxier.Config) { c.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") }
+					config := func(c *proxier.Config) {
+						c.NodePorts.CIDRs, c.Kernel = prefixes("0.0.0.0/0", "::/0"), inParts{c.Kernel}
+					}
 					thief := with(balanced(nodePorts(service("thief", "10.96.0.2", "6443", "sticky:6444"), 0, 6443), "203.0.113.5"), func(s *corev1.Service) {
 						s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 					})
@@ -472,6 +475,11 @@ func TestAPIServerAfterRestart(t *testing.T) {
 		}
 	}
 }
+
+// inParts is a kernel whose tables are too large to be read as a whole.
+type inParts struct{ proxier.Kernel }
+
+func (k inParts) Read(string) (rules.State, error) { return rules.State{}, syscall.ENOMEM }
 
 // TestSpecialAddresses: no Service has an address that means this host, many, or no one.
 func TestSpecialAddresses(t *testing.T) {
