@@ -14,6 +14,9 @@ type Process struct {
 	Doubt     string
 }
 
+// Shares fails.
+func (*Process) Shares(string) error { return errSystem }
+
 // Processes exists for the same reason.
 type Processes struct{ Root string }
 

@@ -22,6 +22,25 @@ type Process struct {
 	Directory string
 	// Doubt is why Args count for nothing; "" if they may be believed.
 	Doubt string
+
+	root string // by which its files are seen, if it is in another mount namespace
+}
+
+// Shares returns an error unless a path leads to the same file for the process as for this one. In another mount
+// namespace, such as 'ip netns exec' makes, most do.
+func (p *Process) Shares(path string) error {
+	if p.root == "" {
+		return nil
+	}
+	var theirs, ours unix.Stat_t
+	err := errors.Join(unix.Stat(filepath.Join(p.root, path), &theirs), unix.Stat(path, &ours))
+	if err == nil && (theirs.Dev != ours.Dev || theirs.Ino != ours.Ino) {
+		err = errors.New("it is another file there, as in a container")
+	}
+	if err != nil {
+		return fmt.Errorf("%s in its mount namespace: %w", path, err)
+	}
+	return nil
 }
 
 // Processes is those of a /proc, which is below Root.
@@ -65,7 +84,7 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, nil // it is gone
 	}
 	defer dir.Close()
-	if comm, err := dir.read("comm"); err != nil || strings.TrimSuffix(comm, "\n") != name {
+	if comm, readErr := dir.read("comm"); readErr != nil || strings.TrimSuffix(comm, "\n") != name {
 		return nil, nil // it is gone
 	}
 	it, err := dir.look()
@@ -93,7 +112,11 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, err
 	}
 	list := strings.Split(strings.TrimSuffix(args, "\x00"), "\x00")
-	return &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us)}, nil
+	out := &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us)}
+	if it.namespaces["mnt"] != us.namespaces["mnt"] {
+		out.root = filepath.Join(path, "root")
+	}
+	return out, nil
 }
 
 // gone says whether an error means that a process has ended.
@@ -165,7 +188,7 @@ func (d processDir) look() (identity, error) {
 	if err != nil {
 		return it, err
 	}
-	if err := it.parse(status); err != nil {
+	if err = it.parse(status); err != nil {
 		return it, err
 	}
 	for _, kind := range []string{"net", "mnt", "user"} {
@@ -242,7 +265,7 @@ func (it *identity) doubt(us identity) string {
 	switch {
 	case it.stranger() != 0:
 		return fmt.Sprintf("it is of uid %d, which is neither root's nor this user's", it.stranger())
-	case it.namespaces["mnt"] != us.namespaces["mnt"] || it.root != us.root:
+	case it.root != us.root:
 		return "it has other files, as in a container"
 	case it.executable != us.executable:
 		return "its executable is another file than this program's, as after an upgrade"

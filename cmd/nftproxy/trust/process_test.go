@@ -67,7 +67,8 @@ func TestFind(t *testing.T) {
 		{name: "another node's", change: func(f *fake) { f.links["ns/net"] = "net:[2]" }},
 		{name: "a stranger's of another node", change: func(f *fake) { f.links["ns/net"], f.uids = "net:[2]", stranger }},
 		{name: "a zombie", change: func(f *fake) { delete(f.links, "ns/net") }},
-		{name: "a container's", found: true, change: func(f *fake) { f.links["ns/mnt"] = "mnt:[2]" }, doubt: "it has other files"},
+		{name: "one in another mount namespace", found: true, change: func(f *fake) { f.links["ns/mnt"] = "mnt:[2]" }},
+		{name: "a container's", found: true, change: func(f *fake) { f.links["ns/mnt"], f.links["root"] = "mnt:[2]", filepath.Dir(other) }, doubt: "it has other files"},
 		{name: "one in another root directory", found: true, change: func(f *fake) { f.links["root"] = filepath.Dir(other) }, doubt: "it has other files"},
 		{name: "another executable", found: true, change: func(f *fake) { f.links["exe"] = other }, doubt: "its executable is another file"},
 		{name: "an executable that cannot be seen", found: true, change: func(f *fake) { f.links["exe"] = other + "/x" }, doubt: "its executable cannot be seen (not a directory)"},
@@ -88,5 +89,24 @@ func TestFind(t *testing.T) {
 				t.Errorf("notes %q, want %q", told, tt.note)
 			}
 		})
+	}
+}
+
+// TestShares: in another mount namespace a path may lead to another file.
+func TestShares(t *testing.T) {
+	dir, theirs := t.TempDir(), t.TempDir()
+	for _, file := range []string{filepath.Join(dir, "same"), filepath.Join(dir, "other"), filepath.Join(dir, "gone")} {
+		must(t, os.WriteFile(file, nil, 0o600))
+		must(t, os.MkdirAll(filepath.Join(theirs, dir), 0o700))
+	}
+	must(t, os.Link(filepath.Join(dir, "same"), filepath.Join(theirs, dir, "same")))
+	must(t, os.WriteFile(filepath.Join(theirs, dir, "other"), nil, 0o600))
+	for name, want := range map[string]string{"same": "", "other": "it is another file there", "gone": "no such file"} {
+		for _, p := range []Process{{root: theirs}, {}} {
+			err := p.Shares(filepath.Join(dir, name))
+			if shares := want == "" || p.root == ""; (err == nil) != shares || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, root %q: %v, want %q", name, p.root, err, want)
+			}
+		}
 	}
 }
