@@ -102,8 +102,9 @@ type claims struct {
 	// outside finds, by the NodePort of the same number, the addresses whose holder has them as a load balancer's or as
 	// an external IP: where they are the node's own, a NodePort goes first.
 	outside map[frontend]map[netip.Addr]struct{}
-	// nodeAddrs are the addresses that serve NodePorts.
+	// nodeAddrs are the addresses that serve NodePorts, localhost the families whose loopback address does, too.
 	nodeAddrs map[netip.Addr]struct{}
+	localhost [2]bool
 	// apiServers are where this node reaches its API server. Nobody gets them but as a ClusterIP: the node would
 	// lose the API server, and never hear that the Service is gone.
 	apiServers map[netip.AddrPort]struct{}
@@ -213,7 +214,7 @@ func (c *claims) winner(f frontend) (claimant, bool) {
 }
 
 // refuses says whether a frontend is where this node reaches its API server. A NodePort is if the
-// API server is at an address of this node that serves NodePorts.
+// API server is at an address of this node, or a loopback one, that serves NodePorts.
 func (c *claims) refuses(f frontend) bool {
 	if len(c.apiServers) == 0 || f.protocol != rules.TCP {
 		return false
@@ -223,8 +224,10 @@ func (c *claims) refuses(f frontend) bool {
 		return ok
 	}
 	for at := range c.apiServers {
+		family := rules.FamilyOf(at.Addr())
 		_, own := c.nodeAddrs[at.Addr()]
-		if own && at.Port() == f.port && rules.FamilyOf(at.Addr()) == rules.FamilyOf(f.addr) {
+		own = own || c.localhost[family] && at.Addr() == loopback(family)
+		if own && at.Port() == f.port && family == rules.FamilyOf(f.addr) {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -381,6 +382,38 @@ func TestAPIServers(t *testing.T) {
 	})
 }
 
+// TestAPIServerAtLocalhost: nor does a NodePort get a loopback address where the API server is, such as a node's own
+// balancer of API servers: once it is served there, that could not start again.
+func TestAPIServerAtLocalhost(t *testing.T) {
+	for where, want := range map[string]string{
+		"127.0.0.1:30001": "tcp 127.0.0.1:30002 [] 0s, tcp [::1]:30001 [] 0s, udp 127.0.0.1:30001 [] 0s, udp [::1]:30001 [] 0s",
+		"[::1]:30001":     "tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [] 0s, udp 127.0.0.1:30001 [] 0s, udp [::1]:30001 [] 0s",
+		"127.0.0.2:30001": "tcp 127.0.0.1:30001 [] 0s, tcp 127.0.0.1:30002 [] 0s, tcp [::1]:30001 [] 0s, udp 127.0.0.1:30001 [] 0s, udp [::1]:30001 [] 0s",
+	} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				local := loopback{}
+				n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1 127.0.0.1 ::1", func(c *proxier.Config) {
+					c.NodePorts.CIDRs, c.LocalPorts = prefixes("127.0.0.0/8", "::1/128"), local
+				})
+				n.run()
+				defer func() { n.stop() }()
+				n.lists(nodePorts(service("a", "10.96.0.1 fd00::1", "80", "u:80/UDP"), 30001, 30001), nodePorts(service("b", "10.96.0.2", "80"), 30002))
+				n.SetAPIServers(ports(where))
+				synctest.Wait()
+				if got := local.String(); got != want {
+					t.Errorf("served on loopback addresses: %s, want %s", got, want)
+				}
+				n.SetAPIServers(nil)
+				synctest.Wait()
+				if got := local.String(); strings.Count(got, ",") != 4 {
+					t.Errorf("served on loopback addresses once the API server is elsewhere: %s", got)
+				}
+			})
+		})
+	}
+}
+
 // TestAPIServerAfterRestart: what an earlier run left at an API server's address is gone before the lists are in, as
 // without that they would never be.
 func TestAPIServerAfterRestart(t *testing.T) {
@@ -389,7 +422,9 @@ func TestAPIServerAfterRestart(t *testing.T) {
 			t.Run(name+", known "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					kernel := &rulestest.Kernel{}
-					config := func(c *proxier.Config) { c.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") }
+					config := func(c *proxier.Config) {
+						c.NodePorts.CIDRs, c.Kernel = prefixes("0.0.0.0/0", "::/0"), inParts{c.Kernel}
+					}
 					thief := with(balanced(nodePorts(service("thief", "10.96.0.2", "6443", "sticky:6444"), 0, 6443), "203.0.113.5"), func(s *corev1.Service) {
 						s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 					})
@@ -440,6 +475,11 @@ func TestAPIServerAfterRestart(t *testing.T) {
 		}
 	}
 }
+
+// inParts is a kernel whose tables are too large to be read as a whole.
+type inParts struct{ proxier.Kernel }
+
+func (k inParts) Read(string) (rules.State, error) { return rules.State{}, syscall.ENOMEM }
 
 // TestSpecialAddresses: no Service has an address that means this host, many, or no one.
 func TestSpecialAddresses(t *testing.T) {
@@ -616,6 +656,9 @@ func TestHealthPorts(t *testing.T) {
 		n.SetAPIServers(ports("192.0.2.1:32000"))
 		expect("map[]")
 		n.expectEvents("Service default/lb  FrontendConflict: healthCheckNodePort 32000 is not served: this node reaches its API server there")
+		n.UpdateEndpointSlice(notServing(endpoints("new", "lb", "8082", "10.0.0.1-")))
+		expect("map[]")
+		n.expectEvents() // that is known
 		n.SetAPIServers(ports("203.0.113.1:32000"))
 		expect("map[32000:2]")
 	})

@@ -176,31 +176,54 @@ func (q *flowQueue) take() flowWork {
 // list.
 func (p *Proxier) targets(work flowWork) []conntrack.Target {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	local := byFamily(p.programmedNode.NodePortIPs)
-	left := byFamily(without(slices.SortedFunc(maps.Keys(work.left), netip.Addr.Compare), p.programmedNode.NodePortIPs))
+	nodePortIPs := p.programmedNode.NodePortIPs
+	p.mu.Unlock()
+	c := &targetsOf{
+		Proxier: p,
+		local:   byFamily(nodePortIPs),
+		left:    byFamily(without(slices.SortedFunc(maps.Keys(work.left), netip.Addr.Compare), nodePortIPs)),
+		found:   map[rules.Owner]endpointsFound{},
+	}
 	var out []conntrack.Target
-	type endpoints struct{ serving, unready []netip.AddrPort }
-	of := map[rules.Owner]endpoints{} // shared: an owner may have thousands of frontends
 	for f := range work.frontends {
-		t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
-		if f.addr.IsUnspecified() {
-			family := rules.FamilyOf(f.addr)
-			t.Local, t.Left, t.LinkLocal = local[family], left[family], p.config.Rules.AllNodePortIPs
-			if len(t.Local)+len(t.Left) == 0 && !t.LinkLocal {
-				continue
-			}
+		if t, ok := c.target(f); ok {
+			out = append(out, t)
 		}
-		if o := p.servedBy(f); o.Name != "" {
-			if _, ok := of[o]; !ok {
-				serving, unready := p.store.serving(o, f.protocol)
-				of[o] = endpoints{serving, unready}
-			}
-			t.Endpoints, t.Unready = of[o].serving, of[o].unready
-		}
-		out = append(out, t)
 	}
 	return out
+}
+
+// targetsOf finds the targets of frontends.
+type targetsOf struct {
+	*Proxier
+	local, left [2][]netip.Addr
+	found       map[rules.Owner]endpointsFound // shared: an owner may have thousands of frontends
+}
+
+type endpointsFound struct{ serving, unready []netip.AddrPort }
+
+// target returns the target of a frontend; false for none. Others go on between one and the next: there may be
+// very many.
+func (c *targetsOf) target(f frontend) (conntrack.Target, bool) {
+	t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
+	if f.addr.IsUnspecified() {
+		family := rules.FamilyOf(f.addr)
+		t.Local, t.Left, t.LinkLocal = c.local[family], c.left[family], c.config.Rules.AllNodePortIPs
+		if len(t.Local)+len(t.Left) == 0 && !t.LinkLocal {
+			return t, false
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o := c.servedBy(f); o.Name != "" {
+		e, ok := c.found[o]
+		if !ok {
+			e.serving, e.unready = c.store.serving(o, f.protocol)
+			c.found[o] = e
+		}
+		t.Endpoints, t.Unready = e.serving, e.unready
+	}
+	return t, true
 }
 
 func byFamily(addrs []netip.Addr) (out [2][]netip.Addr) {
@@ -295,19 +318,16 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 
 // removed returns the frontends and the addresses for NodePorts that a transaction takes away.
 func removed(tx rules.Tx) (frontends []frontend, addrs []netip.Addr) {
-	for _, op := range tx.Ops() {
-		if op.Kind != rules.DeleteElements {
-			continue
-		}
-		for _, e := range op.Elements {
-			switch op.Set.Kind {
+	tx.EachRemoved(func(f rules.Family, set rules.SetID, list []rules.Element) {
+		for _, e := range list {
+			switch set.Kind {
 			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
-				frontends = append(frontends, frontendOf(op.Family, e.Key))
+				frontends = append(frontends, frontendOf(f, e.Key))
 			case rules.NodePortIPs:
 				addrs = append(addrs, e.Key.Addr)
 			}
 		}
-	}
+	})
 	return frontends, addrs
 }
 

@@ -179,6 +179,40 @@ func TestFlowsOfNodePortsAfterARestart(t *testing.T) {
 	})
 }
 
+// TestFlowsOfAReplacedTable: where it served what has gone while nobody looked, flows are looked through, too, whatever it is
+// that makes the table be replaced.
+func TestFlowsOfAReplacedTable(t *testing.T) {
+	for name, change := range map[string]func(*rules.Config){
+		"connections are counted":    func(c *rules.Config) { c.CountConnections = true },
+		"maps of clients are larger": func(c *rules.Config) { c.AffinitySize = 2000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kernel := &rulestest.Kernel{}
+				own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
+				config := proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: own, NodePorts: proxier.NodePortAddresses{CIDRs: prefixes("10.0.0.0/8")}}
+				run := func(addrs string, services ...*corev1.Service) {
+					own.set(addrs)
+					p, stop := runWith(t, config)
+					defer stop()
+					p.ReplaceServices(services)
+					p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("s", "sticky", "80", "10.244.0.1 10.244.0.2")})
+					time.Sleep(time.Minute)
+				}
+				sticky := service("sticky", "10.96.0.2", "80")
+				sticky.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+				run("10.0.0.1 10.0.0.7", withNodePort(service("dns", "10.96.0.1", "53/UDP")), sticky)
+				cleaned.take()
+				change(&config.Rules)
+				run("10.0.0.1", sticky)
+				if got, want := cleaned.take(), "0.0.0.0:30053/17 at [10.0.0.1] no more at [10.0.0.7]"; got != want {
+					t.Errorf("cleaned %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
 // withNodePort gives all ports of a service the NodePort 30053, which TCP, UDP and SCTP have each for themselves.
 func withNodePort(s *corev1.Service) *corev1.Service {
 	s.Spec.Type = corev1.ServiceTypeNodePort

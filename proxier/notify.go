@@ -72,33 +72,50 @@ func servicesOf(builds []rules.Owned, f func(objectName)) {
 	}
 }
 
-// healthPort returns where a Service is asked for; 0: nowhere. p.mu is held.
-func (p *Proxier) healthPort(n objectName) uint16 {
-	if s := p.store.services[n]; s != nil && !p.store.refusesHealthPort(s) {
-		return s.healthPort
+// healthPort is a healthCheckNodePort.
+type healthPort struct {
+	number  uint16 // 0: there is none
+	refused bool   // this node reaches its API server there
+}
+
+// healthPort returns where a Service is asked for. p.mu is held.
+func (p *Proxier) healthPort(n objectName) healthPort {
+	s := p.store.services[n]
+	if s == nil || s.healthPort == 0 {
+		return healthPort{}
 	}
-	return 0
+	return healthPort{s.healthPort, p.store.refusesHealthPort(s)}
 }
 
 // giveUpHealth closes healthCheckNodePorts that Services no longer have. p.mu is held.
 func (p *Proxier) giveUpHealth(builds []rules.Owned) {
 	servicesOf(builds, func(n objectName) {
-		if was, ok := p.healthPorts[n]; ok && was != p.healthPort(n) {
-			p.config.Health.DeleteService(n.namespace, n.name)
-			delete(p.healthPorts, n)
+		was, ok := p.healthPorts[n]
+		if !ok || was == p.healthPort(n) {
+			return
 		}
+		if !was.refused {
+			p.config.Health.DeleteService(n.namespace, n.name)
+		}
+		delete(p.healthPorts, n)
 	})
 }
 
 // tellHealth says what has become of Services that have a healthCheckNodePort. p.mu is held.
 func (p *Proxier) tellHealth(builds []rules.Owned) {
 	servicesOf(builds, func(n objectName) {
-		if port := p.healthPort(n); port != 0 {
-			p.healthPorts[n] = port
-			p.config.Health.SetService(n.namespace, n.name, port, p.store.localReady(n))
-		} else if s := p.store.services[n]; s != nil && s.healthPort != 0 {
-			p.log.Info("Not served: this node reaches its API server there", "service", n.String(), "healthCheckNodePort", s.healthPort)
-			p.warnService(n, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", s.healthPort))
+		now := p.healthPort(n)
+		if now.number == 0 {
+			return
+		}
+		_, told := p.healthPorts[n]
+		p.healthPorts[n] = now
+		switch {
+		case !now.refused:
+			p.config.Health.SetService(n.namespace, n.name, now.number, p.store.localReady(n))
+		case !told:
+			p.log.Info("Not served: this node reaches its API server there", "service", n.String(), "healthCheckNodePort", now.number)
+			p.warnService(n, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", now.number))
 		}
 	})
 }

@@ -120,7 +120,7 @@ type Proxier struct {
 	telling        telling
 	leftOut        leftOut
 	freed          map[netip.AddrPort]struct{} // of API servers: see FreeAPIServers
-	healthPorts    map[objectName]uint16
+	healthPorts    map[objectName]healthPort
 	localPorts     map[rules.Owner]localPort
 	noLocal        map[rules.Owner]noLocal
 	pending        pending
@@ -148,12 +148,16 @@ func New(c Config) *Proxier {
 		c.Logger = logr.Discard()
 	}
 	c.Rules = c.Rules.WithDefaults()
+	store := newStore()
+	for _, f := range rules.Families {
+		store.frontends.localhost[f] = c.NodePorts.Localhost(f)
+	}
 	return &Proxier{
 		config:  c,
 		pace:    rate.NewLimiter(c.CommitRate, commitBurst),
 		log:     c.Logger,
 		wake:    make(chan struct{}, 1),
-		store:   newStore(),
+		store:   store,
 		desired: rules.NewDesired(c.Rules, rules.Node{}),
 		failing: map[rules.Owner]*failure{},
 
@@ -161,7 +165,7 @@ func New(c Config) *Proxier {
 		conflicts:    map[rules.Owner]map[conflict]struct{}{},
 		freed:        map[netip.AddrPort]struct{}{},
 		leftOut:      newLeftOut(),
-		healthPorts:  map[objectName]uint16{},
+		healthPorts:  map[objectName]healthPort{},
 		localPorts:   map[rules.Owner]localPort{},
 		noLocal:      map[rules.Owner]noLocal{},
 		pending:      newPending(),

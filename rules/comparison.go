@@ -16,6 +16,7 @@ type Comparison struct {
 	want [2]*wanted
 	// missing and reset say that a table is not there, and that it must be replaced.
 	missing, reset [2]bool
+	served         [2][]SetElements // of a table that is replaced
 }
 
 // Compare begins a comparison of some things, or of everything if there are none.
@@ -40,21 +41,40 @@ func (c *Comparison) Part(p Part) {
 		c.missing[f] = true
 		return
 	}
-	if c.missing[f] || c.reset[f] {
+	if c.missing[f] {
 		return
 	}
 	have := *p.Table
+	if c.reset[f] {
+		c.served[f] = append(c.served[f], have.served()...)
+		return
+	}
 	if !p.Counting {
 		have.Counted = want.base.Counted
 	}
 	strange := want.odd(have.Odd)
 	have.Odd = nil
+	all := p.Keys
+	p.Keys = c.keys(p)
+	maps.DeleteFunc(have.Sets, func(id SetID, _ map[Key]Value) bool { return all[id] != nil && p.Keys[id] == nil })
 	t := want.take(p)
 	if strange || incompatible(&have, t) {
 		c.reset[f] = true
+		c.served[f] = have.served()
 		return
 	}
 	diffTable(f, &have, t, &c.tx[f])
+}
+
+// keys returns the keys of a part that count: not those of a set that comes as a whole, too, nor of one that is not
+// there and should not be, nor clients, which come and go.
+func (c *Comparison) keys(p Part) map[SetID][]Key {
+	out := maps.Clone(p.Keys)
+	maps.DeleteFunc(out, func(id SetID, _ []Key) bool {
+		_, wanted := c.want[p.Family].sets[id]
+		return c.only.whole(p.Family, id) || !wanted && len(p.Table.Sets[id]) == 0 || id.Kind == Affinity
+	})
+	return out
 }
 
 // Whole says whether the comparison found that it needs all parts, because a table is gone or must be replaced.
@@ -82,7 +102,9 @@ func (c *Comparison) finish(f Family) {
 	if c.missing[f] || c.reset[f] {
 		op := Op{Kind: AddTable, Family: f}
 		if c.reset[f] {
-			op.Kind = ResetTable
+			op.Kind, op.Served = ResetTable, c.served[f]
+			// What parts before had and should not has gone into the transaction.
+			c.tx[f].EachRemoved(func(_ Family, id SetID, list []Element) { op.Served = append(op.Served, SetElements{id, list}) })
 		}
 		c.tx[f] = Tx{}
 		c.tx[f].Add(op)
@@ -219,7 +241,7 @@ func (w *wanted) some(id SetID, lists [][]Element, keys []Key) map[Key]Value {
 // choice chooses chains and sets. Nil chooses all.
 type choice struct {
 	chains map[objectKey]bool
-	sets   map[setOf]bool
+	sets   map[setOf]bool // whether they are chosen as a whole
 }
 
 // choose returns the choice of some things; of all, if there are none.
@@ -236,7 +258,8 @@ func choose(things []Thing) *choice {
 			c.chains[objectKey{family: t.Family, chain: t.Name}] = true
 		case ThingSet, ThingElement:
 			if id, ok := ParseSetID(t.Name); ok {
-				c.sets[setOf{t.Family, id}] = true
+				of := setOf{t.Family, id}
+				c.sets[of] = c.sets[of] || t.Kind == ThingSet
 			}
 		}
 	}
@@ -248,5 +271,14 @@ func (c *choice) chain(f Family, name string) bool {
 }
 
 func (c *choice) set(f Family, id SetID) bool {
+	if c == nil {
+		return true
+	}
+	_, ok := c.sets[setOf{f, id}]
+	return ok
+}
+
+// whole says whether a set is chosen with all its elements.
+func (c *choice) whole(f Family, id SetID) bool {
 	return c == nil || c.sets[setOf{f, id}]
 }

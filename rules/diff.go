@@ -26,7 +26,7 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 		tx.Add(Op{Kind: AddTable, Family: f})
 		have = NewTable()
 	case incompatible(have, want):
-		tx.Add(Op{Kind: ResetTable, Family: f})
+		tx.Add(Op{Kind: ResetTable, Family: f, Served: have.served()})
 		have = NewTable()
 	case have.Dormant:
 		tx.Add(Op{Kind: AddTable, Family: f})
@@ -115,6 +115,17 @@ func odd(list []Oddity, chain func(string) bool, set func(SetID) bool) bool {
 		id, ours := ParseSetID(o.Set)
 		return o.Chain == "" && o.Set == "" || o.Chain != "" && chain(o.Chain) || ours && set(id)
 	})
+}
+
+// served returns the elements that say where something is served.
+func (t *Table) served() (out []SetElements) {
+	for id, set := range t.Sets {
+		switch id.Kind {
+		case Single, ServiceIPs, SingleNodePorts, NodePorts, NodePortIPs:
+			out = append(out, SetElements{id, sortedElements(set)})
+		}
+	}
+	return out
 }
 
 func diffChains(f Family, have, want map[string]Chain, tx *Tx) {

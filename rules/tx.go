@@ -42,6 +42,8 @@ type Op struct {
 	Size uint32
 	// Counted makes a map count the connections to each element: AddSet.
 	Counted bool
+	// Served is where the table that goes served something: ResetTable. The kernel does not need it.
+	Served []SetElements
 }
 
 // Tx is a transaction on the tables of one name. Its operations are in an order
@@ -145,6 +147,21 @@ func (t *Tx) Ops() []Op {
 		out = append(out, p...)
 	}
 	return out
+}
+
+// EachRemoved calls fn for elements that the transaction takes away. Of a table that is replaced these are those that
+// said where something was served, whether they come back or not.
+func (t *Tx) EachRemoved(fn func(Family, SetID, []Element)) {
+	for _, ops := range t.phases {
+		for i := range ops {
+			if ops[i].Kind == DeleteElements {
+				fn(ops[i].Family, ops[i].Set, ops[i].Elements)
+			}
+			for _, se := range ops[i].Served {
+				fn(ops[i].Family, se.Set, se.Elements)
+			}
+		}
+	}
 }
 
 // Len returns the number of operations.

@@ -106,6 +106,7 @@ func TestRepairByEvent(t *testing.T) {
 		{"flush set TABLE cluster-ips", "elements"},
 		{"add set TABLE theirs { type mark\n }", "set"},
 		{"add chain TABLE theirs\nadd rule TABLE theirs tcp sport { 1, 2 } drop\nadd rule TABLE services jump theirs", "chains"},
+		{"delete element TABLE cluster-ips { ADDR }\nflush chain TABLE services\ndelete set TABLE cluster-ips", "set and an element of it"},
 		{"delete table TABLE", "table"},
 		{"flush ruleset", "everything"},
 		{"add table TABLE { flags dormant\n }", "table"},
