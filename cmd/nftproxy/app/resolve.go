@@ -80,6 +80,9 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 			}
 			*path = filepath.Join(process.Directory, *path)
 		}
+		if err := process.SameFile(*path); err != nil {
+			return err
+		}
 		return check(*path)
 	}
 	if o.configFile == "" {

@@ -20,6 +20,9 @@ type Processes struct{ Root string }
 // Find finds nothing.
 func (Processes) Find(string) ([]Process, []string) { return nil, nil }
 
+// SameFile fails.
+func (Process) SameFile(string) error { return errSystem }
+
 var errSystem = errors.New("only on Linux it can be told who may change a file")
 
 // File fails.

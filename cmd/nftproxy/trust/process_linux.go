@@ -22,6 +22,10 @@ type Process struct {
 	Directory string
 	// Doubt is why Args count for nothing; "" if they may be believed.
 	Doubt string
+
+	path     string // its directory in /proc
+	seen     identity
+	isolated bool // it is in another mount namespace, as systemd makes them: some files may be others
 }
 
 // Processes is those of a /proc, which is below Root.
@@ -93,7 +97,35 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, err
 	}
 	list := strings.Split(strings.TrimSuffix(args, "\x00"), "\x00")
-	return &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us)}, nil
+	return &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us),
+		path: path, seen: it, isolated: it.namespaces["mnt"] != us.namespaces["mnt"]}, nil
+}
+
+// SameFile says why an absolute path leads the process to another file than this one; nil if it leads both to the same.
+func (p Process) SameFile(path string) error {
+	if !p.isolated {
+		return nil
+	}
+	dir, err := openProcess(p.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	theirs, err := dir.fileAt(path)
+	if err != nil {
+		return fmt.Errorf("%s, as process %s has it: %w", path, p.ID, err)
+	}
+	if it, lookErr := dir.look(); lookErr != nil || !it.same(p.seen) {
+		return fmt.Errorf("process %s has ended or become another program", p.ID)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &os.PathError{Op: "look at", Path: path, Err: err}
+	}
+	if theirs != inodeOf(&st) {
+		return fmt.Errorf("to process %s, %s is another file than here", p.ID, path)
+	}
+	return nil
 }
 
 // gone says whether an error means that a process has ended.
@@ -145,8 +177,27 @@ type inode struct{ device, number uint64 }
 func (d processDir) file(name string) (inode, error) {
 	var st unix.Stat_t
 	err := unix.Fstatat(d.fd, name, &st, 0)
-	return inode{st.Dev, st.Ino}, err
+	return inodeOf(&st), err
 }
+
+// fileAt returns the file to which an absolute path leads the process.
+func (d processDir) fileAt(path string) (inode, error) {
+	root, err := unix.Openat(d.fd, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return inode{}, err
+	}
+	defer func() { _ = unix.Close(root) }()
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil {
+		return inode{}, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return inodeOf(&st), err
+}
+
+func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
 // identity is who a process is, as the kernel says.
 type identity struct {
@@ -242,7 +293,7 @@ func (it *identity) doubt(us identity) string {
 	switch {
 	case it.stranger() != 0:
 		return fmt.Sprintf("it is of uid %d, which is neither root's nor this user's", it.stranger())
-	case it.namespaces["mnt"] != us.namespaces["mnt"] || it.root != us.root:
+	case it.root != us.root:
 		return "it has other files, as in a container"
 	case it.executable != us.executable:
 		return "its executable is another file than this program's, as after an upgrade"
