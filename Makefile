@@ -58,7 +58,7 @@ test: ## Run all tests that need no cluster, as root or not
 fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
 	@set -e; grep -rno '^func Fuzz[A-Za-z]*' --include='*_test.go' cmd conntrack printable proxier rules | while IFS=: read -r file _ func; do \
 		echo "$$(dirname $$file) $${func#func }"; \
-		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_TIME); done
+		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 100x; done
 
 # Fails for every test that does not pass each time, and says how often.
 flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)

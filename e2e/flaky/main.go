@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -86,21 +87,16 @@ func round(ctx context.Context, test []string, load int) (*tally, error) {
 // busy keeps as many processors busy until it is released.
 func busy(n int) (release func()) {
 	was := runtime.GOMAXPROCS(max(n+1, runtime.GOMAXPROCS(0))) // one is left to read what the tests say
-	ended := make(chan struct{})
+	var ended atomic.Bool
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			for {
-				select {
-				case <-ended:
-					return
-				default:
-				}
+			for !ended.Load() { // to be busy is the purpose
 			}
 		})
 	}
 	return func() {
-		close(ended)
+		ended.Store(true)
 		all.Wait()
 		runtime.GOMAXPROCS(was)
 	}

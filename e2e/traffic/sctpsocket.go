@@ -62,10 +62,10 @@ func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
 	}
 	file := os.NewFile(uintptr(fd), at.String())
 	defer file.Close() // package net has a copy
-	if err := unix.Bind(fd, socketAddress(at)); err != nil {
+	if err = unix.Bind(fd, socketAddress(at)); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+	if err = unix.Listen(fd, unix.SOMAXCONN); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}
 	l, err := net.FileListener(file)

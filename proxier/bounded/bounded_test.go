@@ -191,7 +191,7 @@ func TestHeldConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		conns = append(conns, c)
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil {
+		if _, err = io.WriteString(c, "GET / HTTP/1.1\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		r, err := http.Get("http://" + at)

@@ -52,7 +52,7 @@ func (b datagramBuffers) receive(conn *net.UDPConn, f func(data []byte, from net
 		return err
 	}
 	var none [0]byte
-	if _, _, err := recvfrom(raw, none[:], unix.MSG_PEEK, true); err != nil {
+	if _, _, err = recvfrom(raw, none[:], unix.MSG_PEEK, true); err != nil {
 		return err
 	}
 	buf := b.get()

@@ -108,10 +108,10 @@ func (s *tcpServer) dial(ctx context.Context) (*net.TCPConn, error) {
 	defer cancel()
 	err := errNoEndpoint
 	for i, e := range s.balancer.order() {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		one, stop := context.WithTimeout(ctx, dialTimeout)
 		var conn net.Conn
-		conn, err = new(net.Dialer).DialContext(ctx, "tcp", e.String())
-		cancel()
+		conn, err = new(net.Dialer).DialContext(one, "tcp", e.String())
+		stop()
 		if err == nil {
 			if i > 0 {
 				s.balancer.pin(e)

@@ -260,7 +260,7 @@ func (n *node) testSysctlRoot() {
 // answerEmpty is an API server with one Node and nothing else.
 func answerEmpty(w http.ResponseWriter, r *http.Request) {
 	kinds := map[string]string{"services": "v1 ServiceList", "nodes": "v1 NodeList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList", "servicecidrs": "networking.k8s.io/v1 ServiceCIDRList"}
-	kind, known := kinds[path.Base(r.URL.Path)]
+	list, known := kinds[path.Base(r.URL.Path)]
 	status := func(code int) {
 		w.WriteHeader(code)
 		fmt.Fprintf(w, `{"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": %d}`, code)
@@ -277,7 +277,7 @@ func answerEmpty(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	default:
-		version, kind, _ := strings.Cut(kind, " ")
+		version, kind, _ := strings.Cut(list, " ")
 		items := ""
 		if kind == "NodeList" {
 			items = `{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here", "resourceVersion": "1"}, "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]}}`

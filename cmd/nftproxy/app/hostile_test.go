@@ -294,7 +294,7 @@ func (n *hostileNode) fillKernel() error {
 	if err != nil {
 		return err
 	}
-	if err := routeToLoopback(handle, "10.96.0.0/16"); err != nil {
+	if err = routeToLoopback(handle, "10.96.0.0/16"); err != nil {
 		return err
 	}
 	config := rules.Config{}.WithDefaults()
@@ -310,7 +310,7 @@ func (n *hostileNode) fillKernel() error {
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	if err := k.Apply(rules.Diff(rules.State{}, state)); err != nil {
+	if err = k.Apply(rules.Diff(rules.State{}, state)); err != nil {
 		return err
 	}
 	c, err := nftables.New()

@@ -35,8 +35,8 @@ func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 		lines = []string{"kube-proxy has left nothing in nftables and IPVS"}
 	}
 	for _, line := range append(lines, elsewhere(root, left)...) {
-		if _, err := fmt.Fprintln(w, printable.Line(line)); err != nil {
-			return err
+		if _, writeErr := fmt.Fprintln(w, printable.Line(line)); writeErr != nil {
+			return writeErr
 		}
 	}
 	return err

@@ -109,7 +109,7 @@ func TestLogReaderGone(t *testing.T) {
 					return
 				}
 				select {
-				case err := <-ended:
+				case err = <-ended:
 					t.Fatalf("%s: it ended: %v", format, err)
 				case <-n.ctx.Done():
 					t.Fatalf("%s: the Service is not %s: %v", format, what, err)

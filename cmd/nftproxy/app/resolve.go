@@ -80,7 +80,7 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 			}
 			*path = filepath.Join(process.Directory, *path)
 		}
-		if err := process.SameFile(*path); err != nil {
+		if err := process.Shares(*path); err != nil {
 			return err
 		}
 		return check(*path)

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -27,8 +28,9 @@ clientConnection: {kubeconfig: proxy.conf}
 `
 	const run = "/nftproxy\x00--v=2\x00run\x00"
 	for _, tt := range []struct {
-		name, args, cmdline, mnt, root string
-		want, told                     string
+		name, args, cmdline, mnt string
+		want, told               string
+		theirRoot                string // of the process; default /
 	}{
 		{name: "none runs", args: "--cluster-cidr=10.1.0.0/16", want: "cidr=10.1.0.0/16 bit=14 node= bind=0.0.0.0 source= given=false"},
 		{name: "flags of the one that runs", cmdline: run + "--cluster-cidr=10.2.0.0/16\x00--nodeport-addresses=all,localhost\x00--manifests\x00services\x00--service-metrics",
@@ -43,9 +45,9 @@ clientConnection: {kubeconfig: proxy.conf}
 			want: "cidr= bit=14 node= bind=0.0.0.0 source=mine given=true"},
 		{name: "a configuration file", args: "--config=DIR/config.conf --hostname-override=me --cluster-cidr=10.1.0.0/16", cmdline: run + "--manifests=services",
 			want: "cidr=10.9.0.0/16 bit=9 node=me bind=10.0.0.9 ports=[10.0.0.0/8] source=proxy.conf given=true"},
-		{name: "one in another mount namespace", cmdline: run + "--config=config.conf", mnt: "mnt:[2]",
-			want: "cidr=10.9.0.0/16 bit=9 node= bind=10.0.0.9 ports=[10.0.0.0/8] source=DIR/proxy.conf given=true"},
-		{name: "one with other files", cmdline: run + "--cluster-cidr=10.2.0.0/16", root: "/proc",
+		{name: "one in another mount namespace", cmdline: run + "--manifests=services", mnt: "mnt:[2]",
+			want: "cidr= bit=14 node= bind=0.0.0.0 source=DIR/services given=true"},
+		{name: "one with other files", cmdline: run + "--cluster-cidr=10.2.0.0/16", mnt: "mnt:[2]", theirRoot: "/proc",
 			want: "cidr= bit=14 node= bind=0.0.0.0 source= given=false",
 			told: "process 7, but its options are not taken over: it has other files, as in a container"},
 		{name: "one of another name", args: "--service-proxy-name=mine", cmdline: run + "--cluster-cidr=10.2.0.0/16",
@@ -61,17 +63,16 @@ clientConnection: {kubeconfig: proxy.conf}
 			must(t, os.WriteFile(filepath.Join(dir, "proxy.conf"), nil, 0o600))
 			must(t, os.Mkdir(filepath.Join(dir, "services"), 0o700))
 			must(t, os.WriteFile(filepath.Join(dir, "wrong.conf"), []byte(config+"mode: none\n"), 0o600))
-			process := func(pid, cmdline, mnt, files string) {
+			process := func(pid, cmdline, mnt, theirRoot string) {
 				fakeProcess(t, root, pid, "nftproxy", cmdline, "net:[1]")
-				for name, to := range map[string]string{"ns/mnt": mnt, "cwd": dir, "root": files} {
+				for name, to := range map[string]string{"ns/mnt": mnt, "cwd": dir, "root": theirRoot} {
 					must(t, os.Remove(filepath.Join(root, "proc", pid, name)))
 					must(t, os.Symlink(to, filepath.Join(root, "proc", pid, name)))
 				}
 			}
 			process("self", "nftproxy\x00diff", "mnt:[1]", "/")
-			orElse(&tt.mnt, "mnt:[1]")
-			if orElse(&tt.root, "/"); tt.cmdline != "" {
-				process("7", tt.cmdline+"\x00", tt.mnt, tt.root)
+			if orElse(&tt.mnt, "mnt:[1]"); tt.cmdline != "" {
+				process("7", tt.cmdline+"\x00", tt.mnt, cmp.Or(tt.theirRoot, "/"))
 			}
 			var o wantOptions
 			fs := pflag.NewFlagSet("diff", pflag.ContinueOnError)

@@ -230,7 +230,7 @@ func TestSysctlRoot(t *testing.T) {
 		}
 	}
 	check("nf_conntrack_tcp_timeout_close_wait is 60, not 3600")
-	if out, err := run("run", "--init-only", "--conntrack-max-per-core", "0"); err == nil {
+	if out, initErr := run("run", "--init-only", "--conntrack-max-per-core", "0"); initErr == nil {
 		t.Errorf("a read-only file system was written: %s", out)
 	}
 	out, err := run("run", "--init-only", "--conntrack-max-per-core", "0", "--sysctl-root", root)
@@ -342,8 +342,8 @@ func TestIPVSLeft(t *testing.T) {
 	link := &netlink.Bridge{LinkAttrs: attrs} // a dummy, really
 	must(t, handle.LinkAdd(link))
 	for _, cidr := range []string{"10.96.0.99/32", "fd00:96::99/128"} {
-		a, err := netlink.ParseAddr(cidr)
-		must(t, err)
+		a, parseErr := netlink.ParseAddr(cidr)
+		must(t, parseErr)
 		a.Flags = unix.IFA_F_NODAD
 		must(t, handle.AddrAdd(link, a))
 	}

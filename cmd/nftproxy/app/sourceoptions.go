@@ -55,8 +55,8 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
-		if expandErr := checkKubeconfigs(files.GetLoadingPrecedence()...); expandErr != nil {
-			return nil, expandErr
+		if checkErr := checkKubeconfigs(files.GetLoadingPrecedence()...); checkErr != nil {
+			return nil, checkErr
 		}
 		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
 		if userErr == nil {
@@ -197,9 +197,9 @@ func (o *runOptions) connect() error {
 		if *f.path == "" || len(*f.data) > 0 {
 			continue
 		}
-		content, err := readSmall(*f.path)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.what, err)
+		content, readErr := readSmall(*f.path)
+		if readErr != nil {
+			return fmt.Errorf("read %s: %w", f.what, readErr)
 		}
 		files = append(files, apiFile{f.what, *f.path, content})
 		*f.path, *f.data = "", content

@@ -207,7 +207,7 @@ func TestOwnMounts(t *testing.T) {
 	for _, name := range []string{"services", "hidden"} {
 		must(t, os.CopyFS(filepath.Join(n.dir, name), os.DirFS("testdata/services")))
 	}
-	for _, tt := range []struct{ dir, want string }{{"services", "equal: the kernel holds just what"}, {"hidden", "hidden is another file than here"}} {
+	for _, tt := range []struct{ dir, want string }{{"services", "equal: the kernel holds just what"}, {"hidden", "hidden in its mount namespace: it is another file there"}} {
 		run := n.command("-m", "sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, filepath.Join(n.dir, "hidden"),
 			n.program, "run", "--manifests", filepath.Join(n.dir, tt.dir), "--metrics-bind-address", "")
 		run.Program = unshare

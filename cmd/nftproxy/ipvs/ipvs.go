@@ -65,9 +65,9 @@ func find(n node) (Left, error) {
 		return l, fmt.Errorf("look for the link %s: %w", nodeaddr.IPVSLink, err)
 	}
 	for _, name := range setNames() {
-		found, err := n.hasSet(name)
-		if err != nil {
-			return l, fmt.Errorf("look for ipset %s: %w", name, err)
+		found, setErr := n.hasSet(name)
+		if setErr != nil {
+			return l, fmt.Errorf("look for ipset %s: %w", name, setErr)
 		}
 		if found {
 			l.Sets = append(l.Sets, name)

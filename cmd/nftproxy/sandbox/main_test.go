@@ -127,8 +127,8 @@ func do(in *bufio.Reader, what string) error {
 		_, err := os.ReadDir(path)
 		return err
 	case "write":
-		path, value, _ := strings.Cut(path, "=")
-		return os.WriteFile(path, []byte(value), 0o600)
+		file, value, _ := strings.Cut(path, "=")
+		return os.WriteFile(file, []byte(value), 0o600)
 	case "exec":
 		return exec.Command(path).Run()
 	case "wait":

@@ -134,7 +134,7 @@ func unmapped(uid uint32) bool {
 	if err != nil {
 		return false
 	}
-	if _, err := fmt.Sscan(string(text), &overflow); err != nil || uid != overflow {
+	if _, err = fmt.Sscan(string(text), &overflow); err != nil || uid != overflow {
 		return false
 	}
 	ranges, err := os.ReadFile("/proc/self/uid_map")

@@ -14,14 +14,14 @@ type Process struct {
 	Doubt     string
 }
 
+// Shares fails.
+func (*Process) Shares(string) error { return errSystem }
+
 // Processes exists for the same reason.
 type Processes struct{ Root string }
 
 // Find finds nothing.
 func (Processes) Find(string) ([]Process, []string) { return nil, nil }
-
-// SameFile fails.
-func (Process) SameFile(string) error { return errSystem }
 
 var errSystem = errors.New("only on Linux it can be told who may change a file")
 

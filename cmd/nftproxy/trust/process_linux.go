@@ -69,7 +69,7 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, nil // it is gone
 	}
 	defer dir.Close()
-	if comm, err := dir.read("comm"); err != nil || strings.TrimSuffix(comm, "\n") != name {
+	if comm, readErr := dir.read("comm"); readErr != nil || strings.TrimSuffix(comm, "\n") != name {
 		return nil, nil // it is gone
 	}
 	it, err := dir.look()
@@ -101,8 +101,9 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		path: path, seen: it, isolated: it.namespaces["mnt"] != us.namespaces["mnt"]}, nil
 }
 
-// SameFile says why an absolute path leads the process to another file than this one; nil if it leads both to the same.
-func (p Process) SameFile(path string) error {
+// Shares returns an error unless an absolute path leads to the same file for the process as for this one. In another mount
+// namespace, such as systemd or 'ip netns exec' makes, most do.
+func (p *Process) Shares(path string) error {
 	if !p.isolated {
 		return nil
 	}
@@ -112,18 +113,16 @@ func (p Process) SameFile(path string) error {
 	}
 	defer dir.Close()
 	theirs, err := dir.fileAt(path)
-	if err != nil {
-		return fmt.Errorf("%s, as process %s has it: %w", path, p.ID, err)
-	}
 	if it, lookErr := dir.look(); lookErr != nil || !it.same(p.seen) {
 		return fmt.Errorf("process %s has ended or become another program", p.ID)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return &os.PathError{Op: "look at", Path: path, Err: err}
+	err = errors.Join(err, unix.Stat(path, &st))
+	if err == nil && theirs != inodeOf(&st) {
+		err = errors.New("it is another file there, as in a container")
 	}
-	if theirs != inodeOf(&st) {
-		return fmt.Errorf("to process %s, %s is another file than here", p.ID, path)
+	if err != nil {
+		return fmt.Errorf("%s in its mount namespace: %w", path, err)
 	}
 	return nil
 }
@@ -216,7 +215,7 @@ func (d processDir) look() (identity, error) {
 	if err != nil {
 		return it, err
 	}
-	if err := it.parse(status); err != nil {
+	if err = it.parse(status); err != nil {
 		return it, err
 	}
 	for _, kind := range []string{"net", "mnt", "user"} {

@@ -67,8 +67,9 @@ func TestFind(t *testing.T) {
 		{name: "another node's", change: func(f *fake) { f.links["ns/net"] = "net:[2]" }},
 		{name: "a stranger's of another node", change: func(f *fake) { f.links["ns/net"], f.uids = "net:[2]", stranger }},
 		{name: "a zombie", change: func(f *fake) { delete(f.links, "ns/net") }},
-		{name: "one in another mount namespace with the same root directory", found: true, change: func(f *fake) { f.links["ns/mnt"] = "mnt:[2]" }},
-		{name: "a container's", found: true, change: func(f *fake) { f.links["root"] = filepath.Dir(other) }, doubt: "it has other files"},
+		{name: "one in another mount namespace", found: true, change: func(f *fake) { f.links["ns/mnt"] = "mnt:[2]" }},
+		{name: "a container's", found: true, change: func(f *fake) { f.links["ns/mnt"], f.links["root"] = "mnt:[2]", filepath.Dir(other) }, doubt: "it has other files"},
+		{name: "one in another root directory", found: true, change: func(f *fake) { f.links["root"] = filepath.Dir(other) }, doubt: "it has other files"},
 		{name: "another executable", found: true, change: func(f *fake) { f.links["exe"] = other }, doubt: "its executable is another file"},
 		{name: "an executable that cannot be seen", found: true, change: func(f *fake) { f.links["exe"] = other + "/x" }, doubt: "its executable cannot be seen (not a directory)"},
 		{name: "no status", change: func(f *fake) { f.uids = "" }, note: "its status has no Uid"},
@@ -91,8 +92,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestSameFile: the files of a process in another mount namespace are looked at as it sees them.
-func TestSameFile(t *testing.T) {
+// TestShares: the files of a process in another mount namespace are looked at as it sees them.
+func TestShares(t *testing.T) {
 	root, theirs := t.TempDir(), t.TempDir()
 	same, other := filepath.Join(t.TempDir(), "same"), filepath.Join(t.TempDir(), "other")
 	for _, file := range []string{same, other} {
@@ -111,15 +112,15 @@ func TestSameFile(t *testing.T) {
 	if len(found) != 1 || found[0].Doubt != "" {
 		t.Fatalf("found %+v, %q", found, notes)
 	}
-	for path, want := range map[string]string{same: "", filepath.Join(filepath.Dir(same), "link"): "", other: "is another file than here",
-		filepath.Join(filepath.Dir(same), "far"): "is another file than here", same + "no": "no such file or directory"} {
-		if err := found[0].SameFile(path); err == nil != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+	for path, want := range map[string]string{same: "", filepath.Join(filepath.Dir(same), "link"): "", other: "it is another file there",
+		filepath.Join(filepath.Dir(same), "far"): "it is another file there", same + "no": "no such file or directory"} {
+		if err := found[0].Shares(path); err == nil != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
 	must(t, os.Remove(filepath.Join(root, "proc/7/exe")))
 	must(t, os.Symlink(other, filepath.Join(root, "proc/7/exe")))
-	if err := found[0].SameFile(same); err == nil || !strings.Contains(err.Error(), "another program") {
+	if err := found[0].Shares(same); err == nil || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("another program: %v", err)
 	}
 }
