@@ -31,5 +31,5 @@ func helper(mode string) int {
 		}
 		return code
 	}
-	return inner(mode)
+	return Main(func() int { return inner(mode) })
 }

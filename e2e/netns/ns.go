@@ -156,6 +156,11 @@ func (n *NS) loopbackUp() error {
 		return err
 	}
 	defer handle.Close()
+	return loopbackUp(handle)
+}
+
+// loopbackUp sets the loopback device of a handle's namespace up.
+func loopbackUp(handle *netlink.Handle) error {
 	lo, err := handle.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find the loopback device: %w", err)

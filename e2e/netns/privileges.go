@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,14 +40,17 @@ func Main(fn func() int) int {
 
 // EnsurePrivileges returns at once, with done false, if the process may make
 // network namespaces. If not, it runs the program again as root of a new user,
-// network and mount namespace, with the same arguments, environment and files,
-// passes signals on, waits for it, and returns done and its exit code (128 + n
+// network and mount namespace, with the same arguments, environment and files
+// and with a loopback device that is up, passes signals on, waits for it, and returns done and its exit code (128 + n
 // if signal n ended it): the caller exits with that code. The error says what
 // forbids user namespaces, where that is known.
 //
 // It must come before anything with a side effect: the program starts anew.
 func EnsurePrivileges() (code int, done bool, err error) {
 	cause := probe()
+	if cause == nil && InUserNamespace() {
+		cause = loopbackUp(&netlink.Handle{}) // it is down in a new network namespace, and tests that need no other one talk over it
+	}
 	if cause == nil {
 		return 0, false, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -35,6 +36,12 @@ func inner(mode string) int {
 		fmt.Println(os.Getpid())
 		<-signals
 		return 9
+	case "loopback": // exit code 0 if what nobody listens at is refused
+		if _, err := net.Dial("tcp", "127.0.0.1:1"); !errors.Is(err, syscall.ECONNREFUSED) {
+			fmt.Fprint(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "die":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
@@ -153,5 +160,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited 10 s for %s", what)
 		}
+	}
+}
+
+// TestRerunHasLoopback: tests that make no namespace of their own talk over 127.0.0.1.
+func TestRerunHasLoopback(t *testing.T) {
+	if out, err := helperCommand(t, "loopback").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -191,5 +192,27 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %v", what, patience)
 		}
+	}
+}
+
+// TestTooManyPorts: listeners leave descriptors for others; a port that is given up is free for another one.
+func TestTooManyPorts(t *testing.T) {
+	each(t, func(t *testing.T, network, host string) {
+		f := newForwarder(t)
+		f.most = 1
+		a, first, second := serve(t, network, host, "a"), free(t, network, host), free(t, network, host)
+		set(t, f, first, 0, a)
+		if err := f.Set(second, []netip.AddrPort{a.addr}, 0); err == nil || !strings.Contains(err.Error(), "raise the limit of open files") {
+			t.Errorf("error %v, want one that says what to do", err)
+		}
+		set(t, f, second, 0, a) // without an error: it has been told
+		set(t, f, first, 0)     // without endpoints nobody listens
+		set(t, f, second, 0, a)
+		if got := once(t, second); got != "a" {
+			t.Errorf("%s, want a", got)
+		}
+	})
+	if f := newForwarder(t); f.most < 4 || f.most > bounded.Descriptors()/2 {
+		t.Errorf("it listens at up to %d ports with %d descriptors", f.most, bounded.Descriptors())
 	}
 }

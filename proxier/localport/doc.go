@@ -11,7 +11,8 @@
 // when it goes, as in the kernel; a UDP client is moved to another one at once.
 //
 // All ports together hold a bounded number of connections and flows, and of buffers. When
-// there are too many, the one that has been quiet for longest ends.
+// there are too many, the one that has been quiet for longest ends. Nor does it listen at more ports than a quarter of the
+// descriptors that the process may have.
 //
 // Sockets belong to the network namespace of the thread that calls: nftproxy lives
 // in one.

@@ -32,8 +32,10 @@ type Forwarder struct {
 	stop   chan struct{}
 	done   sync.WaitGroup
 
-	mu    sync.Mutex
-	ports map[Port]*forward
+	mu        sync.Mutex
+	ports     map[Port]*forward
+	listening int // ports
+	most      int // that may be
 }
 
 // shared is what all ports have together, and together no more of than a bound.
@@ -64,7 +66,7 @@ type server interface {
 // New returns a Forwarder without ports.
 func New() *Forwarder {
 	sh := &shared{connections: bounded.NewPool(bounded.Share(maxConnections)), flows: flows{most: bounded.Share(maxFlows)}, buffers: newDatagramBuffers()}
-	f := &Forwarder{shared: sh, stop: make(chan struct{}), ports: map[Port]*forward{}}
+	f := &Forwarder{shared: sh, stop: make(chan struct{}), ports: map[Port]*forward{}, most: bounded.Descriptors() / 4}
 	f.done.Go(f.retry)
 	return f
 }
@@ -108,6 +110,7 @@ func (f *Forwarder) Delete(p Port) {
 	if fw.server != nil {
 		fw.server.forget()
 		fw.server.stopListening()
+		f.listening--
 		f.linger(fw.server)
 	}
 }
@@ -166,22 +169,33 @@ func (f *Forwarder) listen(p Port, fw *forward) error {
 	if fw.server != nil {
 		return nil
 	}
-	var s server
-	var err error
-	if p.Network == "tcp" {
-		s, err = newTCPServer(p.Addr, &fw.balancer, f.shared.connections)
-	} else {
-		s, err = newUDPServer(p.Addr, &fw.balancer, f.shared)
-	}
+	s, err := f.open(p, &fw.balancer)
 	if err == nil {
 		fw.server, fw.told = s, false
+		f.listening++
 		return nil
 	}
 	if fw.told {
 		return nil
 	}
 	fw.told = true
-	return fmt.Errorf("forward %s: %w: trying again until the port is free", p, err)
+	return fmt.Errorf("forward %s: %w", p, err)
+}
+
+// open listens at a port, unless too many are listened at: others need descriptors, too. f.mu is held.
+func (f *Forwarder) open(p Port, b *balancer) (s server, err error) {
+	if f.listening >= f.most {
+		return nil, fmt.Errorf("%d ports on loopback addresses are listened at already: raise the limit of open files (RLIMIT_NOFILE)", f.listening)
+	}
+	if p.Network == "tcp" {
+		s, err = newTCPServer(p.Addr, b, f.shared.connections)
+	} else {
+		s, err = newUDPServer(p.Addr, b, f.shared)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: trying again until the port is free", err)
+	}
+	return s, nil
 }
 
 // balancer chooses endpoints.

@@ -17,6 +17,7 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
 var update = flag.Bool("update", false, "write golden files instead of comparing with them")
@@ -43,7 +44,7 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	code = Run(ctx, "v1.2.3", args, &out, &errs)
-	return code, out.String(), errs.String()
+	return code, out.String(), proxy.WithoutUnseen(errs.String())
 }
 
 // TestErrors: what is wrong with a command line is one message, and nothing is done.

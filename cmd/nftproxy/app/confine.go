@@ -31,7 +31,8 @@ func (o *runOptions) confine(log klog.Logger) {
 	if o.sandbox != sandboxNever {
 		c := o.reach()
 		if o.source.manifests == "" { // prepareHost writes these
-			c.Write = []string{filepath.Join(o.sysctlRoot, "/proc/sys/net"), "/sys/module/nf_conntrack/parameters/hashsize", "/proc/self/oom_score_adj"}
+			root := filepath.Join("/", o.sysctlRoot)
+			c.Write = []string{filepath.Join(root, "proc/sys/net"), filepath.Join(root, "sys/module/nf_conntrack/parameters/hashsize"), "/proc/self/oom_score_adj"}
 		}
 		notes = o.enter(c)
 	}

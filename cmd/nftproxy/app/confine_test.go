@@ -32,7 +32,7 @@ func TestConfinement(t *testing.T) {
 	program := withoutCgo(t)
 	for name, test := range map[string]func(*node){
 		"follows its files": (*node).testFollow, "has another kubeconfig out of reach": (*node).testOutOfReach,
-		"reaches an API server": (*node).testCluster, "runs its own plugin": (*node).testPlugin, "never": (*node).testNever,
+		"reaches an API server": (*node).testCluster, "sets what is elsewhere": (*node).testSysctlRoot, "runs its own plugin": (*node).testPlugin, "never": (*node).testNever,
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)
@@ -228,6 +228,31 @@ func (n *node) testCluster() {
 	}
 	if got := read(t, fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid())); string(got) != "500\n" {
 		t.Errorf("the OOM score is %s", got)
+	}
+	must(t, p.Stop())
+}
+
+// testSysctlRoot: what --sysctl-root says where it is can be written.
+func (n *node) testSysctlRoot() {
+	t, dir := n.t, n.t.TempDir()
+	hashsize, most := filepath.Join(dir, "sys/module/nf_conntrack/parameters/hashsize"), filepath.Join(dir, "proc/sys/net/netfilter/nf_conntrack_max")
+	for _, file := range []string{hashsize, most} {
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte("1"), 0o600))
+	}
+	n.cluster(filepath.Join(dir, "a/proxy.conf"), "token: x")
+	p, err := proxy.Start(n.command("run", "--kubeconfig", filepath.Join(dir, "a/proxy.conf"), "--sysctl-root", dir,
+		"--conntrack-tcp-timeout-established", "0", "--conntrack-tcp-timeout-close-wait", "0"))
+	must(t, err)
+	t.Cleanup(p.Kill)
+	must(t, p.WaitLog(n.ctx, `"Starting"`))
+	if state := rights(t, p); !state.Confined() {
+		t.Errorf("it is not confined: %s", state)
+	}
+	for _, file := range []string{hashsize, most} {
+		if got := string(read(t, file)); got == "1" {
+			t.Errorf("%s is not set:\n%s", file, p.Log())
+		}
 	}
 	must(t, p.Stop())
 }

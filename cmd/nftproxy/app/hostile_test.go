@@ -197,18 +197,23 @@ func (n *hostileNode) mustParse(row hostileRow, out string) {
 		}
 		return
 	case row.output == "json":
-		for strings.HasPrefix(out, "nftproxy: ") { // messages come first
-			_, out, _ = strings.Cut(out, "\n")
-		}
-		must(n.t, json.Unmarshal([]byte(out), &document))
+		must(n.t, json.Unmarshal([]byte(withoutMessages(out)), &document))
 	case row.output == "yaml":
-		must(n.t, yaml.Unmarshal([]byte(out), &document))
+		must(n.t, yaml.Unmarshal([]byte(withoutMessages(out)), &document))
 	default:
 		return
 	}
 	if row.command == "dump" && row.args == "--kernel" && !strings.Contains(fmt.Sprint(document), "foreign/"+evil) {
 		n.t.Errorf("the document does not have the chain's name:\n%s", out)
 	}
+}
+
+// withoutMessages leaves out the messages, which come before a document.
+func withoutMessages(out string) string {
+	for strings.HasPrefix(out, "nftproxy: ") {
+		_, out, _ = strings.Cut(out, "\n")
+	}
+	return out
 }
 
 // hostileNode is a node whose tables somebody else wrote into.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"strings"
 
 	logsapi "k8s.io/component-base/logs/api/v1"
 
@@ -45,9 +46,22 @@ func writeRecord(w io.Writer, record []byte, change func([]byte) []byte) (int, e
 }
 
 // textRecord cuts a record of the text format and escapes what is in it. The format indents the lines of a value that
-// has several, so that none looks like a record.
+// has several, so that none looks like a record; those of keys, and of what libraries log without values, it does not: they
+// become one line.
 func textRecord(record []byte) []byte {
-	text := printable.Escaped(string(record))
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(string(record), "\n"), "\n") {
+		switch {
+		case i == 0:
+		case strings.HasPrefix(line, "\t"), line == " >", strings.HasPrefix(line, " > "):
+			b.WriteByte('\n')
+		default:
+			b.WriteString(`\n`)
+		}
+		b.WriteString(printable.Escaped(line))
+	}
+	b.WriteByte('\n')
+	text := b.String()
 	if len(text) > maxRecord {
 		text = printable.Truncated(text, maxRecord-1) + "\n"
 	}

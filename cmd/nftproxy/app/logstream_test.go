@@ -21,6 +21,9 @@ func TestLogStreams(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, format, record, want string }{
 		{"text", logsapi.DefaultLogFormat, "I1 \"a\" err=<\n\tx\x1b[2J\u202e\n >\n", "I1 \"a\" err=<\n\tx\\x1b[2J\\u202e\n >\n"},
+		{"text of several values", logsapi.DefaultLogFormat, "I1 \"a\" err=<\n\tx\n\ty\n > k=<\n\tz\n >\n", "I1 \"a\" err=<\n\tx\n\ty\n > k=<\n\tz\n >\n"},
+		{"text without values", logsapi.DefaultLogFormat, "W1 a\n" + forged + "\n\n", `W1 a\n` + forged + `\n` + "\n"},
+		{"a key in text", logsapi.DefaultLogFormat, "I1 \"a\" k\n" + forged + "=1\n", `I1 "a" k\n` + forged + "=1\n"},
 		{"long text", logsapi.DefaultLogFormat, "I1 " + strings.Repeat("\u202e", 100_000) + "\n", ""},
 		{"JSON", logsapi.JSONLogFormat, record("\u2028"), ""},
 		{"long JSON", logsapi.JSONLogFormat, record(strings.Repeat("\u202e", 100_000)), ""},

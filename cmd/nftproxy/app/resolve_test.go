@@ -4,6 +4,7 @@ package app
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -106,4 +107,18 @@ func (o *wantOptions) text() string {
 		text += " counts"
 	}
 	return text + fmt.Sprintf(" given=%t", o.given())
+}
+
+// TestKubeconfigFromPipe: diff --kubeconfig <(command) reads what the command writes.
+func TestKubeconfigFromPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	_, err = w.WriteString(kubeconfig("https://192.0.2.1:6443"))
+	must(t, errors.Join(err, w.Close()))
+	var o wantOptions
+	o.config.ClientConnection.Kubeconfig = fmt.Sprintf("/proc/self/fd/%d", r.Fd())
+	if config, err := o.restConfig(); err != nil || config.Host != "https://192.0.2.1:6443" {
+		t.Errorf("%+v, %v", config, err)
+	}
 }

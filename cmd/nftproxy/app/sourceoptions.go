@@ -88,9 +88,12 @@ func mayInherit(config *rest.Config) error {
 }
 
 // checkKubeconfigs refuses files whose YAML stands for much more than they say. What else is wrong with them
-// their reader says.
+// their reader says. A pipe, as a shell makes one of <(command), can be read but once.
 func checkKubeconfigs(files ...string) error {
 	for _, file := range files {
+		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
 		if data, err := os.ReadFile(file); err == nil {
 			if err := source.CheckExpansion(data); err != nil {
 				return fmt.Errorf("read kubeconfig %s: %w", file, err)

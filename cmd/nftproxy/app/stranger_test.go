@@ -14,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
 // shamEnv makes the test binary a process that only has a command line.
@@ -193,6 +194,29 @@ func TestInherit(t *testing.T) {
 			n.sham(n.program, 0, tt.args(n)...)
 			n.expect(tt.want, inheritors()[0], inheritors()[1], "check")
 		})
+	}
+}
+
+// TestOwnMounts: the options of a service to which systemd gives mounts of its own are taken over, as long as its files are those
+// that are here.
+func TestOwnMounts(t *testing.T) {
+	unshare := netnstest.Tool(t, "unshare")
+	n := newStrangerNode(t)
+	n.program = filepath.Join(n.dir, "nftproxy") // which was /proc/self/exe: to a shell, that is a shell
+	must(t, os.WriteFile(n.program, read(t, "/proc/self/exe"), 0o755))
+	for _, name := range []string{"services", "hidden"} {
+		must(t, os.CopyFS(filepath.Join(n.dir, name), os.DirFS("testdata/services")))
+	}
+	for _, tt := range []struct{ dir, want string }{{"services", "equal: the kernel holds just what"}, {"hidden", "hidden in its mount namespace: it is another file there"}} {
+		run := n.command("-m", "sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, filepath.Join(n.dir, "hidden"),
+			n.program, "run", "--manifests", filepath.Join(n.dir, tt.dir), "--metrics-bind-address", "")
+		run.Program = unshare
+		p, err := proxy.Start(run)
+		must(t, err)
+		t.Cleanup(p.Kill)
+		must(t, p.WaitSynced(n.ctx))
+		n.expect(tt.want, "diff")
+		must(t, p.Stop())
 	}
 }
 

@@ -23,24 +23,9 @@ type Process struct {
 	// Doubt is why Args count for nothing; "" if they may be believed.
 	Doubt string
 
-	root string // by which its files are seen, if it is in another mount namespace
-}
-
-// Shares returns an error unless a path leads to the same file for the process as for this one. In another mount
-// namespace, such as 'ip netns exec' makes, most do.
-func (p *Process) Shares(path string) error {
-	if p.root == "" {
-		return nil
-	}
-	var theirs, ours unix.Stat_t
-	err := errors.Join(unix.Stat(filepath.Join(p.root, path), &theirs), unix.Stat(path, &ours))
-	if err == nil && (theirs.Dev != ours.Dev || theirs.Ino != ours.Ino) {
-		err = errors.New("it is another file there, as in a container")
-	}
-	if err != nil {
-		return fmt.Errorf("%s in its mount namespace: %w", path, err)
-	}
-	return nil
+	path     string // its directory in /proc
+	seen     identity
+	isolated bool // it is in another mount namespace, as systemd makes them: some files may be others
 }
 
 // Processes is those of a /proc, which is below Root.
@@ -112,11 +97,34 @@ func (p Processes) find(path, name string, us identity) (*Process, error) {
 		return nil, err
 	}
 	list := strings.Split(strings.TrimSuffix(args, "\x00"), "\x00")
-	out := &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us)}
-	if it.namespaces["mnt"] != us.namespaces["mnt"] {
-		out.root = filepath.Join(path, "root")
+	return &Process{ID: filepath.Base(path), Args: list[1:], Directory: cwd, Doubt: it.doubt(us),
+		path: path, seen: it, isolated: it.namespaces["mnt"] != us.namespaces["mnt"]}, nil
+}
+
+// Shares returns an error unless an absolute path leads to the same file for the process as for this one. In another mount
+// namespace, such as systemd or 'ip netns exec' makes, most do.
+func (p *Process) Shares(path string) error {
+	if !p.isolated {
+		return nil
 	}
-	return out, nil
+	dir, err := openProcess(p.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	theirs, err := dir.fileAt(path)
+	if it, lookErr := dir.look(); lookErr != nil || !it.same(p.seen) {
+		return fmt.Errorf("process %s has ended or become another program", p.ID)
+	}
+	var st unix.Stat_t
+	err = errors.Join(err, unix.Stat(path, &st))
+	if err == nil && theirs != inodeOf(&st) {
+		err = errors.New("it is another file there, as in a container")
+	}
+	if err != nil {
+		return fmt.Errorf("%s in its mount namespace: %w", path, err)
+	}
+	return nil
 }
 
 // gone says whether an error means that a process has ended.
@@ -168,8 +176,27 @@ type inode struct{ device, number uint64 }
 func (d processDir) file(name string) (inode, error) {
 	var st unix.Stat_t
 	err := unix.Fstatat(d.fd, name, &st, 0)
-	return inode{st.Dev, st.Ino}, err
+	return inodeOf(&st), err
 }
+
+// fileAt returns the file to which an absolute path leads the process.
+func (d processDir) fileAt(path string) (inode, error) {
+	root, err := unix.Openat(d.fd, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return inode{}, err
+	}
+	defer func() { _ = unix.Close(root) }()
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil {
+		return inode{}, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return inodeOf(&st), err
+}
+
+func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
 // identity is who a process is, as the kernel says.
 type identity struct {

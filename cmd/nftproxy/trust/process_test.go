@@ -92,21 +92,35 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestShares: in another mount namespace a path may lead to another file.
+// TestShares: the files of a process in another mount namespace are looked at as it sees them.
 func TestShares(t *testing.T) {
-	dir, theirs := t.TempDir(), t.TempDir()
-	for _, file := range []string{filepath.Join(dir, "same"), filepath.Join(dir, "other"), filepath.Join(dir, "gone")} {
+	root, theirs := t.TempDir(), t.TempDir()
+	same, other := filepath.Join(t.TempDir(), "same"), filepath.Join(t.TempDir(), "other")
+	for _, file := range []string{same, other} {
 		must(t, os.WriteFile(file, nil, 0o600))
-		must(t, os.MkdirAll(filepath.Join(theirs, dir), 0o700))
+		must(t, os.MkdirAll(filepath.Dir(theirs+file), 0o700))
 	}
-	must(t, os.Link(filepath.Join(dir, "same"), filepath.Join(theirs, dir, "same")))
-	must(t, os.WriteFile(filepath.Join(theirs, dir, "other"), nil, 0o600))
-	for name, want := range map[string]string{"same": "", "other": "it is another file there", "gone": "no such file"} {
-		for _, p := range []Process{{root: theirs}, {}} {
-			err := p.Shares(filepath.Join(dir, name))
-			if shares := want == "" || p.root == ""; (err == nil) != shares || err != nil && !strings.Contains(err.Error(), want) {
-				t.Errorf("%s, root %q: %v, want %q", name, p.root, err, want)
-			}
+	must(t, os.Link(same, theirs+same))
+	must(t, os.WriteFile(theirs+other, nil, 0o600))
+	must(t, os.Symlink(same, filepath.Join(filepath.Dir(same), "link"))) // to the same there and here
+	must(t, os.Symlink(same, theirs+filepath.Join(filepath.Dir(same), "link")))
+	must(t, os.Symlink(other, filepath.Join(filepath.Dir(same), "far")))
+	must(t, os.Symlink(other, theirs+filepath.Join(filepath.Dir(same), "far")))
+	like(func(f *fake) { f.links["root"] = theirs }).write(t, root, "self")
+	like(func(f *fake) { f.links["root"], f.links["ns/mnt"] = theirs, "mnt:[2]" }).write(t, root, "7")
+	found, notes := Processes{Root: root}.Find("nftproxy")
+	if len(found) != 1 || found[0].Doubt != "" {
+		t.Fatalf("found %+v, %q", found, notes)
+	}
+	for path, want := range map[string]string{same: "", filepath.Join(filepath.Dir(same), "link"): "", other: "it is another file there",
+		filepath.Join(filepath.Dir(same), "far"): "it is another file there", same + "no": "no such file or directory"} {
+		if err := found[0].Shares(path); err == nil != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
 		}
+	}
+	must(t, os.Remove(filepath.Join(root, "proc/7/exe")))
+	must(t, os.Symlink(other, filepath.Join(root, "proc/7/exe")))
+	if err := found[0].Shares(same); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("another program: %v", err)
 	}
 }
