@@ -49,12 +49,26 @@ func (c *Comparison) Part(p Part) {
 	}
 	strange := want.odd(have.Odd)
 	have.Odd = nil
+	all := p.Keys
+	p.Keys = c.keys(p)
+	maps.DeleteFunc(have.Sets, func(id SetID, _ map[Key]Value) bool { return all[id] != nil && p.Keys[id] == nil })
 	t := want.take(p)
 	if strange || incompatible(&have, t) {
 		c.reset[f] = true
 		return
 	}
 	diffTable(f, &have, t, &c.tx[f])
+}
+
+// keys returns the keys of a part that count: not those of a set that comes as a whole, too, nor of one that is not
+// there and should not be, nor clients, which come and go.
+func (c *Comparison) keys(p Part) map[SetID][]Key {
+	out := maps.Clone(p.Keys)
+	maps.DeleteFunc(out, func(id SetID, _ []Key) bool {
+		_, wanted := c.want[p.Family].sets[id]
+		return c.only.whole(p.Family, id) || !wanted && len(p.Table.Sets[id]) == 0 || id.Kind == Affinity
+	})
+	return out
 }
 
 // Whole says whether the comparison found that it needs all parts, because a table is gone or must be replaced.
@@ -219,7 +233,7 @@ func (w *wanted) some(id SetID, lists [][]Element, keys []Key) map[Key]Value {
 // choice chooses chains and sets. Nil chooses all.
 type choice struct {
 	chains map[objectKey]bool
-	sets   map[setOf]bool
+	sets   map[setOf]bool // whether they are chosen as a whole
 }
 
 // choose returns the choice of some things; of all, if there are none.
@@ -236,7 +250,8 @@ func choose(things []Thing) *choice {
 			c.chains[objectKey{family: t.Family, chain: t.Name}] = true
 		case ThingSet, ThingElement:
 			if id, ok := ParseSetID(t.Name); ok {
-				c.sets[setOf{t.Family, id}] = true
+				of := setOf{t.Family, id}
+				c.sets[of] = c.sets[of] || t.Kind == ThingSet
 			}
 		}
 	}
@@ -248,5 +263,14 @@ func (c *choice) chain(f Family, name string) bool {
 }
 
 func (c *choice) set(f Family, id SetID) bool {
+	if c == nil {
+		return true
+	}
+	_, ok := c.sets[setOf{f, id}]
+	return ok
+}
+
+// whole says whether a set is chosen with all its elements.
+func (c *choice) whole(f Family, id SetID) bool {
 	return c == nil || c.sets[setOf{f, id}]
 }
