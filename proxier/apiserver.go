@@ -30,16 +30,16 @@ func (p *Proxier) FreeAPIServers() error {
 	if len(list) == 0 {
 		return nil
 	}
-	have, err := p.config.Kernel.Read(p.config.Rules.Table)
-	if err != nil {
+	var things []rules.Thing
+	for _, at := range list {
+		things = append(things, frontendsAt(at)...)
+	}
+	found := elementFinder{}
+	if err := p.config.Kernel.Scan(p.config.Rules.Table, things, found); err != nil {
 		return fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	tx := rules.Tx{Name: p.config.Rules.Table}
-	for _, f := range rules.Families {
-		if t := have.Tables[f]; t != nil {
-			p.freeOf(f, t, list, &tx)
-		}
-	}
+	p.freeOf(found, list, &tx)
 	if tx.Len() > 0 {
 		p.log.Info("The kernel's rules of an earlier run lead connections to the API server astray: they are deleted", "apiServers", list)
 		if err := p.apply(tx); err != nil {
@@ -66,41 +66,83 @@ func (p *Proxier) newAPIServers() []netip.AddrPort {
 	return out
 }
 
-// freeOf adds the deletion of the frontends at API servers' addresses in a table, but for ClusterIPs.
-func (p *Proxier) freeOf(f rules.Family, t *rules.Table, list []netip.AddrPort, tx *rules.Tx) {
-	gone := map[rules.SetKind][]rules.Element{}
-	find := func(k rules.Key, kinds ...rules.SetKind) {
-		for _, kind := range kinds {
-			if v, ok := t.Sets[rules.SetID{Kind: kind}][k]; ok {
-				gone[kind] = append(gone[kind], rules.Element{Key: k, Value: v})
+// What leads connections to an address and port, and to a NodePort, elsewhere.
+var (
+	outsideKinds  = [...]rules.SetKind{rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs}
+	nodePortKinds = [...]rules.SetKind{rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts}
+)
+
+// elementAt names an element of a set, in the family of an API server's address.
+func elementAt(at netip.AddrPort, kind rules.SetKind, k rules.Key) rules.Thing {
+	return rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: rules.SetID{Kind: kind}.Name(), Key: k}
+}
+
+func outsideKey(at netip.AddrPort) rules.Key {
+	return rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()}
+}
+
+func nodePortKey(at netip.AddrPort) rules.Key {
+	return rules.Key{Protocol: rules.TCP, Port: at.Port()}
+}
+
+// frontendsAt names all that has to do with an API server's address.
+func frontendsAt(at netip.AddrPort) []rules.Thing {
+	out := []rules.Thing{elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()}), elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})}
+	for _, kind := range outsideKinds {
+		out = append(out, elementAt(at, kind, outsideKey(at)))
+	}
+	for _, kind := range nodePortKinds {
+		out = append(out, elementAt(at, kind, nodePortKey(at)))
+	}
+	return out
+}
+
+// elementFinder finds the elements that there are, with their values.
+type elementFinder map[rules.Thing]rules.Value
+
+// Begin implements rules.Parts.
+func (f elementFinder) Begin() { clear(f) }
+
+// Part implements rules.Parts.
+func (f elementFinder) Part(p rules.Part) {
+	for id, keys := range p.Keys {
+		for _, k := range keys {
+			if v, ok := p.Table.Sets[id][k]; ok {
+				f[rules.Thing{Kind: rules.ThingElement, Family: p.Family, Name: id.Name(), Key: k}] = v
 			}
 		}
 	}
-	numbers := map[uint16]bool{} // several API servers may have one
-	for _, at := range list {
-		if rules.FamilyOf(at.Addr()) != f {
-			continue
-		}
-		if _, ok := t.Sets[rules.SetID{Kind: rules.ClusterIPs}][rules.Key{Addr: at.Addr()}]; ok {
-			continue
-		}
-		find(rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()},
-			rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs)
-		if p.servesNodePorts(at.Addr(), t) && !numbers[at.Port()] {
-			numbers[at.Port()] = true
-			find(rules.Key{Protocol: rules.TCP, Port: at.Port()},
-				rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts)
+}
+
+// freeOf adds the deletion of the frontends at API servers' addresses, but for ClusterIPs.
+func (p *Proxier) freeOf(found elementFinder, list []netip.AddrPort, tx *rules.Tx) {
+	free := func(at netip.AddrPort, kind rules.SetKind, k rules.Key) {
+		thing := elementAt(at, kind, k)
+		if v, ok := found[thing]; ok {
+			delete(found, thing) // a NodePort may be that of several API servers
+			tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: rules.SetID{Kind: kind}, Elements: []rules.Element{{Key: k, Value: v}}})
 		}
 	}
-	for kind, elements := range gone {
-		tx.Add(rules.Op{Kind: rules.DeleteElements, Family: f, Set: rules.SetID{Kind: kind}, Elements: elements})
+	for _, at := range list {
+		if _, ok := found[elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()})]; ok {
+			continue
+		}
+		for _, kind := range outsideKinds {
+			free(at, kind, outsideKey(at))
+		}
+		if !p.servesNodePorts(at, found) {
+			continue
+		}
+		for _, kind := range nodePortKinds {
+			free(at, kind, nodePortKey(at))
+		}
 	}
 }
 
-// servesNodePorts says whether NodePorts are, or may soon be, served at an address.
-func (p *Proxier) servesNodePorts(a netip.Addr, t *rules.Table) bool {
-	if _, ok := t.Sets[rules.SetID{Kind: rules.NodePortIPs}][rules.Key{Addr: a}]; ok {
+// servesNodePorts says whether NodePorts are, or may soon be, served at an API server's address.
+func (p *Proxier) servesNodePorts(at netip.AddrPort, found elementFinder) bool {
+	if _, ok := found[elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})]; ok {
 		return true
 	}
-	return p.config.Rules.AllNodePortIPs && p.config.Addresses != nil && slices.Contains(p.config.Addresses.Addrs(), a)
+	return p.config.Rules.AllNodePortIPs && p.config.Addresses != nil && slices.Contains(p.config.Addresses.Addrs(), at.Addr())
 }

@@ -13,6 +13,12 @@ import (
 // compareTries is how often a comparison that others have overtaken is made again at once.
 const compareTries = 3
 
+// How often refused transactions lead to comparisons of everything: so many at once, then one each pause.
+const (
+	wholeBurst = 3
+	wholePause = 10 * time.Second
+)
+
 // compare makes things in the kernel as they should be; everything, if there are none. It reads them part by part. It
 // returns the transaction that this took.
 func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
@@ -35,11 +41,27 @@ func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
 			return tx, nil
 		case try < compareTries && suspicious(err):
 			things = nil
+		case suspicious(err) && !p.wholes.Allow(): // others were faster again
+			p.unequal = err
+			return rules.Tx{}, err
 		default: // that is for repair, which does without what the kernel refuses
 			_, err = p.reconcile()
 			return tx, err
 		}
 	}
+}
+
+// mend repairs what a transaction was about that the kernel refused, and says whether it was not as it should be. Only where it
+// was is everything compared, and not often: another program may make the kernel refuse one transaction after another.
+func (p *Proxier) mend(things []rules.Thing) (repaired bool, err error) {
+	tx, err := p.compare(things)
+	if err == nil && tx.Len() == 0 && !rules.All(things) && p.wholes.Allow() {
+		tx, err = p.compare(nil)
+	}
+	if err != nil && p.unequal == nil {
+		p.unequal = err
+	}
+	return tx.Len() > 0, err
 }
 
 // absent says whether the kernel has no table of ours.

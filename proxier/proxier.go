@@ -128,6 +128,7 @@ type Proxier struct {
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
 	repairs        *repairs
+	wholes         *rate.Limiter // of comparisons of everything because of refused transactions
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -169,6 +170,7 @@ func New(c Config) *Proxier {
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),
 		repairs:      newRepairs(),
+		wholes:       rate.NewLimiter(rate.Every(wholePause), wholeBurst),
 	}
 }
 

@@ -248,11 +248,11 @@ func (p *Proxier) commit(builds []rules.Owned) error {
 	}
 	if first := !p.compared; !untouched(err) || first && suspicious(err) {
 		p.compared = true
-		repaired, rerr := p.reconcile()
+		repaired, rerr := p.mend(tx.Things())
 		if rerr != nil {
 			return errors.Join(err, rerr)
 		}
-		if repaired > 0 && first {
+		if repaired && first {
 			return p.commit(builds)
 		}
 	}
