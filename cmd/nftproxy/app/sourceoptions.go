@@ -55,8 +55,8 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
-		if err = checkKubeconfigs(files.GetLoadingPrecedence()...); err != nil {
-			return nil, err
+		if unreadable := checkKubeconfigs(files.GetLoadingPrecedence()...); unreadable != nil {
+			return nil, unreadable
 		}
 		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
 		if userErr == nil {
