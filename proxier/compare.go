@@ -127,6 +127,18 @@ func (p *Proxier) tellRepair(why auditWhy, tx rules.Tx) {
 	p.log.Info("Repaired the kernel's tables", fields...)
 }
 
+// tellRefusal tells of a refused transaction in the log, unless it is one of many: another program may be the reason.
+func (p *Proxier) tellRefusal(err error, servicePorts int) {
+	const message = "The kernel refused a transaction"
+	if !p.refusals.Allow() {
+		p.untold++
+		p.log.V(2).Info(message, "servicePorts", servicePorts, "reason", err.Error())
+		return
+	}
+	p.log.Error(err, message, "servicePorts", servicePorts, "moreSinceLast", p.untold)
+	p.untold = 0
+}
+
 // mostDescribed is how many operations a message names.
 const mostDescribed = 3
 

@@ -128,7 +128,9 @@ type Proxier struct {
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
 	repairs        *repairs
-	wholes         *rate.Limiter // of comparisons of everything because of refused transactions
+	// wholes and refusals are the pace of comparisons of everything because of refused transactions, and of messages about those.
+	wholes, refusals *rate.Limiter
+	untold           int // refusals since the last message
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -171,6 +173,7 @@ func New(c Config) *Proxier {
 		flows:        newFlowQueues(),
 		repairs:      newRepairs(),
 		wholes:       rate.NewLimiter(rate.Every(wholePause), wholeBurst),
+		refusals:     rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }
 

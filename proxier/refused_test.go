@@ -4,6 +4,7 @@ package proxier_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +73,9 @@ func TestForeignBeforeCommits(t *testing.T) {
 				}
 				if kernel.wholes > 12 {
 					t.Errorf("all was read %d times in a minute", kernel.wholes)
+				}
+				if lines := strings.Count(n.log.String(), "The kernel refused a transaction"); lines < 2 || lines > 12 {
+					t.Errorf("%d lines in a minute", lines)
 				}
 				kernel.refusal = nil
 				time.Sleep(10 * time.Minute)

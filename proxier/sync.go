@@ -239,7 +239,7 @@ func (p *Proxier) commit(builds []rules.Owned) error {
 		return nil
 	}
 	p.desired.Update(before)
-	p.log.Error(err, "The kernel refused a transaction", "servicePorts", len(builds))
+	p.tellRefusal(err, len(builds))
 	if general(err) {
 		if !untouched(err) {
 			p.unequal = err
