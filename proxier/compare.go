@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -40,13 +41,16 @@ func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
 		case err == nil:
 			return tx, nil
 		case try < compareTries && suspicious(err):
-			things = nil
-		case suspicious(err) && !p.wholes.Allow(): // others were faster again
-			p.unequal = err
-			return rules.Tx{}, err
+			if try == compareTries-1 && !rules.All(things) {
+				if !p.wholes.Allow() {
+					return rules.Tx{}, p.overtaken(err)
+				}
+				things = nil
+			}
+		case suspicious(err) && !p.wholes.Allow():
+			return rules.Tx{}, p.overtaken(err)
 		default: // that is for repair, which does without what the kernel refuses
-			_, err = p.reconcile()
-			return tx, err
+			return tx, p.reconcile()
 		}
 	}
 }
@@ -58,10 +62,22 @@ func (p *Proxier) mend(things []rules.Thing) (repaired bool, err error) {
 	if err == nil && tx.Len() == 0 && !rules.All(things) && p.wholes.Allow() {
 		tx, err = p.compare(nil)
 	}
-	if err != nil && p.unequal == nil {
+	switch {
+	case errors.Is(err, errOvertaken):
+		return false, nil // a comparison comes later, and other changes do not wait for it
+	case err != nil && p.unequal == nil:
 		p.unequal = err
 	}
 	return tx.Len() > 0, err
+}
+
+// errOvertaken says that others have changed what was compared, again and again.
+var errOvertaken = errors.New("others change the tables all the time")
+
+// overtaken notes that the kernel holds something else than it should.
+func (p *Proxier) overtaken(err error) error {
+	p.unequal = fmt.Errorf("%w: %w", errOvertaken, err)
+	return p.unequal
 }
 
 // absent says whether the kernel has no table of ours.

@@ -22,6 +22,27 @@ func live() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// sizeOf returns how much memory something takes that is made.
+func sizeOf(made func() any) int64 {
+	before := live()
+	v := made()
+	size := live() - before
+	runtime.KeepAlive(v)
+	return size
+}
+
+// crowd returns Services, each with some endpoints.
+func crowd(services, endpointsEach int) (objects []any) {
+	for i := range services {
+		name, addrs := fmt.Sprintf("s%d", i), ""
+		for j := range endpointsEach {
+			addrs += fmt.Sprintf(" 10.%d.%d.%d", 1+i/200, i%200, j)
+		}
+		objects = append(objects, service(name, fmt.Sprintf("10.96.%d.%d", i/200, i%200), "80"), endpoints(name, name, "8080", addrs))
+	}
+	return objects
+}
+
 // weighingKernel notes how much memory is in use while it is read and changed.
 type weighingKernel struct {
 	*rulestest.Kernel
@@ -68,25 +89,12 @@ func TestComparisonMemory(t *testing.T) {
 		kernel := &weighingKernel{Kernel: &rulestest.Kernel{}}
 		n := startWith(t, kernel.Kernel, func(c *proxier.Config) { c.Kernel = kernel })
 		defer n.stop()
-		var objects []any
-		for i := range 2000 {
-			name, addrs := fmt.Sprintf("s%d", i), ""
-			for j := range 10 {
-				addrs += fmt.Sprintf(" 10.%d.%d.%d", 1+i/200, i%200, j)
-			}
-			objects = append(objects, service(name, fmt.Sprintf("10.96.%d.%d", i/200, i%200), "80"), endpoints(name, name, "8080", addrs))
-		}
-		n.lists(objects...)
-		objects = nil
-		before := live()
-		copied := kernel.State()
-		size := live() - before
-		runtime.KeepAlive(copied)
-		copied = rules.State{}
+		n.lists(crowd(2000, 10)...)
+		size := sizeOf(func() any { return kernel.State() })
 		kernel.Tamper(func(s *rules.State) {
 			delete(s.Tables[rules.IPv4].Sets[rules.SetID{Kind: rules.ServiceIPs}], frontend("10.96.0.0"))
 		})
-		before = live()
+		before := live()
 		kernel.weigh = true
 		n.changed <- struct{}{}
 		synctest.Wait()
