@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +13,12 @@ import (
 
 // compareTries is how often a comparison that others have overtaken is made again at once.
 const compareTries = 3
+
+// How often refused transactions lead to comparisons of everything: so many at once, then one each pause.
+const (
+	wholeBurst = 3
+	wholePause = 10 * time.Second
+)
 
 // compare makes things in the kernel as they should be; everything, if there are none. It reads them part by part. It
 // returns the transaction that this took.
@@ -34,12 +41,43 @@ func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
 		case err == nil:
 			return tx, nil
 		case try < compareTries && suspicious(err):
-			things = nil
+			if try == compareTries-1 && !rules.All(things) {
+				if !p.wholes.Allow() {
+					return rules.Tx{}, p.overtaken(err)
+				}
+				things = nil
+			}
+		case suspicious(err) && !p.wholes.Allow():
+			return rules.Tx{}, p.overtaken(err)
 		default: // that is for repair, which does without what the kernel refuses
-			_, err = p.reconcile()
-			return tx, err
+			return tx, p.reconcile()
 		}
 	}
+}
+
+// mend repairs what a transaction was about that the kernel refused, and says whether it was not as it should be. Only where it
+// was is everything compared, and not often: another program may make the kernel refuse one transaction after another.
+func (p *Proxier) mend(things []rules.Thing) (repaired bool, err error) {
+	tx, err := p.compare(things)
+	if err == nil && tx.Len() == 0 && !rules.All(things) && p.wholes.Allow() {
+		tx, err = p.compare(nil)
+	}
+	switch {
+	case errors.Is(err, errOvertaken):
+		return false, nil // a comparison comes later, and other changes do not wait for it
+	case err != nil && p.unequal == nil:
+		p.unequal = err
+	}
+	return tx.Len() > 0, err
+}
+
+// errOvertaken says that others have changed what was compared, again and again.
+var errOvertaken = errors.New("others change the tables all the time")
+
+// overtaken notes that the kernel holds something else than it should.
+func (p *Proxier) overtaken(err error) error {
+	p.unequal = fmt.Errorf("%w: %w", errOvertaken, err)
+	return p.unequal
 }
 
 // absent says whether the kernel has no table of ours.
@@ -103,6 +141,18 @@ func (p *Proxier) tellRepair(why auditWhy, tx rules.Tx) {
 		fields = append(fields, "again", "another program changes it again and again: repairs wait", "wait", wait)
 	}
 	p.log.Info("Repaired the kernel's tables", fields...)
+}
+
+// tellRefusal tells of a refused transaction in the log, unless it is one of many: another program may be the reason.
+func (p *Proxier) tellRefusal(err error, servicePorts int) {
+	const message = "The kernel refused a transaction"
+	if !p.refusals.Allow() {
+		p.untold++
+		p.log.V(2).Info(message, "servicePorts", servicePorts, "reason", err.Error())
+		return
+	}
+	p.log.Error(err, message, "servicePorts", servicePorts, "moreSinceLast", p.untold)
+	p.untold = 0
 }
 
 // mostDescribed is how many operations a message names.

@@ -128,6 +128,9 @@ type Proxier struct {
 	synced         chan struct{} // closed after the first commit
 	flows          flowQueues
 	repairs        *repairs
+	// wholes and refusals are the pace of comparisons of everything because of refused transactions, and of messages about those.
+	wholes, refusals *rate.Limiter
+	untold           int // refusals since the last message
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -173,6 +176,8 @@ func New(c Config) *Proxier {
 		synced:       make(chan struct{}),
 		flows:        newFlowQueues(),
 		repairs:      newRepairs(),
+		wholes:       rate.NewLimiter(rate.Every(wholePause), wholeBurst),
+		refusals:     rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }
 

@@ -204,7 +204,7 @@ func (p *Proxier) programAll(absent bool) (builds []rules.Owned, tx rules.Tx, er
 			return builds, tx, nil
 		}
 		p.log.Error(err, "The kernel refused a transaction; reading its state back", "servicePorts", len(builds))
-		_, err = p.reconcile()
+		err = p.reconcile()
 		return builds, tx, err
 	}
 	p.mu.Lock()
@@ -239,7 +239,7 @@ func (p *Proxier) commit(builds []rules.Owned) error {
 		return nil
 	}
 	p.desired.Update(before)
-	p.log.Error(err, "The kernel refused a transaction", "servicePorts", len(builds))
+	p.tellRefusal(err, len(builds))
 	if general(err) {
 		if !untouched(err) {
 			p.unequal = err
@@ -248,11 +248,11 @@ func (p *Proxier) commit(builds []rules.Owned) error {
 	}
 	if first := !p.compared; !untouched(err) || first && suspicious(err) {
 		p.compared = true
-		repaired, rerr := p.reconcile()
+		repaired, rerr := p.mend(tx.Things())
 		if rerr != nil {
 			return errors.Join(err, rerr)
 		}
-		if repaired > 0 && first {
+		if repaired && first {
 			return p.commit(builds)
 		}
 	}
@@ -335,11 +335,11 @@ func (p *Proxier) apply(tx rules.Tx) error {
 }
 
 // reconcile reads the kernel and repairs it.
-func (p *Proxier) reconcile() (int, error) {
+func (p *Proxier) reconcile() error {
 	have, err := p.config.Kernel.Read(p.config.Rules.Table)
 	if err != nil {
 		p.unequal = err
-		return 0, fmt.Errorf("read the kernel's tables: %w", err)
+		return fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	return p.repair(have)
 }
@@ -347,10 +347,9 @@ func (p *Proxier) reconcile() (int, error) {
 // repairTries is how often a repair goes on without what the kernel refuses.
 const repairTries = 20
 
-// repair makes a kernel that holds have equal to desired. It returns the number of
-// operations that this took. Owners whose objects the kernel refuses are set aside; elements of
+// repair makes a kernel that holds have equal to desired. Owners whose objects the kernel refuses are set aside; elements of
 // nobody's that it refuses are left out, which is noted.
-func (p *Proxier) repair(have rules.State) (n int, err error) {
+func (p *Proxier) repair(have rules.State) (err error) {
 	p.unequal = nil
 	var left []rules.Object
 	kept := map[rules.Owner]bool{}
@@ -359,12 +358,12 @@ func (p *Proxier) repair(have rules.State) (n int, err error) {
 		tx.Omit(left)
 		refused := p.apply(tx)
 		if refused == nil {
-			return tx.Len(), nil
+			return nil
 		}
 		var more []rules.Object
 		if tries == repairTries || general(refused) || !p.dropRefused(have, kept, refused, &more) {
 			p.unequal = refused
-			return 0, refused
+			return refused
 		}
 		if left = append(left, more...); len(left) > 0 {
 			p.unequal = refused
@@ -374,7 +373,7 @@ func (p *Proxier) repair(have rules.State) (n int, err error) {
 		}
 		if have, err = p.config.Kernel.Read(p.config.Rules.Table); err != nil {
 			p.unequal = refused
-			return 0, errors.Join(refused, fmt.Errorf("read the kernel's tables: %w", err))
+			return errors.Join(refused, fmt.Errorf("read the kernel's tables: %w", err))
 		}
 	}
 }

@@ -294,6 +294,13 @@ func (k *slowKernel) Read(table string) (rules.State, error) {
 	return k.Kernel.Read(table)
 }
 
+func (k *slowKernel) Scan(table string, things []rules.Thing, to rules.Parts) error {
+	if k.fail.Load() {
+		return errors.New("no buffer space available")
+	}
+	return k.Kernel.Scan(table, things, to)
+}
+
 // TestHealthOfWhatCameMeanwhile: a change that comes in during a commit and then cannot be
 // programmed makes nftproxy unhealthy.
 func TestHealthOfWhatCameMeanwhile(t *testing.T) {

@@ -34,6 +34,27 @@ func TestCompareTables(t *testing.T) {
 	}
 }
 
+// TestCompareNothing: what is as it should be is so however it is named: an element beside its set, or of a set that nobody wants.
+func TestCompareNothing(t *testing.T) {
+	d := rules.NewDesired(testConfig, testNode)
+	d.Update([]rules.Owned{owned(servicePort("", rules.TCP, "10.96.0.10:80"), ready("10.0.0.1:80"))})
+	key := rules.Key{Addr: netip.MustParseAddr("10.96.0.10"), Protocol: rules.TCP, Port: 80}
+	single, sticky := rules.SetID{Kind: rules.Single}, rules.SetID{Kind: rules.Sticky}
+	set := rules.Thing{Kind: rules.ThingSet, Name: single.Name()}
+	element := rules.Thing{Kind: rules.ThingElement, Name: single.Name(), Key: key}
+	for _, things := range [][]rules.Thing{{set, element}, {element, set}, {{Kind: rules.ThingElement, Name: sticky.Name(), Key: key}}} {
+		if tx := compare(t, d, d.State(), things); tx.Len() > 0 {
+			t.Errorf("%+v: %d differences, the first to %s", things, tx.Len(), tx.Ops()[0].Object("t"))
+		}
+	}
+	have := d.State()
+	clear(have.Tables[rules.IPv4].Sets[single])
+	got, err := have.Apply(compare(t, d, have, []rules.Thing{element, set}))
+	if err != nil || text(t, got) != text(t, d.State()) {
+		t.Errorf("an element that is gone, and named twice: %v", err)
+	}
+}
+
 // TestCompareThings: a comparison of what was changed finds all of it, and one of anything else nothing.
 func TestCompareThings(t *testing.T) {
 	d := rules.NewDesired(testConfig, testNode)

@@ -35,7 +35,6 @@ func wantUnequal[T any](t *testing.T, what string, equal func(a, b T) bool, but 
 
 // TestEqual: each hand-written equality sees each field.
 func TestEqual(t *testing.T) {
-	wantUnequal(t, "ServicePort", func(a, b rules.ServicePort) bool { return a.Equal(&b) })
 	wantUnequal(t, "Node", func(a, b rules.Node) bool { return a.Equal(&b) })
 	wantUnequal(t, "Node.BuildsEqual", func(a, b rules.Node) bool { return a.BuildsEqual(&b) }, ".NodePortIPs", ".ServiceCIDRs")
 	wantUnequal(t, "Chain", rules.Chain.Equal)

@@ -163,16 +163,6 @@ func (sp *ServicePort) External() bool {
 	return sp.NodePort != 0 || len(sp.ExternalIPs) > 0 || len(sp.LoadBalancerIPs) > 0
 }
 
-// Equal says whether two service ports are the same.
-func (sp *ServicePort) Equal(o *ServicePort) bool {
-	return sp.Name == o.Name && sp.Family == o.Family && sp.Protocol == o.Protocol &&
-		sp.ClusterIP == o.ClusterIP && sp.Port == o.Port && sp.NodePort == o.NodePort &&
-		slices.Equal(sp.ExternalIPs, o.ExternalIPs) && slices.Equal(sp.LoadBalancerIPs, o.LoadBalancerIPs) &&
-		slices.Equal(sp.SourceRanges, o.SourceRanges) &&
-		sp.InternalLocal == o.InternalLocal && sp.ExternalLocal == o.ExternalLocal &&
-		sp.Affinity == o.Affinity && sp.Scheduler == o.Scheduler && sp.EndpointLimit == o.EndpointLimit
-}
-
 // Endpoint is one address and port that a service port can forward to, as its
 // EndpointSlices tell.
 type Endpoint struct {

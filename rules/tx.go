@@ -184,6 +184,51 @@ func (t *Tx) Elements() int {
 	return n
 }
 
+// mostThings is how many things Things names at most: beyond, everything is faster.
+const mostThings = 256
+
+// Things names what the transaction is about, with the chains that its elements go to. None: everything.
+func (t *Tx) Things() []Thing {
+	found := map[Thing]struct{}{}
+	for _, op := range t.Ops() {
+		if op.Kind == ResetTable || op.Kind == AddTable {
+			return nil
+		}
+		for _, thing := range op.things() {
+			found[thing] = struct{}{}
+		}
+		if len(found) > mostThings {
+			return nil
+		}
+	}
+	return slices.Collect(maps.Keys(found))
+}
+
+func (o Op) things() []Thing {
+	thing := Thing{Family: o.Family}
+	switch {
+	case o.Kind == DeleteObject:
+		thing.Kind = ThingOther
+		return []Thing{thing}
+	case o.Chain.Name != "":
+		thing.Kind, thing.Name = ThingChain, o.Chain.Name
+		return []Thing{thing}
+	}
+	thing.Name = o.SetName()
+	if thing.Kind = ThingSet; !o.onElements() || o.Set.Kind.Interval() || len(o.Elements) > mostThings {
+		return []Thing{thing}
+	}
+	var out []Thing
+	for _, e := range o.Elements {
+		thing.Kind, thing.Name, thing.Key = ThingElement, o.SetName(), e.Key
+		out = append(out, thing)
+		if e.Value.Goto != "" {
+			out = append(out, Thing{Kind: ThingChain, Family: o.Family, Name: e.Value.Goto})
+		}
+	}
+	return out
+}
+
 // Object names what an Op is about, as far as a message needs it.
 type Object struct {
 	Family  Family

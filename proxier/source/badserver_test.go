@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
@@ -478,6 +479,45 @@ func TestClusterBackInTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An API server that goes back in time after a list, while the watch waits for its turn, is noticed, too.
+func TestClusterBackInTimeBeforeWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		version, watches := "1000", 0
+		q := &requests[*corev1.NodeList]{
+			resource: resource{kind: "Node", plural: "nodes", is: of[*corev1.Node]},
+			report:   func(context.Context, resource, string, error) {},
+			restrict: func(*metav1.ListOptions) {},
+			lister: func(context.Context, metav1.ListOptions) (*corev1.NodeList, error) {
+				return &corev1.NodeList{ListMeta: metav1.ListMeta{ResourceVersion: version}}, nil
+			},
+			watcher: func(context.Context, metav1.ListOptions) (watch.Interface, error) {
+				watches++
+				return watch.NewFake(), nil
+			},
+			renew: make(chan struct{}, 1),
+		}
+		for _, tt := range []struct {
+			soon  int // watches before, which make this one wait
+			later string
+			stale bool
+		}{{0, "1000", false}, {10, "1000", false}, {10, "50", true}} {
+			version, watches = "1000", 0
+			if _, err := q.list(t.Context(), metav1.ListOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			version = tt.later
+			q.watches = pace{soon: tt.soon, next: longestDelay, last: time.Now()}
+			w, err := q.watch(t.Context(), metav1.ListOptions{ResourceVersion: "1000"})
+			if apierrors.IsResourceExpired(err) != tt.stale || (watches == 0) != tt.stale {
+				t.Errorf("%+v: %v, %d watches", tt, err, watches)
+			}
+			if err == nil {
+				w.Stop()
+			}
+		}
+	})
 }
 
 // Resource versions that are no numbers are not compared.

@@ -29,12 +29,16 @@ type requests[L objectList] struct {
 
 	lists, watches pace
 	pages, size    int         // of the list that comes in, in bytes
-	listed         bool        // a list came in, and no watch was started since
+	listed         time.Time   // when a list came in; zero: a watch was started since
 	held           string      // the resource version that the reflector held last
 	rewound        atomic.Bool // the resource version that the reflector holds is none of this API server's
 	renewed        time.Time   // when that was noticed last
 	renew          chan struct{}
 }
+
+// fresh is how old a list may be that a watch begins after without a question: the watch may have had to wait for its turn, and the
+// API server have gone back in time meanwhile.
+const fresh = time.Second
 
 // maxPages is how many parts of a list are taken.
 const maxPages = 10_000
@@ -86,7 +90,7 @@ func (q *requests[L]) list(ctx context.Context, options metav1.ListOptions) (run
 		q.report(ctx, q.resource, "list", err)
 		return nil, err
 	}
-	q.listed = true
+	q.listed = time.Now()
 	q.arrived(ctx, q.held, l.GetListMeta().GetResourceVersion())
 	q.held = ""
 	return l, nil
@@ -160,7 +164,7 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 	if initial && q.rewound.Load() {
 		options.ResourceVersion = ""
 	}
-	if !initial && !q.listed {
+	if !initial && time.Since(q.listed) > fresh {
 		if err := q.checkTime(ctx, options.ResourceVersion); err != nil {
 			return nil, err
 		}
@@ -176,7 +180,7 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 		}
 		return nil, err
 	}
-	q.listed = false
+	q.listed = time.Time{}
 	check := &eventCheck{resource: q.resource, initial: initial, report: func(err error) { q.report(ctx, q.resource, "watch", err) }}
 	if initial {
 		check.newest = options.ResourceVersion == ""

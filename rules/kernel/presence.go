@@ -16,7 +16,7 @@ import (
 // Presence is what is there of a table.
 type Presence struct {
 	Table    bool // it is there
-	Forwards bool // it leads to an endpoint
+	Forwards bool // it is in force, and leads to an endpoint
 }
 
 // Presence says what is there of the tables of a name, of no single moment.
@@ -32,6 +32,14 @@ func (k *Kernel) Presence(table string) (out [2]Presence, err error) {
 			return out, fmt.Errorf("look for table %s %s: %w", f, table, err)
 		}
 		out[f].Table = true
+		head, _, err := k.readTableOnly(f, table)
+		if err != nil {
+			return out, fmt.Errorf("look at table %s %s: %w", f, table, err)
+		}
+		if head == nil || head.Dormant { // it has just gone, or its chains are not in force
+			out[f].Table = head != nil
+			continue
+		}
 		for id := range t.Sets {
 			if out[f].Forwards {
 				break

@@ -165,3 +165,29 @@ func TestHeardBounds(t *testing.T) {
 		t.Errorf("%d processes", len(h.by))
 	}
 }
+
+// TestRepairTwice: an element that is named beside its set, or whose set is not there, is repaired once, or not at all.
+func TestRepairTwice(t *testing.T) {
+	for _, f := range rules.Families {
+		t.Run(f.String(), func(t *testing.T) {
+			h := newHost(t)
+			d := desired(services(f, 20, 3)...)
+			h.load(t, d.State())
+			set := rules.Thing{Kind: rules.ThingSet, Family: f, Name: "cluster-ips"}
+			element := func(set string, k rules.Key) rules.Thing {
+				return rules.Thing{Kind: rules.ThingElement, Family: f, Name: set, Key: k}
+			}
+			key := rules.Key{Addr: address(f, 96, 0)}
+			absent := element("sticky", rules.Key{Addr: key.Addr, Protocol: rules.TCP, Port: 80})
+			for _, commands := range []string{"", "delete element " + f.String() + " nftproxy cluster-ips { " + key.Addr.String() + " }"} {
+				for _, things := range [][]rules.Thing{{set, element("cluster-ips", key)}, {element("cluster-ips", key), set, absent}} {
+					if commands != "" {
+						h.nft(t, commands)
+					}
+					h.mend(t, d, things)
+					wantState(t, "after the repair", h.read(t, rules.DefaultTable), d.State())
+				}
+			}
+		})
+	}
+}
