@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long anything may take that is waited for.
-const patience = 20 * time.Second
+var patience = netns.Patience()
 
 // backendPort is where every pod answers.
 const backendPort = 8080

@@ -68,7 +68,7 @@ func TestNobodyThere(t *testing.T) {
 		// over IPv6 as a fault of the packet.
 		want := map[netns.Family]Outcome{netns.IPv4: Refused, netns.IPv6: Failed}[f]
 		r := Client{NS: c.Client.NS}.Connect(context.Background(), SCTP, to)
-		if r.Outcome != want || r.Elapsed > DefaultTimeout/2 || r.Err == nil {
+		if r.Outcome != want || r.Err == nil {
 			t.Errorf("SCTP over %s to a host without raw sockets: %s, want %s", f, r, want)
 		}
 	}
