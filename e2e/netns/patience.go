@@ -18,7 +18,7 @@ const SlownessEnv = "NFTPROXY_TEST_SLOWNESS"
 // machine, so that its end is never the machine's fault. How long a thing took is no way to tell whether
 // it was right.
 func Patience() time.Duration {
-	const usual = time.Minute
+	const usual = 20 * time.Second
 	factor, err := strconv.ParseFloat(os.Getenv(SlownessEnv), 64)
 	if err != nil || factor < 1 || factor > 100 {
 		return usual

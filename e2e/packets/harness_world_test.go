@@ -225,6 +225,19 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
+// longer returns contexts for tries, each of which may take twice as long as the one before: what does not come in
+// a short time may be lost, or the machine is too busy for any in a short time.
+func longer(t *testing.T) func() context.Context {
+	t.Helper()
+	wait := dropTimeout
+	return func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		t.Cleanup(cancel)
+		wait = min(2*wait, patience/8)
+		return ctx
+	}
+}
+
 // metrics returns what nftproxy serves at /metrics.
 func (w *world) metrics(t *testing.T) string {
 	t.Helper()

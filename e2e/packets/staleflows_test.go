@@ -387,19 +387,14 @@ func (f fate) oneOf(r traffic.Result) error {
 	return nil
 }
 
-// wantServed waits until the socket has the fate. It waits longer for each answer than for the one before, as a
-// machine may be too busy for any in a short time.
+// wantServed waits until the socket has the fate.
 func wantServed(t *testing.T, e *established, want fate) {
 	t.Helper()
 	if want.outcome == traffic.Refused {
 		want.outcome = traffic.Refusal(e.protocol, e.to.Addr())
 	}
-	wait := dropTimeout
-	eventually(t, e.name, func() error {
-		err := want.oneOf(e.askFor(t, wait))
-		wait = min(2*wait, patience/10)
-		return err
-	})
+	try := longer(t)
+	eventually(t, e.name, func() error { return want.oneOf(e.Ask(try())) })
 }
 
 // TestStaleFlowsOfARestart: endpoints that went while nftproxy was down lose their flows.

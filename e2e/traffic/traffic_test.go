@@ -164,7 +164,7 @@ func TestPortsInUseArePassedOver(t *testing.T) {
 	wantAnswer(t, c.Client, UDP, to, to, c.Client.V4)
 	taken := netip.AddrPortFrom(c.Client.V4, port)
 	serve(t, c.Client, port)
-	r := Client{NS: c.Client.NS, Source: taken}.Connect(context.Background(), UDP, to)
+	r := Client{NS: c.Client.NS, Source: taken, Timeout: time.Second}.Connect(context.Background(), UDP, to)
 	if !errors.Is(r.Err, syscall.EADDRINUSE) {
 		t.Errorf("%s, want address in use", r)
 	}
