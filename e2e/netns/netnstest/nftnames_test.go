@@ -12,11 +12,11 @@ import (
 
 func TestAsListed(t *testing.T) {
 	for text, want := range map[string]string{
-		"elements = { tcp, udp, sctp }":                            "elements = { 6, 17, 132 }",
+		"elements = { tcp, udp, sctp }":                             "elements = { 6, 17, 132 }",
 		"{ 10.96.0.1 . tcp . 80 : goto service/test/web/tcp,\n\t\t": "{ 10.96.0.1 . 6 . 80 : goto service/test/web/tcp,\n\t\t",
 		"meta l4proto tcp\n\tmeta l4proto udp reject":               "meta l4proto 6\n\tmeta l4proto 17 reject",
-		"meta l4proto tcp reject with tcp reset":                   "meta l4proto 6 reject with tcp reset",
-		"ip daddr . tcp dport map @stay":                           "ip daddr . tcp dport map @stay",
+		"meta l4proto tcp reject with tcp reset":                    "meta l4proto 6 reject with tcp reset",
+		"ip daddr . tcp dport map @stay":                            "ip daddr . tcp dport map @stay",
 	} {
 		if got := asListed(text, protocols()); got != want {
 			t.Errorf("%q is listed as %q, want %q", text, got, want)
