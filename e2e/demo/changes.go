@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
@@ -84,7 +85,7 @@ func effect(yes bool) string {
 func (d *demo) sayRefusal(rows []row) {
 	var slowest time.Duration
 	for _, r := range rows {
-		if len(r.backends) > 0 || !r.ok {
+		if len(r.backends) > 0 || !r.ok || r.unheard() {
 			return
 		}
 		slowest = max(slowest, r.slowest)
@@ -95,7 +96,7 @@ func (d *demo) sayRefusal(rows []row) {
 // waitEffect connects until all targets answer as they should. It gives up at the
 // deadline, or when ctx ends.
 func (d *demo) waitEffect(ctx context.Context, targets []target) bool {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, netns.Patience())
 	defer cancel()
 	var running sync.WaitGroup
 	for _, t := range targets {
@@ -112,14 +113,11 @@ func (d *demo) waitEffect(ctx context.Context, targets []target) bool {
 // twice as many as there are backends: a round of fewer could miss one that was
 // taken away by chance.
 func (d *demo) inEffect(ctx context.Context, t target) bool {
-	client := traffic.Client{NS: d.cluster.Client.NS, Timeout: patience}
+	client := traffic.Client{NS: d.cluster.Client.NS, Timeout: silence}
 	n := max(rounds*len(t.backends), 1)
-	var slowest time.Duration
 	tally, err := traffic.Spread(ctx, n, func(ctx context.Context) traffic.Result {
-		r := client.Connect(ctx, t.protocol, t.address)
-		slowest = max(slowest, r.Elapsed)
-		return r
+		return client.Connect(ctx, t.protocol, t.address)
 	})
-	_, ok := t.verdict(tally, n, slowest)
+	_, ok := t.verdict(tally, n)
 	return err == nil && ok
 }

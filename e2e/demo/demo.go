@@ -85,7 +85,7 @@ func (d *demo) play(ctx context.Context, targets []target) error {
 // start starts nftproxy, waits until it has programmed the services and says how
 // long that took.
 func (d *demo) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, netns.Patience())
 	defer cancel()
 	start := time.Now()
 	if err := d.startProxy(); err != nil {

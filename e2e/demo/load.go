@@ -52,7 +52,7 @@ func startLoad(ctx context.Context, origins []origin, targets []target) (*load, 
 	l.going, l.stop = context.WithCancel(ctx)
 	for i, t := range targets {
 		from := origins[i%len(origins)]
-		l.newcomers = append(l.newcomers, &newcomers{target: t, client: traffic.Client{NS: from.NS, Timeout: patience}})
+		l.newcomers = append(l.newcomers, &newcomers{target: t, client: t.client(from.NS)})
 	}
 	for _, f := range netns.Families() {
 		if err := l.openRegulars(ctx, f, origins, targets); err != nil {
@@ -77,7 +77,7 @@ func (l *load) openRegulars(ctx context.Context, f netns.Family, origins []origi
 			continue
 		}
 		for _, from := range origins {
-			conn, err := traffic.Client{NS: from.NS, Timeout: patience}.Open(ctx, t.protocol, t.address)
+			conn, err := t.client(from.NS).Open(ctx, t.protocol, t.address)
 			if err != nil {
 				return err
 			}

@@ -77,14 +77,14 @@ func (d *demo) measureOne(ctx context.Context, t target) []row {
 // try makes n connections, one after the other.
 func try(ctx context.Context, from origin, t target, n int) row {
 	r := row{target: t, from: []string{from.name}, connections: n}
-	client := traffic.Client{NS: from.NS, Timeout: patience}
+	client := t.client(from.NS)
 	tally, _ := traffic.Spread(ctx, n, func(ctx context.Context) traffic.Result { // the caller looks at ctx
 		result := client.Connect(ctx, t.protocol, t.address)
 		r.slowest = max(r.slowest, result.Elapsed)
 		return result
 	})
 	r.hits = tally.Hits
-	r.verdict, r.ok = t.verdict(tally, n, r.slowest)
+	r.verdict, r.ok = t.verdict(tally, n)
 	return r
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
 // showRestart kills nftproxy and starts it again while connections are made to all
@@ -49,7 +51,7 @@ func healthy(rows []row, origins int) []target {
 // killAndRestart returns how long no nftproxy ran, and how long the new one took
 // to be ready.
 func (d *demo) killAndRestart(ctx context.Context, l *load) (without, programmed time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, netns.Patience())
 	defer cancel()
 	if err := l.goOn(ctx); err != nil {
 		return 0, 0, err
@@ -77,7 +79,7 @@ func (d *demo) sayLoad(l *load) {
 	for _, n := range l.newcomers {
 		steps := int(n.steps.Load())
 		made += steps
-		if verdict, ok := n.verdict(n.tally, steps, 0); !ok {
+		if verdict, ok := n.verdict(n.tally, steps); !ok {
 			faults = append(faults, fmt.Sprintf("%s %s %s: %s", n.service, n.protocol, n.address, d.named(verdict, n.target)))
 		}
 	}

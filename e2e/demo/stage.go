@@ -10,15 +10,11 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
-
-// deadline is how long anything may take that is waited for.
-const deadline = 10 * time.Second
 
 // setUp makes the directory of manifests, the cluster and the servers in its pods,
 // and returns what the manifests ask for. What it has made before an error,

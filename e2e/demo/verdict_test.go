@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
@@ -30,22 +29,20 @@ func TestVerdict(t *testing.T) {
 		backends []netip.AddrPort
 		tally    traffic.Tally
 		n        int
-		slowest  time.Duration
 		want     string
 	}{
-		{"in turn", both, answered(a, b, a, b), 4, 0, roundRobin},
-		{"out of turn", both, answered(a, a, a, b), 4, 0, "10.0.0.1:1 got 3, want 2, 10.0.0.2:1 got 1, want 2"},
-		{"a stranger", both, answered(a, b, a, c), 4, 0, "10.0.0.2:1 got 1, want 2, 10.0.0.3:1 got 1, but is no backend"},
-		{"silence", both, traffic.Tally{TimedOut: 2}, 2, 0, "10.0.0.1:1 got 0, want 1, 10.0.0.2:1 got 0, want 1 (2 timed out)"},
-		{"a refusal", nil, traffic.Tally{Refused: 2}, 2, 0, refused},
-		{"a late refusal", nil, traffic.Tally{Refused: 2}, 2, time.Second, "refused only after 1.0 s"},
-		{"no refusal", nil, traffic.Tally{Refused: 1, TimedOut: 1}, 2, 0, "want refused, got 1 refused, 1 timed out"},
-		{"an answer", nil, answered(a, a), 2, 0, "want refused, got 2 answered"},
-		{"a failure", nil, traffic.Tally{Failed: 2, LastErr: errors.New("no route")}, 2, 0, "want refused, got 2 failed, no route"},
+		{"in turn", both, answered(a, b, a, b), 4, roundRobin},
+		{"out of turn", both, answered(a, a, a, b), 4, "10.0.0.1:1 got 3, want 2, 10.0.0.2:1 got 1, want 2"},
+		{"a stranger", both, answered(a, b, a, c), 4, "10.0.0.2:1 got 1, want 2, 10.0.0.3:1 got 1, but is no backend"},
+		{"silence", both, traffic.Tally{TimedOut: 2}, 2, "10.0.0.1:1 got 0, want 1, 10.0.0.2:1 got 0, want 1 (2 timed out)"},
+		{"a refusal", nil, traffic.Tally{Refused: 2}, 2, refused},
+		{"no refusal", nil, traffic.Tally{Refused: 1, TimedOut: 1}, 2, "want refused, got 1 refused, 1 timed out"},
+		{"an answer", nil, answered(a, a), 2, "want refused, got 2 answered"},
+		{"a failure", nil, traffic.Tally{Failed: 2, LastErr: errors.New("no route")}, 2, "want refused, got 2 failed, no route"},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			text, ok := target{backends: r.backends}.verdict(r.tally, r.n, r.slowest)
+			text, ok := target{backends: r.backends}.verdict(r.tally, r.n)
 			if wantOK := r.want == roundRobin || r.want == refused; text != r.want || ok != wantOK {
 				t.Errorf("verdict %q, %v, want %q, %v", text, ok, r.want, wantOK)
 			}

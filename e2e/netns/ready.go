@@ -6,6 +6,7 @@ package netns
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -27,13 +28,13 @@ func (b *builder) waitReady() {
 
 // poll asks until the answer is yes.
 func (b *builder) poll(ready func() (bool, error), what string, args ...any) {
-	for deadline := time.Now().Add(5 * time.Second); b.err == nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(Patience()); b.err == nil; time.Sleep(time.Millisecond) {
 		ok, err := ready()
 		if b.failed(err, what, args...) || ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			b.failed(errors.New("not ready after 5 s"), what, args...)
+			b.failed(fmt.Errorf("not ready after %v", Patience()), what, args...)
 		}
 	}
 }

@@ -61,8 +61,9 @@ func TestAPIServerAddress(t *testing.T) {
 				after := w.service("after").to(ready(w.RemotePods[0]))
 				api.add(takes("second"))
 				api.add(after)
+				try := longer(t)
 				eventually(t, "a Service that came after the thief", func() error {
-					return w.check(patient(t), w.Node, traffic.TCP, after.at(f, servicePort), spread(w.RemotePods[0]).seen(anySource))
+					return w.check(try(), w.Node, traffic.TCP, after.at(f, servicePort), spread(w.RemotePods[0]).seen(anySource))
 				})
 				free()
 			})

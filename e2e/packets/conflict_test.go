@@ -84,8 +84,9 @@ func TestClaims(t *testing.T) {
 		w.addAddresses(t, step.change)
 		for _, p := range traffic.Protocols() {
 			for _, f := range netns.Families() {
+				try := longer(t)
 				eventually(t, "the change of an address", func() error {
-					return w.check(patient(t), w.Client, p, lateAt(f), spread(step.host).seen(anySource))
+					return w.check(try(), w.Client, p, lateAt(f), spread(step.host).seen(anySource))
 				})
 			}
 		}

@@ -131,7 +131,7 @@ func TestDumpLoads(t *testing.T) {
 	w.programmed(t)
 	w.stop(t)
 	dump := w.run(t, "dump", "--kernel")
-	if listing := w.listRuleset(t); listing != asListed(dump) {
+	if listing := w.listRuleset(t); listing != netnstest.AsListed(dump) {
 		t.Error("the dump is not what nft lists")
 	}
 	w.run(t, "cleanup")

@@ -5,17 +5,13 @@
 package packets
 
 import (
-	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/nftables"
 
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
-	"github.com/nftproxy/nftproxy/e2e/traffic"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -61,22 +57,6 @@ func (w *world) listRuleset(t *testing.T) string {
 		t.Fatalf("nft list ruleset: %v\n%s", err, out)
 	}
 	return string(out)
-}
-
-// asListed returns a dump as nft lists it here: nft takes the names of protocols from
-// /etc/protocols, which small systems lack, and prints numbers without.
-func asListed(dump string) string {
-	known, _ := os.ReadFile("/etc/protocols") // none: no name is known
-	for _, p := range traffic.Protocols() {
-		name, number := strings.ToLower(p.String()), strconv.Itoa(int(p))
-		if regexp.MustCompile(`(?m)^` + name + `\s`).Match(known) {
-			continue
-		}
-		// As a word of its own; in the name of a chain it is not one.
-		dump = regexp.MustCompile(`([ \t])`+name+`([ ,])`).ReplaceAllString(dump, "${1}"+number+"${2}")
-		dump = strings.ReplaceAll(dump, "reject with "+number+" ", "reject with "+name+" ")
-	}
-	return dump
 }
 
 // loadRuleset loads a script into the node's nftables with the program nft.

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long anything may take that is waited for.
-const patience = 20 * time.Second
+var patience = netns.Patience()
 
 // backendPort is where every pod answers.
 const backendPort = 8080
@@ -222,6 +222,19 @@ func eventually(t *testing.T, what string, try func() error) {
 			t.Fatalf("%s did not happen in %v: %v", what, patience, err)
 		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+// longer returns contexts for tries, each of which may take twice as long as the one before: what does not come in
+// a short time may be lost, or the machine is too busy for any in a short time.
+func longer(t *testing.T) func() context.Context {
+	t.Helper()
+	wait := dropTimeout
+	return func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		t.Cleanup(cancel)
+		wait = min(2*wait, patience/8)
+		return ctx
 	}
 }
 

@@ -79,8 +79,9 @@ func TestNodePortAddresses(t *testing.T) {
 			// IPv6's neighbour discovery that was under way from an address that came or went begins anew, a second later.
 			discovered := func(t *testing.T, from netns.Host, to netip.AddrPort) {
 				t.Helper()
+				try := longer(t)
 				eventually(t, "reaching both endpoints", func() error {
-					for _, r := range connect(t.Context(), traffic.Client{NS: from.NS}, traffic.TCP, to, 4) {
+					for _, r := range connect(try(), traffic.Client{NS: from.NS}, traffic.TCP, to, 4) {
 						if r.Outcome != traffic.Answered {
 							return r.Err
 						}
@@ -117,10 +118,11 @@ func TestNodePortAddresses(t *testing.T) {
 			check(t, false)
 			w.addAddresses(t, (*netlink.Handle).AddrAdd)
 			if row.more {
+				try := longer(t)
 				eventually(t, "serving at the new addresses", func() error {
 					for f, addr := range moreAddresses {
 						to := netip.AddrPortFrom(addr, w.address(s, nodePort, traffic.UDP, f).Port())
-						if r := (traffic.Client{NS: w.Client.NS}).Connect(t.Context(), traffic.UDP, to); r.Outcome != traffic.Answered {
+						if r := (traffic.Client{NS: w.Client.NS}).Connect(try(), traffic.UDP, to); r.Outcome != traffic.Answered {
 							return r.Err
 						}
 					}

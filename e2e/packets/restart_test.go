@@ -71,14 +71,19 @@ type load struct {
 // established is a connection that one backend has.
 type established struct {
 	*traffic.Conn
-	name    string
-	backend netip.AddrPort
-	err     error // the first
+	name     string
+	protocol traffic.Protocol
+	to       netip.AddrPort
+	backend  netip.AddrPort
+	err      error // the first
 }
 
 // askSoon asks once and waits for the answer for a short time only.
-func (e *established) askSoon(t *testing.T) traffic.Result {
-	ctx, cancel := context.WithTimeout(t.Context(), dropTimeout)
+func (e *established) askSoon(t *testing.T) traffic.Result { return e.askFor(t, dropTimeout) }
+
+// askFor asks once and waits so long for the answer.
+func (e *established) askFor(t *testing.T, wait time.Duration) traffic.Result {
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	return e.Ask(ctx)
 }
@@ -132,7 +137,7 @@ func establish(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrP
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &established{Conn: conn, name: fmt.Sprintf("from %s to %s %s", from.Name(), p, to)}
+	return &established{Conn: conn, name: fmt.Sprintf("from %s to %s %s", from.Name(), p, to), protocol: p, to: to}
 }
 
 func (l *load) keepDoing(steps *atomic.Int64, do func()) {

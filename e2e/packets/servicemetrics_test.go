@@ -113,7 +113,7 @@ func TestServiceMetricsListing(t *testing.T) {
 	w.apply(t, one)
 	connect(t.Context(), traffic.Client{NS: w.Client.NS}, traffic.TCP, one.at(netns.IPv4, servicePort), 3)
 	dump := w.run(t, "dump", "--kernel")
-	if diff := cmp.Diff(w.listRuleset(t), asListed(dump)); diff != "" {
+	if diff := cmp.Diff(w.listRuleset(t), netnstest.AsListed(dump)); diff != "" {
 		t.Errorf("dump is not what nft lists (-nft +dump):\n%s", diff)
 	}
 	if line := fmt.Sprintf("%s . tcp . %d counter packets 3 bytes ", one.at(netns.IPv4, 0).Addr(), servicePort); !strings.Contains(dump, line) {

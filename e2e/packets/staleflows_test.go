@@ -59,10 +59,7 @@ func TestStaleFlows(t *testing.T) {
 			flows := w.flows(t, services[i], datagrams())
 			has := map[*established]fate{}
 			for n, e := range flows {
-				first := e.Ask(t.Context())
-				if err := r.had.oneOf(first); err != nil {
-					t.Fatalf("%s: before: %v", e.name, err)
-				}
+				first := e.askFirst(t, r.had)
 				e.backend, has[e] = first.Backend, r.has
 				if sctp := n >= len(flows)/2; sctp && r.sctp.outcome != 0 {
 					has[e] = r.sctp
@@ -360,6 +357,22 @@ func (w *world) flows(t *testing.T, s *svc, protocols ...[]traffic.Protocol) []*
 	return list
 }
 
+// askFirst asks once, to have a fate.
+func (e *established) askFirst(t *testing.T, want fate) traffic.Result {
+	t.Helper()
+	wait := patience
+	if want.outcome == traffic.Refused {
+		if want.outcome = traffic.Refusal(e.protocol, e.to.Addr()); want.outcome == traffic.TimedOut {
+			wait = dropTimeout
+		}
+	}
+	r := e.askFor(t, wait)
+	if err := want.oneOf(r); err != nil {
+		t.Fatalf("%s: before: %v", e.name, err)
+	}
+	return r
+}
+
 // oneOf returns nil if the fate allows the result of one request.
 func (f fate) oneOf(r traffic.Result) error {
 	if r.Outcome != f.outcome {
@@ -377,7 +390,11 @@ func (f fate) oneOf(r traffic.Result) error {
 // wantServed waits until the socket has the fate.
 func wantServed(t *testing.T, e *established, want fate) {
 	t.Helper()
-	eventually(t, e.name, func() error { return want.oneOf(e.askSoon(t)) })
+	if want.outcome == traffic.Refused {
+		want.outcome = traffic.Refusal(e.protocol, e.to.Addr())
+	}
+	try := longer(t)
+	eventually(t, e.name, func() error { return want.oneOf(e.Ask(try())) })
 }
 
 // TestStaleFlowsOfARestart: endpoints that went while nftproxy was down lose their flows.
@@ -394,7 +411,7 @@ func TestStaleFlowsOfARestart(t *testing.T) {
 	w.put(t, s.to(ready(b)).objects()...)
 	w.start(t)
 	for _, e := range flows {
-		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+		wantServed(t, e, spread(b))
 	}
 }
 
@@ -418,7 +435,7 @@ func TestFlowsToADrainingEndpointStay(t *testing.T) {
 	}
 	w.apply(t, other.to(ready(b)))
 	for _, e := range others {
-		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+		wantServed(t, e, spread(b))
 	}
 	for _, e := range flows {
 		if e.ask(t); e.err != nil {
@@ -427,6 +444,6 @@ func TestFlowsToADrainingEndpointStay(t *testing.T) {
 	}
 	w.apply(t, s.to(ready(b)))
 	for _, e := range flows {
-		eventually(t, e.name+" goes to the new endpoint", func() error { return spread(b).oneOf(e.askSoon(t)) })
+		wantServed(t, e, spread(b))
 	}
 }

@@ -116,22 +116,19 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// stopTimeout is more than a clean stop takes.
-const stopTimeout = 10 * time.Second
-
-// Stop sends SIGTERM and waits. It fails if the process does not end in 10 s, or
+// Stop sends SIGTERM and waits. It fails if the process does not end in netns.Patience, or
 // with an exit code that is not 0. A process that has ended already is fine.
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop nftproxy: %w", err)
 	}
-	timer := time.NewTimer(stopTimeout)
+	timer := time.NewTimer(netns.Patience())
 	defer timer.Stop()
 	select {
 	case <-p.exited:
 	case <-timer.C:
 		p.Kill()
-		return fmt.Errorf("nftproxy did not stop in %v:\n%s", stopTimeout, p.Log())
+		return fmt.Errorf("nftproxy did not stop in %v:\n%s", netns.Patience(), p.Log())
 	}
 	if p.err != nil {
 		return fmt.Errorf("nftproxy stopped with %w:\n%s", p.err, p.Log())

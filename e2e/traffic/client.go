@@ -18,10 +18,9 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
-// DefaultTimeout bounds an attempt. It is just below the second after which TCP
-// sends a lost packet again, so that a lost packet shows. (TCP over IPv6 may learn
-// of an ICMP port unreachable only then; it learns of a reset at once.)
-const DefaultTimeout = 950 * time.Millisecond
+// ErrLost says that a packet of an attempt was lost: TCP had to send its SYN again. No
+// clock decides that, as a busy machine may take a second for a packet's way.
+var ErrLost = errors.New("the SYN had to be sent again")
 
 // Client makes connections from a namespace. Copies are as good as the original.
 type Client struct {
@@ -29,8 +28,12 @@ type Client struct {
 	// Source is the address and port to come from. Without an address the kernel
 	// chooses; without a port each connection gets one that was not used lately,
 	// so that nothing on the way takes it for an older connection.
-	Source  netip.AddrPort
-	Timeout time.Duration // of one attempt; default DefaultTimeout
+	Source netip.AddrPort
+	// Timeout is that of one attempt. By default it is netns.Patience, and a lost packet is as bad as
+	// silence: an attempt in which TCP had to send its SYN again has timed out, with ErrLost. (UDP and
+	// SCTP send nothing again. TCP over IPv6 may learn of an ICMP port unreachable only by its second
+	// SYN; it learns of a reset at once.)
+	Timeout time.Duration
 }
 
 // Connect makes one new connection, asks once, and closes it. The result is of all of that.
@@ -48,7 +51,8 @@ func (c Client) Connect(ctx context.Context, p Protocol, to netip.AddrPort) Resu
 	return r
 }
 
-// Open makes a connection to ask several times. UDP and SCTP send nothing yet.
+// Open makes a connection to ask several times. UDP and SCTP send nothing yet. An SCTP
+// association that gives no answer is aborted; the next question makes a new one, from the same port.
 func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
@@ -74,7 +78,7 @@ func (c Client) Open(ctx context.Context, p Protocol, to netip.AddrPort) (*Conn,
 
 func (c Client) timeout() time.Duration {
 	if c.Timeout == 0 {
-		return DefaultTimeout
+		return netns.Patience()
 	}
 	return c.Timeout
 }
@@ -103,11 +107,21 @@ func (c Client) open(ctx context.Context, p Protocol, source, to netip.AddrPort)
 	if p == SCTP {
 		address = to.Addr().String() // raw sockets know no ports
 	}
+	var syns synWatch
+	if p == TCP && c.Timeout == 0 {
+		dialer.Control = syns.begin
+	}
 	var conn net.Conn
 	err := c.NS.Do(func() (err error) {
 		conn, err = dialer.DialContext(ctx, network(p, to.Addr()), address)
 		return err
 	})
+	if lost := syns.end(err); lost != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, lost
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +138,7 @@ func (c Client) openKernel(ctx context.Context, source, to netip.AddrPort) (aske
 	if err != nil {
 		return nil, err
 	}
+	a.ns = c.NS
 	return a, nil
 }
 
@@ -147,6 +162,11 @@ func (c *Conn) Ask(ctx context.Context) Result {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	if a, ok := c.asker.(*association); ok {
+		if err := a.renew(); err != nil {
+			return Result{Outcome: Failed, Local: c.local(), Err: err}
+		}
+	}
 	release, err := c.bound(ctx)
 	if err != nil {
 		return Result{Outcome: Failed, Local: c.local(), Err: err}

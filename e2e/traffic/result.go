@@ -22,7 +22,7 @@ type Outcome int
 const (
 	Answered Outcome = iota + 1
 	Refused          // told at once that nobody answers there: TCP reset, ICMP port or protocol unreachable
-	TimedOut         // heard nothing
+	TimedOut         // heard nothing, or a packet was lost: see Client.Timeout
 	Failed           // anything else, such as a broken answer or no route
 )
 
@@ -67,6 +67,8 @@ func outcomeOf(err error) Outcome {
 	switch {
 	case err == nil:
 		return Answered
+	case errors.Is(err, ErrLost):
+		return TimedOut
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOPROTOOPT):
 		return Refused
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),

@@ -7,6 +7,7 @@ package traffic
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
 // KernelSCTP says whether the kernel speaks SCTP: then it answers INIT chunks to
@@ -79,8 +82,11 @@ func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
 // that a refusal is the answer to that, as with UDP.
 type association struct {
 	*os.File
+	ns        *netns.NS // where it is opened anew
 	from, to  netip.AddrPort
+	reset     bool // at its end
 	connected bool
+	failed    bool // to be opened anew
 	lines     *bufio.Reader
 }
 
@@ -95,20 +101,67 @@ func openAssociation(ctx context.Context, from, to netip.AddrPort, reset bool) (
 		}
 		from = netip.AddrPortFrom(a, from.Port())
 	}
-	fd, err := sctpSocket(to.Addr())
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	a := &association{File: os.NewFile(uintptr(fd), to.String()), from: from, to: to}
-	a.lines = bufio.NewReader(a.File)
-	err = unix.Bind(fd, socketAddress(from))
-	if err == nil && reset {
-		err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", from, err), a.Close())
+	a := &association{from: from, to: to, reset: reset}
+	if err := a.open(); err != nil {
+		return nil, err
 	}
 	return a, nil
+}
+
+// open makes the socket. It is called in the namespace.
+func (a *association) open() error {
+	fd, err := sctpSocket(a.to.Addr())
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	a.File = os.NewFile(uintptr(fd), a.to.String())
+	a.lines = bufio.NewReader(a.File)
+	a.connected, a.failed = false, false
+	err = unix.Bind(fd, socketAddress(a.from))
+	if err == nil {
+		err = sendOnce(fd)
+	}
+	if err == nil && a.reset {
+		err = abortOnClose(fd)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", a.from, err), a.Close())
+	}
+	return nil
+}
+
+// sendOnce keeps the kernel from sending a chunk again before an attempt is over, so that one that is lost shows.
+func sendOnce(fd int) error {
+	const minute, rtoInfo = 60_000, 0                       // the most that the kernel takes; SCTP_RTOINFO
+	var b []byte                                            // struct sctp_rtoinfo
+	for _, v := range []uint32{0, minute, minute, minute} { // of this socket; first, most, least
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptString(fd, unix.IPPROTO_SCTP, rtoInfo, string(b)))
+}
+
+func abortOnClose(fd int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+}
+
+// renew opens an association anew that has failed: with the same addresses and ports, as a client does that
+// goes on sending.
+func (a *association) renew() error {
+	if !a.failed {
+		return nil
+	}
+	raw, err := a.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var aborts error
+	if err = raw.Control(func(fd uintptr) { aborts = abortOnClose(int(fd)) }); err != nil {
+		return err
+	}
+	if err = errors.Join(aborts, a.Close()); err != nil {
+		return fmt.Errorf("abort SCTP association: %w", err)
+	}
+	return a.ns.Do(a.open)
 }
 
 // addressTowards returns the address that packets to an address come from.
@@ -125,6 +178,12 @@ func addressTowards(ctx context.Context, to netip.AddrPort) (netip.Addr, error) 
 func (a *association) local() netip.AddrPort { return a.from }
 
 func (a *association) ask(question string) (answer, error) {
+	answer, err := a.try(question)
+	a.failed = err != nil
+	return answer, err
+}
+
+func (a *association) try(question string) (answer, error) {
 	if !a.connected {
 		if err := a.connect(); err != nil {
 			return answer{}, err

@@ -6,10 +6,12 @@ package traffic
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,12 +45,47 @@ func (c *tcpConn) resent() int {
 		return 0
 	}
 	n := 0
-	_ = raw.Control(func(fd uintptr) { // fails only on a closed connection
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO); err == nil {
-			n = int(info.Total_retrans)
-		}
-	})
+	_ = raw.Control(func(fd uintptr) { n = resent(int(fd)) }) // fails only on a closed connection
 	return n
+}
+
+func resent(fd int) int {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return int(info.Total_retrans)
+}
+
+// synWatch tells whether a socket that connects has to send its SYN again. Package net closes the socket
+// when it cannot connect; the watch has a descriptor of its own.
+type synWatch struct{ fd int }
+
+func (w *synWatch) begin(_, _ string, raw syscall.RawConn) error {
+	var err error
+	failed := raw.Control(func(fd uintptr) { w.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) })
+	return errors.Join(failed, err)
+}
+
+// end returns ErrLost if the SYN was sent again, though the connection was made or refused then. It
+// ends the watch, if that was begun.
+func (w *synWatch) end(connect error) error {
+	if w.fd == 0 {
+		return nil
+	}
+	n := resent(w.fd)
+	_ = unix.Close(w.fd)
+	if outcome := outcomeOf(connect); n == 0 || outcome != Answered && outcome != Refused {
+		return nil
+	}
+	return fmt.Errorf("%w %d times, then: %w", ErrLost, n, orConnected(connect))
+}
+
+func orConnected(err error) error {
+	if err == nil {
+		err = errors.New("connected")
+	}
+	return err
 }
 
 // serveStream answers the lines of every connection until the listener is closed.

@@ -68,7 +68,7 @@ func TestNobodyThere(t *testing.T) {
 		// over IPv6 as a fault of the packet.
 		want := map[netns.Family]Outcome{netns.IPv4: Refused, netns.IPv6: Failed}[f]
 		r := Client{NS: c.Client.NS}.Connect(context.Background(), SCTP, to)
-		if r.Outcome != want || r.Elapsed > DefaultTimeout/2 || r.Err == nil {
+		if r.Outcome != want || r.Err == nil {
 			t.Errorf("SCTP over %s to a host without raw sockets: %s, want %s", f, r, want)
 		}
 	}
@@ -92,7 +92,7 @@ func TestTimeout(t *testing.T) {
 		for _, from := range []netns.Host{c.Client, c.Node} {
 			client := short(from.NS)
 			r := client.Connect(context.Background(), p, netip.AddrPortFrom(netns.ServiceAddr(f, 10), port))
-			if r.Outcome != TimedOut || r.Elapsed < client.Timeout || r.Elapsed > client.Timeout+time.Second {
+			if r.Outcome != TimedOut || r.Elapsed < client.Timeout || r.Elapsed > client.Timeout+netns.Patience() {
 				t.Errorf("from %s: %s, want timed out after %v", from.Name(), r, client.Timeout)
 			}
 		}
@@ -106,7 +106,7 @@ func TestCancel(t *testing.T) {
 		defer time.AfterFunc(5*time.Millisecond, cancel).Stop()
 		client := Client{NS: c.Client.NS, Timeout: time.Minute}
 		r := client.Connect(ctx, p, netip.AddrPortFrom(netns.ServiceAddr(f, 10), port))
-		if r.Outcome != Failed || r.Elapsed > 10*time.Second {
+		if r.Outcome != Failed || r.Elapsed > netns.Patience() {
 			t.Errorf("%s, want failed at once", r)
 		}
 	})
@@ -122,7 +122,7 @@ func TestConnStaysOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		conn, err := short(c.Client.NS).Open(context.Background(), p, to)
+		conn, err := Client{NS: c.Client.NS}.Open(context.Background(), p, to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,9 @@ func TestConnStaysOpen(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Errorf("close server: %v", err)
 		}
-		if r := conn.Ask(context.Background()); r.Outcome == Answered {
+		ctx, cancel := context.WithTimeout(context.Background(), short(c.Client.NS).Timeout)
+		defer cancel()
+		if r := conn.Ask(ctx); r.Outcome == Answered {
 			t.Errorf("%s, want no answer of a closed server", r)
 		}
 	})
@@ -164,7 +166,7 @@ func TestPortsInUseArePassedOver(t *testing.T) {
 	wantAnswer(t, c.Client, UDP, to, to, c.Client.V4)
 	taken := netip.AddrPortFrom(c.Client.V4, port)
 	serve(t, c.Client, port)
-	r := Client{NS: c.Client.NS, Source: taken}.Connect(context.Background(), UDP, to)
+	r := Client{NS: c.Client.NS, Source: taken, Timeout: time.Second}.Connect(context.Background(), UDP, to)
 	if !errors.Is(r.Err, syscall.EADDRINUSE) {
 		t.Errorf("%s, want address in use", r)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -142,10 +143,10 @@ func TestTextIsNftsListing(t *testing.T) {
 			h := newHost(t)
 			h.load(t, s)
 			listing := h.nft(t, "", "list", "ruleset")
-			if diff := cmp.Diff(listing, stateText(t, s)); diff != "" {
+			if diff := cmp.Diff(listing, netnstest.AsListed(stateText(t, s))); diff != "" {
 				t.Errorf("the text of what was written differs from nft's listing (-nft +text):\n%s", diff)
 			}
-			if diff := cmp.Diff(listing, stateText(t, h.listing(t, s.Name))); diff != "" {
+			if diff := cmp.Diff(listing, netnstest.AsListed(stateText(t, h.listing(t, s.Name)))); diff != "" {
 				t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
 			}
 		})
@@ -165,7 +166,7 @@ func TestTextHasClients(t *testing.T) {
 		" { 10.2.0.9 timeout 3h : 10.244.1.5 . 80, 10.1.0.9 timeout 90m : 10.244.1.6 . 80, 10.1.0.10 timeout 1d : 10.244.1.7 . 80 }")
 	expires := regexp.MustCompile(`expires [0-9dhms]+`)
 	listing := expires.ReplaceAllString(h.nft(t, "", "list", "ruleset"), "expires soon")
-	text := expires.ReplaceAllString(stateText(t, h.listing(t, s.Name)), "expires soon")
+	text := netnstest.AsListed(expires.ReplaceAllString(stateText(t, h.listing(t, s.Name)), "expires soon"))
 	if diff := cmp.Diff(listing, text); diff != "" || !strings.Contains(text, "10.1.0.9 timeout 1h30m expires soon : 10.244.1.6 . 80") {
 		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
@@ -232,7 +233,7 @@ func ruleset(t *testing.T, listing string) []any {
 			out = append(out, kind, fields)
 		}
 	}
-	return out
+	return netnstest.AsListedJSON(out).([]any)
 }
 
 // positive makes negative offsets what they stand for.
@@ -264,7 +265,7 @@ func TestTextFollowsTheKernel(t *testing.T) {
 	for range 60 {
 		h.apply(t, d.Update(w.Step()))
 	}
-	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.listing(t, rules.DefaultTable))); diff != "" {
+	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), netnstest.AsListed(stateText(t, h.listing(t, rules.DefaultTable)))); diff != "" {
 		t.Errorf("the text of what was read differs from nft's listing (-nft +text):\n%s", diff)
 	}
 }
@@ -289,7 +290,7 @@ func TestNewerNftLoadsText(t *testing.T) {
 	run(stateText(t, s), "-f", "-")
 	// It has names for more priorities.
 	names := strings.NewReplacer("output priority -100", "output priority dstnat", "input priority 100", "input priority srcnat")
-	if diff := cmp.Diff(names.Replace(stateText(t, s)), run("", "list", "ruleset")); diff != "" {
+	if diff := cmp.Diff(netnstest.AsListed(names.Replace(stateText(t, s))), run("", "list", "ruleset")); diff != "" {
 		t.Errorf("it lists what it has loaded otherwise (-ours +nft):\n%s", diff)
 	}
 }
@@ -301,7 +302,7 @@ func TestNftLoadsDormantText(t *testing.T) {
 	h := newHost(t)
 	h.nft(t, stateText(t, s))
 	wantState(t, "loaded by nft", h.read(t, s.Name), s)
-	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), stateText(t, h.listing(t, s.Name))); diff != "" {
+	if diff := cmp.Diff(h.nft(t, "", "list", "ruleset"), netnstest.AsListed(stateText(t, h.listing(t, s.Name)))); diff != "" {
 		t.Errorf("the text differs from nft's listing (-nft +text):\n%s", diff)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -204,7 +205,7 @@ func TestStatements(t *testing.T) {
 		lines := chainLines(h.nft(t, "", "list", "ruleset"))
 		for i, r := range rows {
 			for _, f := range r.families {
-				wantLine(t, lines, f, i, r.text)
+				wantLine(t, lines, f, i, netnstest.AsListed(r.text))
 			}
 		}
 	})

@@ -90,6 +90,9 @@ func (k *Kernel) Trace(filter TraceFilter) (*Trace, error) {
 	}
 	if err := t.mark(filter); err != nil {
 		_ = t.Close()
+		if errors.Is(err, unix.EINVAL) {
+			return nil, fmt.Errorf("trace: the kernel has no tables that go with the program that made them; it takes Linux 5.12: %w", err)
+		}
 		return nil, fmt.Errorf("trace: add table %s, which chooses what is traced (is another trace running?): %w", traceTable, err)
 	}
 	return t, nil
