@@ -178,9 +178,9 @@ func addressTowards(ctx context.Context, to netip.AddrPort) (netip.Addr, error) 
 func (a *association) local() netip.AddrPort { return a.from }
 
 func (a *association) ask(question string) (answer, error) {
-	answer, err := a.try(question)
+	got, err := a.try(question)
 	a.failed = err != nil
-	return answer, err
+	return got, err
 }
 
 func (a *association) try(question string) (answer, error) {
