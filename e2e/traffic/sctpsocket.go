@@ -65,10 +65,10 @@ func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
 	}
 	file := os.NewFile(uintptr(fd), at.String())
 	defer file.Close() // package net has a copy
-	if err := unix.Bind(fd, socketAddress(at)); err != nil {
+	if err = unix.Bind(fd, socketAddress(at)); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+	if err = unix.Listen(fd, unix.SOMAXCONN); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}
 	l, err := net.FileListener(file)
@@ -116,7 +116,7 @@ func (a *association) open() error {
 	}
 	a.File = os.NewFile(uintptr(fd), a.to.String())
 	a.lines = bufio.NewReader(a.File)
-	a.connected, a.failed = false, false
+	a.connected = false
 	err = unix.Bind(fd, socketAddress(a.from))
 	if err == nil {
 		err = sendOnce(fd)
@@ -127,6 +127,7 @@ func (a *association) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", a.from, err), a.Close())
 	}
+	a.failed = false
 	return nil
 }
 
@@ -150,18 +151,22 @@ func (a *association) renew() error {
 	if !a.failed {
 		return nil
 	}
+	if err := a.abort(); err != nil && !errors.Is(err, os.ErrClosed) { // the port may not have been free the last time
+		return fmt.Errorf("abort SCTP association: %w", err)
+	}
+	return a.ns.Do(a.open)
+}
+
+func (a *association) abort() error {
 	raw, err := a.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var aborts error
-	if err = raw.Control(func(fd uintptr) { aborts = abortOnClose(int(fd)) }); err != nil {
+	var failed error
+	if err = raw.Control(func(fd uintptr) { failed = abortOnClose(int(fd)) }); err != nil {
 		return err
 	}
-	if err = errors.Join(aborts, a.Close()); err != nil {
-		return fmt.Errorf("abort SCTP association: %w", err)
-	}
-	return a.ns.Do(a.open)
+	return errors.Join(failed, a.Close())
 }
 
 // addressTowards returns the address that packets to an address come from.
@@ -178,9 +183,9 @@ func addressTowards(ctx context.Context, to netip.AddrPort) (netip.Addr, error) 
 func (a *association) local() netip.AddrPort { return a.from }
 
 func (a *association) ask(question string) (answer, error) {
-	answer, err := a.try(question)
+	got, err := a.try(question)
 	a.failed = err != nil
-	return answer, err
+	return got, err
 }
 
 func (a *association) try(question string) (answer, error) {
