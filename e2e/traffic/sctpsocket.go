@@ -87,6 +87,7 @@ type association struct {
 	reset     bool // at its end
 	connected bool
 	failed    bool // to be opened anew
+	closed    bool // since its port was not free
 	lines     *bufio.Reader
 }
 
@@ -116,7 +117,7 @@ func (a *association) open() error {
 	}
 	a.File = os.NewFile(uintptr(fd), a.to.String())
 	a.lines = bufio.NewReader(a.File)
-	a.connected = false
+	a.connected, a.closed = false, false
 	err = unix.Bind(fd, socketAddress(a.from))
 	if err == nil {
 		err = sendOnce(fd)
@@ -125,6 +126,7 @@ func (a *association) open() error {
 		err = abortOnClose(fd)
 	}
 	if err != nil {
+		a.closed = true
 		return errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", a.from, err), a.Close())
 	}
 	a.failed = false
@@ -151,8 +153,10 @@ func (a *association) renew() error {
 	if !a.failed {
 		return nil
 	}
-	if err := a.abort(); err != nil && !errors.Is(err, os.ErrClosed) { // the port may not have been free the last time
-		return fmt.Errorf("abort SCTP association: %w", err)
+	if !a.closed {
+		if err := a.abort(); err != nil {
+			return fmt.Errorf("abort SCTP association: %w", err)
+		}
 	}
 	return a.ns.Do(a.open)
 }
