@@ -87,6 +87,7 @@ type association struct {
 	reset     bool // at its end
 	connected bool
 	failed    bool // to be opened anew
+	closed    bool // since its port was not free
 	lines     *bufio.Reader
 }
 
@@ -116,7 +117,7 @@ func (a *association) open() error {
 	}
 	a.File = os.NewFile(uintptr(fd), a.to.String())
 	a.lines = bufio.NewReader(a.File)
-	a.connected, a.failed = false, false
+	a.connected, a.closed = false, false
 	err = unix.Bind(fd, socketAddress(a.from))
 	if err == nil {
 		err = sendOnce(fd)
@@ -125,8 +126,10 @@ func (a *association) open() error {
 		err = abortOnClose(fd)
 	}
 	if err != nil {
+		a.closed = true
 		return errors.Join(fmt.Errorf("bind SCTP socket to %s: %w", a.from, err), a.Close())
 	}
+	a.failed = false
 	return nil
 }
 
@@ -150,18 +153,24 @@ func (a *association) renew() error {
 	if !a.failed {
 		return nil
 	}
+	if !a.closed {
+		if err := a.abort(); err != nil {
+			return fmt.Errorf("abort SCTP association: %w", err)
+		}
+	}
+	return a.ns.Do(a.open)
+}
+
+func (a *association) abort() error {
 	raw, err := a.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var aborts error
-	if err = raw.Control(func(fd uintptr) { aborts = abortOnClose(int(fd)) }); err != nil {
+	var failed error
+	if err = raw.Control(func(fd uintptr) { failed = abortOnClose(int(fd)) }); err != nil {
 		return err
 	}
-	if err = errors.Join(aborts, a.Close()); err != nil {
-		return fmt.Errorf("abort SCTP association: %w", err)
-	}
-	return a.ns.Do(a.open)
+	return errors.Join(failed, a.Close())
 }
 
 // addressTowards returns the address that packets to an address come from.
