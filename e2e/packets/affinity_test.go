@@ -162,9 +162,10 @@ func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 			t.Errorf("from %s: %s, want an answer however full the map is", from.Name(), r)
 		}
 	}
+	k := w.kernel(t)
 	clients := func() int {
 		n := 0
-		s, err := w.kernel(t).ReadListing(rules.DefaultTable)
+		s, err := k.ReadListing(rules.DefaultTable)
 		if err != nil {
 			t.Fatal(err)
 		}

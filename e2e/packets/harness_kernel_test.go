@@ -19,18 +19,26 @@ import (
 // kernel opens the node's nftables as another program, not nftproxy, would.
 func (w *world) kernel(t *testing.T) *kernel.Kernel {
 	t.Helper()
+	k := w.openKernel(t)
+	t.Cleanup(func() { _ = k.Close() })
+	return k
+}
+
+func (w *world) openKernel(t *testing.T) *kernel.Kernel {
+	t.Helper()
 	var k *kernel.Kernel
 	if err := w.Node.Do(func() (err error) { k, err = kernel.Open(); return err }); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = k.Close() })
 	return k
 }
 
 // state returns what the node's tables hold.
 func (w *world) state(t *testing.T) rules.State {
 	t.Helper()
-	s, err := w.kernel(t).Read(rules.DefaultTable)
+	k := w.openKernel(t) // for this once: it is asked again and again
+	defer k.Close()
+	s, err := k.Read(rules.DefaultTable)
 	if err != nil {
 		t.Fatal(err)
 	}

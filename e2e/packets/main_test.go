@@ -22,7 +22,7 @@ const onlyEnv = "NFTPROXY_E2E_ONLY"
 
 // Tests wait more than they compute: more of them than CPUs run side by side. With all of their sockets a process must
 // stay below 1024 descriptors: package nftables waits with select(2).
-const sideBySide = "4"
+const sideBySide = "6"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(runEnv) != "" {
