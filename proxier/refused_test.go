@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,30 +22,57 @@ import (
 // countingKernel counts what is read as a whole, and may refuse everything.
 type countingKernel struct {
 	*rulestest.Kernel
-	wholes  int
+	mu      sync.Mutex // guards what follows
+	whole   int
 	refusal error
 	spoil   func() // after each reading
 }
 
+func (k *countingKernel) count() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.whole++
+}
+
+// wholes returns how often everything was read.
+func (k *countingKernel) wholes() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.whole
+}
+
+// trouble sets what becomes of commits and readings.
+func (k *countingKernel) trouble(refusal error, spoil func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refusal, k.spoil = refusal, spoil
+}
+
+func (k *countingKernel) troubles() (refusal error, spoil func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refusal, k.spoil
+}
+
 func (k *countingKernel) Read(table string) (rules.State, error) {
-	k.wholes++
+	k.count()
 	return k.Kernel.Read(table)
 }
 
 func (k *countingKernel) Scan(table string, things []rules.Thing, to rules.Parts) error {
 	if rules.All(things) {
-		k.wholes++
+		k.count()
 	}
 	err := k.Kernel.Scan(table, things, to)
-	if k.spoil != nil {
-		k.spoil()
+	if _, spoil := k.troubles(); spoil != nil {
+		spoil()
 	}
 	return err
 }
 
 func (k *countingKernel) Apply(tx rules.Tx) error {
-	if k.refusal != nil {
-		return k.refusal
+	if refusal, _ := k.troubles(); refusal != nil {
+		return refusal
 	}
 	return k.Kernel.Apply(tx)
 }
@@ -57,9 +86,9 @@ func TestForeignBeforeCommits(t *testing.T) {
 			k.Tamper(func(s *rules.State) { delete(s.Tables[rules.IPv4].Sets[single], frontend("10.96.0.1")) })
 		},
 		"what is changed goes and comes": func(k *countingKernel) {
-			n := 0
+			var n atomic.Int32
 			flip := func() {
-				n++
+				n.Add(1)
 				k.Tamper(func(s *rules.State) {
 					set, odd := s.Tables[rules.IPv4].Sets[single], frontend("10.96.0.1")
 					if _, ok := set[odd]; ok {
@@ -70,14 +99,14 @@ func TestForeignBeforeCommits(t *testing.T) {
 				})
 			}
 			flip()
-			k.spoil = func() {
-				if n < 50 {
+			k.trouble(nil, func() {
+				if n.Load() < 50 {
 					flip()
 				}
-			}
+			})
 		},
 		"all is as it should be": func(k *countingKernel) {
-			k.refusal = fmt.Errorf("refused for nothing: %w", unix.ENOENT)
+			k.trouble(fmt.Errorf("refused for nothing: %w", unix.ENOENT), nil)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,28 +115,28 @@ func TestForeignBeforeCommits(t *testing.T) {
 				n := startWith(t, kernel.Kernel, func(c *proxier.Config) { c.Kernel = kernel })
 				defer n.stop()
 				n.lists(service("web", "10.96.0.1", "80"), endpoints("a", "web", "8080", "10.0.0.1"))
-				kernel.wholes = 0
+				before := kernel.wholes()
 				for i := range 60 * 20 {
 					spoil(kernel)
 					to := fmt.Sprintf("10.0.0.%d", 2+i%2)
 					n.UpdateEndpointSlice(endpoints("a", "web", "8080", to))
 					synctest.Wait()
-					if kernel.refusal == nil && kernel.spoil == nil {
+					if refusal, again := kernel.troubles(); refusal == nil && again == nil {
 						n.expect("10.96.0.1:80", to+":8080")
 					}
 					time.Sleep(time.Second / 20)
 				}
 				most := 12
-				if kernel.spoil != nil { // audits, with their own backoff, fail at first, and each reads several times
+				if _, again := kernel.troubles(); again != nil { // audits, with their own backoff, fail at first, and each reads several times
 					most = 200
 				}
-				if kernel.wholes > most {
-					t.Errorf("all was read %d times in a minute", kernel.wholes)
+				if read := kernel.wholes() - before; read > most {
+					t.Errorf("all was read %d times in a minute", read)
 				}
 				if lines := strings.Count(n.log.String(), "The kernel refused a transaction"); lines < 2 || lines > 12 {
 					t.Errorf("%d lines in a minute", lines)
 				}
-				kernel.refusal, kernel.spoil = nil, nil
+				kernel.trouble(nil, nil)
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
 				n.expect("10.96.0.1:80", "10.0.0.3:8080")
@@ -125,8 +154,8 @@ func TestFreeReadsLittle(t *testing.T) {
 		n.stop()
 		p := proxier.New(proxier.Config{Kernel: kernel})
 		p.SetAPIServers(ports("10.0.0.9:6443", "[fd00::9]:6443"))
-		if err := p.FreeAPIServers(); err != nil || kernel.wholes > 0 {
-			t.Errorf("%d readings of everything, %v", kernel.wholes, err)
+		if err := p.FreeAPIServers(); err != nil || kernel.wholes() > 0 {
+			t.Errorf("%d readings of everything, %v", kernel.wholes(), err)
 		}
 	})
 }
