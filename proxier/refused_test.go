@@ -48,10 +48,10 @@ func (k *countingKernel) trouble(refusal error, spoil func()) {
 	k.refusal, k.spoil = refusal, spoil
 }
 
-func (k *countingKernel) troubles() (refusal error, spoil func()) {
+func (k *countingKernel) troubles() (spoil func(), refusal error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.refusal, k.spoil
+	return k.spoil, k.refusal
 }
 
 func (k *countingKernel) Read(table string) (rules.State, error) {
@@ -64,14 +64,14 @@ func (k *countingKernel) Scan(table string, things []rules.Thing, to rules.Parts
 		k.count()
 	}
 	err := k.Kernel.Scan(table, things, to)
-	if _, spoil := k.troubles(); spoil != nil {
+	if spoil, _ := k.troubles(); spoil != nil {
 		spoil()
 	}
 	return err
 }
 
 func (k *countingKernel) Apply(tx rules.Tx) error {
-	if refusal, _ := k.troubles(); refusal != nil {
+	if _, refusal := k.troubles(); refusal != nil {
 		return refusal
 	}
 	return k.Kernel.Apply(tx)
@@ -121,13 +121,13 @@ func TestForeignBeforeCommits(t *testing.T) {
 					to := fmt.Sprintf("10.0.0.%d", 2+i%2)
 					n.UpdateEndpointSlice(endpoints("a", "web", "8080", to))
 					synctest.Wait()
-					if refusal, again := kernel.troubles(); refusal == nil && again == nil {
+					if again, refusal := kernel.troubles(); refusal == nil && again == nil {
 						n.expect("10.96.0.1:80", to+":8080")
 					}
 					time.Sleep(time.Second / 20)
 				}
 				most := 12
-				if _, again := kernel.troubles(); again != nil { // audits, with their own backoff, fail at first, and each reads several times
+				if again, _ := kernel.troubles(); again != nil { // audits, with their own backoff, fail at first, and each reads several times
 					most = 200
 				}
 				if read := kernel.wholes() - before; read > most {
