@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // deleteBatch is how many deletions go out at once. Their answers must fit the
@@ -52,9 +54,9 @@ func (c *Conn) Close() error {
 // List returns the flows whose original destination is the frontend. For a frontend
 // without an address of its own these are all flows to its port, at whatever
 // address. A flow may come twice if others come and go meanwhile.
-func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
+func (c *Conn) List(ctx context.Context, f rules.Frontend) ([]Flow, error) {
 	var flows []Flow
-	for _, q := range f.queries() {
+	for _, q := range queries(f) {
 		if err := c.dump(ctx, q, func(flow Flow) { flows = append(flows, flow) }); err != nil {
 			return nil, err
 		}

@@ -10,8 +10,8 @@ import "testing"
 func FuzzFlow(f *testing.F) {
 	for _, flow := range table() {
 		m := newMessage(msgGet, 0, familyOf(flow.Orig.Dst.Addr()))
-		m.tuple(attrTupleOrig, flow.Proto, flow.Orig, partsAll, 3)
-		m.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, 4)
+		m.tuple(attrTupleOrig, flow.Protocol, flow.Orig, partsAll, 3)
+		m.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, 4)
 		m.put32(attrStatus, flow.Status)
 		m.put32(attrID, 7)
 		f.Add([]byte(m[headerLen:]))
@@ -27,7 +27,7 @@ func FuzzFlow(f *testing.F) {
 		}
 		again := deleteRequest(flow)
 		_, _, reply := flow.Zones.split()
-		again.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, reply)
+		again.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, reply)
 		again.put32(attrStatus, flow.Status)
 		if got, ok := decodeFlow(again[headerLen:]); complete(flow.Reply) && (!ok || got != flow) {
 			t.Errorf("%+v is deleted as %+v (%t)", flow, got, ok)

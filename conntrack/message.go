@@ -10,6 +10,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Message types and attributes of linux/netfilter/nfnetlink_conntrack.h.
@@ -101,7 +103,7 @@ func (m *message) nest(typ uint16, fill func()) {
 }
 
 // tuple appends a tuple, in the zone of its direction only, if that is not 0.
-func (m *message) tuple(typ uint16, proto uint8, t Tuple, has parts, zone uint16) {
+func (m *message) tuple(typ uint16, proto rules.Protocol, t Tuple, has parts, zone uint16) {
 	m.nest(typ, func() {
 		m.nest(attrTupleIP, func() {
 			if has&partSrcAddr != 0 {
@@ -112,7 +114,7 @@ func (m *message) tuple(typ uint16, proto uint8, t Tuple, has parts, zone uint16
 			}
 		})
 		m.nest(attrTupleProto, func() {
-			m.put(attrProtoNum, proto)
+			m.put(attrProtoNum, byte(proto))
 			if has&partSrcPort != 0 {
 				m.put16(attrSrcPort, t.Src.Port())
 			}
@@ -163,7 +165,7 @@ func filteredDumpRequest(q query) message {
 func deleteRequest(f Flow) message {
 	m := newMessage(msgDelete, unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
 	both, orig, _ := f.Zones.split()
-	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
+	m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, orig)
 	if both != 0 {
 		m.put16(attrZone, both)
 	}
@@ -189,7 +191,7 @@ func decodeFlow(data []byte) (Flow, bool) {
 	for typ, value := range attributes(data) {
 		switch typ {
 		case attrTupleOrig:
-			f.Proto, f.Orig, orig = decodeTuple(value, &f.Zones.Orig)
+			f.Protocol, f.Orig, orig = decodeTuple(value, &f.Zones.Orig)
 		case attrTupleReply:
 			_, f.Reply, reply = decodeTuple(value, &f.Zones.Reply)
 		case attrStatus:
@@ -204,7 +206,7 @@ func decodeFlow(data []byte) (Flow, bool) {
 }
 
 // decodeTuple reads a tuple, and the zone of its direction if it has one of its own.
-func decodeTuple(data []byte, zone *uint16) (proto uint8, t Tuple, ok bool) {
+func decodeTuple(data []byte, zone *uint16) (proto rules.Protocol, t Tuple, ok bool) {
 	var src, dst netip.Addr
 	var sport, dport uint16
 	ports := 0
@@ -216,7 +218,7 @@ func decodeTuple(data []byte, zone *uint16) (proto uint8, t Tuple, ok bool) {
 			for typ, value := range attributes(value) {
 				switch {
 				case typ == attrProtoNum && len(value) == 1:
-					proto = value[0]
+					proto = rules.Protocol(value[0])
 				case typ == attrSrcPort && len(value) == 2:
 					sport, ports = binary.BigEndian.Uint16(value), ports+1
 				case typ == attrDstPort && len(value) == 2:

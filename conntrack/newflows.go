@@ -10,6 +10,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // newFlowsGroup is NFNLGRP_CONNTRACK_NEW.
@@ -57,7 +59,7 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 
 // Get returns the flow that a client's packets have begun, in the default zone; false if there
 // is none.
-func (c *Conn) Get(ctx context.Context, proto uint8, orig Tuple) (Flow, bool, error) {
+func (c *Conn) Get(ctx context.Context, proto rules.Protocol, orig Tuple) (Flow, bool, error) {
 	m := newMessage(msgGet, 0, familyOf(orig.Dst.Addr()))
 	m.tuple(attrTupleOrig, proto, orig, partsAll, 0)
 	c.mu.Lock()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // fakeKernel answers requests on the other end of a socket, until the test ends, with what answer returns.
@@ -47,8 +49,8 @@ func fakeKernel(t *testing.T, answer func(n int, seq uint32) [][]byte) *Conn {
 // entry is a message of a dump with a flow.
 func entry(seq uint32, flags uint16, f Flow) []byte {
 	m := newMessage(msgNew, unix.NLM_F_MULTI|flags, familyOf(f.Orig.Dst.Addr()))
-	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, 0)
-	m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, 0)
+	m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, 0)
+	m.tuple(attrTupleReply, f.Protocol, f.Reply, partsAll, 0)
 	m.setSeq(seq)
 	return m
 }
@@ -65,7 +67,7 @@ func end(seq uint32, flags uint16) []byte {
 func TestInterruptedDumps(t *testing.T) {
 	first, second := table()[0], table()[1]
 	second.Status = 0 // which entries here do not have
-	q := Frontend{Addr: first.Orig.Dst.Addr(), Proto: first.Proto, Port: first.Orig.Dst.Port()}.queries()[0]
+	q := queries(rules.Frontend{Addr: first.Orig.Dst.Addr(), Protocol: first.Protocol, Port: first.Orig.Dst.Port()})[0]
 	for name, row := range map[string]struct {
 		interrupted int // of so many dumps
 		inEntry     bool
