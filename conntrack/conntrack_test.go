@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -116,12 +117,7 @@ func TestKernelFilters(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			copied := 0
-			err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(row.query)}, func([]byte) { copied++ },
-				func(_ int, err error) {
-					if err != nil {
-						t.Error(err)
-					}
-				})
+			err := c.socket.Ask(t.Context(), filteredDumpRequest(row.query).Builder, func(nfnetlink.Message) { copied++ })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,13 +133,9 @@ func TestListWhereKernelRefusesFilter(t *testing.T) {
 	c := open(t)
 	inject(t, c, 0, table()...)
 	q := query{proto: rules.UDP, port: 53, unanswered: true}
-	err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(q)}, func([]byte) {}, func(_ int, err error) {
-		if !errors.Is(err, unix.EOPNOTSUPP) {
-			t.Errorf("the filter is not refused: %v", err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
+	err := c.socket.Ask(t.Context(), filteredDumpRequest(q).Builder, func(nfnetlink.Message) {})
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("the filter is not refused: %v", err)
 	}
 	var got []Flow
 	if err := c.dump(t.Context(), q, func(f Flow) { got = append(got, f) }); err != nil {

@@ -22,7 +22,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/conntrack"
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
 // kubeProxyConfig is kube-proxy's configuration file, kubeproxy.config.k8s.io/v1alpha1.
@@ -68,7 +68,7 @@ func readConfig(path string) (*kubeProxyConfig, error) {
 // parseConfig decodes kube-proxy's configuration and fills in its defaults. As there,
 // unknown and duplicate fields are warnings; what has no meaning here is one, too.
 func parseConfig(data []byte) (c *kubeProxyConfig, warnings []string, err error) {
-	if err = source.CheckExpansion(data); err != nil {
+	if err = manifests.CheckExpansion(data); err != nil {
 		return nil, nil, err
 	}
 	scheme := runtime.NewScheme()
