@@ -65,7 +65,7 @@ func (t *Table) applySet(op Op) error {
 	case op.Kind == AddSet:
 		t.Sets[op.Set] = map[Key]Value{}
 		t.Counted = t.Counted || op.Counted
-		if op.Set.Kind == Affinity {
+		if op.Set.Kind.Dynamic() {
 			t.Affinity[op.Set] = AffinityMap{Set: op.Set, Size: op.Size}
 		}
 	case !ok:

@@ -40,8 +40,8 @@ type usage struct {
 func base(f Family, c Config, n Node, u usage) *Table {
 	t := NewTable()
 	t.Counted = c.CountConnections
-	for k := range setKinds {
-		if !k.onDemand() && k != Affinity {
+	for k := range numSetKinds {
+		if row := k.row(); !row.onDemand && !row.dynamic {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}
 		}
 	}

@@ -95,16 +95,16 @@ func (b *objectsBuilder) clusterIP() {
 	if b.sp.InternalLocal {
 		p = &b.local
 	}
-	key := Key{Addr: b.sp.ClusterIP, Protocol: b.sp.Protocol, Port: b.sp.Port}
-	b.frontend(key, p)
-	b.remember(key, p)
+	at := b.at(b.sp.ClusterIP)
+	b.frontend(at, p)
+	b.remember(at, p)
 	b.add(SetID{Kind: ClusterIPs}, Element{Key: addrKey(b.sp.ClusterIP)})
 }
 
 // external serves the NodePort and the addresses outside the cluster.
 func (b *objectsBuilder) external() {
 	if b.sp.NodePort != 0 {
-		b.externalFrontend(Key{Protocol: b.sp.Protocol, Port: b.sp.NodePort})
+		b.externalFrontend(NodePort(b.sp.Family, b.sp.Protocol, b.sp.NodePort))
 	}
 	if len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs) == 0 {
 		return
@@ -112,13 +112,12 @@ func (b *objectsBuilder) external() {
 	allowed := b.sourceRanges()
 	seen := map[netip.Addr]bool{b.sp.ClusterIP: true} // an address may be several things to a Service: the first one counts
 	for i, a := range slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs) {
-		key := Key{Addr: a, Protocol: b.sp.Protocol, Port: b.sp.Port}
 		switch {
 		case seen[a]:
 		case len(allowed) > 0 && i < len(b.sp.LoadBalancerIPs):
-			b.firewalled(key, allowed)
+			b.firewalled(b.at(a), allowed)
 		default:
-			b.externalFrontend(key)
+			b.externalFrontend(b.at(a))
 		}
 		seen[a] = true
 	}
@@ -127,21 +126,21 @@ func (b *objectsBuilder) external() {
 // externalFrontend serves an address outside the cluster, or a NodePort. Under the
 // policy Cluster its connections are masqueraded, because they may go to another
 // node, whose answers would not come back this way.
-func (b *objectsBuilder) externalFrontend(key Key) {
+func (b *objectsBuilder) externalFrontend(at Frontend) {
 	if b.sp.ExternalLocal && b.anywhere {
-		b.dispatch(key, b.externalChain())
-		b.rememberExternal(key)
+		b.dispatch(at, b.externalChain())
+		b.rememberExternal(at)
 		return
 	}
 	if len(b.cluster.endpoints) > 0 {
-		b.add(frontendSet(key, MasqueradeIPs, MasqueradeNodePorts), Element{Key: key})
+		b.addFrontend(MasqueradeIPs, at, Value{})
 	}
-	b.frontend(key, &b.cluster)
-	b.remember(key, &b.cluster)
+	b.frontend(at, &b.cluster)
+	b.remember(at, &b.cluster)
 }
 
 // firewalled serves a load balancer's address that only some may connect to.
-func (b *objectsBuilder) firewalled(key Key, allowed []Element) {
+func (b *objectsBuilder) firewalled(at Frontend, allowed []Element) {
 	name := b.name(prefixFirewall)
 	if _, ok := b.sets[b.set(Sources, "")]; !ok {
 		b.add(b.set(Sources, ""), allowed...)
@@ -157,12 +156,12 @@ func (b *objectsBuilder) firewalled(key Key, allowed []Element) {
 		}
 		b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: rules})
 	}
-	b.dispatch(key, name)
+	b.dispatch(at, name)
 	if b.sp.ExternalLocal {
-		b.rememberExternal(key)
+		b.rememberExternal(at)
 		return
 	}
-	b.remember(key, &b.cluster)
+	b.remember(at, &b.cluster)
 }
 
 // sourceRanges returns the ranges that may connect to load balancers' addresses;
@@ -209,30 +208,29 @@ func (b *objectsBuilder) decide(prefix, inside, outside string, extra ...Stateme
 }
 
 // frontend sends a frontend to the endpoints of a policy in the cheapest way.
-func (b *objectsBuilder) frontend(key Key, p *policy) {
+func (b *objectsBuilder) frontend(at Frontend, p *policy) {
 	n := len(p.endpoints)
 	switch {
 	case n == 1 && b.sp.Affinity == 0:
-		b.add(frontendSet(key, Single, SingleNodePorts), Element{key, Value{To: p.endpoints[0].Addr}})
-	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && key.Addr.IsValid() && b.mayCopy(n):
-		b.dispatch(key, b.shared(key, p))
+		b.addFrontend(Single, at, Value{To: p.endpoints[0].Addr})
+	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && !at.IsNodePort() && b.mayCopy(n):
+		b.dispatch(at, b.shared(at, p))
 	default:
-		b.dispatch(key, b.policyChain(p))
+		b.dispatch(at, b.policyChain(p))
 	}
 }
 
-func (b *objectsBuilder) dispatch(key Key, chain string) {
-	b.add(frontendSet(key, ServiceIPs, NodePorts), Element{key, Value{Goto: chain}})
+func (b *objectsBuilder) dispatch(at Frontend, chain string) {
+	b.addFrontend(ServiceIPs, at, Value{Goto: chain})
 }
 
-// frontendSet returns the one of two sets that a frontend belongs in: the first
-// for addresses, the second for NodePorts.
-func frontendSet(key Key, addresses, nodePorts SetKind) SetID {
-	if key.Addr.IsValid() {
-		return SetID{Kind: addresses}
-	}
-	return SetID{Kind: nodePorts}
+// addFrontend adds an element for a frontend, to the set of the kind or the one that is the same for NodePorts.
+func (b *objectsBuilder) addFrontend(kind SetKind, at Frontend, v Value) {
+	b.add(kind.of(at), Element{at.Key(), v})
 }
+
+// at returns the frontend at one of the service port's own addresses.
+func (b *objectsBuilder) at(a netip.Addr) Frontend { return Frontend{a, b.sp.Protocol, b.sp.Port} }
 
 // mayCopy says whether each frontend may have copies of so many endpoints.
 func (b *objectsBuilder) mayCopy(endpoints int) bool {
@@ -242,10 +240,10 @@ func (b *objectsBuilder) mayCopy(endpoints int) bool {
 // shared adds the endpoints under a frontend's own key, and returns the name of
 // the chain that all frontends with as many endpoints share. It has no counter, so
 // it is not for round robin.
-func (b *objectsBuilder) shared(key Key, p *policy) string {
+func (b *objectsBuilder) shared(at Frontend, p *policy) string {
 	elements := make([]Element, len(p.endpoints))
 	for i, e := range p.endpoints {
-		elements[i] = Element{key, Value{To: e.Addr}}
+		elements[i] = Element{at.Key(), Value{To: e.Addr}}
 		elements[i].Key.Index = uint32(i)
 	}
 	b.add(SetID{Kind: Backends}, elements...)
@@ -318,24 +316,24 @@ func (b *objectsBuilder) affinity(p *policy) {
 }
 
 // remember makes connections to a frontend fill the map of a policy's clients.
-func (b *objectsBuilder) remember(key Key, p *policy) {
+func (b *objectsBuilder) remember(at Frontend, p *policy) {
 	if b.sp.Affinity > 0 && len(p.endpoints) > 0 {
-		b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: b.name(prefixRemember + p.remember)}})
+		b.addFrontend(Sticky, at, Value{Goto: b.name(prefixRemember + p.remember)})
 	}
 }
 
 // rememberExternal does so under the policy Local, where it depends on the client
 // which map that is.
-func (b *objectsBuilder) rememberExternal(key Key) {
+func (b *objectsBuilder) rememberExternal(at Frontend) {
 	if b.sp.Affinity == 0 || len(b.cluster.endpoints) == 0 {
 		return
 	}
 	if len(b.local.endpoints) == 0 {
-		b.remember(key, &b.cluster)
+		b.remember(at, &b.cluster)
 		return
 	}
 	chain := b.decide(prefixRememberExternal, b.name(prefixRemember), b.name(prefixRememberLocal))
-	b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: chain}})
+	b.addFrontend(Sticky, at, Value{Goto: chain})
 }
 
 // name returns the name of one of the service port's chains.
@@ -409,8 +407,7 @@ func hairpin(lists ...[]Endpoint) []Element {
 func (o Objects) Frontends(f Family) []Frontend {
 	var out []Frontend
 	for _, se := range o.Sets {
-		switch se.Set.Kind {
-		case Single, ServiceIPs, SingleNodePorts, NodePorts:
+		if se.Set.Kind.Serves() {
 			for _, e := range se.Elements {
 				out = append(out, e.Key.Frontend(f))
 			}
@@ -423,8 +420,7 @@ func (o Objects) Frontends(f Family) []Frontend {
 func (o Objects) Backends() []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, se := range o.Sets {
-		switch se.Set.Kind {
-		case Endpoints, Backends, Single, SingleNodePorts:
+		if se.Set.Kind.Forwards() {
 			for _, e := range se.Elements {
 				out = append(out, e.To)
 			}

@@ -44,8 +44,7 @@ func (h *held) owns(name string) bool {
 
 // frontends finds where the service port is served: under the keys that it should have, and by its chains.
 func (h *held) frontends(want map[Key]bool) {
-	for _, kind := range []SetKind{Single, ServiceIPs, SingleNodePorts, NodePorts, Sticky, StickyNodePorts, MasqueradeIPs, MasqueradeNodePorts} {
-		id := SetID{Kind: kind}
+	for _, id := range slices.Concat(SetsOf(Frontend{}), SetsOf(NodePort(IPv4, 0, 0))) {
 		for k, v := range h.have.Sets[id] {
 			ours := h.owns(v.Goto)
 			if !ours && !want[k] {
@@ -93,7 +92,7 @@ func (h *held) endpoints() {
 // shared finds elements that the service port may share with others.
 func (h *held) shared(want Objects) {
 	for _, se := range want.Sets {
-		if !se.Set.Kind.shared() {
+		if !se.Set.Kind.row().shared {
 			continue
 		}
 		for _, e := range se.Elements {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/printable"
 )
@@ -120,19 +121,14 @@ func (j *tableJSON) set(id SetID, t *Table) {
 	if len(d.key) == 1 {
 		e.Type = d.key[0]
 	}
-	for i, data := range d.data {
-		if i > 0 {
-			e.Map += " . "
-		}
-		e.Map += data
-	}
-	if t.Counted && id.Kind.CountsConnections() {
+	e.Map = strings.Join(d.data, " . ")
+	if t.Counted && id.Kind.Serves() {
 		e.Stmt = []object{{"counter": nil}}
 	}
 	for _, el := range t.elementsInOrder(id) {
 		e.Elem = append(e.Elem, elementJSON(id.Kind, el, t.elementStateJSON(id, el.Key)))
 	}
-	j.add(d.word(), e, id.note())
+	j.add(id.Kind.word(), e, id.Kind.row().note)
 }
 
 // elementStateJSON returns what a listing shows of an element besides its key and value; nil: nothing.
@@ -140,7 +136,7 @@ func (t *Table) elementStateJSON(id SetID, k Key) object {
 	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
 		return object{"timeout": l.Timeout / 1000, "expires": l.Expires / 1000}
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		c := t.Counters[id][k]
 		return object{"counter": object{"packets": c.Packets, "bytes": c.Bytes}}
 	}
@@ -165,25 +161,14 @@ func elementJSON(k SetKind, e Element, state object) any {
 func concat(parts ...any) object { return object{"concat": parts} }
 
 func keyJSON(k SetKind, e Element) any {
-	switch k {
-	case Protocols:
-		return e.Protocol.String()
-	case Stay:
-		return concat(e.ID, e.Addr, e.Port)
-	case Endpoints:
-		return concat(e.ID, e.Index)
-	case Backends:
-		return concat(e.Addr, e.Protocol.String(), e.Port, e.Index)
-	case Hairpin:
-		return concat(e.Addr, e.Addr)
-	case Sources, ServiceCIDRs:
+	if k.Interval() {
 		return rangeJSON(e)
-	case Sticky, MasqueradeIPs, Single, ServiceIPs:
-		return concat(e.Addr, e.Protocol.String(), e.Port)
-	case StickyNodePorts, MasqueradeNodePorts, SingleNodePorts, NodePorts:
-		return concat(e.Protocol.String(), e.Port)
 	}
-	return e.Addr
+	values := k.values(e.Key)
+	if len(values) == 1 {
+		return values[0]
+	}
+	return concat(values...)
 }
 
 func rangeJSON(e Element) any {

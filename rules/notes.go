@@ -7,45 +7,6 @@ import (
 	"strings"
 )
 
-// note says what a set is for.
-func (s SetID) note() string {
-	switch s.Kind {
-	case Protocols:
-		return "the protocols that Services can have"
-	case Affinity:
-		return "which clients stay with which endpoint; the kernel fills it"
-	case Endpoints:
-		return "endpoints: a chain's own number and its counter -> an endpoint"
-	case Stay:
-		return "session affinity: endpoints that clients may stay with: a chain's own number and an endpoint -> that endpoint"
-	case Backends:
-		return "endpoints of the schedulers random and source-hash: a frontend and a choice -> an endpoint"
-	case Hairpin:
-		return "endpoints on this node, masqueraded when they connect to themselves"
-	case Sources:
-		return "loadBalancerSourceRanges: who may connect to load balancer addresses"
-	case Sticky, StickyNodePorts:
-		return "session affinity: frontends whose clients are remembered, and by which chain"
-	case MasqueradeIPs, MasqueradeNodePorts:
-		return "frontends whose connections are all masqueraded: answers must come back through this node"
-	case Single:
-		return "frontends with one endpoint"
-	case ServiceIPs:
-		return "frontends, and the chain that decides about their connections"
-	case SingleNodePorts:
-		return "NodePorts with one endpoint"
-	case NodePorts:
-		return "NodePorts, and the chain that decides about their connections"
-	case NodePortIPs:
-		return "addresses that serve NodePorts"
-	case ClusterIPs:
-		return "ClusterIPs: their other ports are refused"
-	case ServiceCIDRs:
-		return "ranges of ClusterIPs: those that no Service has are dropped"
-	}
-	return ""
-}
-
 // note says what a chain is for.
 func (c Chain) note() string {
 	switch c.Name {

@@ -43,9 +43,9 @@ func (s State) Common() State {
 				c.Chains[name] = chain
 			}
 		}
-		for _, k := range []SetKind{Protocols, NodePortIPs, ServiceCIDRs} {
-			if set, ok := t.Sets[SetID{Kind: k}]; ok {
-				c.Sets[SetID{Kind: k}] = set
+		for id, set := range t.Sets {
+			if id.Kind.row().common {
+				c.Sets[id] = set
 			}
 		}
 		out.Tables[f] = c
@@ -90,12 +90,8 @@ func (s *selection) expect(f Family, o Objects) {
 		}
 	}
 	for _, fr := range o.Frontends(f) { // wherever they are
-		kinds := []SetKind{Single, ServiceIPs, Sticky, MasqueradeIPs}
-		if fr.IsNodePort() {
-			kinds = []SetKind{SingleNodePorts, NodePorts, StickyNodePorts, MasqueradeNodePorts}
-		}
-		for _, k := range kinds {
-			s.expectKey(SetID{Kind: k}, fr.Key())
+		for _, id := range SetsOf(fr) {
+			s.expectKey(id, fr.Key())
 		}
 	}
 }

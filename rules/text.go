@@ -47,7 +47,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		b.WriteString("\tflags dormant\n")
 	}
 	for _, id := range t.setsInOrder() {
-		next(id.note())
+		next(id.Kind.row().note)
 		writeSet(b, f, id, t)
 	}
 	for _, foreign := range t.Foreign {
@@ -74,23 +74,17 @@ func (s SetID) shown() string { return printable.Word(s.Name()) }
 
 func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	d := declare(f, id.Kind)
-	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", d.word(), id.shown(), d.text())
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", id.Kind.word(), id.shown(), d.text())
 	if m, ok := t.Affinity[id]; ok {
 		fmt.Fprintf(b, "\t\tsize %d\n", m.Size)
 	}
 	if len(d.flags) > 0 {
 		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(d.flags, ","))
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		b.WriteString("\t\tcounter\n")
 	}
-	line := 1
-	if f == IPv4 && len(d.key) == 1 {
-		line = 2
-	}
-	if id.Kind == Protocols {
-		line = 6
-	}
+	line := id.Kind.inLine(f)
 	elements := t.elementsInOrder(id)
 	for i, e := range elements {
 		switch {
@@ -109,20 +103,6 @@ func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	b.WriteString("\t}\n")
 }
 
-// declaration is a set's types and flags, as nft names them.
-type declaration struct {
-	key, data []string // types; no data: a set. A map to verdicts has data "verdict".
-	typeof    string   // in place of types: key and data as expressions
-	flags     []string
-}
-
-func (d declaration) word() string {
-	if len(d.data) > 0 {
-		return "map"
-	}
-	return "set"
-}
-
 func (d declaration) text() string {
 	if d.typeof != "" {
 		return "typeof " + d.typeof
@@ -134,62 +114,19 @@ func (d declaration) text() string {
 	return s
 }
 
-// declare returns the declaration of sets of a kind.
-func declare(f Family, k SetKind) declaration {
-	const proto, service, integer, verdict = "inet_proto", "inet_service", "integer", "verdict"
-	addr, daddr := "ipv4_addr", f.String()+" daddr"
-	if f == IPv6 {
-		addr = "ipv6_addr"
-	}
-	to := []string{addr, service}
-	switch k {
-	case Protocols:
-		return declaration{key: []string{proto}}
-	case Affinity:
-		return declaration{key: []string{addr}, data: to, flags: []string{"dynamic", "timeout"}}
-	case Stay:
-		return declaration{key: []string{integer, addr, service}, data: to,
-			typeof: "numgen inc mod 1 . " + daddr + " . th dport : " + daddr + " . th dport"}
-	case Endpoints:
-		return declaration{key: []string{integer, integer}, data: to,
-			typeof: "numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
-	case Backends:
-		return declaration{key: []string{addr, proto, service, integer}, data: to,
-			typeof: daddr + " . meta l4proto . th dport . numgen inc mod 65536 : " + daddr + " . th dport"}
-	case Hairpin:
-		return declaration{key: []string{addr, addr}}
-	case Sources, ServiceCIDRs:
-		return declaration{key: []string{addr}, flags: []string{"interval"}}
-	case MasqueradeIPs:
-		return declaration{key: []string{addr, proto, service}}
-	case MasqueradeNodePorts:
-		return declaration{key: []string{proto, service}}
-	case Single:
-		return declaration{key: []string{addr, proto, service}, data: to}
-	case SingleNodePorts:
-		return declaration{key: []string{proto, service}, data: to}
-	case ServiceIPs, Sticky:
-		return declaration{key: []string{addr, proto, service}, data: []string{verdict}}
-	case NodePorts, StickyNodePorts:
-		return declaration{key: []string{proto, service}, data: []string{verdict}}
-	}
-	return declaration{key: []string{addr}}
-}
-
-// elementText writes an element of a set of some kind; clients says how long those
-// of an affinity map stay.
 // elementState returns what a listing shows of an element besides its key and value.
 func (t *Table) elementState(id SetID, k Key) string {
 	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
 		return fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		c := t.Counters[id][k]
 		return fmt.Sprintf(" counter packets %d bytes %d", c.Packets, c.Bytes)
 	}
 	return ""
 }
 
+// elementText writes an element of a set of some kind, with what a listing shows of it besides.
 func elementText(k SetKind, e Element, state string) string {
 	key := keyText(k, e) + state
 	switch {
@@ -205,25 +142,14 @@ func elementText(k SetKind, e Element, state string) string {
 }
 
 func keyText(k SetKind, e Element) string {
-	switch k {
-	case Protocols:
-		return e.Protocol.String()
-	case Stay:
-		return fmt.Sprintf("%d . %s . %d", e.ID, e.Addr, e.Port)
-	case Endpoints:
-		return fmt.Sprintf("%d . %d", e.ID, e.Index)
-	case Backends:
-		return fmt.Sprintf("%s . %s . %d . %d", e.Addr, e.Protocol, e.Port, e.Index)
-	case Hairpin:
-		return fmt.Sprintf("%s . %s", e.Addr, e.Addr)
-	case Sources, ServiceCIDRs:
+	if k.Interval() {
 		return rangeText(e)
-	case Sticky, MasqueradeIPs, Single, ServiceIPs:
-		return fmt.Sprintf("%s . %s . %d", e.Addr, e.Protocol, e.Port)
-	case StickyNodePorts, MasqueradeNodePorts, SingleNodePorts, NodePorts:
-		return fmt.Sprintf("%s . %d", e.Protocol, e.Port)
 	}
-	return e.Addr.String()
+	var parts []string
+	for _, v := range k.values(e.Key) {
+		parts = append(parts, fmt.Sprint(v))
+	}
+	return strings.Join(parts, " . ")
 }
 
 // rangeText writes a range of addresses as a prefix where it is one, as nft does.
@@ -232,17 +158,6 @@ func rangeText(e Element) string {
 		return prefixText(p)
 	}
 	return e.Addr.String() + "-" + e.To.Addr().String()
-}
-
-// rangePrefix returns the prefix that a range of addresses is, if it is one.
-func rangePrefix(e Element) (netip.Prefix, bool) {
-	first, last := e.Addr, e.To.Addr()
-	for bits := range first.BitLen() + 1 {
-		if p := netip.PrefixFrom(first, bits); p.Masked() == p && lastOf(p) == last {
-			return p, true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 func writeChain(b *strings.Builder, c Chain, f Family) {

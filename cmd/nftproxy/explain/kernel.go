@@ -39,8 +39,11 @@ func FromKernel(have rules.State) *World {
 func kernelPorts(f rules.Family, t *rules.Table) []proxier.Port {
 	named := map[rules.ServicePortName]*proxier.Port{}
 	var nameless []proxier.Port
-	for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
-		for k, v := range t.Sets[rules.SetID{Kind: kind}] {
+	for id, set := range t.Sets {
+		if !id.Kind.Serves() {
+			continue
+		}
+		for k, v := range set {
 			name, ok := portOfChain(v.Goto)
 			p := named[name]
 			if !ok || p == nil {
