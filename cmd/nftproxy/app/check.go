@@ -19,7 +19,7 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -312,7 +312,7 @@ func (o *checkOptions) forwarding(r *report) {
 // checkSource looks whether Services can be read.
 func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 	if o.source.manifests != "" {
-		objects, errs := source.Manifests{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
+		objects, errs := manifests.Source{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
 		for _, err := range errs {
 			r.fail("manifests", printable.Error(err))
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
 // sourceOptions says where Services and EndpointSlices come from, besides
@@ -96,7 +97,7 @@ func checkKubeconfigs(files ...string) error {
 			continue
 		}
 		if data, err := os.ReadFile(file); err == nil {
-			if err := source.CheckExpansion(data); err != nil {
+			if err := manifests.CheckExpansion(data); err != nil {
 				return fmt.Errorf("read kubeconfig %s: %w", file, err)
 			}
 		}
@@ -155,7 +156,7 @@ func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, er
 // sourceFrom returns the source, whose API server is reached by a client unless it is a directory.
 func (o *wantOptions) sourceFrom(client kubernetes.Interface, nodeName string, warn func(error)) source.Source {
 	if dir := o.source.manifests; dir != "" {
-		return &source.Manifests{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
+		return &manifests.Source{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
 	}
 	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}
 }

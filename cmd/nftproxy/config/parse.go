@@ -11,7 +11,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	proxyconfig "k8s.io/kube-proxy/config/v1alpha1"
 
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
 // Read reads kube-proxy's configuration file.
@@ -31,7 +31,7 @@ func Read(path string) (*Config, error) {
 // unknown and duplicate fields are warnings; what has no meaning here is one, too. What is
 // wrong with values Validate says.
 func Parse(data []byte) (c *Config, warnings []string, err error) {
-	if err = source.CheckExpansion(data); err != nil {
+	if err = manifests.CheckExpansion(data); err != nil {
 		return nil, nil, err
 	}
 	scheme := runtime.NewScheme()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"errors"
@@ -10,12 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 // document is one object in a file, and what is wrong with it.
 type document struct {
 	file   string
-	ours   proxyName
+	ours   source.ProxyName
 	root   *yaml.Node
 	faults []*FileError
 }

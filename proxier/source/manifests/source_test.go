@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"context"
@@ -9,6 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 func service(name, ip string) string {
@@ -51,19 +56,19 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// following starts Manifests on a directory with these files (name, content, name, content...).
-func following(t *testing.T, files ...string) (dir string, r *recorder) {
+// following starts a Source on a directory with these files (name, content, name, content...).
+func following(t *testing.T, files ...string) (dir string, r *sourcetest.Recorder) {
 	t.Helper()
 	dir = t.TempDir()
 	for i := 0; i < len(files); i += 2 {
 		write(t, dir, files[i], files[i+1])
 	}
-	r = newRecorder(t)
-	r.run(Manifests{Dir: dir, Warn: r.warn})
+	r = sourcetest.New(t)
+	sourcetest.Run(r, Source{Dir: dir, Warn: r.Warn}.Run)
 	return dir, r
 }
 
-func TestManifestsFollowsChanges(t *testing.T) {
+func TestFollowsChanges(t *testing.T) {
 	t.Parallel()
 	node := "apiVersion: v1\nkind: Node\nmetadata:\n  name: n1\n"
 	dir, r := following(t,
@@ -74,11 +79,11 @@ func TestManifestsFollowsChanges(t *testing.T) {
 		".hidden.yaml", "not a manifest: [",
 		"notes.txt", "not a manifest: [",
 	)
-	r.expect("nodes [n1]", "cidrs [kubernetes]", "services [default/api default/web]", "slices [default/web-1]")
+	r.Expect("nodes [n1]", "cidrs [kubernetes]", "services [default/api default/web]", "slices [default/web-1]")
 
 	// Only what differs is told: the slice, not the service of the same file.
 	write(t, dir, "web.yaml", docs(service("web", "10.0.0.1"), slice("web-1", "web", "10.1.0.2")))
-	r.expect("slice default/web-1 [10.1.0.2]")
+	r.Expect("slice default/web-1 [10.1.0.2]")
 
 	// A write in place, in two steps.
 	f, err := os.OpenFile(filepath.Join(dir, "new.yaml"), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -88,91 +93,91 @@ func TestManifestsFollowsChanges(t *testing.T) {
 	_, err = f.WriteString(slice("new-1", "new", "10.1.0.3"))
 	must(t, err)
 	must(t, f.Close())
-	r.expect("service default/new 10.0.0.3", "slice default/new-1 [10.1.0.3]")
+	r.Expect("service default/new 10.0.0.3", "slice default/new-1 [10.1.0.3]")
 
 	// An address moves from one service to another: what goes is told first.
 	write(t, dir, "web.yaml", service("other", "10.0.0.1"))
-	r.expect("delete service default/web", "delete slice default/web-1", "service default/other 10.0.0.1")
+	r.Expect("delete service default/web", "delete slice default/web-1", "service default/other 10.0.0.1")
 
 	must(t, os.Remove(filepath.Join(dir, "node.yml")))
-	r.expect("delete node n1")
+	r.Expect("delete node n1")
 
 	write(t, dir, "cidr.yml", serviceCIDR("kubernetes", "10.96.0.0/12"))
-	r.expect("cidr kubernetes [10.96.0.0/12]")
+	r.Expect("cidr kubernetes [10.96.0.0/12]")
 	must(t, os.Remove(filepath.Join(dir, "cidr.yml")))
-	r.expect("delete cidr kubernetes")
+	r.Expect("delete cidr kubernetes")
 
 	// A different text of the same objects is no change; the next call is the next real change.
 	write(t, dir, "web.yaml", "# a comment\n"+service("other", "10.0.0.1"))
 	must(t, os.Rename(filepath.Join(dir, "new.yaml"), filepath.Join(dir, "renamed.yaml")))
 	write(t, dir, "last.yaml", service("last", "10.0.0.9"))
-	r.expect("service default/last 10.0.0.9")
-	r.expectWarnings()
+	r.Expect("service default/last 10.0.0.9")
+	r.ExpectWarnings()
 }
 
-func TestManifestsBrokenFileKeepsItsLastGoodState(t *testing.T) {
+func TestBrokenFileKeepsItsLastGoodState(t *testing.T) {
 	t.Parallel()
 	dir, r := following(t,
 		"a.yaml", docs(service("a1", "10.0.0.1"), service("a2", "10.0.0.2")),
 		"bad.yaml", docs(service("good", "10.0.0.3"), "kind: Service\n"),
 	)
-	r.expect("nodes []", "cidrs []", "services [default/a1 default/a2]", "slices []")
-	r.expectWarnings("bad.yaml:10: apiVersion is missing")
+	r.Expect("nodes []", "cidrs []", "services [default/a1 default/a2]", "slices []")
+	r.ExpectWarnings("bad.yaml:10: apiVersion is missing")
 
 	// One bad document: nothing of the file is applied, not even its good new one.
 	write(t, dir, "a.yaml", docs(service("a1", "10.0.0.7"), service("a2", "wrong"), service("a3", "10.0.0.8")))
-	r.expectWarnings(`a.yaml:15: spec.clusterIP: "wrong" is not an IP address`)
+	r.ExpectWarnings(`a.yaml:15: spec.clusterIP: "wrong" is not an IP address`)
 	// An empty file is what a redirection leaves until the program writes.
 	must(t, os.WriteFile(filepath.Join(dir, "a.yaml"), nil, 0o600))
-	r.expectWarnings("a.yaml: is empty; its last good objects stay (remove the file to remove them)")
+	r.ExpectWarnings("a.yaml: is empty; its last good objects stay (remove the file to remove them)")
 	// Everything else goes on.
 	write(t, dir, "b.yaml", service("b", "10.0.0.4"))
-	r.expect("service default/b 10.0.0.4")
+	r.Expect("service default/b 10.0.0.4")
 
 	write(t, dir, "a.yaml", docs(service("a1", "10.0.0.7"), "# no object here\n"))
-	r.expect("delete service default/a2", "service default/a1 10.0.0.7")
+	r.Expect("delete service default/a2", "service default/a1 10.0.0.7")
 	write(t, dir, "bad.yaml", service("good", "10.0.0.3"))
-	r.expect("service default/good 10.0.0.3")
+	r.Expect("service default/good 10.0.0.3")
 
 	must(t, os.Remove(filepath.Join(dir, "b.yaml")))
 	must(t, os.Symlink("nowhere", filepath.Join(dir, "b.yaml")))
-	r.expectWarnings("b.yaml: a symbolic link to nowhere, which does not exist")
+	r.ExpectWarnings("b.yaml: a symbolic link to nowhere, which does not exist")
 	must(t, os.Remove(filepath.Join(dir, "b.yaml")))
-	r.expect("delete service default/b")
-	r.expectWarnings()
+	r.Expect("delete service default/b")
+	r.ExpectWarnings()
 }
 
-func TestManifestsDuplicates(t *testing.T) {
+func TestDuplicates(t *testing.T) {
 	t.Parallel()
 	dir, r := following(t,
 		"b.yaml", service("web", "10.0.0.2"),
 		"c.yaml", docs("# nothing\n", service("web", "10.0.0.3")),
 	)
-	r.expect("nodes []", "cidrs []", "services [default/web]", "slices []")
+	r.Expect("nodes []", "cidrs []", "services [default/web]", "slices []")
 	const rest = ", and the first file by name wins; this definition is unused until that one is gone"
-	r.expectWarnings("c.yaml:3: Service default/web is already defined in b.yaml:1" + rest)
+	r.ExpectWarnings("c.yaml:3: Service default/web is already defined in b.yaml:1" + rest)
 
 	// The loser changes: no call, no second message.
 	write(t, dir, "c.yaml", service("web", "10.0.0.4"))
 	// A file of an earlier name takes the object over.
 	write(t, dir, "a.yaml", service("web", "10.0.0.1"))
-	r.expect("service default/web 10.0.0.1")
-	r.expectWarnings("b.yaml:1: Service default/web is already defined in a.yaml:1" + rest)
+	r.Expect("service default/web 10.0.0.1")
+	r.ExpectWarnings("b.yaml:1: Service default/web is already defined in a.yaml:1" + rest)
 
 	must(t, os.Remove(filepath.Join(dir, "a.yaml")))
-	r.expect("service default/web 10.0.0.2")
+	r.Expect("service default/web 10.0.0.2")
 	// A winner that breaks stays the winner.
 	write(t, dir, "b.yaml", "x")
-	r.expectWarnings(`b.yaml:1: want a Kubernetes object, found "x"`)
+	r.ExpectWarnings(`b.yaml:1: want a Kubernetes object, found "x"`)
 	must(t, os.Remove(filepath.Join(dir, "b.yaml")))
-	r.expect("service default/web 10.0.0.4")
+	r.Expect("service default/web 10.0.0.4")
 	must(t, os.Remove(filepath.Join(dir, "c.yaml")))
-	r.expect("delete service default/web")
-	r.expectWarnings()
+	r.Expect("delete service default/web")
+	r.ExpectWarnings()
 }
 
 // A ConfigMap volume: files are links through ..data, which is swapped in one step.
-func TestManifestsConfigMapVolume(t *testing.T) {
+func TestConfigMapVolume(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	publish := func(version string, files map[string]string) {
@@ -186,51 +191,51 @@ func TestManifestsConfigMapVolume(t *testing.T) {
 	publish("..1", map[string]string{"web.yaml": service("web", "10.0.0.1"), "api.yaml": service("api", "10.0.0.2")})
 	must(t, os.Symlink("..data/web.yaml", filepath.Join(dir, "web.yaml")))
 	must(t, os.Symlink("..data/api.yaml", filepath.Join(dir, "api.yaml")))
-	r := newRecorder(t)
-	r.run(Manifests{Dir: dir, Warn: r.warn})
-	r.expect("nodes []", "cidrs []", "services [default/api default/web]", "slices []")
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Source{Dir: dir, Warn: r.Warn}.Run)
+	r.Expect("nodes []", "cidrs []", "services [default/api default/web]", "slices []")
 
 	publish("..2", map[string]string{"web.yaml": service("web", "10.0.0.7"), "api.yaml": service("api", "10.0.0.2")})
-	r.expect("service default/web 10.0.0.7")
+	r.Expect("service default/web 10.0.0.7")
 	must(t, os.RemoveAll(filepath.Join(dir, "..1")))
-	r.expectWarnings()
+	r.ExpectWarnings()
 
 	// A key goes: kubelet removes its link after the swap. (If that takes long, the dangling link is warned of.)
 	publish("..3", map[string]string{"web.yaml": service("web", "10.0.0.8")})
 	must(t, os.Remove(filepath.Join(dir, "api.yaml")))
-	r.expectSorted("delete service default/api", "service default/web 10.0.0.8")
+	r.ExpectSorted("delete service default/api", "service default/web 10.0.0.8")
 }
 
-func TestManifestsDirectoryGoesAndComesBack(t *testing.T) {
+func TestDirectoryGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	dir, moved := filepath.Join(parent, "dir"), filepath.Join(parent, "moved")
 	must(t, os.Mkdir(dir, 0o700))
 	write(t, dir, "web.yaml", service("web", "10.0.0.1"))
-	r := newRecorder(t)
-	r.run(Manifests{Dir: dir, Warn: r.warn})
-	r.expect("nodes []", "cidrs []", "services [default/web]", "slices []")
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Source{Dir: dir, Warn: r.Warn}.Run)
+	r.Expect("nodes []", "cidrs []", "services [default/web]", "slices []")
 
 	must(t, os.Rename(dir, moved))
-	r.expectWarnings("read manifest directory: stat " + dir + ": no such file or directory; its last state stays until it is back")
+	r.ExpectWarnings("read manifest directory: stat " + dir + ": no such file or directory; its last state stays until it is back")
 	write(t, moved, "web.yaml", service("web", "10.0.0.2"))
 	must(t, os.Rename(moved, dir))
-	r.expect("service default/web 10.0.0.2")
+	r.Expect("service default/web 10.0.0.2")
 	write(t, dir, "web.yaml", service("web", "10.0.0.3"))
-	r.expect("service default/web 10.0.0.3")
+	r.Expect("service default/web 10.0.0.3")
 
 	// A link to the directory is turned elsewhere.
 	must(t, os.Rename(dir, filepath.Join(parent, "v1")))
-	r.expectWarnings("read manifest directory: stat " + dir + ": no such file or directory; its last state stays until it is back")
+	r.ExpectWarnings("read manifest directory: stat " + dir + ": no such file or directory; its last state stays until it is back")
 	must(t, os.Symlink("v1", dir))
 	write(t, dir, "web.yaml", service("web", "10.0.0.4"))
-	r.expect("service default/web 10.0.0.4")
+	r.Expect("service default/web 10.0.0.4")
 	must(t, os.Mkdir(filepath.Join(parent, "v2"), 0o700))
 	write(t, filepath.Join(parent, "v2"), "web.yaml", service("web", "10.0.0.5"))
 	must(t, os.Symlink("v2", filepath.Join(parent, "link")))
 	must(t, os.Rename(filepath.Join(parent, "link"), dir))
-	r.expect("service default/web 10.0.0.5")
-	r.expectWarnings()
+	r.Expect("service default/web 10.0.0.5")
+	r.ExpectWarnings()
 }
 
 // The directory goes away between the notification and the reading.
@@ -256,35 +261,35 @@ func TestReaderKeepsAllWhenTheDirectoryIsGone(t *testing.T) {
 	}
 }
 
-func TestManifestsNeedsItsDirectory(t *testing.T) {
+func TestNeedsItsDirectory(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing")
 	file := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(file, nil, 0o600))
 	for _, dir := range []string{missing, file} {
-		r := newRecorder(t)
-		err := Manifests{Dir: dir, Warn: r.warn}.Run(context.Background(), r)
+		r := sourcetest.New(t)
+		err := Source{Dir: dir, Warn: r.Warn}.Run(context.Background(), r)
 		if err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("Run on %s: got %v, want an error that names it", dir, err)
 		}
-		if lines, _ := r.take(); len(lines) > 0 {
+		if lines, _ := r.Take(); len(lines) > 0 {
 			t.Errorf("Run on %s called the sink: %v", dir, lines)
 		}
-		if _, errs := (Manifests{Dir: dir}).Read(); len(errs) != 1 {
+		if _, errs := (Source{Dir: dir}).Read(); len(errs) != 1 {
 			t.Errorf("Read of %s: got errors %v, want one", dir, errs)
 		}
 	}
 }
 
-func TestManifestsRead(t *testing.T) {
+func TestRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "a.yaml", docs(service("web", "10.0.0.1"), slice("web-1", "web", "10.1.0.1")))
 	write(t, dir, "b.yaml", service("web", "10.0.0.2"))
 	write(t, dir, "c.yaml", "kind: [")
 	write(t, dir, "d.yaml", serviceCIDR("extra", "10.96.0.0/16"))
-	all, errs := Manifests{Dir: dir}.Read()
-	if got := names(all.Services) + names(all.EndpointSlices) + names(all.Nodes) + names(all.ServiceCIDRs); got != "[default/web][default/web-1][][extra]" {
+	all, errs := Source{Dir: dir}.Read()
+	if got := sourcetest.Names(all.Services) + sourcetest.Names(all.EndpointSlices) + sourcetest.Names(all.Nodes) + sourcetest.Names(all.ServiceCIDRs); got != "[default/web][default/web-1][][extra]" {
 		t.Errorf("got %s", got)
 	}
 	if all.Services[0].Spec.ClusterIP != "10.0.0.1" {
@@ -297,12 +302,12 @@ func TestManifestsRead(t *testing.T) {
 
 func proxied(text, label string) string {
 	if strings.Contains(text, "  labels:\n") {
-		return strings.Replace(text, "  labels:\n", "  labels:\n    "+labelServiceProxyName+": "+label+"\n", 1)
+		return strings.Replace(text, "  labels:\n", "  labels:\n    "+source.LabelServiceProxyName+": "+label+"\n", 1)
 	}
-	return strings.Replace(text, "\nspec:", "\n  labels: {"+labelServiceProxyName+": "+label+"}\nspec:", 1)
+	return strings.Replace(text, "\nspec:", "\n  labels: {"+source.LabelServiceProxyName+": "+label+"}\nspec:", 1)
 }
 
-func TestManifestsServiceProxyName(t *testing.T) {
+func TestServiceProxyName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, label := range []string{"mine", "other", "''"} {
@@ -310,7 +315,7 @@ func TestManifestsServiceProxyName(t *testing.T) {
 		write(t, dir, "labelled"+name+".yaml", docs(proxied(service("s"+name, "10.0.0.1"), label),
 			proxied(slice("e"+name, "s"+name, "10.1.0.1"), label)))
 	}
-	headless := strings.Replace(proxied(slice("headless", "smine", "10.1.0.1"), "mine"), "  labels:\n", "  labels:\n    "+labelHeadless+": ''\n", 1)
+	headless := strings.Replace(proxied(slice("headless", "smine", "10.1.0.1"), "mine"), "  labels:\n", "  labels:\n    "+corev1.IsHeadlessService+": ''\n", 1)
 	write(t, dir, "plain.yaml", docs(service("plain", "10.0.0.2"), slice("eplain", "plain", "10.1.0.2"), headless))
 	const slices = "[default/e default/emine default/eother default/eplain]" // whatever their labels
 	for name, want := range map[string]string{
@@ -318,32 +323,30 @@ func TestManifestsServiceProxyName(t *testing.T) {
 		"mine":   "[default/smine]" + slices,
 		"nobody": "[]" + slices,
 	} {
-		all, errs := Manifests{Dir: dir, ServiceProxyName: name}.Read()
-		if got := names(all.Services) + names(all.EndpointSlices); got != want || len(errs) > 0 {
+		all, errs := Source{Dir: dir, ServiceProxyName: name}.Read()
+		if got := sourcetest.Names(all.Services) + sourcetest.Names(all.EndpointSlices); got != want || len(errs) > 0 {
 			t.Errorf("service proxy name %q: got %s and errors %v, want %s", name, got, errs, want)
 		}
 	}
 
-	r := newRecorder(t)
-	r.run(Manifests{Dir: dir, ServiceProxyName: "mine", Warn: r.warn})
-	r.expect("nodes []", "cidrs []", "services [default/smine]", "slices "+slices)
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Source{Dir: dir, ServiceProxyName: "mine", Warn: r.Warn}.Run)
+	r.Expect("nodes []", "cidrs []", "services [default/smine]", "slices "+slices)
 	// Whoever gets or loses the label comes or goes.
 	write(t, dir, "plain.yaml", proxied(service("plain", "10.0.0.2"), "mine"))
-	r.expect("delete slice default/eplain", "service default/plain 10.0.0.2")
+	r.Expect("delete slice default/eplain", "service default/plain 10.0.0.2")
 	write(t, dir, "plain.yaml", service("plain", "10.0.0.2"))
-	r.expect("delete service default/plain")
-	r.expectWarnings()
+	r.Expect("delete service default/plain")
+	r.ExpectWarnings()
 }
 
 func TestServiceProxyNameThatCannotBe(t *testing.T) {
 	t.Parallel()
-	for _, s := range []Source{Manifests{Dir: t.TempDir(), ServiceProxyName: "a b"}, Cluster{ServiceProxyName: "a,b=c"}} {
-		r := newRecorder(t)
-		if err := s.Run(context.Background(), r); err == nil || !strings.Contains(err.Error(), "service proxy name") {
-			t.Errorf("%T: got error %v, want one about the service proxy name", s, err)
-		}
-		if lines, _ := r.take(); len(lines) > 0 {
-			t.Errorf("%T called the sink: %v", s, lines)
-		}
+	r := sourcetest.New(t)
+	if err := (Source{Dir: t.TempDir(), ServiceProxyName: "a b"}).Run(context.Background(), r); err == nil || !strings.Contains(err.Error(), "service proxy name") {
+		t.Errorf("got error %v, want one about the service proxy name", err)
+	}
+	if lines, _ := r.Take(); len(lines) > 0 {
+		t.Errorf("the sink was told %q", lines)
 	}
 }

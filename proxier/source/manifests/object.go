@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 // kind is a kind of object, as it is called in manifests.
@@ -82,7 +84,7 @@ func (c change) rank() int {
 	return 3
 }
 
-func (c change) send(sink Sink) {
+func (c change) send(sink source.Sink) {
 	switch o := c.object.(type) {
 	case *corev1.Service:
 		sink.UpdateService(o)
@@ -97,7 +99,7 @@ func (c change) send(sink Sink) {
 	}
 }
 
-func (c change) sendDelete(sink Sink) {
+func (c change) sendDelete(sink source.Sink) {
 	switch c.key.kind {
 	case kindService:
 		sink.DeleteService(c.key.namespace, c.key.name)

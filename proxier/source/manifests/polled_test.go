@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"os"
@@ -10,10 +10,12 @@ import (
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 // Where nobody tells of changes, they are seen all the same.
-func TestManifestsPolled(t *testing.T) {
+func TestPolled(t *testing.T) {
 	t.Parallel()
 	for name, newWatcher := range map[string]func() (*fsnotify.Watcher, error){
 		"no instance": func() (*fsnotify.Watcher, error) { return nil, syscall.EMFILE },
@@ -30,28 +32,28 @@ func TestManifestsPolled(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "manifests")
 			must(t, os.Mkdir(dir, 0o755))
 			write(t, dir, "web.yaml", service("web", "10.0.0.1"))
-			r := newRecorder(t)
-			r.run(Manifests{Dir: dir, Warn: r.warn, newWatcher: newWatcher})
-			r.expect("nodes []", "cidrs []", "services [default/web]", "slices []")
-			_, warnings := r.take()
+			r := sourcetest.New(t)
+			sourcetest.Run(r, Source{Dir: dir, Warn: r.Warn, newWatcher: newWatcher}.Run)
+			r.Expect("nodes []", "cidrs []", "services [default/web]", "slices []")
+			_, warnings := r.Take()
 			if len(warnings) != 1 || !strings.Contains(warnings[0], "looking at its files every 500ms instead") {
 				t.Errorf("warnings %q, want one that says that the directory is polled", warnings)
 			}
 			write(t, dir, "web.yaml", service("web", "10.0.0.2"))
-			r.expect("service default/web 10.0.0.2")
+			r.Expect("service default/web 10.0.0.2")
 			write(t, dir, "api.yaml", service("api", "10.0.0.3"))
-			r.expect("service default/api 10.0.0.3")
+			r.Expect("service default/api 10.0.0.3")
 			must(t, os.Remove(filepath.Join(dir, "web.yaml")))
-			r.expect("delete service default/web")
+			r.Expect("delete service default/web")
 			write(t, dir, "api.yaml", "kind: Nonsense\n")
-			awaitWarnings(t, r, []string{"api.yaml:1"})
+			r.AwaitWarnings("api.yaml:1")
 
 			must(t, os.Rename(dir, dir+".old"))
-			awaitWarnings(t, r, []string{"its last state stays until it is back"})
+			r.AwaitWarnings("its last state stays until it is back")
 			must(t, os.Mkdir(dir, 0o755))
 			write(t, dir, "new.yaml", service("new", "10.0.0.4"))
-			r.await("calls", []string{"delete service default/api", "service default/new 10.0.0.4"}, func() []string { return r.lines }, func() { r.lines = nil })
-			if _, warnings := r.take(); len(warnings) > 0 {
+			r.Expect("delete service default/api", "service default/new 10.0.0.4")
+			if _, warnings := r.Take(); len(warnings) > 0 {
 				t.Errorf("warnings %q", warnings)
 			}
 		})

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 
 // FuzzManifest: whatever a file says, it is read or refused, with a reason that names the file.
 func FuzzManifest(f *testing.F) {
-	for _, pattern := range []string{"testdata/*.yaml", "testdata/*/*.yaml", "../../e2e/demo/manifests/*.yaml", "../../cmd/nftproxy/app/testdata/*/*.yaml"} {
+	for _, pattern := range []string{"testdata/*.yaml", "testdata/*/*.yaml", "../../../e2e/demo/manifests/*.yaml", "../../../cmd/nftproxy/app/testdata/*/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			f.Fatal(err)

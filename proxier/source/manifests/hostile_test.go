@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"fmt"
@@ -124,7 +124,7 @@ func TestHostileFiles(t *testing.T) {
 			}
 			var all Objects
 			var errs []error
-			n := allocated(func() { all, errs = Manifests{Dir: dir}.Read() })
+			n := allocated(func() { all, errs = Source{Dir: dir}.Read() })
 			if n > mostAllocated {
 				t.Errorf("%d MB were allocated", n>>20)
 			}
@@ -174,7 +174,7 @@ func TestLargeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var errs []error
-	n := allocated(func() { _, errs = Manifests{Dir: dir}.Read() })
+	n := allocated(func() { _, errs = Source{Dir: dir}.Read() })
 	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "large.yaml: is larger than 64 MiB") || n > 1<<20 {
 		t.Errorf("%v; %d kB were allocated", errs, n>>10)
 	}

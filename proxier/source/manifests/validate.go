@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ import (
 
 // prepareService completes and checks a Service; it tells whether the Service is for us.
 func prepareService(d *document, s *corev1.Service) bool {
-	if !d.ours.selects(s.Labels) {
+	if !d.ours.Selects(s.Labels) {
 		return false
 	}
 	defaultService(s)
@@ -42,7 +42,7 @@ func prepareService(d *document, s *corev1.Service) bool {
 
 // prepareEndpointSlice completes and checks an EndpointSlice; it tells whether the EndpointSlice is for us.
 func prepareEndpointSlice(d *document, s *discoveryv1.EndpointSlice) bool {
-	if _, headless := s.Labels[labelHeadless]; headless {
+	if _, headless := s.Labels[corev1.IsHeadlessService]; headless {
 		return false
 	}
 	defaultEndpointSlice(s)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 // How long changes are collected: until nothing happens for settleTime, but no longer than maxSettleTime.
@@ -25,11 +27,12 @@ const (
 // that it came back, or that a symbolic link in its path now leads elsewhere. Without notifications its files are, too.
 const recheckEvery = 500 * time.Millisecond
 
-// Manifests reads objects from the files of a directory and follows its changes. The package comment has the rules.
-type Manifests struct {
+// Source reads objects from the files of a directory and follows its changes. It is a source.Source.
+// The package comment has the rules.
+type Source struct {
 	// Dir is the directory. It must exist when Run starts; while it is away later, the last state stays.
 	Dir string
-	// ServiceProxyName chooses among Services as Cluster's does.
+	// ServiceProxyName chooses among Services as that of source.Cluster does.
 	ServiceProxyName string
 	// Warn, if not nil, is told of every fault once: a *FileError, or an error about the directory. Calls are
 	// made one at a time, never during a call to the sink.
@@ -38,10 +41,12 @@ type Manifests struct {
 	newWatcher func() (*fsnotify.Watcher, error) // for tests; nil: fsnotify.NewWatcher
 }
 
+var _ source.Source = Source{}
+
 // Run feeds sink from the directory until ctx ends. It fails if the directory cannot be read or watched at
 // the start, or if ServiceProxyName cannot be a label.
-func (m Manifests) Run(ctx context.Context, sink Sink) error {
-	if err := proxyName(m.ServiceProxyName).validate(); err != nil {
+func (m Source) Run(ctx context.Context, sink source.Sink) error {
+	if err := source.ProxyName(m.ServiceProxyName).Validate(); err != nil {
 		return err
 	}
 	newWatcher := fsnotify.NewWatcher
@@ -53,7 +58,7 @@ func (m Manifests) Run(ctx context.Context, sink Sink) error {
 		return fmt.Errorf("start to follow manifests: %w", err)
 	}
 	defer dir.close()
-	r := newReader(m.Dir, proxyName(m.ServiceProxyName), m.warn)
+	r := newReader(m.Dir, source.ProxyName(m.ServiceProxyName), m.warn)
 	if err := r.loadAll(); err != nil {
 		return err
 	}
@@ -62,14 +67,14 @@ func (m Manifests) Run(ctx context.Context, sink Sink) error {
 }
 
 // first tells the sink of the first objects. Nobody but the sink keeps them.
-func first(all Objects, sink Sink) {
+func first(all Objects, sink source.Sink) {
 	sink.ReplaceNodes(all.Nodes)
 	sink.ReplaceServiceCIDRs(all.ServiceCIDRs)
 	sink.ReplaceServices(all.Services)
 	sink.ReplaceEndpointSlices(all.EndpointSlices)
 }
 
-func (m Manifests) warn(err error) {
+func (m Source) warn(err error) {
 	if m.Warn != nil {
 		m.Warn(err)
 	}
@@ -85,11 +90,11 @@ type Objects struct {
 
 // Read reads the directory once, without Warn. The objects are those that Run would start with; errs are all the faults
 // that it would tell of.
-func (m Manifests) Read() (all Objects, errs []error) {
-	if err := proxyName(m.ServiceProxyName).validate(); err != nil {
+func (m Source) Read() (all Objects, errs []error) {
+	if err := source.ProxyName(m.ServiceProxyName).Validate(); err != nil {
 		return Objects{}, []error{err}
 	}
-	r := newReader(m.Dir, proxyName(m.ServiceProxyName), func(err error) { errs = append(errs, err) })
+	r := newReader(m.Dir, source.ProxyName(m.ServiceProxyName), func(err error) { errs = append(errs, err) })
 	if err := r.loadAll(); err != nil {
 		return Objects{}, []error{err}
 	}
@@ -98,7 +103,7 @@ func (m Manifests) Read() (all Objects, errs []error) {
 }
 
 // follow applies changes of the directory until ctx ends.
-func (m Manifests) follow(ctx context.Context, dir *directory, r *reader, sink Sink) error {
+func (m Source) follow(ctx context.Context, dir *directory, r *reader, sink source.Sink) error {
 	recheck := time.NewTicker(recheckEvery)
 	defer recheck.Stop()
 	settle := time.NewTimer(0)
@@ -134,7 +139,7 @@ func (m Manifests) follow(ctx context.Context, dir *directory, r *reader, sink S
 }
 
 // recheck tells whether the directory is another one than before. It warns when the directory goes away.
-func (m Manifests) recheck(dir *directory) bool {
+func (m Source) recheck(dir *directory) bool {
 	moved, err := dir.refresh()
 	if err != nil {
 		m.warn(fmt.Errorf("%w; its last state stays until it is back", err))
@@ -143,7 +148,7 @@ func (m Manifests) recheck(dir *directory) bool {
 }
 
 // apply reads what changed and tells the sink the differences. It returns what remains to be done.
-func (m Manifests) apply(dir *directory, r *reader, todo batch, sink Sink) (rest batch) {
+func (m Source) apply(dir *directory, r *reader, todo batch, sink source.Sink) (rest batch) {
 	if m.recheck(dir) {
 		todo.addAll()
 	}

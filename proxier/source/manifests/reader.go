@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"crypto/sha256"
 	"maps"
 	"slices"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 // reader turns files into a catalog of objects.
 type reader struct {
 	dir      string
-	ours     proxyName
+	ours     source.ProxyName
 	warn     func(error)
 	catalog  *catalog
 	sums     map[string][sha256.Size]byte // of the content last parsed, by file
 	problems map[string]string            // the reason last told why a file cannot be read, by file
 }
 
-func newReader(dir string, ours proxyName, warn func(error)) *reader {
+func newReader(dir string, ours source.ProxyName, warn func(error)) *reader {
 	return &reader{
 		dir: dir, ours: ours, warn: warn, catalog: newCatalog(),
 		sums: map[string][sha256.Size]byte{}, problems: map[string]string{},

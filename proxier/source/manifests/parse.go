@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package source
+package manifests
 
 import (
 	"fmt"
@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 // maxFaults is how many faults of a file are told.
@@ -19,14 +21,14 @@ const maxFaults = 100
 // parser collects the objects and the faults of one file.
 type parser struct {
 	file    string
-	ours    proxyName
+	ours    source.ProxyName
 	objects []object
 	faults  []*FileError
 	lines   map[key]int // where each object of the file starts
 }
 
 // parseManifest returns the objects of a file that are ours, or what is wrong with it.
-func parseManifest(file string, data []byte, ours proxyName) ([]object, []*FileError) {
+func parseManifest(file string, data []byte, ours source.ProxyName) ([]object, []*FileError) {
 	p := &parser{file: file, ours: ours, lines: map[key]int{}}
 	if len(data) == 0 {
 		p.fail(0, "is empty; its last good objects stay (remove the file to remove them)")
