@@ -249,7 +249,7 @@ func (o *checkOptions) confinement(r *report) {
 func (o *checkOptions) tracking(ctx context.Context, r *report) {
 	c, err := conntrack.Open()
 	if err == nil {
-		_, _, err = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, err = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")

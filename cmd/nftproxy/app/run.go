@@ -216,7 +216,7 @@ func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason,
 // loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
 func loadTracking(ctx context.Context) {
 	if c, err := conntrack.Open(); err == nil {
-		_, _, _ = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, _ = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 }
