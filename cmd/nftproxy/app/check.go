@@ -261,7 +261,7 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 // trackingSettings says what is in force of what 'nftproxy run' sets.
 func (o *checkOptions) trackingSettings(r *report) {
 	const what = "connection tracking's settings"
-	values, err := trackingSettings(&o.config.Conntrack).InForce(o.root, cpus())
+	values, err := trackingSettings(&o.kubeProxy.Conntrack).InForce(o.root, cpus())
 	if err != nil {
 		r.warning(what, err.Error())
 		return
