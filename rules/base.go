@@ -4,18 +4,6 @@ package rules
 
 import "net/netip"
 
-// Names of the chains that every table has.
-const (
-	chainNoEndpoints      = "no-endpoints"
-	chainNoLocalEndpoints = "no-local-endpoints"
-	chainServices         = "services"
-	chainNodePorts        = "nodeports"
-	chainPrerouting       = "prerouting"
-	chainOutput           = "output"
-	chainPostrouting      = "postrouting"
-	chainInput            = "input"
-)
-
 // Priorities of the base chains, as kube-proxy's: the kernel's own for
 // translation of destination and source.
 const (
@@ -57,12 +45,12 @@ func base(f Family, c Config, n Node, u usage) *Table {
 		t.Sets[SetID{Kind: ServiceCIDRs}][e.Key] = e.Value
 	}
 	for _, ch := range append(usageChains(c, u), []Chain{
-		{Name: chainNoEndpoints, Rules: rejectRules(f)},
-		{Name: chainNoLocalEndpoints, Rules: []Rule{{Drop{}}}},
-		{Name: chainNodePorts, Rules: nodePortsRules(f, c)},
-		{Name: chainServices, Rules: servicesRules(f, c, n)},
-		{Name: chainPrerouting, Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
-		{Name: chainOutput, Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
+		{Name: ChainNoEndpoints.Chain(), Rules: rejectRules(f)},
+		{Name: ChainNoLocalEndpoints.Chain(), Rules: []Rule{{Drop{}}}},
+		{Name: ChainNodePorts.Chain(), Rules: nodePortsRules(f, c)},
+		{Name: ChainServices.Chain(), Rules: servicesRules(f, c, n)},
+		{Name: ChainPrerouting.Chain(), Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
+		{Name: ChainOutput.Chain(), Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
 	}...) {
 		t.Chains[ch.Name] = ch
 	}
@@ -73,16 +61,16 @@ func base(f Family, c Config, n Node, u usage) *Table {
 // service's fall through.
 func servicesRules(f Family, c Config, n Node) []Rule {
 	toClusterIP := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ClusterIPs}}
-	toNodePort := Rule{MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: NodePortIPs}}, Jump{chainNodePorts}}
+	toNodePort := Rule{MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: NodePortIPs}}, Jump{ChainNodePorts.Chain()}}
 	if c.AllNodePortIPs {
-		toNodePort = Rule{MatchLocalDest{}, Jump{chainNodePorts}}
+		toNodePort = Rule{MatchLocalDest{}, Jump{ChainNodePorts.Chain()}}
 	}
 	return append(clusterIPMarkRules(f, c, n, toClusterIP),
 		Rule{MatchSet{Fields: frontendFields(), Set: SetID{Kind: MasqueradeIPs}}, SetMark{c.MasqueradeMark}},
 		Rule{knownProtocol(), DNAT{f, frontendFields(), SetID{Kind: Single}}},
 		Rule{Dispatch{frontendFields(), SetID{Kind: ServiceIPs}}},
 		toNodePort,
-		Rule{toClusterIP, Jump{chainNoEndpoints}},
+		Rule{toClusterIP, Jump{ChainNoEndpoints.Chain()}},
 	)
 }
 
@@ -184,7 +172,7 @@ func podCIDRs(f Family, c Config, n Node) []netip.Prefix {
 func postrouting(c Config, u usage) Chain {
 	self := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), Set: SetID{Kind: Hairpin}}
 	unallocated := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ServiceCIDRs}}
-	return Chain{Name: chainPostrouting, Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
+	return Chain{Name: ChainPostrouting.Chain(), Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
 		append([]Rule{{unallocated, Drop{}}}, stickyRules(u)...),
 		Rule{MatchMarkUnset{c.MasqueradeMark}, MatchDNAT{}, self, Masquerade{}},
 		Rule{MatchMarkUnset{c.MasqueradeMark}, Return{}},
@@ -195,7 +183,7 @@ func postrouting(c Config, u usage) Chain {
 // input remembers the endpoints that are on this node itself: packets to them do
 // not come to postrouting.
 func input(u usage) Chain {
-	return Chain{Name: chainInput, Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
+	return Chain{Name: ChainInput.Chain(), Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
 }
 
 // stickyRules goes to the chains that remember, by where the client connected to.

@@ -106,7 +106,7 @@ func (j *tableJSON) table(t *Table) {
 		if c.Hook != nil {
 			e.Type, e.Hook, e.Prio, e.Policy = "nat", c.Hook.Number.String(), &c.Hook.Priority, "accept"
 		}
-		j.add("chain", e, c.note())
+		j.add("chain", e, ParseChainID(c.Name).note())
 	}
 	for _, c := range chains {
 		for _, r := range c.Rules {

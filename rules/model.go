@@ -138,6 +138,24 @@ func ParseSetID(name string) (SetID, bool) {
 	return SetID{}, false
 }
 
+// variantLocal begins the rest of the name of a set that is for the traffic policy Local.
+const variantLocal = "-local"
+
+// portSet names a service port's own set; local is the one for the traffic policy Local.
+func portSet(k SetKind, n ServicePortName, local bool) SetID {
+	if local {
+		return SetID{Kind: k, Of: variantLocal + n.suffix()}
+	}
+	return SetID{Kind: k, Of: n.suffix()}
+}
+
+// ServicePort returns whose own set it is, and whether it is the one for the traffic policy Local. The name is empty if
+// it is no service port's own.
+func (s SetID) ServicePort() (n ServicePortName, local bool) {
+	variant, of, _ := strings.Cut(s.Of, "/")
+	return parseSuffix(of), variant == variantLocal
+}
+
 func (s SetID) compare(o SetID) int {
 	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Shard, o.Shard), cmp.Compare(s.Of, o.Of))
 }
@@ -171,7 +189,7 @@ type Element struct {
 }
 
 // Refuses says that the element is of a frontend without endpoints.
-func (e Element) Refuses() bool { return e.Goto == chainNoEndpoints || e.Goto == chainNoLocalEndpoints }
+func (e Element) Refuses() bool { return e.Goto != "" && ParseChainID(e.Goto).Role.Refuses() }
 
 // SetElements is some elements of one set, sorted by key.
 type SetElements struct {
@@ -288,16 +306,9 @@ const chainRanks = 4
 // chainRank orders chains so that a chain comes after those that it jumps or goes to.
 func chainRank(c Chain) int {
 	if c.Hook != nil {
-		return 3
+		return chainRanks - 1
 	}
-	prefix, _, service := strings.Cut(c.Name, "/")
-	switch {
-	case service && (prefix == prefixExternal || prefix == prefixRememberExternal), c.Name == chainNodePorts:
-		return 1
-	case service && prefix == prefixFirewall, c.Name == chainServices:
-		return 2
-	}
-	return 0
+	return ParseChainID(c.Name).Role.row().rank
 }
 
 // oddMark begins the Goto of a value that is not as ours are: no chain has such a name.

@@ -87,7 +87,7 @@ var setKinds = [numSetKinds]setKind{
 		names: Sharded, key: []KeyPart{KeyID, KeyAddr, KeyPort}, value: ToEndpoint, exclusive: true, onDemand: true},
 	Endpoints: {name: "endpoints", note: "endpoints: a chain's own number and its counter -> an endpoint",
 		names: Sharded, key: []KeyPart{KeyID, KeyCounter}, value: ToEndpoint, exclusive: true, onDemand: true, forwards: true},
-	Backends: {name: "backends", note: "endpoints of the schedulers random and source-hash: a frontend and a choice -> an endpoint",
+	Backends: {name: "backends", note: "endpoints of the schedulers " + sharing() + ": a frontend and a choice -> an endpoint",
 		key: []KeyPart{KeyAddr, KeyProtocol, KeyPort, KeyChoice}, value: ToEndpoint, onDemand: true, forwards: true},
 	Hairpin: {name: "hairpin", note: "endpoints on this node, masqueraded when they connect to themselves",
 		key: []KeyPart{KeyAddr, KeySameAddr}, shared: true},

@@ -63,7 +63,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		fmt.Fprintf(b, "\t# %s\n", o)
 	}
 	for _, c := range t.chainsInOrder() {
-		next(c.note())
+		next(ParseChainID(c.Name).note())
 		writeChain(b, c, f)
 	}
 	b.WriteString("}\n")

@@ -255,14 +255,14 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 
 // whyDropped says why a chain ends packets.
 func whyDropped(chain string) string {
-	switch {
-	case chain == "no-endpoints":
+	switch rules.ParseChainID(chain).Role {
+	case rules.ChainNoEndpoints:
 		return "refused: there is no endpoint, or no such port"
-	case chain == "no-local-endpoints":
+	case rules.ChainNoLocalEndpoints:
 		return "dropped: the traffic policy is Local and no endpoint is on this node"
-	case strings.HasPrefix(chain, "firewall/"):
+	case rules.ChainFirewall:
 		return "dropped: the client is in none of loadBalancerSourceRanges"
-	case chain == "postrouting":
+	case rules.ChainPostrouting:
 		return "dropped: no Service has this address of a ServiceCIDR"
 	}
 	return "dropped in chain " + printable.Word(chain)

@@ -119,7 +119,7 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f FrontendView, c Client,
 			return "masqueraded where an endpoint connects to itself: its answers would else not come back through this node"
 		}
 	case rules.Goto:
-		if strings.HasPrefix(step.Chain, "external/") && len(step.Rule) > 1 {
+		if rules.ParseChainID(step.Chain).Role == rules.ChainExternal && len(step.Rule) > 1 {
 			return "pods and the node itself reach all endpoints under externalTrafficPolicy Local, too"
 		}
 	case rules.DNATRemembered:
