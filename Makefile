@@ -27,7 +27,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test fuzz flaky race e2e e2e-cluster bench bench-compare bench-micro lint cross clean help
+.PHONY: all build image-tar manifests demo test fuzz flaky race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
 
 all: build ## The same as build
 
@@ -110,6 +110,9 @@ lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 $(LINTER):
 	GOBIN=$(CURDIR)/bin/tools CGO_ENABLED=0 $(GO) install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv bin/tools/golangci-lint $@
+
+shape: ## Count the largest structs, types, files and functions, and circles between files (its test holds the limits)
+	$(GO) run ./internal/shape
 
 cross: ## Compile for arm64, and for macOS what must compile there
 	GOOS=linux GOARCH=arm64 $(BUILD) -o bin/nftproxy-linux-arm64 ./cmd/nftproxy

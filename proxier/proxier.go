@@ -21,9 +21,7 @@ type Kernel interface {
 	Read(table string) (rules.State, error)
 	// Scan hands over, part by part, what things name of the tables of a name; everything, if there are none.
 	Scan(table string, things []rules.Thing, to rules.Parts) error
-	// Apply carries a transaction out. An error with a method RefusedObjects says
-	// which objects the kernel refused, one whose method Untouched says true that the
-	// kernel holds what it held before.
+	// Apply carries a transaction out. A *rules.Refusal says which objects the kernel refused.
 	Apply(tx rules.Tx) error
 }
 

@@ -44,17 +44,11 @@ func (k *largeKernel) Apply(tx rules.Tx) error {
 	if err != nil {
 		time.Sleep(20 * time.Millisecond)
 		if k.nameless {
-			return nameless{err}
+			return &rules.Refusal{Untouched: true, Err: syscall.EINVAL}
 		}
 	}
 	return err
 }
-
-// nameless is a refusal of a whole transaction.
-type nameless struct{ error }
-
-func (nameless) Unwrap() error   { return syscall.EINVAL }
-func (nameless) Untouched() bool { return true }
 
 // alive is Health of which only the Proxy is asked.
 type alive struct{ *health.Proxy }

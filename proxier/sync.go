@@ -241,12 +241,12 @@ func (p *Proxier) commit(builds []rules.Owned) error {
 	p.desired.Update(before)
 	p.tellRefusal(err, len(builds))
 	if general(err) {
-		if !untouched(err) {
+		if !rules.RefusalOf(err).Untouched {
 			p.unequal = err
 		}
 		return err
 	}
-	if first := !p.compared; !untouched(err) || first && suspicious(err) {
+	if first := !p.compared; !rules.RefusalOf(err).Untouched || first && suspicious(err) {
 		p.compared = true
 		repaired, rerr := p.mend(tx.Things())
 		if rerr != nil {
@@ -290,12 +290,6 @@ func general(err error) bool {
 	return false
 }
 
-// untouched says that the kernel surely holds what it held before.
-func untouched(err error) bool {
-	var e interface{ Untouched() bool }
-	return errors.As(err, &e) && e.Untouched()
-}
-
 // suspicious says that an error may come from what somebody else changed.
 func suspicious(err error) bool {
 	var errno syscall.Errno
@@ -304,7 +298,7 @@ func suspicious(err error) bool {
 
 // culprits splits owners into those whose objects an error names and the others.
 func (p *Proxier) culprits(builds []rules.Owned, err error) (bad, rest []rules.Owned) {
-	objects := rules.NewObjectSet(refusedObjects(err))
+	objects := rules.NewObjectSet(rules.RefusalOf(err).Objects)
 	for _, b := range builds {
 		if f := b.Owner.Family; objects.Any(f, b.Objects) || objects.Any(f, p.desired.Objects(b.Owner)) {
 			bad = append(bad, b)
@@ -313,14 +307,6 @@ func (p *Proxier) culprits(builds []rules.Owned, err error) (bad, rest []rules.O
 		}
 	}
 	return bad, rest
-}
-
-func refusedObjects(err error) []rules.Object {
-	var refused interface{ RefusedObjects() []rules.Object }
-	if !errors.As(err, &refused) {
-		return nil
-	}
-	return refused.RefusedObjects()
 }
 
 // apply carries a transaction out and counts it.
@@ -368,7 +354,7 @@ func (p *Proxier) repair(have rules.State) (err error) {
 		if left = append(left, more...); len(left) > 0 {
 			p.unequal = refused
 		}
-		if untouched(refused) {
+		if rules.RefusalOf(refused).Untouched {
 			continue
 		}
 		if have, err = p.config.Kernel.Read(p.config.Rules.Table); err != nil {
@@ -382,7 +368,7 @@ func (p *Proxier) repair(have rules.State) (err error) {
 // false if there was neither. In desired those owners keep what the kernel has of them, which works better than
 // nothing, or nothing if that is refused, too.
 func (p *Proxier) dropRefused(have rules.State, kept map[rules.Owner]bool, err error, left *[]rules.Object) bool {
-	owners, nobodys := p.desired.OwnersOf(refusedObjects(err))
+	owners, nobodys := p.desired.OwnersOf(rules.RefusalOf(err).Objects)
 	for _, o := range nobodys {
 		if o.Element != nil {
 			*left = append(*left, o)

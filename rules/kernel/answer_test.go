@@ -40,7 +40,7 @@ func TestLeftoverAnswer(t *testing.T) {
 		}
 		ask()
 		err := h.Apply(transaction(rules.Op{Kind: rules.DeleteSet, Foreign: "none"}))
-		if refused := (*RefusedError)(nil); !errors.As(err, &refused) || refused.Errno != unix.ENOENT || len(refused.Objects) != 1 {
+		if !errors.Is(err, unix.ENOENT) || len(rules.RefusalOf(err).Objects) != 1 {
 			t.Errorf("%s was left over: a refusal is read as %v", tt.what, err)
 		}
 		h.apply(t, d.Update([]rules.Owned{{Owner: services(rules.IPv4, 1, 3)[0].Owner}}))
@@ -75,10 +75,10 @@ func TestShortAttributes(t *testing.T) {
 		attrs.bytes(unix.NLMSGERR_ATTR_OFFS, offset)
 		attrs.bytes(unix.NLMSGERR_ATTR_MSG, nil)
 		data := append(make([]byte, 4+unix.NLMSG_HDRLEN), attrs.buf...)
-		var refused RefusedError
-		b.note(&refused, message{flags: unix.NLM_F_ACK_TLVS, seq: b.first, data: data}, unix.ENOENT)
-		if len(refused.Objects) != 1 || refused.Objects[0].Element == nil {
-			t.Errorf("offset % x: %+v", offset, refused)
+		var a answer
+		b.note(&a, message{flags: unix.NLM_F_ACK_TLVS, seq: b.first, data: data}, unix.ENOENT)
+		if len(a.objects) != 1 || a.objects[0].Element == nil {
+			t.Errorf("offset % x: %+v", offset, a)
 		}
 	}
 	if got := host32of(binary.NativeEndian.AppendUint32(nil, 7)); got != 7 {

@@ -16,7 +16,7 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Apply carries a transaction out. A *RefusedError says what the kernel refused and why. After it, unless it
+// Apply carries a transaction out. A *rules.Refusal says what the kernel refused and why. After it, unless it
 // says that the kernel is Untouched, or any other error, read the state back before the next try.
 func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	table, ops := tx.Name, tx.Ops()
@@ -53,7 +53,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	}
 	for i := range ops {
 		if err := b.units(&ops[i], cut); err != nil {
-			var refused *RefusedError
+			var refused *rules.Refusal
 			if errors.As(err, &refused) {
 				return err
 			}
@@ -77,9 +77,9 @@ func elements(ops []rules.Op) int {
 
 // afterCuts notes in an error that a part of the transaction was carried out.
 func afterCuts(err error, cuts int) error {
-	var refused *RefusedError
+	var refused *rules.Refusal
 	if errors.As(err, &refused) {
-		refused.Cut = cuts > 0
+		refused.Untouched = cuts == 0
 	}
 	return err
 }
@@ -118,13 +118,14 @@ func (k *Kernel) flush() error {
 	if err := k.sock.send(b.buf); err != nil {
 		return fmt.Errorf("send transaction of %d bytes: %w", len(b.buf), err)
 	}
-	acked, refused, err := b.answer()
-	switch {
-	case err != nil:
+	a, err := b.answer()
+	if err != nil {
 		return fmt.Errorf("read the answer to a transaction: %w", err)
-	case refused.Errno != 0:
-		return refused
-	case !acked:
+	}
+	if err := a.refusal(); err != nil {
+		return err
+	}
+	if !a.acked {
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
 	}
 	k.commits.ours++
@@ -132,8 +133,8 @@ func (k *Kernel) flush() error {
 }
 
 // answer reads the kernel's answer to the batch, and nothing that was left over from an earlier request.
-func (b *batch) answer() (acked bool, refused *RefusedError, err error) {
-	refused = &RefusedError{}
+func (b *batch) answer() (*answer, error) {
+	a := &answer{}
 	begin, end := b.first-1, b.sock.seq // an error about the whole batch is an answer to its begin
 	for {
 		more, err := b.sock.receive(false, func(m message) error {
@@ -142,39 +143,39 @@ func (b *batch) answer() (acked bool, refused *RefusedError, err error) {
 			}
 			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.data)))
 			if errno == 0 {
-				acked = true
+				a.acked = true
 				return nil
 			}
-			b.note(refused, m, errno)
+			b.note(a, m, errno)
 			return nil
 		})
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
-			return false, nil, err
+			return nil, err
 		}
-		if err != nil && refused.Errno == 0 { // so many errors that they did not fit
-			refused.Errno = unix.ENOBUFS
+		if err != nil && a.said.Errno == 0 { // so many errors that they did not fit
+			a.said.Errno = unix.ENOBUFS
 		}
 		if err == nil && !more {
-			return acked, refused, nil
+			return a, nil
 		}
 	}
 }
 
-// note adds what an error message says to a RefusedError.
-func (b *batch) note(r *RefusedError, m message, errno unix.Errno) {
+// note adds what an error message says to an answer.
+func (b *batch) note(a *answer, m message, errno unix.Errno) {
 	offset := 0
 	if m.flags&unix.NLM_F_ACK_TLVS != 0 && len(m.data) > 4+unix.NLMSG_HDRLEN {
 		eachAttr(m.data[4+unix.NLMSG_HDRLEN:], func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NLMSGERR_ATTR_MSG:
-				r.Message = text(v)
+				a.said.Message = text(v)
 			case unix.NLMSGERR_ATTR_OFFS:
 				offset = int(host32of(v))
 			}
 		})
 	}
-	if r.Errno == 0 {
-		r.Errno = errno
+	if a.said.Errno == 0 {
+		a.said.Errno = errno
 	}
 	i := int(m.seq - b.first)
 	if i < 0 || i >= len(b.refs) {
@@ -185,7 +186,7 @@ func (b *batch) note(r *RefusedError, m message, errno unix.Errno) {
 	if len(ref.op.Elements) > 0 {
 		o.Element = &ref.op.Elements[min(ref.elem+b.elementAt(ref.start, offset), len(ref.op.Elements)-1)]
 	}
-	r.Objects = append(r.Objects, o)
+	a.objects = append(a.objects, o)
 }
 
 // elementAt returns which element of the message at start has the byte at an

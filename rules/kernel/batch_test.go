@@ -228,7 +228,7 @@ func TestRefusedLaterBatch(t *testing.T) {
 	}
 	list = append(list, rules.Op{Kind: rules.AddSet, Set: singleSet}) // it comes first
 	err := wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add set single of table ip nftproxy: file exists (EEXIST)")
-	if !err.Untouched() {
+	if !err.Untouched {
 		t.Error("the first batch was refused, and yet the kernel is not untouched")
 	}
 	wantState(t, "after the first batch was refused", h.read(t, rules.DefaultTable), desired().State())
@@ -237,7 +237,7 @@ func TestRefusedLaterBatch(t *testing.T) {
 	list[100].Elements[0].Addr = address(rules.IPv4, 96, 1)
 	h.apply(t, transaction(list[100]))
 	err = wantRefused(t, h.Apply(transaction(list...)), unix.EEXIST, "to add element of ip nftproxy cluster-ips: 10.96.0.1: file exists (EEXIST)")
-	if err.Untouched() {
+	if err.Untouched {
 		t.Error("the last batch was refused, and yet the kernel is untouched")
 	}
 	if n := len(h.read(t, rules.DefaultTable).Tables[rules.IPv4].Chains); n < 50 {

@@ -6,7 +6,6 @@ package kernel
 
 import (
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,53 +15,43 @@ import (
 // needCapability is for requests that the kernel does not even look at.
 const needCapability = "CAP_NET_ADMIN is needed in the user namespace that the network namespace belongs to"
 
-// RefusedError says that the kernel refused a transaction. Nothing of the batch
-// that holds Objects was carried out; earlier batches of a transaction that had
-// to be cut were.
-type RefusedError struct {
+// AnswerError is what the kernel said when it refused a transaction. A rules.Refusal wraps it.
+type AnswerError struct {
 	// Errno is the first error that the kernel gave.
 	Errno unix.Errno
 	// Message is what the kernel said beside it, if anything.
 	Message string
-	// Objects are what the kernel refused. It is empty when the kernel refused
-	// the transaction as a whole.
-	Objects []rules.Object
-	// Cut says that the transaction was cut, and earlier batches of it carried out.
-	Cut bool
+	// Whole says that it is about no single object.
+	Whole bool
 }
 
-// Error names the objects (three at most), the error and what the kernel said.
-func (e *RefusedError) Error() string {
-	var b strings.Builder
-	b.WriteString("kernel refused ")
-	for i, o := range e.Objects {
-		if i == 3 {
-			fmt.Fprintf(&b, "; and %d more", len(e.Objects)-i)
-			break
-		}
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString("to " + o.String())
-	}
-	if len(e.Objects) == 0 {
-		b.WriteString("the transaction")
-	}
-	fmt.Fprintf(&b, ": %v (%s)", e.Errno, unix.ErrnoName(e.Errno))
+// Error gives the error and what the kernel said.
+func (e *AnswerError) Error() string {
+	text := fmt.Sprintf("%v (%s)", e.Errno, unix.ErrnoName(e.Errno))
 	if e.Message != "" {
-		b.WriteString(": " + e.Message)
+		text += ": " + e.Message
 	}
-	if e.Errno == unix.EPERM && len(e.Objects) == 0 {
-		b.WriteString(": " + needCapability)
+	if e.Errno == unix.EPERM && e.Whole {
+		text += ": " + needCapability
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap returns the errno.
-func (e *RefusedError) Unwrap() error { return e.Errno }
+func (e *AnswerError) Unwrap() error { return e.Errno }
 
-// RefusedObjects returns what the kernel refused.
-func (e *RefusedError) RefusedObjects() []rules.Object { return e.Objects }
+// answer is what the kernel answered to a batch.
+type answer struct {
+	acked   bool
+	said    AnswerError // without an Errno: it refused nothing
+	objects []rules.Object
+}
 
-// Untouched says that the kernel holds what it held before.
-func (e *RefusedError) Untouched() bool { return !e.Cut }
+// refusal returns it as an error; nil if the kernel refused nothing. Nothing of the batch was carried out then.
+func (a *answer) refusal() error {
+	if a.said.Errno == 0 {
+		return nil
+	}
+	a.said.Whole = len(a.objects) == 0
+	return &rules.Refusal{Objects: a.objects, Untouched: true, Err: &a.said}
+}

@@ -38,9 +38,9 @@ func FuzzMessages(f *testing.F) {
 				h.commit(process(m))
 			}
 			m.flags, m.seq = m.flags|unix.NLM_F_ACK_TLVS, b.first
-			var refused RefusedError
-			b.note(&refused, m, unix.EINVAL)
-			_ = refused.Error()
+			var a answer
+			b.note(&a, m, unix.EINVAL)
+			_ = a.refusal().Error()
 			if len(m.data) >= 4 {
 				for _, family := range rules.Families {
 					read(t, family, m.data[4:])

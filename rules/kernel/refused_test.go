@@ -109,14 +109,15 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func wantRefused(t *testing.T, err error, errno unix.Errno, text string) *RefusedError {
+func wantRefused(t *testing.T, err error, errno unix.Errno, text string) *rules.Refusal {
 	t.Helper()
-	var refused *RefusedError
+	var refused *rules.Refusal
 	if !errors.As(err, &refused) {
-		t.Fatalf("error %T %v, want a *RefusedError", err, err)
+		t.Fatalf("error %T %v, want a *rules.Refusal", err, err)
 	}
-	if !errors.Is(err, errno) || refused.Errno != errno {
-		t.Errorf("errno %d (%v), want %v", refused.Errno, refused.Errno, errno)
+	var said *AnswerError
+	if !errors.Is(err, errno) || !errors.As(err, &said) || said.Errno != errno {
+		t.Errorf("errno of %v, want %v", err, errno)
 	}
 	if got := err.Error(); got != "kernel refused "+text {
 		t.Errorf("message %q, want %q", got, "kernel refused "+text)
@@ -149,7 +150,7 @@ func TestRefusedElement(t *testing.T) {
 			err := h.Apply(transaction(rules.Op{Kind: rules.AddElements, Family: f, Set: clusterIPs, Elements: list}))
 			refused := wantRefused(t, err, unix.EEXIST,
 				"to add element of "+f.String()+" nftproxy cluster-ips: "+list[bad].Addr.String()+": file exists (EEXIST)")
-			if got := refused.RefusedObjects(); len(got) != 1 || got[0].Element == nil || *got[0].Element != list[bad] {
+			if got := refused.Objects; len(got) != 1 || got[0].Element == nil || *got[0].Element != list[bad] {
 				t.Errorf("element %d: objects %+v", bad, got)
 			}
 			wantState(t, "after the refusal", h.read(t, rules.DefaultTable), before)
@@ -209,14 +210,14 @@ func withoutCapabilities(fn func() error) error {
 	return <-done
 }
 
-// TestRefusedErrorText is about what no transaction here brings about.
-func TestRefusedErrorText(t *testing.T) {
-	for want, err := range map[string]RefusedError{
-		"kernel refused the transaction: no buffer space available (ENOBUFS)": {Errno: unix.ENOBUFS},
-		"kernel refused to add table of table ip nftproxy: cannot allocate memory (ENOMEM): too much": {Errno: unix.ENOMEM, Message: "too much",
-			Objects: []rules.Object{{Table: rules.DefaultTable, Kind: rules.AddTable}}},
+// TestRefusalText is about what no transaction here brings about.
+func TestRefusalText(t *testing.T) {
+	for want, a := range map[string]answer{
+		"kernel refused the transaction: no buffer space available (ENOBUFS)": {said: AnswerError{Errno: unix.ENOBUFS}},
+		"kernel refused to add table of table ip nftproxy: cannot allocate memory (ENOMEM): too much": {said: AnswerError{Errno: unix.ENOMEM, Message: "too much"},
+			objects: []rules.Object{{Table: rules.DefaultTable, Kind: rules.AddTable}}},
 	} {
-		if got := err.Error(); got != want {
+		if got := a.refusal().Error(); got != want {
 			t.Errorf("message %q, want %q", got, want)
 		}
 	}

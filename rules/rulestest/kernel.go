@@ -3,7 +3,6 @@
 package rulestest
 
 import (
-	"fmt"
 	"sync"
 	"syscall"
 
@@ -118,25 +117,8 @@ func (k *Kernel) plannedRefusal(tx rules.Tx) error {
 	if objects == nil {
 		return nil
 	}
-	return &RefusedError{objects}
+	return &rules.Refusal{Objects: objects, Untouched: true, Err: syscall.EINVAL}
 }
-
-// RefusedError is a planned refusal.
-type RefusedError struct{ objects []rules.Object }
-
-// Error names the first object.
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("refused to %s: %v", e.objects[0], syscall.EINVAL)
-}
-
-// Unwrap returns EINVAL.
-func (e *RefusedError) Unwrap() error { return syscall.EINVAL }
-
-// RefusedObjects returns the objects of the refused operations.
-func (e *RefusedError) RefusedObjects() []rules.Object { return e.objects }
-
-// Untouched says that the kernel holds what it held before.
-func (e *RefusedError) Untouched() bool { return true }
 
 // Scan implements proxier.Kernel.
 func (k *Kernel) Scan(_ string, things []rules.Thing, to rules.Parts) error {
