@@ -11,12 +11,6 @@ const (
 	prioritySrcNAT = 100
 )
 
-// Loopback addresses.
-var loopback = [...]netip.Prefix{
-	IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
-	IPv6: netip.PrefixFrom(netip.IPv6Loopback(), 128),
-}
-
 // usage says what in a table depends on the services that there are.
 type usage struct {
 	sticky          bool // a service port has session affinity

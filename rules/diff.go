@@ -151,8 +151,10 @@ func diffChains(f Family, have, want map[string]Chain, tx *Tx) {
 func (c Chain) mayRefer() bool {
 	for _, r := range c.Rules {
 		for _, s := range r {
-			switch s.(type) {
-			case Jump, Goto, Unknown:
+			if chain, _ := refersTo(s); chain != "" {
+				return true
+			}
+			if _, unknown := s.(Unknown); unknown {
 				return true
 			}
 		}

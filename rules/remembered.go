@@ -18,16 +18,6 @@ func (b *objectsBuilder) remembered(p *policy, id identity) []Rule {
 	}
 }
 
-// key is what is looked up in Map.
-func (s DNATRemembered) key() Fields {
-	return NewFields(Field{Kind: Numgen, Mod: 1, Offset: s.ID}, Field{Kind: DestAddr}, Field{Kind: DestPort})
-}
-
-// Key is the key of an endpoint in Map.
-func (s DNATRemembered) Key(to netip.AddrPort) Key {
-	return Key{ID: s.ID, Addr: to.Addr(), Port: to.Port()}
-}
-
 // Stays says whether a client that a map of clients has with an endpoint still goes there.
 func (t *Table) Stays(clients SetID, to netip.AddrPort) bool {
 	of, local := clients.ServicePort()

@@ -5,7 +5,6 @@ package rules
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -226,136 +225,11 @@ func (r Rule) Text(f Family) string {
 	listed, ports := r.listed()
 	words := make([]string, len(listed))
 	for i, s := range listed {
-		words[i] = statementText(s, f)
+		words[i] = s.nft(f)
 	}
 	text := strings.Join(words, " ")
 	if ports != "th" {
 		text = strings.NewReplacer("th sport", ports+" sport", "th dport", ports+" dport").Replace(text)
 	}
 	return text
-}
-
-func statementText(s Statement, f Family) string {
-	not := map[bool]string{true: "!= "}
-	switch s := s.(type) {
-	case MatchProtocol:
-		return "meta l4proto " + s.Protocol.String()
-	case MatchSource:
-		return fmt.Sprintf("%s saddr %s%s", f, not[s.Not], prefixText(s.Prefix))
-	case MatchInterface:
-		return fmt.Sprintf("iifname %s%q", not[s.Not], printable.Word(s.Name))
-	case MatchLocalSource:
-		return "fib saddr type local"
-	case MatchLocalDest:
-		return fmt.Sprintf("%s daddr != %s fib daddr type local", f, prefixText(loopback[f]))
-	case MatchSet:
-		return fmt.Sprintf("%s %s@%s", fieldsText(s.Fields, f), not[s.Not], s.Set.shown())
-	case MatchDNAT:
-		return "ct status dnat"
-	case MatchMarkUnset:
-		if s.Bits == 1<<31 {
-			return "meta mark 0x00000000/1" // nft sees a prefix
-		}
-		return fmt.Sprintf("meta mark & 0x%08x == 0x00000000", s.Bits)
-	case SetMark:
-		return fmt.Sprintf("meta mark set meta mark | 0x%08x", s.Bits)
-	case FlipMark:
-		return fmt.Sprintf("meta mark set meta mark ^ 0x%08x", s.Bits)
-	case Dispatch:
-		return fieldsText(s.Fields, f) + " vmap @" + s.Map.shown()
-	case DNAT:
-		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.shown())
-	case DNATRemembered:
-		return fmt.Sprintf("%s daddr set %s saddr map @%s dnat %s to %s map @%s", f, f, s.Clients.shown(), s.Family, fieldsText(s.key(), f), s.Map.shown())
-	case RestoreDest:
-		return fmt.Sprintf("%s daddr set ct original %s daddr", f, f)
-	case Forget:
-		return fmt.Sprintf("delete @%s { %s saddr : %s daddr . th dport }", s.Set.shown(), f, f)
-	case Remember:
-		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.shown(), f, secondsText(s.Seconds), f)
-	case Jump:
-		return "jump " + printable.Word(s.Chain)
-	case Goto:
-		return "goto " + printable.Word(s.Chain)
-	case Return:
-		return "return"
-	case Reject:
-		return "reject"
-	case Reset:
-		return "reject with tcp reset"
-	case RejectProtocol:
-		return "reject with icmp prot-unreachable"
-	case Drop:
-		return "drop"
-	case Masquerade:
-		return "masquerade fully-random"
-	case Unknown:
-		return "# unknown: " + printable.Line(s.What)
-	}
-	panic(fmt.Sprintf("rules: no text for statement %T", s))
-}
-
-// prefixText leaves out the length of a single address's prefix, as nft does.
-func prefixText(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
-}
-
-func fieldsText(fs Fields, f Family) string {
-	var words []string
-	for _, fd := range fs.All() {
-		words = append(words, fieldText(fd, f))
-	}
-	return strings.Join(words, " . ")
-}
-
-func fieldText(fd Field, f Family) string {
-	switch fd.Kind {
-	case SourceAddr:
-		return f.String() + " saddr"
-	case DestAddr:
-		return f.String() + " daddr"
-	case L4Protocol:
-		return "meta l4proto"
-	case DestPort:
-		return "th dport"
-	case Numgen:
-		return fmt.Sprintf("numgen inc mod %d", fd.Mod) + offsetText(fd)
-	case RandomNumber:
-		return fmt.Sprintf("numgen random mod %d", fd.Mod) + offsetText(fd)
-	case ClientHash:
-		return fmt.Sprintf("jhash %s saddr . th sport mod %d seed 0x%x", f, fd.Mod, uint32(HashSeed)) + offsetText(fd)
-	case OriginalAddr:
-		return "ct original " + f.String() + " daddr"
-	case OriginalPort:
-		return "ct original proto-dst"
-	}
-	panic(fmt.Sprintf("rules: no text for field kind %d", fd.Kind))
-}
-
-func offsetText(fd Field) string {
-	if fd.Offset == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" offset %d", fd.Offset)
-}
-
-// secondsText writes a time as nft does: 1d2h3m4s.
-func secondsText(s uint32) string { return timeText(uint64(s) * 1000) }
-
-// timeText writes milliseconds as nft does: 1d2h3m4s5ms.
-func timeText(ms uint64) string {
-	var b strings.Builder
-	for _, u := range []struct {
-		name string
-		ms   uint64
-	}{{"d", 86400e3}, {"h", 3600e3}, {"m", 60e3}, {"s", 1e3}, {"ms", 1}} {
-		if n := ms / u.ms; n > 0 {
-			fmt.Fprintf(&b, "%d%s", n, u.name)
-		}
-		ms %= u.ms
-	}
-	return b.String()
 }
