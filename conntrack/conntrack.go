@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // deleteBatch is how many deletions go out at once. Their answers must fit the
@@ -51,9 +52,9 @@ func (c *Conn) Close() error {
 // List returns the flows whose original destination is the frontend. For a frontend
 // without an address of its own these are all flows to its port, at whatever
 // address. A flow may come twice if others come and go meanwhile.
-func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
+func (c *Conn) List(ctx context.Context, f rules.Frontend) ([]Flow, error) {
 	var flows []Flow
-	for _, q := range f.queries() {
+	for _, q := range queries(f) {
 		if err := c.dump(ctx, q, func(flow Flow) { flows = append(flows, flow) }); err != nil {
 			return nil, err
 		}

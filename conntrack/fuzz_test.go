@@ -14,8 +14,8 @@ import (
 func FuzzFlow(f *testing.F) {
 	for _, flow := range table() {
 		m := newRequest(msgGet, 0, familyOf(flow.Orig.Dst.Addr()))
-		m.tuple(attrTupleOrig, flow.Proto, flow.Orig, partsAll, 3)
-		m.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, 4)
+		m.tuple(attrTupleOrig, flow.Protocol, flow.Orig, partsAll, 3)
+		m.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, 4)
 		m.U32(attrStatus, flow.Status)
 		m.U32(attrID, 7)
 		f.Add(append([]byte(nil), m.Buf[nfnetlink.HeaderLen:]...))
@@ -31,7 +31,7 @@ func FuzzFlow(f *testing.F) {
 		}
 		again := deleteRequest(flow)
 		_, _, reply := flow.Zones.split()
-		again.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, reply)
+		again.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, reply)
 		again.U32(attrStatus, flow.Status)
 		if got, ok := decodeFlow(again.Buf[nfnetlink.HeaderLen:]); complete(flow.Reply) && (!ok || got != flow) {
 			t.Errorf("%+v is deleted as %+v (%t)", flow, got, ok)

@@ -91,8 +91,8 @@ func inject(tb testing.TB, c *Conn, zone uint16, flows ...Flow) {
 				zones = Zones{zone, zone}
 			}
 			both, orig, reply := zones.split()
-			m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
-			m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, reply)
+			m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, orig)
+			m.tuple(attrTupleReply, f.Protocol, f.Reply, partsAll, reply)
 			m.U32(attrStatus, f.Status|confirmed)
 			m.U32(attrTimeout, 3600)
 			if both != 0 {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Message types and attributes of linux/netfilter/nfnetlink_conntrack.h.
@@ -67,7 +68,7 @@ func newRequest(typ, flags uint16, family uint8) request {
 }
 
 // tuple writes a tuple, in the zone of its direction only, if that is not 0.
-func (r request) tuple(typ uint16, proto uint8, t Tuple, has parts, zone uint16) {
+func (r request) tuple(typ uint16, proto rules.Protocol, t Tuple, has parts, zone uint16) {
 	tuple := r.Nest(typ)
 	ip := r.Nest(attrTupleIP)
 	if has&partSrcAddr != 0 {
@@ -78,7 +79,7 @@ func (r request) tuple(typ uint16, proto uint8, t Tuple, has parts, zone uint16)
 	}
 	r.Close(ip)
 	l4 := r.Nest(attrTupleProto)
-	r.Bytes(attrProtoNum, proto)
+	r.Bytes(attrProtoNum, byte(proto))
 	if has&partSrcPort != 0 {
 		r.U16(attrSrcPort, t.Src.Port())
 	}
@@ -129,7 +130,7 @@ func filteredDumpRequest(q query) request {
 func deleteRequest(f Flow) request {
 	r := newRequest(msgDelete, unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
 	both, orig, _ := f.Zones.split()
-	r.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
+	r.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, orig)
 	if both != 0 {
 		r.U16(attrZone, both)
 	}
@@ -155,7 +156,7 @@ func decodeFlow(data nfnetlink.Data) (Flow, bool) {
 	for typ, value := range data.Attributes() {
 		switch typ {
 		case attrTupleOrig:
-			f.Proto, f.Orig, orig = decodeTuple(value, &f.Zones.Orig)
+			f.Protocol, f.Orig, orig = decodeTuple(value, &f.Zones.Orig)
 		case attrTupleReply:
 			_, f.Reply, reply = decodeTuple(value, &f.Zones.Reply)
 		case attrStatus:
@@ -170,7 +171,7 @@ func decodeFlow(data nfnetlink.Data) (Flow, bool) {
 }
 
 // decodeTuple reads a tuple, and the zone of its direction if it has one of its own.
-func decodeTuple(data nfnetlink.Data, zone *uint16) (proto uint8, t Tuple, ok bool) {
+func decodeTuple(data nfnetlink.Data, zone *uint16) (proto rules.Protocol, t Tuple, ok bool) {
 	var src, dst netip.Addr
 	var sport, dport uint16
 	ports := 0
@@ -182,7 +183,7 @@ func decodeTuple(data nfnetlink.Data, zone *uint16) (proto uint8, t Tuple, ok bo
 			for typ, value := range value.Attributes() {
 				switch {
 				case typ == attrProtoNum && len(value) == 1:
-					proto = value[0]
+					proto = rules.Protocol(value[0])
 				case typ == attrSrcPort && len(value) == 2:
 					sport, ports = value.U16(), ports+1
 				case typ == attrDstPort && len(value) == 2:

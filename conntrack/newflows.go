@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // newFlowsGroup is NFNLGRP_CONNTRACK_NEW.
@@ -54,7 +55,7 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 
 // Get returns the flow that a client's packets have begun, in the default zone; false if there
 // is none.
-func (c *Conn) Get(ctx context.Context, proto uint8, orig Tuple) (Flow, bool, error) {
+func (c *Conn) Get(ctx context.Context, proto rules.Protocol, orig Tuple) (Flow, bool, error) {
 	r := newRequest(msgGet, unix.NLM_F_ACK, familyOf(orig.Dst.Addr()))
 	r.tuple(attrTupleOrig, proto, orig, partsAll, 0)
 	c.mu.Lock()

@@ -12,13 +12,14 @@ import (
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // entry is a message of a dump with a flow.
 func entry(flags uint16, f Flow) []byte {
 	m := newRequest(msgNew, flags, familyOf(f.Orig.Dst.Addr()))
-	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, 0)
-	m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, 0)
+	m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, 0)
+	m.tuple(attrTupleReply, f.Protocol, f.Reply, partsAll, 0)
 	m.End()
 	return m.Buf
 }
@@ -28,7 +29,7 @@ func entry(flags uint16, f Flow) []byte {
 func TestInterruptedDumps(t *testing.T) {
 	first, second := table()[0], table()[1]
 	second.Status = 0 // which entries here do not have
-	q := Frontend{Addr: first.Orig.Dst.Addr(), Proto: first.Proto, Port: first.Orig.Dst.Port()}.queries()[0]
+	q := queries(rules.Frontend{Addr: first.Orig.Dst.Addr(), Protocol: first.Protocol, Port: first.Orig.Dst.Port()})[0]
 	for name, row := range map[string]struct {
 		interrupted int // of so many dumps
 		inEntry     bool

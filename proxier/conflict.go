@@ -11,7 +11,7 @@ import (
 
 // conflict is a frontend that an owner does without.
 type conflict struct {
-	frontend frontend
+	frontend rules.Frontend
 	holder   rules.Owner // without a name: nobody has it
 	why      reason
 }
@@ -27,14 +27,14 @@ const (
 
 // conflictOf returns why an owner does not get what it wants, and what that is to the winner.
 func (c *claims) conflictOf(cl claim) (conflict, class) {
-	winner, ok := c.winner(cl.frontend)
+	winner, ok := c.winner(cl.Frontend)
 	switch {
 	case !ok:
-		return conflict{cl.frontend, rules.Owner{}, apiServer}, 0
+		return conflict{cl.Frontend, rules.Owner{}, apiServer}, 0
 	case winner.class < cl.class:
-		return conflict{cl.frontend, winner.owner, better}, winner.class
+		return conflict{cl.Frontend, winner.owner, better}, winner.class
 	}
-	return conflict{cl.frontend, winner.owner, older}, winner.class
+	return conflict{cl.Frontend, winner.owner, older}, winner.class
 }
 
 // text says why, to those who may know of all Services.
@@ -100,7 +100,7 @@ func (p *Proxier) reportConflicts(o rules.Owner, lost []claim) {
 			continue
 		}
 		p.logConflict(o, c, what)
-		p.telling.texts = append(p.telling.texts, fmt.Sprintf("%s is not served for %s: %s", cl.frontend, o.ServicePortName, c.tell(o, what)))
+		p.telling.texts = append(p.telling.texts, fmt.Sprintf("%s is not served for %s: %s", cl.Frontend, o.ServicePortName, c.tell(o, what)))
 	}
 	p.conflicts[o] = now
 }

@@ -34,12 +34,12 @@ type flowQueues struct{ tcp, datagram *flowQueue }
 // flowWork says which flows are to be looked through: those to frontends, NodePorts' ones also at addresses
 // that have left.
 type flowWork struct {
-	frontends map[frontend]struct{}
+	frontends map[rules.Frontend]struct{}
 	left      map[netip.Addr]struct{}
 }
 
 func newFlowWork() flowWork {
-	return flowWork{map[frontend]struct{}{}, map[netip.Addr]struct{}{}}
+	return flowWork{map[rules.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
 }
 
 // flowQueue holds work that waits.
@@ -130,10 +130,10 @@ func (p *Proxier) cleanFlows(ctx context.Context, q *flowQueue) (rest time.Durat
 }
 
 // put queues frontends, each where its protocol belongs, and addresses that have left.
-func (q flowQueues) put(frontends []frontend, left ...netip.Addr) {
-	var tcp, datagram []frontend
+func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
+	var tcp, datagram []rules.Frontend
 	for _, f := range frontends {
-		if f.protocol == rules.TCP {
+		if f.Protocol == rules.TCP {
 			tcp = append(tcp, f)
 		} else {
 			datagram = append(datagram, f)
@@ -143,7 +143,7 @@ func (q flowQueues) put(frontends []frontend, left ...netip.Addr) {
 	q.datagram.put(datagram, left)
 }
 
-func (q *flowQueue) put(frontends []frontend, left []netip.Addr) {
+func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}
@@ -204,10 +204,10 @@ type endpointsFound struct{ serving, unready []netip.AddrPort }
 
 // target returns the target of a frontend; false for none. Others go on between one and the next: there may be
 // very many.
-func (c *targetsOf) target(f frontend) (conntrack.Target, bool) {
-	t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.addr, Proto: uint8(f.protocol), Port: f.port}}
-	if f.addr.IsUnspecified() {
-		family := rules.FamilyOf(f.addr)
+func (c *targetsOf) target(f rules.Frontend) (conntrack.Target, bool) {
+	t := conntrack.Target{Frontend: f}
+	if f.IsNodePort() {
+		family := rules.FamilyOf(f.Addr)
 		t.Local, t.Left, t.LinkLocal = c.local[family], c.left[family], c.config.Rules.AllNodePortIPs
 		if len(t.Local)+len(t.Left) == 0 && !t.LinkLocal {
 			return t, false
@@ -218,7 +218,7 @@ func (c *targetsOf) target(f frontend) (conntrack.Target, bool) {
 	if o := c.servedBy(f); o.Name != "" {
 		e, ok := c.found[o]
 		if !ok {
-			e.serving, e.unready = c.store.serving(o, f.protocol)
+			e.serving, e.unready = c.store.serving(o, f.Protocol)
 			c.found[o] = e
 		}
 		t.Endpoints, t.Unready = e.serving, e.unready
@@ -236,10 +236,10 @@ func byFamily(addrs []netip.Addr) (out [2][]netip.Addr) {
 
 // servedBy returns whose endpoints connections to a frontend go to: those of a node's address that
 // is nobody's own frontend are the NodePort's. p.mu is held.
-func (p *Proxier) servedBy(f frontend) rules.Owner {
+func (p *Proxier) servedBy(f rules.Frontend) rules.Owner {
 	o := p.store.frontends.holderOf(f)
-	if o.Name == "" && slices.Contains(p.programmedNode.NodePortIPs, f.addr) {
-		o = p.store.frontends.holderOf(frontend{unspecified(rules.FamilyOf(f.addr)), f.protocol, f.port})
+	if o.Name == "" && slices.Contains(p.programmedNode.NodePortIPs, f.Addr) {
+		o = p.store.frontends.holderOf(f.NodePort())
 	}
 	return o
 }
@@ -249,7 +249,7 @@ func (p *Proxier) queueFlows(before, after []rules.Owned) {
 	if p.config.Conntrack == nil {
 		return
 	}
-	var out []frontend
+	var out []rules.Frontend
 	for i := range before {
 		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
 	}
@@ -260,20 +260,20 @@ func (p *Proxier) queueFlows(before, after []rules.Owned) {
 // connections may have been dialled before; and the old ones, whose flows outlive endpoints that
 // no longer get new ones. Those of TCP are left out where endpoints only came: a node has many
 // connections, and none of them is waiting for one that has gone.
-func staleFrontends(f rules.Family, before, after rules.Objects) []frontend {
-	was := map[rules.Key]bool{}
-	var out []frontend
-	old := before.Frontends() // all of one protocol
+func staleFrontends(f rules.Family, before, after rules.Objects) []rules.Frontend {
+	was := map[rules.Frontend]bool{}
+	var out []rules.Frontend
+	old := before.Frontends(f) // all of one protocol
 	grew := len(old) > 0 && old[0].Protocol == rules.TCP && onlyGrew(before.Backends(), after.Backends())
-	for _, k := range old {
-		was[k] = true
+	for _, fr := range old {
+		was[fr] = true
 		if !grew {
-			out = append(out, frontendOf(f, k))
+			out = append(out, fr)
 		}
 	}
-	for _, k := range after.Frontends() {
-		if !was[k] {
-			out = append(out, frontendOf(f, k))
+	for _, fr := range after.Frontends(f) {
+		if !was[fr] {
+			out = append(out, fr)
 		}
 	}
 	return out
@@ -289,13 +289,6 @@ func onlyGrew(before, after []netip.AddrPort) bool {
 	return !left && len(after) > len(before)
 }
 
-func frontendOf(f rules.Family, k rules.Key) frontend {
-	if !k.Addr.IsValid() {
-		return frontend{unspecified(f), k.Protocol, k.Port}
-	}
-	return frontend{k.Addr, k.Protocol, k.Port}
-}
-
 // cleanAllFlows queues the frontends that there are, and those and the addresses for NodePorts that a repair took
 // away: endpoints and addresses may have gone while nobody looked, and on a node that has just booted clients may
 // have dialled before there were rules.
@@ -308,7 +301,7 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 	for n, svc := range p.store.services {
 		eachOwner(n, svc, func(_ rules.Owner, sp rules.ServicePort) {
 			for _, c := range claimsOf(&sp) {
-				out = append(out, c.frontend)
+				out = append(out, c.Frontend)
 			}
 		})
 	}
@@ -317,12 +310,12 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 }
 
 // removed returns the frontends and the addresses for NodePorts that a transaction takes away.
-func removed(tx rules.Tx) (frontends []frontend, addrs []netip.Addr) {
+func removed(tx rules.Tx) (frontends []rules.Frontend, addrs []netip.Addr) {
 	tx.EachRemoved(func(f rules.Family, set rules.SetID, list []rules.Element) {
 		for _, e := range list {
 			switch set.Kind {
 			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
-				frontends = append(frontends, frontendOf(f, e.Key))
+				frontends = append(frontends, e.Key.Frontend(f))
 			case rules.NodePortIPs:
 				addrs = append(addrs, e.Key.Addr)
 			}
@@ -343,9 +336,9 @@ func (p *Proxier) queueNodePortFlows(before, after []netip.Addr) {
 		changed[rules.FamilyOf(a)] = true
 	}
 	p.mu.Lock()
-	var out []frontend
+	var out []rules.Frontend
 	for f := range p.store.frontends.holder {
-		if f.addr.IsUnspecified() && changed[rules.FamilyOf(f.addr)] {
+		if f.IsNodePort() && changed[rules.FamilyOf(f.Addr)] {
 			out = append(out, f)
 		}
 	}

@@ -123,7 +123,7 @@ func healthAddresses(want NodePortAddresses, nodePortIPs []netip.Addr, known boo
 	for _, f := range rules.Families {
 		own := slices.DeleteFunc(slices.Clone(nodePortIPs), func(a netip.Addr) bool { return rules.FamilyOf(a) != f })
 		if want.all(f) && (len(own) > 0 || !known) {
-			out = append(out, unspecified(f))
+			out = append(out, f.Unspecified())
 			continue
 		}
 		if want.Localhost(f) {

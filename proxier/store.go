@@ -177,7 +177,7 @@ func (st *store) setService(n objectName, s *service) (any bool) {
 		any = true
 		st.mark(o)
 		for _, c := range claimsOf(&sp) {
-			st.frontends.release(c.frontend, claimant{o, old.created, c.class})
+			st.frontends.release(c.Frontend, claimant{o, old.created, c.class})
 		}
 	})
 	eachOwner(n, s, func(o rules.Owner, sp rules.ServicePort) {
@@ -187,7 +187,7 @@ func (st *store) setService(n objectName, s *service) (any bool) {
 		any = true
 		st.mark(o)
 		for _, c := range claimsOf(&sp) {
-			st.frontends.claim(c.frontend, claimant{o, s.created, c.class})
+			st.frontends.claim(c.Frontend, claimant{o, s.created, c.class})
 		}
 	})
 	return any
@@ -340,7 +340,7 @@ func (st *store) markHealthPorts() {
 // there, the API server could not start again.
 func (st *store) refusesHealthPort(s *service) bool {
 	return s.healthPort != 0 && slices.ContainsFunc(rules.Families[:], func(f rules.Family) bool {
-		return st.frontends.refuses(frontend{unspecified(f), rules.TCP, s.healthPort})
+		return st.frontends.refuses(rules.NodePort(f, rules.TCP, s.healthPort))
 	})
 }
 

@@ -65,7 +65,7 @@ type TraceEvent struct {
 	Dropped bool // by a rule
 	// Src, Dst and Protocol are the packet's, if the event has them: the first of each hook does.
 	Src, Dst netip.AddrPort
-	Protocol uint8
+	Protocol rules.Protocol
 }
 
 // Trace is tracing that goes on.
@@ -247,11 +247,11 @@ func (e *TraceEvent) parseHeaders(family uint32, network, transport []byte) {
 	var src, dst netip.Addr
 	switch {
 	case family == unix.NFPROTO_IPV4 && len(network) >= 20:
-		e.Protocol = network[9]
+		e.Protocol = rules.Protocol(network[9])
 		src, _ = netip.AddrFromSlice(network[12:16])
 		dst, _ = netip.AddrFromSlice(network[16:20])
 	case family == unix.NFPROTO_IPV6 && len(network) >= 40:
-		e.Protocol = network[6]
+		e.Protocol = rules.Protocol(network[6])
 		src, _ = netip.AddrFromSlice(network[8:24])
 		dst, _ = netip.AddrFromSlice(network[24:40])
 	default:

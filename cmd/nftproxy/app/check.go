@@ -249,7 +249,7 @@ func (o *checkOptions) confinement(r *report) {
 func (o *checkOptions) tracking(ctx context.Context, r *report) {
 	c, err := conntrack.Open()
 	if err == nil {
-		_, _, err = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, err = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
@@ -261,7 +261,7 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 // trackingSettings says what is in force of what 'nftproxy run' sets.
 func (o *checkOptions) trackingSettings(r *report) {
 	const what = "connection tracking's settings"
-	values, err := trackingSettings(&o.config.Conntrack).InForce(o.root, cpus())
+	values, err := trackingSettings(&o.kubeProxy.Conntrack).InForce(o.root, cpus())
 	if err != nil {
 		r.warning(what, err.Error())
 		return

@@ -81,7 +81,7 @@ func TestServersOfFamilies(t *testing.T) {
 			var missing [2]bool
 			missing[f] = true
 			o := flagOptions(t, "--healthz-bind-address", address, "--metrics-bind-address", address, "--probe-bind-address", address).servers(missing)
-			for _, got := range []string{o.config.HealthzBindAddress, o.config.MetricsBindAddress, o.probeAddress} {
+			for _, got := range []string{o.kubeProxy.HealthzBindAddress, o.kubeProxy.MetricsBindAddress, o.probeAddress} {
 				if got != want[f] {
 					t.Errorf("%s without %v: %s, want %s", address, f, got, want[f])
 				}

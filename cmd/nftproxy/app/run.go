@@ -45,7 +45,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	if o.initOnly { // all that needs full root privileges
 		loadTracking(ctx)
-		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
+		return trackingSettings(&o.kubeProxy.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
 	node, log := config.NodeName, klog.Background()
 	limitMemory(ctx, log, memlimit.FromCgroup)
@@ -103,7 +103,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Changed, config.Touched = watch.Changed(), watch.Touched
 	memory := newMemoryKeeper()
 	config.Audited = memory.soon
-	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
+	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
 	if forwards(log, k, table) {
 		alive.Found()
 	}
@@ -118,7 +118,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		defer forwarder.Close()
 		config.LocalPorts = localPorts{forwarder, config.NodePorts}
 	}
-	config.MinSyncPeriod, config.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
+	config.MinSyncPeriod, config.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	p := proxier.New(config)
 	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
@@ -207,8 +207,8 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // be set is told of and costs nothing else: a container may write little below /proc
 // and /sys. kube-proxy ends then, and so has to be privileged.
 func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
-	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
+	tellTracking(log, trackingSettings(&o.kubeProxy.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
+	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.kubeProxy.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
 	}
 }
@@ -216,7 +216,7 @@ func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason,
 // loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
 func loadTracking(ctx context.Context) {
 	if c, err := conntrack.Open(); err == nil {
-		_, _, _ = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, _ = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 }

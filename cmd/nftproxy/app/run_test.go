@@ -25,6 +25,7 @@ import (
 	"k8s.io/component-base/logs"
 	"k8s.io/klog/v2"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
@@ -159,7 +160,7 @@ func TestReload(t *testing.T) {
 	}
 	text, err := n.get("127.0.0.1:10249", "/configz")
 	must(t, err)
-	var answer map[string]kubeProxyConfig
+	var answer map[string]config.Config
 	must(t, json.Unmarshal([]byte(text), &answer))
 	c := answer["kubeproxy.config.k8s.io"]
 	if c.ClusterCIDR != "10.9.0.0/16" || c.Logging.Verbosity != 2 || c.Logging.FlushFrequency.Duration.Duration == 9*time.Second {
@@ -322,7 +323,7 @@ func TestStatusPages(t *testing.T) {
 			t.Errorf("%s of %q to /debug/flags/v: %d, want %d, and verbosity 3", row.method, row.level, got, row.want)
 		}
 	}
-	o.config.EnableProfiling = false
+	o.kubeProxy.EnableProfiling = false
 	pages = o.statusPages(prometheus.NewRegistry())
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/flags/v"} {
 		if got := ask("GET", path, "").Code; got != http.StatusNotFound {

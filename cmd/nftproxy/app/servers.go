@@ -49,7 +49,7 @@ const (
 // loopback one, have the same in the other family.
 func (o *runOptions) servers(missing [2]bool) *runOptions {
 	out := *o
-	for _, address := range []*string{&out.config.HealthzBindAddress, &out.config.MetricsBindAddress, &out.probeAddress} {
+	for _, address := range []*string{&out.kubeProxy.HealthzBindAddress, &out.kubeProxy.MetricsBindAddress, &out.probeAddress} {
 		at, err := netip.ParseAddrPort(*address)
 		if err != nil || !missing[rules.FamilyOf(at.Addr().Unmap())] {
 			continue
@@ -78,8 +78,8 @@ func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), a
 		connections                int
 		handler                    http.Handler
 	}{
-		{o.config.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", healthConnections, alive.Handler()},
-		{o.config.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", metricsConnections, o.statusPages(registry)},
+		{o.kubeProxy.HealthzBindAddress, "health", "--healthz-bind-address", "FailedToStartProxierHealthcheck", healthConnections, alive.Handler()},
+		{o.kubeProxy.MetricsBindAddress, "metrics", "--metrics-bind-address", "FailedToStartMetricServer", metricsConnections, o.statusPages(registry)},
 		{o.probeAddress, "probes", "--probe-bind-address", "FailedToStartProbes", probeConnections, alive.ProbeHandler()},
 	} {
 		if s.address == "" {
@@ -91,7 +91,7 @@ func (o *runOptions) serve(log klog.Logger, warn func(reason, message string), a
 		switch {
 		case err == nil:
 			all.serving.Go(func() { _ = server.Serve(l) })
-		case o.config.BindAddressHardFail:
+		case o.kubeProxy.BindAddressHardFail:
 			all.Close()
 			warn(s.event, err.Error())
 			return nil, fmt.Errorf("--bind-address-hard-fail: %w", err)

@@ -20,7 +20,7 @@ type connectionCollector struct {
 	// read reads the kernel's counters.
 	read func() ([]kernel.Connections, error)
 	// portAt names who has a frontend.
-	portAt func(rules.Family, rules.Key) (rules.ServicePortName, bool)
+	portAt func(rules.Frontend) (rules.ServicePortName, bool)
 
 	mu     sync.Mutex
 	last   map[counted]uint64
@@ -77,7 +77,7 @@ func readConnections(table string) ([]kernel.Connections, error) {
 func (c *connectionCollector) count(list []kernel.Connections) {
 	last, totals := make(map[counted]uint64, len(list)), make(map[portProtocol]float64, len(c.totals))
 	for _, e := range list {
-		name, ok := c.portAt(e.Family, e.Key)
+		name, ok := c.portAt(e.Key.Frontend(e.Family))
 		if !ok {
 			continue
 		}

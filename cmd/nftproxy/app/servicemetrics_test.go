@@ -19,7 +19,7 @@ func TestConnectionsAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	readings, second := 0, make(chan struct{})
 	c := &connectionCollector{log: klog.Background(),
-		portAt: func(rules.Family, rules.Key) (rules.ServicePortName, bool) {
+		portAt: func(rules.Frontend) (rules.ServicePortName, bool) {
 			return rules.ServicePortName{Name: "web"}, true
 		},
 		read: func() ([]kernel.Connections, error) {

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +18,7 @@ import (
 )
 
 // sourceOptions says where Services and EndpointSlices come from, besides
-// wantOptions.config.
+// wantOptions.kubeProxy.
 type sourceOptions struct {
 	version    string // of this program, for the user agent
 	master     string
@@ -32,7 +33,7 @@ type sourceOptions struct {
 // only the server's address.
 func (o *wantOptions) restConfig() (*rest.Config, error) {
 	master := o.source.master
-	if file := o.config.ClientConnection.Kubeconfig; file != "" {
+	if file := o.kubeProxy.ClientConnection.Kubeconfig; file != "" {
 		if err := checkKubeconfigs(file); err != nil {
 			return nil, err
 		}
@@ -127,10 +128,10 @@ func (o *wantOptions) clientConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	connection := o.config.ClientConnection
+	connection := o.kubeProxy.ClientConnection
 	config.UserAgent = "nftproxy/" + o.source.version
 	config.ContentType, config.AcceptContentTypes = connection.ContentType, connection.AcceptContentTypes
-	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
+	config.AcceptContentTypes = cmp.Or(config.AcceptContentTypes, config.ContentType+",application/json")
 	if o.source.userConfig { // the library would log the server's warnings, as they come, into the answer
 		config.WarningHandler = rest.NoWarnings{}
 	}
@@ -175,7 +176,7 @@ func (o *runOptions) connect() error {
 		return nil
 	}
 	var files []apiFile
-	if path := o.config.ClientConnection.Kubeconfig; path != "" {
+	if path := o.kubeProxy.ClientConnection.Kubeconfig; path != "" {
 		content, _ := readSmall(path) // before the client does: what it reads is this or newer
 		files = append(files, apiFile{kubeconfigFile, path, content})
 	}

@@ -21,6 +21,7 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/restclient" // rest_client_* in legacyregistry, as kube-proxy has them
 	"k8s.io/component-base/metrics/prometheus/slis"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/proxier/bounded"
 )
 
@@ -71,15 +72,15 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 			fmt.Fprint(w, "ok")
 		})
 	}
-	p.text("/proxyMode", func(w io.Writer) { fmt.Fprint(w, modeNFTables) })
+	p.text("/proxyMode", func(w io.Writer) { fmt.Fprint(w, config.ModeNFTables) })
 	p.Handle("/configz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": &o.config})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": &o.kubeProxy.Config})
 	}))
 	p.text("/flagz", func(w io.Writer) {
 		fmt.Fprintf(w, zpageHead+"%s\n", "flagz", strings.Join(slices.Sorted(slices.Values(o.flags())), "\n"))
 	})
-	if o.config.EnableProfiling {
+	if o.kubeProxy.EnableProfiling {
 		p.Handle("/debug/pprof/", bounded.Unhurried(http.HandlerFunc(pprof.Index))) // with ?seconds= a difference
 		p.Handle("/debug/pprof/cmdline", http.HandlerFunc(pprof.Cmdline))
 		p.Handle("/debug/pprof/profile", bounded.Unhurried(http.HandlerFunc(pprof.Profile)))

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package config
 
 import (
-	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +15,10 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// validateConfig says what is wrong with a configuration whose defaults are filled in, by
+// Validate says what is wrong with a configuration whose defaults are filled in, by
 // kube-proxy's rules. Left out is what has no meaning here, and feature gates that are
 // not known: a file may have those of another version of kube-proxy, and they change nothing.
-func validateConfig(c *kubeProxyConfig) field.ErrorList {
+func Validate(c *Config) field.ErrorList {
 	var errs field.ErrorList
 	root := field.NewPath("KubeProxyConfiguration")
 	invalid := func(bad bool, path *field.Path, value any, why string) {
@@ -32,7 +32,7 @@ func validateConfig(c *kubeProxyConfig) field.ErrorList {
 	}
 	section := root.Child(sectionOf(c))
 	bit, sync, minSync := *c.NFTables.MasqueradeBit, c.NFTables.SyncPeriod, c.NFTables.MinSyncPeriod
-	invalid(sectionOf(c) == modeNFTables && (bit < 0 || bit > 31), section.Child("masqueradeBit"), bit, "must be within the range [0, 31]")
+	invalid(sectionOf(c) == ModeNFTables && (bit < 0 || bit > 31), section.Child("masqueradeBit"), bit, "must be within the range [0, 31]")
 	invalid(sync.Duration <= 0, section.Child("syncPeriod"), sync, positive)
 	invalid(minSync.Duration < 0, section.Child("minSyncPeriod"), minSync, notNegative)
 	invalid(minSync.Duration > sync.Duration, section.Child("syncPeriod"), sync, "must be greater than or equal to "+section.Child("minSyncPeriod").String())
@@ -41,11 +41,11 @@ func validateConfig(c *kubeProxyConfig) field.ErrorList {
 	invalid(score < -1000 || score > 1000, root.Child("oomScoreAdj"), score, "must be within the range [-1000, 1000]")
 	invalid(c.HostnameOverride != "" && strings.TrimSpace(c.HostnameOverride) == "", root.Child("hostnameOverride"), c.HostnameOverride, "must not be blank")
 	invalid(netutils.ParseIPSloppy(c.BindAddress) == nil, root.Child("bindAddress"), c.BindAddress, "must be an IP address")
-	invalid(!isAddress(c.HealthzBindAddress), root.Child("healthzBindAddress"), c.HealthzBindAddress, "must be an IP address and a port, as in 0.0.0.0:10256")
-	invalid(!isAddress(c.MetricsBindAddress), root.Child("metricsBindAddress"), c.MetricsBindAddress, "must be an IP address and a port, as in 0.0.0.0:10249")
+	invalid(!IsAddress(c.HealthzBindAddress), root.Child("healthzBindAddress"), c.HealthzBindAddress, "must be an IP address and a port, as in 0.0.0.0:10256")
+	invalid(!IsAddress(c.MetricsBindAddress), root.Child("metricsBindAddress"), c.MetricsBindAddress, "must be an IP address and a port, as in 0.0.0.0:10249")
 	invalid(c.ClientConnection.Burst < 0, root.Child("clientConnection", "burst"), c.ClientConnection.Burst, notNegative)
 	invalid(!isVersion(c.ShowHiddenMetricsForVersion), root.Child("showHiddenMetricsForVersion"), c.ShowHiddenMetricsForVersion, "must be omitted or have the form 1.36")
-	modes := []proxyconfig.ProxyMode{"", modeIPTables, modeIPVS, modeNFTables}
+	modes := []proxyconfig.ProxyMode{"", modeIPTables, modeIPVS, ModeNFTables}
 	if !slices.Contains(modes, c.Mode) {
 		errs = append(errs, field.NotSupported(root.Child("mode"), c.Mode, modes))
 	}
@@ -60,20 +60,12 @@ func validateConfig(c *kubeProxyConfig) field.ErrorList {
 		logsapi.Validate(&c.Logging, nil, root.Child("logging")))
 }
 
-// isAddress says whether a text is an IP address and a port, or nothing: then nobody
+// IsAddress says whether a text is an IP address and a port, or nothing: then nobody
 // listens.
-func isAddress(s string) bool {
+func IsAddress(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	_, portErr := netutils.ParsePort(port, false)
 	return s == "" || err == nil && portErr == nil && netutils.ParseIPSloppy(host) != nil
-}
-
-// validateProbeAddress checks the address that kube-proxy does not have.
-func (o *runOptions) validateProbeAddress() error {
-	if isAddress(o.probeAddress) {
-		return nil
-	}
-	return fmt.Errorf("--probe-bind-address: %q is not an IP address and a port, as in 127.0.0.1:10246", o.probeAddress)
 }
 
 // isVersion says whether a text is a version as in 1.36, or nothing. Which one makes no
@@ -93,7 +85,7 @@ func validateNodePorts(list []string, at *field.Path) field.ErrorList {
 			if slices.Index(list, s) < i {
 				errs = append(errs, field.Duplicate(at.Index(i), s))
 			}
-		} else if _, err := parseCIDR(s); err != nil {
+		} else if _, err := ParseCIDR(s); err != nil {
 			errs = append(errs, field.Invalid(at.Index(i), s, "must be a CIDR or one of the keywords 'primary', 'localhost', 'all'"))
 		}
 	}
@@ -101,19 +93,19 @@ func validateNodePorts(list []string, at *field.Path) field.ErrorList {
 }
 
 // validateDetectLocal checks what tells pods from others, in the mode that counts only.
-func validateDetectLocal(c *kubeProxyConfig, root *field.Path) field.ErrorList {
+func validateDetectLocal(c *Config, root *field.Path) field.ErrorList {
 	at := root.Child("detectLocal")
 	switch c.DetectLocalMode {
-	case detectNodeCIDR:
-	case detectClusterCIDR, "":
+	case DetectNodeCIDR:
+	case DetectClusterCIDR, "":
 		return validateClusterCIDR(c.ClusterCIDR, root.Child("clusterCIDR"))
-	case detectBridgeInterface:
+	case DetectBridgeInterface:
 		return validateInterface(c.DetectLocal.BridgeInterface, at.Child("bridgeInterface"))
-	case detectInterfacePrefix:
+	case DetectInterfacePrefix:
 		return validateInterface(c.DetectLocal.InterfaceNamePrefix, at.Child("interfaceNamePrefix"))
 	default:
 		return field.ErrorList{field.NotSupported(root.Child("detectLocalMode"), string(c.DetectLocalMode),
-			[]string{detectClusterCIDR, detectNodeCIDR, detectBridgeInterface, detectInterfacePrefix})}
+			[]string{DetectClusterCIDR, DetectNodeCIDR, DetectBridgeInterface, DetectInterfacePrefix})}
 	}
 	return nil
 }
@@ -122,7 +114,7 @@ func validateClusterCIDR(s string, at *field.Path) field.ErrorList {
 	list := strings.Split(s, ",")
 	var errs field.ErrorList
 	for _, cidr := range list {
-		if _, err := parseCIDR(cidr); err != nil && s != "" {
+		if _, err := ParseCIDR(cidr); err != nil && s != "" {
 			errs = append(errs, field.Invalid(at, cidr, "must be a CIDR (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)"))
 		}
 	}
@@ -141,4 +133,18 @@ func validateInterface(name string, at *field.Path) field.ErrorList {
 		return field.ErrorList{field.Invalid(at, name, "must be the name of an interface, or its beginning, of at most 15 characters")}
 	}
 	return nil
+}
+
+// ParseCIDR reads a CIDR as kube-proxy does, with leading zeros, too, and IPv4 in its IPv6 form.
+func ParseCIDR(s string) (netip.Prefix, error) {
+	_, network, err := netutils.ParseCIDRSloppy(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	ones, _ := network.Mask.Size()
+	a, _ := netip.AddrFromSlice(network.IP)
+	if a.Is4In6() && ones >= 96 {
+		a, ones = a.Unmap(), ones-96
+	}
+	return netip.PrefixFrom(a, ones), nil
 }

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package app
+package config
 
 import (
 	"strings"
@@ -26,14 +26,14 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, _, err := parseConfig(data)
+		c, _, err := Parse(data)
 		if err != nil {
 			if strings.TrimSpace(err.Error()) == "" {
 				t.Error("a refusal without a reason")
 			}
 			return
 		}
-		faults := validateConfig(c)
+		faults := Validate(c)
 		for _, fault := range faults {
 			if fault.Field == "" || fault.Error() == "" {
 				t.Errorf("fault %+v does not say where or what", fault)
