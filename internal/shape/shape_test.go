@@ -43,7 +43,7 @@ var exceptions = map[string][]string{
 	"lines in a function": {
 		"cmd/nftproxy/app.runOptions.program",
 		"rules.statementJSON",
-		"rules/fate.walk.rule",
+		"rules/tracer.walk.rule",
 		"cmd/nftproxy/app.wantOptions.snapshot",
 		"rules/kernel.encode",
 	},

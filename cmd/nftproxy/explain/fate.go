@@ -11,7 +11,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // clientPort is the port of clients: any will do.
@@ -22,14 +22,14 @@ const clientPort = 40000
 func (w *World) fate(p *proxier.Port, f FrontendView, c Client) (Fate, error) {
 	out := Fate{From: printable.Line(c.Name)}
 	choice, choices := uint32(0), uint32(1)
-	tracer := fate.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
+	tr := tracer.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
 		choices = max(choices, mod)
 		return choice
 	}}
-	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
+	packet := tracer.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
 	seen := map[To]bool{}
 	for choice = 0; choice < choices; choice++ {
-		end, err := tracer.Trace(packet, c.IsNode)
+		end, err := tr.Trace(packet, c.IsNode)
 		if err != nil {
 			return out, err
 		}
@@ -60,7 +60,7 @@ func (w *World) fate(p *proxier.Port, f FrontendView, c Client) (Fate, error) {
 	return out, nil
 }
 
-func outcome(end fate.Fate, f FrontendView) string {
+func outcome(end tracer.Result, f FrontendView) string {
 	switch {
 	case end.Rejected:
 		return Refused
@@ -91,7 +91,7 @@ func (w *World) traced(p *proxier.Port) rules.State {
 }
 
 // reasons says why a packet ended so, by the rules that it met.
-func (w *World) reasons(p *proxier.Port, end fate.Fate, f FrontendView, c Client) []string {
+func (w *World) reasons(p *proxier.Port, end tracer.Result, f FrontendView, c Client) []string {
 	var out []string
 	for i, step := range end.Steps {
 		for _, s := range step.Rule {
@@ -107,7 +107,7 @@ func (w *World) reasons(p *proxier.Port, end fate.Fate, f FrontendView, c Client
 }
 
 // reason says why a statement of the i-th step did what it did.
-func (w *World) reason(p *proxier.Port, end fate.Fate, f FrontendView, c Client, i int, s rules.Statement) string {
+func (w *World) reason(p *proxier.Port, end tracer.Result, f FrontendView, c Client, i int, s rules.Statement) string {
 	step := end.Steps[i]
 	switch s := s.(type) {
 	case rules.SetMark:
@@ -148,7 +148,7 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f FrontendView, c Client,
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
-func (w *World) whyMarked(step fate.Step) string {
+func (w *World) whyMarked(step tracer.Step) string {
 	switch {
 	case setOf(step.Rule, rules.ClusterIPs) && w.Config.MasqueradeAll:
 		return "masqueraded: --masquerade-all"
