@@ -91,8 +91,12 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	}
 	defer func() { _ = flows.Close() }()
 
-	addresses, err := nodeaddr.Watch(func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
-	if err != nil {
+	addresses, err := nodeaddr.Watch(ctx, func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil
+	default:
 		return err
 	}
 	defer addresses.Close()

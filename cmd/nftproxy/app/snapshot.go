@@ -39,7 +39,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 		return proxier.Snapshot{}, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	here, err := o.watchHere(config.NodeName, live, warn)
+	here, err := o.watchHere(ctx, config.NodeName, live, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
@@ -74,14 +74,14 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 
 // watchHere returns this machine, whose addresses are the node's if it is the node. Without live its Watcher may be nil: then the
 // addresses are not known.
-func (o *wantOptions) watchHere(nodeName string, live bool, warn func(error)) (*machine, error) {
+func (o *wantOptions) watchHere(ctx context.Context, nodeName string, live bool, warn func(error)) (*machine, error) {
 	here := &machine{node: nodeName}
 	here.elsewhere.Store(!live && !o.isHere())
-	watcher, err := nodeaddr.Watch(warn)
+	watcher, err := nodeaddr.Watch(ctx, warn)
 	switch {
 	case err == nil:
 		here.Watcher = watcher
-	case live:
+	case live, ctx.Err() != nil:
 		return nil, err
 	case !here.elsewhere.Load() && runtime.GOOS == "linux":
 		warn(err)

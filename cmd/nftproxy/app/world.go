@@ -35,7 +35,7 @@ func (o *worldOptions) world(ctx context.Context, stderr io.Writer) (*explain.Wo
 	}
 	var own []netip.Addr
 	var interfaceTo func(netip.Addr) (string, error)
-	if addresses, aerr := nodeaddr.Watch(nil); aerr == nil {
+	if addresses, aerr := nodeaddr.Watch(ctx, nil); aerr == nil {
 		defer addresses.Close()
 		own, interfaceTo = addresses.Addrs(), addresses.InterfaceTo
 	}
