@@ -133,7 +133,7 @@ func (c *Conn) dumpOnce(ctx context.Context, q query, fn func(Flow)) error {
 
 func (c *Conn) dumpWith(ctx context.Context, r request, q query, fn func(Flow)) error {
 	return c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) {
-		if f, ok := decodeFlow(m.Attributes()); ok && q.matches(f) {
+		if f, ok := decodeFlow(m.Body()); ok && q.matches(f) {
 			fn(f)
 		}
 	})

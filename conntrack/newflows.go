@@ -36,7 +36,7 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 	}
 	for ctx.Err() == nil {
 		more, err := s.Receive(false, func(m nfnetlink.Message) {
-			if f, ok := decodeFlow(m.Attributes()); ok {
+			if f, ok := decodeFlow(m.Body()); ok {
 				fn(f)
 			}
 		})
@@ -62,7 +62,7 @@ func (c *Conn) Get(ctx context.Context, proto rules.Protocol, orig Tuple) (Flow,
 	defer c.mu.Unlock()
 	var flow Flow
 	var found bool
-	err := c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) { flow, found = decodeFlow(m.Attributes()) })
+	err := c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) { flow, found = decodeFlow(m.Body()) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return Flow{}, false, fmt.Errorf("look a connection up: %w", err)
 	}

@@ -26,7 +26,7 @@ func (c *Conn) Usage(ctx context.Context) (Usage, error) {
 	defer c.mu.Unlock()
 	var u Usage
 	err := c.socket.Ask(ctx, nfnetlink.Request(msgGetStats, unix.NLM_F_ACK, 0), func(m nfnetlink.Message) {
-		for typ, value := range m.Attributes().Attributes() {
+		for typ, value := range m.Attributes() {
 			switch typ {
 			case attrStatsEntries:
 				u.Entries = value.U32()

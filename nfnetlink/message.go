@@ -7,6 +7,7 @@ package nfnetlink
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,13 +28,16 @@ func (m Message) Family() uint8 {
 	return m.Data[0]
 }
 
-// Attributes returns what follows nfgenmsg.
-func (m Message) Attributes() Data {
+// Body returns what follows nfgenmsg: attributes.
+func (m Message) Body() Data {
 	if len(m.Data) < 4 {
 		return nil
 	}
 	return m.Data[4:]
 }
+
+// Attributes yields the attributes in Body.
+func (m Message) Attributes() iter.Seq2[uint16, Data] { return m.Body().Attributes() }
 
 // EachMessage calls fn for each message in a datagram. It fails at one that is cut off.
 func EachMessage(datagram []byte, fn func(Message)) error {

@@ -178,13 +178,16 @@ func (a *answers) message(m Message) {
 
 // Transact sends a batch of nf_tables, which the kernel carries out as a whole or not at all, and reads what it answers:
 // refused gets each error, and the number of the message in the batch that it is about. acked says whether a message that
-// asks for an acknowledgement got one. ENOBUFS says that answers were lost. Answers to earlier requests do not count.
-func (s *Socket) Transact(batch []byte, refused func(i int, e *Error)) (acked bool, err error) {
+// asks for an acknowledgement got one, lost that answers did not fit the receive buffer. Answers to earlier requests do
+// not count.
+func (s *Socket) Transact(batch []byte, refused func(i int, e *Error)) (acked, lost bool, err error) {
+	if s.unread {
+		s.Drain()
+	}
 	first, n, err := s.send(batch)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	var lost error
 	for {
 		more, err := s.Receive(false, func(m Message) {
 			i := m.Seq - first
@@ -199,11 +202,11 @@ func (s *Socket) Transact(batch []byte, refused func(i int, e *Error)) (acked bo
 		})
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
-			lost = err
+			lost = true
 		case err != nil:
-			return false, err
+			return false, lost, err
 		case !more:
-			return acked, lost
+			return acked, lost, nil
 		}
 	}
 }

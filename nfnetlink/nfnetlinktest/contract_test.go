@@ -85,7 +85,7 @@ func kernel(t *testing.T) end {
 func double() end {
 	k, s := nfnetlinktest.New(func(m nfnetlink.Message) nfnetlinktest.Answer {
 		name := ""
-		for typ, v := range m.Attributes().Attributes() {
+		for typ, v := range m.Attributes() {
 			if typ == unix.NFTA_TABLE_NAME { // or NFTA_CHAIN_TABLE, which is the same
 				name = v.Text()
 			}
@@ -165,9 +165,9 @@ func batch(fill func(b *nfnetlink.Builder)) []byte {
 // transact carries messages out that must not be refused.
 func transact(t *testing.T, s *nfnetlink.Socket, fill func(b *nfnetlink.Builder)) {
 	t.Helper()
-	acked, err := s.Transact(batch(fill), func(i int, e *nfnetlink.Error) { t.Errorf("message %d: %v", i, e) })
-	if !acked || err != nil {
-		t.Fatalf("acknowledged: %t, error %v", acked, err)
+	acked, lost, err := s.Transact(batch(fill), func(i int, e *nfnetlink.Error) { t.Errorf("message %d: %v", i, e) })
+	if !acked || lost || err != nil {
+		t.Fatalf("acknowledged: %t, lost: %t, error %v", acked, lost, err)
 	}
 }
 
@@ -335,7 +335,7 @@ func testLost(t *testing.T, e end) {
 func testRefused(t *testing.T, e end) {
 	must(t, e.Send(request(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, "none").Buf))
 	var got []int
-	_, err := e.Transact(batch(func(b *nfnetlink.Builder) {
+	_, lost, err := e.Transact(batch(func(b *nfnetlink.Builder) {
 		newTable(b, tableName)
 		newChain(b, "none", "a")
 		newChain(b, tableName, "b")
@@ -346,7 +346,7 @@ func testRefused(t *testing.T, e end) {
 		}
 		got = append(got, i)
 	})
-	if err != nil || fmt.Sprint(got) != "[2 4]" {
+	if err != nil || lost || fmt.Sprint(got) != "[2 4]" {
 		t.Errorf("refused %v (%v), want 2 and 4", got, err)
 	}
 }
@@ -368,7 +368,7 @@ func testEvents(t *testing.T, e end) {
 			if m.Type != nft|unix.NFT_MSG_NEWTABLE {
 				return
 			}
-			for typ, v := range m.Attributes().Attributes() {
+			for typ, v := range m.Attributes() {
 				if typ == unix.NFTA_TABLE_NAME {
 					got = append(got, v.Text())
 				}

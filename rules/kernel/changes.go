@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -26,8 +27,8 @@ const (
 	genAttrName = 3
 )
 
-// heard collects what events tell, of any number of commits.
-type heard struct {
+// changes are what events tell, of any number of commits.
+type changes struct {
 	things   map[rules.Thing]bool
 	elements map[rules.Thing]int // how many of a set
 	all      bool                // what was changed is not known, or is too much
@@ -36,64 +37,64 @@ type heard struct {
 }
 
 // add adds a thing.
-func (h *heard) add(t rules.Thing) {
-	h.open = true
-	if h.all {
+func (c *changes) add(t rules.Thing) {
+	c.open = true
+	if c.all {
 		return
 	}
-	if h.things == nil {
-		h.things, h.elements = map[rules.Thing]bool{}, map[rules.Thing]int{}
+	if c.things == nil {
+		c.things, c.elements = map[rules.Thing]bool{}, map[rules.Thing]int{}
 	}
 	if t.Kind == rules.ThingElement {
 		set := rules.Thing{Kind: rules.ThingSet, Family: t.Family, Name: t.Name}
-		if h.things[set] || h.things[t] {
+		if c.things[set] || c.things[t] {
 			return
 		}
-		if h.elements[set]++; h.elements[set] > mostElements {
-			for other := range h.things {
+		if c.elements[set]++; c.elements[set] > mostElements {
+			for other := range c.things {
 				if other.Kind == rules.ThingElement && other.Family == t.Family && other.Name == t.Name {
-					delete(h.things, other)
+					delete(c.things, other)
 				}
 			}
 			t = set
 		}
 	}
-	if h.things[t] = true; len(h.things) > mostThings {
-		h.everything()
+	if c.things[t] = true; len(c.things) > mostThings {
+		c.everything()
 	}
 }
 
 // everything notes that anything may have been changed.
-func (h *heard) everything() { h.things, h.elements, h.all, h.open = nil, nil, true, true }
+func (c *changes) everything() { c.things, c.elements, c.all, c.open = nil, nil, true, true }
 
-// commit notes who did what was heard since the last commit, and says whether that was anything.
-func (h *heard) commit(p rules.Process) bool {
-	if !h.open {
+// commit notes who did what events told since the last commit, and says whether that was anything.
+func (c *changes) commit(p rules.Process) bool {
+	if !c.open {
 		return false
 	}
-	h.open = false
-	if p.PID != 0 && len(h.by) < mostProcesses && !slices.Contains(h.by, p) {
-		h.by = append(h.by, p)
+	c.open = false
+	if p.PID != 0 && len(c.by) < mostProcesses && !slices.Contains(c.by, p) {
+		c.by = append(c.by, p)
 	}
 	return true
 }
 
-// touched returns what was heard.
-func (h *heard) touched() rules.Touched {
-	out := rules.Touched{By: h.by}
-	for t := range h.things {
+// touched returns what was changed.
+func (c *changes) touched() rules.Touched {
+	out := rules.Touched{By: c.by}
+	for t := range c.things {
 		out.Things = append(out.Things, t)
 	}
 	return out
 }
 
 // event adds what an event tells of the tables of a name.
-func (h *heard) event(m message, table string) {
+func (c *changes) event(m nfnetlink.Message, table string) {
 	if !concerns(m, table) {
 		return
 	}
 	t := rules.Thing{Family: rules.IPv4}
-	switch m.data[0] { // nfgenmsg's nfgen_family
+	switch m.Family() {
 	case unix.NFPROTO_IPV4:
 	case unix.NFPROTO_IPV6:
 		t.Family = rules.IPv6
@@ -101,18 +102,18 @@ func (h *heard) event(m message, table string) {
 		return // another table of the same name
 	}
 	attr := func(want uint16) (name string) {
-		eachAttr(m.data[4:], func(typ uint16, v []byte) {
+		for typ, v := range m.Attributes() {
 			if typ == want {
-				name = text(v)
+				name = v.Text()
 			}
-		})
+		}
 		return name
 	}
-	switch m.typ & 0xff {
+	switch m.Type & 0xff {
 	case unix.NFT_MSG_NEWTABLE:
 		t.Kind = rules.ThingTable
 	case unix.NFT_MSG_DELTABLE:
-		h.everything()
+		c.everything()
 		return
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
 		t.Kind, t.Name = rules.ThingChain, attr(unix.NFTA_CHAIN_NAME)
@@ -121,44 +122,44 @@ func (h *heard) event(m message, table string) {
 	case unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET:
 		t.Kind, t.Name = rules.ThingSet, attr(unix.NFTA_SET_NAME)
 	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-		h.elementEvent(t.Family, attr(unix.NFTA_SET_ELEM_LIST_SET), m.data[4:])
+		c.elementEvent(t.Family, attr(unix.NFTA_SET_ELEM_LIST_SET), m.Body())
 		return
 	default:
 		t.Kind = rules.ThingOther
 	}
-	h.add(t)
+	c.add(t)
 }
 
 // elementEvent adds the elements that an event names, or their set where they do not stand for themselves.
-func (h *heard) elementEvent(f rules.Family, set string, attrs []byte) {
+func (c *changes) elementEvent(f rules.Family, set string, attrs nfnetlink.Data) {
 	whole := rules.Thing{Kind: rules.ThingSet, Family: f, Name: set}
 	id, ours := rules.ParseSetID(set)
 	if !ours || id.Kind.Interval() {
-		h.add(whole)
+		c.add(whole)
 		return
 	}
 	n := 0
 	eachElement(f, id.Kind, attrs, func(e element) {
 		if n++; e.catchall {
-			h.add(whole)
+			c.add(whole)
 			return
 		}
-		h.add(rules.Thing{Kind: rules.ThingElement, Family: f, Name: set, Key: e.Key})
+		c.add(rules.Thing{Kind: rules.ThingElement, Family: f, Name: set, Key: e.Key})
 	})
 	if n == 0 { // a set of our name whose elements are not ours
-		h.add(whole)
+		c.add(whole)
 	}
 }
 
 // process returns who made a generation, as the event about it says.
-func process(m message) (p rules.Process) {
-	eachAttr(m.data[4:], func(typ uint16, v []byte) {
+func process(m nfnetlink.Message) (p rules.Process) {
+	for typ, v := range m.Attributes() {
 		switch typ {
 		case genAttrPID:
-			p.PID = be32(v)
+			p.PID = v.U32()
 		case genAttrName:
-			p.Name = text(v)
+			p.Name = v.Text()
 		}
-	})
+	}
 	return p
 }
