@@ -21,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -125,12 +126,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.MinSyncPeriod, config.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	p := proxier.New(config)
-	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
-	if config.Rules.CountConnections {
-		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
-			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
-	}
-	servers, err := o.servers(config.Missing).serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
+	servers, err := o.serve(&config, p, alive)
 	if err != nil {
 		return err
 	}
@@ -144,6 +140,23 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.run(ctx); return nil },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
+}
+
+// serve serves health, metrics and pages, and probes.
+func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy) (*serve.Servers, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	if c.Rules.CountConnections {
+		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
+	}
+	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
+		HardFail: o.kubeProxy.BindAddressHardFail}.Without(c.Missing)
+	shown := o.kubeProxy.Config
+	shown.HealthzBindAddress, shown.MetricsBindAddress = at.Health, at.Metrics
+	pages := serve.Pages{Metrics: registry, Config: &shown, Flags: o.flags, Version: o.source.version,
+		Confinement: func() string { return confinement("/", "self") }}
+	return serve.Start(c.Logger, at, serve.Handlers{Health: alive.Handler(), Metrics: pages.Handler(), Probes: alive.ProbeHandler()},
+		func(reason, message string) { c.Events.Warning(nodeReference(c.NodeName), reason, message) })
 }
 
 // missingFamilies says which families of addresses the node does not have, and tells of it once.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package serve
 
 import (
 	"context"
@@ -25,8 +25,8 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/bounded"
 )
 
-// serverName is how nftproxy's status pages are told from kube-proxy's.
-const serverName = "nftproxy"
+// ServerName is the header Server of nftproxy's pages, which tells them from kube-proxy's.
+const ServerName = "nftproxy"
 
 // maxScrapes is how many may ask for /metrics at once: each has all of it in memory.
 const maxScrapes = 8
@@ -34,19 +34,19 @@ const maxScrapes = 8
 // zpageHead is how /flagz and /statusz begin in kube-proxy.
 const zpageHead = "\nkube-proxy %s\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\n"
 
-// pages is a ServeMux that knows its paths.
-type pages struct {
+// mux is a ServeMux that knows its paths.
+type mux struct {
 	http.ServeMux
 	paths []string
 }
 
 // Handle serves a path.
-func (p *pages) Handle(path string, handler http.Handler) {
+func (p *mux) Handle(path string, handler http.Handler) {
 	p.paths = append(p.paths, path)
 	p.ServeMux.Handle(path, handler)
 }
 
-func (p *pages) text(path string, write func(w io.Writer)) {
+func (p *mux) text(path string, write func(w io.Writer)) {
 	p.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -55,16 +55,30 @@ func (p *pages) text(path string, write func(w io.Writer)) {
 }
 
 // ServeHTTP implements http.Handler.
-func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Server", serverName)
+func (p *mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Server", ServerName)
 	p.ServeMux.ServeHTTP(w, r)
 }
 
-// statusPages serves what kube-proxy serves at its metrics address.
-func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
-	p := &pages{}
+// Pages is what kube-proxy serves at its metrics address.
+type Pages struct {
+	// Metrics is for /metrics, beside what the process and its API client do.
+	Metrics prometheus.Gatherer
+	// Config is for /configz; it says whether there are profiles.
+	Config *config.Config
+	// Flags gives all flags with their values, for /flagz.
+	Flags func() []string
+	// Version is nftproxy's, for /statusz.
+	Version string
+	// Confinement says which rights this process has, for /statusz.
+	Confinement func() string
+}
+
+// Handler serves the pages.
+func (o Pages) Handler() http.Handler {
+	p := &mux{}
 	// What the process and its API client do is in the libraries' own registry.
-	p.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{registry, legacyregistry.DefaultGatherer}, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	p.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{o.Metrics, legacyregistry.DefaultGatherer}, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	slis.SLIMetricsWithReset{}.Install(p)
 	for _, path := range []string{"/healthz", "/healthz/ping"} {
 		p.text(path, func(w io.Writer) {
@@ -75,26 +89,31 @@ func (o *runOptions) statusPages(registry *prometheus.Registry) http.Handler {
 	p.text("/proxyMode", func(w io.Writer) { fmt.Fprint(w, config.ModeNFTables) })
 	p.Handle("/configz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": &o.kubeProxy.Config})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kubeproxy.config.k8s.io": o.Config})
 	}))
 	p.text("/flagz", func(w io.Writer) {
-		fmt.Fprintf(w, zpageHead+"%s\n", "flagz", strings.Join(slices.Sorted(slices.Values(o.flags())), "\n"))
+		fmt.Fprintf(w, zpageHead+"%s\n", "flagz", strings.Join(slices.Sorted(slices.Values(o.Flags())), "\n"))
 	})
-	if o.kubeProxy.EnableProfiling {
-		p.Handle("/debug/pprof/", bounded.Unhurried(http.HandlerFunc(pprof.Index))) // with ?seconds= a difference
-		p.Handle("/debug/pprof/cmdline", http.HandlerFunc(pprof.Cmdline))
-		p.Handle("/debug/pprof/profile", bounded.Unhurried(http.HandlerFunc(pprof.Profile)))
-		p.Handle("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))
-		p.Handle("/debug/pprof/trace", bounded.Unhurried(http.HandlerFunc(pprof.Trace)))
-		p.Handle("/debug/flags/v", http.HandlerFunc(setVerbosity))
+	if o.Config.EnableProfiling {
+		p.profiles()
 	}
 	p.text("/statusz", func(w io.Writer) {
 		started := legacyregistry.GetProcessStart()
 		fmt.Fprintf(w, zpageHead+"Started: %s\nUp: %s\nGo version: %s\nBinary version: %s\nConfinement: %s\nPaths: %s\n", "statusz",
-			started.UTC().Format(time.UnixDate), time.Since(started).Round(time.Second), runtime.Version(), o.source.version, confinement("/", "self"),
+			started.UTC().Format(time.UnixDate), time.Since(started).Round(time.Second), runtime.Version(), o.Version, o.Confinement(),
 			strings.Join(slices.Sorted(slices.Values(p.paths)), " "))
 	})
 	return p
+}
+
+// profiles serves what --profiling is for.
+func (p *mux) profiles() {
+	p.Handle("/debug/pprof/", bounded.Unhurried(http.HandlerFunc(pprof.Index))) // with ?seconds= a difference
+	p.Handle("/debug/pprof/cmdline", http.HandlerFunc(pprof.Cmdline))
+	p.Handle("/debug/pprof/profile", bounded.Unhurried(http.HandlerFunc(pprof.Profile)))
+	p.Handle("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))
+	p.Handle("/debug/pprof/trace", bounded.Unhurried(http.HandlerFunc(pprof.Trace)))
+	p.Handle("/debug/flags/v", http.HandlerFunc(setVerbosity))
 }
 
 // setVerbosity sets --v to what is PUT.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package serve
 
 import (
 	"sync"
@@ -12,10 +12,10 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// connectionCollector reads the kernel's counters of new connections when it is asked. A
+// Connections reads the kernel's counters of new connections when it is asked. A
 // counter begins anew where its element is replaced, which sets it to zero: what it had come to at the
 // last reading is kept.
-type connectionCollector struct {
+type Connections struct {
 	log klog.Logger
 	// read reads the kernel's counters.
 	read func() ([]kernel.Connections, error)
@@ -25,6 +25,11 @@ type connectionCollector struct {
 	mu     sync.Mutex
 	last   map[counted]uint64
 	totals map[portProtocol]float64
+}
+
+// NewConnections returns the collector for the tables of a name. portAt names who has a frontend.
+func NewConnections(log klog.Logger, table string, portAt func(rules.Frontend) (rules.ServicePortName, bool)) *Connections {
+	return &Connections{log: log, portAt: portAt, read: func() ([]kernel.Connections, error) { return readConnections(table) }}
 }
 
 // counted is an element with a counter.
@@ -45,10 +50,10 @@ var connectionsDesc = prometheus.NewDesc("nftproxy_service_connections_total",
 	[]string{"namespace", "service", "port", "protocol"}, nil)
 
 // Describe implements prometheus.Collector.
-func (c *connectionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
+func (c *Connections) Describe(ch chan<- *prometheus.Desc) { ch <- connectionsDesc }
 
 // Collect implements prometheus.Collector.
-func (c *connectionCollector) Collect(ch chan<- prometheus.Metric) {
+func (c *Connections) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock() // before the reading: the next one must not be counted first
 	defer c.mu.Unlock()
 	list, err := c.read()
@@ -74,7 +79,7 @@ func readConnections(table string) ([]kernel.Connections, error) {
 }
 
 // count adds what the counters have gained, and forgets service ports that are gone.
-func (c *connectionCollector) count(list []kernel.Connections) {
+func (c *Connections) count(list []kernel.Connections) {
 	last, totals := make(map[counted]uint64, len(list)), make(map[portProtocol]float64, len(c.totals))
 	for _, e := range list {
 		name, ok := c.portAt(e.Key.Frontend(e.Family))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package serve
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,29 +10,30 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// affinityCollector counts clients with session affinity when it is asked.
-type affinityCollector struct {
-	table string
-	log   klog.Logger
+// Affinity counts clients with session affinity when it is asked.
+type Affinity struct {
+	// Table is the name of the tables whose maps are read.
+	Table string
+	Log   klog.Logger
 }
 
 // Describe implements prometheus.Collector: its metrics are not known before.
-func (affinityCollector) Describe(chan<- *prometheus.Desc) {}
+func (Affinity) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (c affinityCollector) Collect(ch chan<- prometheus.Metric) {
+func (c Affinity) Collect(ch chan<- prometheus.Metric) {
 	labels := []string{"family", "map"}
 	clients := prometheus.NewDesc("nftproxy_affinity_clients", "Clients that a service port with session affinity remembers; those of endpoints that are gone until they connect again.", labels, nil)
 	size := prometheus.NewDesc("nftproxy_affinity_size", "Clients that it can remember.", labels, nil)
 	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
 	if err != nil {
-		c.log.Error(err, "Metrics about session affinity are missing")
+		c.Log.Error(err, "Metrics about session affinity are missing")
 		return
 	}
 	defer func() { _ = k.Close() }()
-	usage, err := k.AffinityUsage(c.table)
+	usage, err := k.AffinityUsage(c.Table)
 	if err != nil {
-		c.log.Error(err, "Metrics about session affinity are missing")
+		c.Log.Error(err, "Metrics about session affinity are missing")
 		return
 	}
 	for _, u := range usage {

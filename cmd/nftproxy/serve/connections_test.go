@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package serve
 
 import (
 	"sync"
@@ -18,7 +18,7 @@ import (
 func TestConnectionsAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	readings, second := 0, make(chan struct{})
-	c := &connectionCollector{log: klog.Background(),
+	c := &Connections{log: klog.Background(),
 		portAt: func(rules.Frontend) (rules.ServicePortName, bool) {
 			return rules.ServicePortName{Name: "web"}, true
 		},
