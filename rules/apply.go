@@ -158,11 +158,11 @@ func (s *State) check() error {
 // checkRule verifies that what a rule refers to exists.
 func (t *Table) checkRule(r Rule, missing func(kind OpKind, chain string, set SetID) error) error {
 	for _, s := range r {
-		chain, sets := refersTo(s)
-		if _, ok := t.Chains[chain]; chain != "" && !ok {
-			return missing(DeleteChain, chain, SetID{})
+		to := refersTo(s)
+		if _, ok := t.Chains[to.chain]; to.chain != "" && !ok {
+			return missing(DeleteChain, to.chain, SetID{})
 		}
-		for _, id := range sets {
+		for _, id := range to.sets {
 			if _, ok := t.Sets[id]; !ok {
 				return missing(DeleteSet, "", id)
 			}

@@ -43,7 +43,7 @@ func (c *Counts) own(o Objects, n int) {
 		c.set(m.Set, n)
 	}
 	for _, se := range o.Sets {
-		if se.Set.Kind.row().exclusive {
+		if se.Set.Kind.row().owners == exclusive {
 			c.Elements += n * len(se.Elements)
 		}
 	}

@@ -151,10 +151,7 @@ func diffChains(f Family, have, want map[string]Chain, tx *Tx) {
 func (c Chain) mayRefer() bool {
 	for _, r := range c.Rules {
 		for _, s := range r {
-			if chain, _ := refersTo(s); chain != "" {
-				return true
-			}
-			if _, unknown := s.(Unknown); unknown {
+			if _, unknown := s.(Unknown); unknown || refersTo(s).chain != "" {
 				return true
 			}
 		}

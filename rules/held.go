@@ -86,7 +86,7 @@ func (h *held) endpoints() {
 // shared finds elements that the service port may share with others.
 func (h *held) shared(want Objects) {
 	for _, se := range want.Sets {
-		if !se.Set.Kind.row().shared {
+		if se.Set.Kind.row().owners != shared {
 			continue
 		}
 		for _, e := range se.Elements {

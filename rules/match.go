@@ -88,7 +88,7 @@ func (s MatchSet) nft(f Family) string {
 func (s MatchSet) nftJSON(f Family, ports string) []object {
 	return match(s.Not, s.Fields.nftJSON(f, ports), "@"+s.Set.Name())
 }
-func (s MatchSet) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Set} }
+func (s MatchSet) refersTo() references { return references{sets: []SetID{s.Set}} }
 
 func (MatchDNAT) nft(Family) string { return "ct status dnat" }
 func (MatchDNAT) nftJSON(Family, string) []object {

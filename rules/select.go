@@ -42,7 +42,7 @@ func (s State) Common() State {
 			}
 		}
 		for id, set := range t.Sets {
-			if id.Kind.row().common {
+			if id.Kind.row().owners == nobodys {
 				c.Sets[id] = set
 			}
 		}

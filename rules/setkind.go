@@ -54,6 +54,16 @@ const (
 	GoTo                        // a chain, which does not
 )
 
+// owners says whose the elements of a set are.
+type owners uint8
+
+const (
+	passedOn  owners = iota // one owner's; an element may pass to another owner
+	exclusive               // one owner's, for ever
+	shared                  // several owners may have the same element
+	nobodys                 // they depend on no service
+)
+
 // setKind is the row of a kind of set.
 type setKind struct {
 	name  string // what the sets' names begin with
@@ -63,9 +73,8 @@ type setKind struct {
 	value ValueKind
 	// nodePorts is the kind that has the same for NodePorts; 0: none has.
 	nodePorts SetKind
-	// shared says that several owners may have the same element, exclusive that an element never passes from
-	// one owner to another.
-	shared, exclusive bool
+	// owners says whose the elements are.
+	owners owners
 	// onDemand says that the set exists only while it has elements.
 	onDemand bool
 	// serves says that an element is a frontend that is served, at which connections can be counted.
@@ -74,25 +83,23 @@ type setKind struct {
 	forwards bool
 	// dynamic says that packets add elements, which time out.
 	dynamic bool
-	// common says that what is in the set depends on no service.
-	common bool
 }
 
 var setKinds = [numSetKinds]setKind{
 	Protocols: {name: "protocols", note: "the protocols that Services can have",
-		key: []KeyPart{KeyProtocol}, common: true},
+		key: []KeyPart{KeyProtocol}, owners: nobodys},
 	Affinity: {name: "affinity", note: "which clients stay with which endpoint; the kernel fills it",
 		names: PerPort, key: []KeyPart{KeyAddr}, value: ToEndpoint, dynamic: true},
 	Stay: {name: "stay", note: "session affinity: endpoints that clients may stay with: a chain's own number and an endpoint -> that endpoint",
-		names: Sharded, key: []KeyPart{KeyID, KeyAddr, KeyPort}, value: ToEndpoint, exclusive: true, onDemand: true},
+		names: Sharded, key: []KeyPart{KeyID, KeyAddr, KeyPort}, value: ToEndpoint, owners: exclusive, onDemand: true},
 	Endpoints: {name: "endpoints", note: "endpoints: a chain's own number and its counter -> an endpoint",
-		names: Sharded, key: []KeyPart{KeyID, KeyCounter}, value: ToEndpoint, exclusive: true, onDemand: true, forwards: true},
+		names: Sharded, key: []KeyPart{KeyID, KeyCounter}, value: ToEndpoint, owners: exclusive, onDemand: true, forwards: true},
 	Backends: {name: "backends", note: "endpoints of the schedulers " + sharing() + ": a frontend and a choice -> an endpoint",
 		key: []KeyPart{KeyAddr, KeyProtocol, KeyPort, KeyChoice}, value: ToEndpoint, onDemand: true, forwards: true},
 	Hairpin: {name: "hairpin", note: "endpoints on this node, masqueraded when they connect to themselves",
-		key: []KeyPart{KeyAddr, KeySameAddr}, shared: true},
+		key: []KeyPart{KeyAddr, KeySameAddr}, owners: shared},
 	Sources: {name: "sources", note: "loadBalancerSourceRanges: who may connect to load balancer addresses",
-		names: PerPort, key: []KeyPart{KeyAddr}, value: Range, exclusive: true, onDemand: true},
+		names: PerPort, key: []KeyPart{KeyAddr}, value: Range, owners: exclusive, onDemand: true},
 	Sticky: {name: "sticky", note: "session affinity: frontends whose clients are remembered, and by which chain",
 		key: frontendKey, value: JumpTo, nodePorts: StickyNodePorts, onDemand: true},
 	StickyNodePorts: {name: "sticky-nodeports", note: "session affinity: frontends whose clients are remembered, and by which chain",
@@ -110,11 +117,11 @@ var setKinds = [numSetKinds]setKind{
 	NodePorts: {name: "service-nodeports", note: "NodePorts, and the chain that decides about their connections",
 		key: nodePortKey, value: GoTo, serves: true},
 	NodePortIPs: {name: "nodeport-ips", note: "addresses that serve NodePorts",
-		key: []KeyPart{KeyAddr}, common: true},
+		key: []KeyPart{KeyAddr}, owners: nobodys},
 	ClusterIPs: {name: "cluster-ips", note: "ClusterIPs: their other ports are refused",
-		key: []KeyPart{KeyAddr}, shared: true},
+		key: []KeyPart{KeyAddr}, owners: shared},
 	ServiceCIDRs: {name: "service-cidrs", note: "ranges of ClusterIPs: those that no Service has are dropped",
-		key: []KeyPart{KeyAddr}, value: Range, common: true},
+		key: []KeyPart{KeyAddr}, value: Range, owners: nobodys},
 }
 
 // SetKinds lists all kinds, in order.

@@ -34,8 +34,8 @@ func TestSetKindsAreComplete(t *testing.T) {
 			t.Errorf("%s: ranges are of addresses", row.name)
 		case row.serves && (!k.IsMap() || !twins[k] && row.nodePorts == 0), row.forwards && row.value != ToEndpoint, row.dynamic && row.value != ToEndpoint:
 			t.Errorf("%s: %+v: its value does not fit", row.name, row)
-		case row.exclusive && row.shared, row.common && (row.shared || row.exclusive || row.onDemand):
-			t.Errorf("%s: %+v: owners cannot share and not share it", row.name, row)
+		case row.owners == nobodys && (row.onDemand || row.serves || row.forwards):
+			t.Errorf("%s: %+v: nobody has its elements", row.name, row)
 		}
 	}
 }

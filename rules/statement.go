@@ -18,16 +18,20 @@ type Statement interface {
 }
 
 // referrer is a statement that refers to a chain or to sets.
-type referrer interface {
-	refersTo() (chain string, sets []SetID)
+type referrer interface{ refersTo() references }
+
+// references are what a statement refers to.
+type references struct {
+	chain string
+	sets  []SetID
 }
 
 // refersTo returns what a statement refers to.
-func refersTo(s Statement) (chain string, sets []SetID) {
+func refersTo(s Statement) references {
 	if r, ok := s.(referrer); ok {
 		return r.refersTo()
 	}
-	return "", nil
+	return references{}
 }
 
 // The statements that decide, or lead to other chains.
@@ -53,13 +57,13 @@ type (
 	Unknown struct{ What string }
 )
 
-func (s Jump) nft(Family) string                   { return "jump " + printable.Word(s.Chain) }
-func (s Jump) nftJSON(Family, string) []object     { return one("jump", object{"target": s.Chain}) }
-func (s Jump) refersTo() (chain string, _ []SetID) { return s.Chain, nil }
+func (s Jump) nft(Family) string               { return "jump " + printable.Word(s.Chain) }
+func (s Jump) nftJSON(Family, string) []object { return one("jump", object{"target": s.Chain}) }
+func (s Jump) refersTo() references            { return references{chain: s.Chain} }
 
-func (s Goto) nft(Family) string                   { return "goto " + printable.Word(s.Chain) }
-func (s Goto) nftJSON(Family, string) []object     { return one("goto", object{"target": s.Chain}) }
-func (s Goto) refersTo() (chain string, _ []SetID) { return s.Chain, nil }
+func (s Goto) nft(Family) string               { return "goto " + printable.Word(s.Chain) }
+func (s Goto) nftJSON(Family, string) []object { return one("goto", object{"target": s.Chain}) }
+func (s Goto) refersTo() references            { return references{chain: s.Chain} }
 
 func (Return) nft(Family) string               { return "return" }
 func (Return) nftJSON(Family, string) []object { return one("return", nil) }

@@ -50,7 +50,7 @@ func (s Dispatch) nft(f Family) string { return s.Fields.nft(f) + " vmap @" + s.
 func (s Dispatch) nftJSON(f Family, ports string) []object {
 	return one("vmap", object{"key": s.Fields.nftJSON(f, ports), "data": "@" + s.Map.Name()})
 }
-func (s Dispatch) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Map} }
+func (s Dispatch) refersTo() references { return references{sets: []SetID{s.Map}} }
 
 func (s DNAT) nft(f Family) string {
 	return fmt.Sprintf("dnat %s to %s map @%s", s.Family, s.Fields.nft(f), s.Map.shown())
@@ -58,7 +58,7 @@ func (s DNAT) nft(f Family) string {
 func (s DNAT) nftJSON(f Family, ports string) []object {
 	return dnatJSON(s.Family, lookupJSON(s.Fields.nftJSON(f, ports), s.Map))
 }
-func (s DNAT) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Map} }
+func (s DNAT) refersTo() references { return references{sets: []SetID{s.Map}} }
 
 func dnatJSON(f Family, to object) []object {
 	return one("dnat", object{"family": f.String(), "addr": to})
@@ -74,7 +74,7 @@ func (s DNATRemembered) nftJSON(f Family, ports string) []object {
 	return append(one("mangle", object{"key": payload(f.String(), "daddr"), "value": client}),
 		dnatJSON(s.Family, lookupJSON(key.nftJSON(f, ports), s.Map))...)
 }
-func (s DNATRemembered) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Clients, s.Map} }
+func (s DNATRemembered) refersTo() references { return references{sets: []SetID{s.Clients, s.Map}} }
 
 // key is what is looked up in Map.
 func (s DNATRemembered) key() Fields {
@@ -100,7 +100,7 @@ func (s Forget) nftJSON(f Family, _ string) []object {
 	return one("map", object{"op": "delete", "map": "@" + s.Set.Name(), "elem": payload(f.String(), "saddr"),
 		"data": concat(payload(f.String(), "daddr"), payload("th", "dport"))})
 }
-func (s Forget) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Set} }
+func (s Forget) refersTo() references { return references{sets: []SetID{s.Set}} }
 
 func (s Remember) nft(f Family) string {
 	return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.shown(), f, timeText(uint64(s.Seconds)*1000), f)
@@ -110,4 +110,4 @@ func (s Remember) nftJSON(f Family, _ string) []object {
 		"elem": object{"elem": object{"val": payload(f.String(), "saddr"), "timeout": s.Seconds}},
 		"data": concat(payload(f.String(), "daddr"), payload("th", "dport"))})
 }
-func (s Remember) refersTo() (_ string, sets []SetID) { return "", []SetID{s.Set} }
+func (s Remember) refersTo() references { return references{sets: []SetID{s.Set}} }
