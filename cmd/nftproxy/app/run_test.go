@@ -13,13 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -180,26 +178,6 @@ func TestInitOnly(t *testing.T) {
 	}
 	if out, err := n.run("dump", "--kernel"); err == nil {
 		t.Errorf("there are rules:\n%s", out)
-	}
-}
-
-// TestPrepareHost sets the OOM score, and tells of what it cannot set.
-func TestPrepareHost(t *testing.T) {
-	root := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(root, "proc/self"), 0o755))
-	var events []string
-	flagOptions(t, "--oom-score-adj=-500").prepareHost(klog.Background(), root, func(reason, message string) { events = append(events, reason+" "+message) })
-	got, err := os.ReadFile(filepath.Join(root, "proc/self/oom_score_adj"))
-	if err != nil || string(got) != "-500" {
-		t.Errorf("the OOM score is %s, %v", got, err)
-	}
-	if len(events) != 1 || !strings.HasPrefix(events[0], "FailedToSetUpConntrack") || !strings.Contains(events[0], "nf_conntrack_tcp_timeout_close_wait") {
-		t.Errorf("events %q, want one that names the files", events)
-	}
-	events = nil
-	tellTracking(klog.Background(), fmt.Errorf("set to 1: %w", syscall.EROFS), func(reason, _ string) { events = append(events, reason) })
-	if len(events) > 0 {
-		t.Errorf("events %q about a container without privileges, want none", events)
 	}
 }
 
