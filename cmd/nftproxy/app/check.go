@@ -16,7 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
@@ -180,7 +182,7 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 
 // competition looks for who else handles Services or translates addresses first.
 func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
-	found, err := leftovers(k, o.root, findCompetitors(o.root))
+	found, err := kubeproxy.Competition(k, o.root, kubeproxy.Find(o.root))
 	if err != nil {
 		r.fail("kube-proxy", printable.Error(err))
 	}
@@ -190,7 +192,7 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	if err == nil && len(found) == 0 {
 		r.ok("kube-proxy", "none, and nothing left of one")
 	}
-	pid, notes := running(o.root, "firewalld", nil)
+	pid, notes := trust.Processes{Root: o.root}.First("firewalld", nil)
 	for _, note := range notes {
 		r.warning("firewalld", note)
 	}

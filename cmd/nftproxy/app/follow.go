@@ -15,13 +15,14 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/follow"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 )
 
 // runFollowing runs, and again when a file has changed that says how: the configuration file, the kubeconfig, or a certificate or key
 // that this names. Adoption of the tables makes this harmless. A file that has become wrong is told of and changes nothing. o are
 // the options without the configuration file, current those with it, whose content is given.
 func (o *runOptions) runFollowing(ctx context.Context, flags *pflag.FlagSet, content []byte, current *runOptions) error {
-	o.competitors = competitors{} // who ran at the start may be gone when it starts again
+	o.kubeProxyRuns = kubeproxy.Running{} // who ran at the start may be gone when it starts again
 	for {
 		next, err := o.runOnce(ctx, flags, &content, current)
 		if err != nil || next == nil {

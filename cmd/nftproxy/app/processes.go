@@ -21,7 +21,7 @@ func runningNftproxies(root string) ([]trust.Process, []string) {
 
 // runningOf returns the process that is 'nftproxy run' with a --service-proxy-name; "" if none is.
 func runningOf(root, proxyName string) (pid string, notes []string) {
-	return running(root, "nftproxy", func(args []string) bool { return isRun(args) && proxyNameIn(args) == proxyName })
+	return trust.Processes{Root: root}.First("nftproxy", func(args []string) bool { return isRun(args) && proxyNameIn(args) == proxyName })
 }
 
 // isRun says whether arguments of nftproxy are those of the command run.
@@ -36,17 +36,6 @@ func proxyNameIn(args []string) string {
 	flags.ParseErrorsAllowlist.UnknownFlags = true
 	_ = flags.Parse(args) // what there is of it
 	return o.source.proxyName
-}
-
-// running returns the process of a name, if match is nil or its arguments do; "" if there is none.
-func running(root, program string, match func(args []string) bool) (pid string, notes []string) {
-	found, notes := trust.Processes{Root: root}.Find(program)
-	for _, p := range found {
-		if match == nil || match(p.Args) {
-			return p.ID, notes
-		}
-	}
-	return "", notes
 }
 
 // runFlags returns the flags of 'nftproxy run', for command lines of other processes.

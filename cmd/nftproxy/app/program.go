@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
@@ -75,7 +76,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	warnLeftovers(log, k, o.competitors)
+	warnLeftovers(log, k, o.kubeProxyRuns)
 	watch, err := k.Watch(config.Rules.Table)
 	if err != nil {
 		return err
@@ -181,8 +182,8 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 }
 
 // warnLeftovers tells of what would compete with nftproxy.
-func warnLeftovers(log klog.Logger, k *kernel.Kernel, processes competitors) {
-	found, err := leftovers(k, "/", processes)
+func warnLeftovers(log klog.Logger, k *kernel.Kernel, running kubeproxy.Running) {
+	found, err := kubeproxy.Competition(k, "/", running)
 	if err != nil {
 		log.Error(err, "Cannot tell whether kube-proxy left rules")
 	}

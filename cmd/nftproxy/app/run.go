@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
@@ -78,7 +79,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 			return fmt.Errorf("read --config: %w", err)
 		}
 	}
-	o.competitors = findCompetitors("/")
+	o.kubeProxyRuns = kubeproxy.Find("/")
 	o.logsJSON = o.kubeProxy.LogFormat(flags, content) == logsapi.JSONLogFormat
 	resolved, err := o.resolved(flags, content)
 	if err != nil {

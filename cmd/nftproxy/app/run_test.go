@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
@@ -218,7 +219,7 @@ func TestSysctlRoot(t *testing.T) {
 func TestCompetition(t *testing.T) {
 	n := newNode(t)
 	var l net.Listener
-	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeProxyStatus); return err }))
+	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeproxy.Status); return err }))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ipvs") })}
 	defer server.Close()
 	go func() { _ = server.Serve(l) }()

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
@@ -39,7 +40,7 @@ type runOptions struct {
 	warnings []string        // what the configuration file says and has no meaning here
 	logsJSON bool            // the log is JSON
 
-	competitors competitors // as they were at the start
+	kubeProxyRuns kubeproxy.Running // at the start
 
 	sandbox string // --sandbox: auto or never
 	// enter takes from this process the rights that it does not need; nil: it keeps them.

@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package kubeproxy
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// removeKubeProxy removes what kube-proxy left in nftables and of its IPVS mode, and names what it left
+// Remove removes what kube-proxy left in nftables and of its IPVS mode, and names what it left
 // where netlink does not reach. root is that of /proc and /sys. What fails holds up nothing else.
-func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
+// A line about each goes to w.
+func Remove(w io.Writer, k *kernel.Kernel, root string) error {
 	left, leftErr := ipvs.Find(root)
 	lines, serversErr := left.RemoveServers()
 	gone, rulesErr := k.RemoveKubeProxy()
@@ -42,13 +40,14 @@ func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 	return err
 }
 
-// leftovers says what of kube-proxy's would compete with nftproxy.
-func leftovers(k *kernel.Kernel, root string, processes competitors) ([]string, error) {
-	out := slices.Clone(processes.notes)
-	if pid := processes.kubeProxy; pid != "" {
+// Competition says what of kube-proxy's would compete with nftproxy, a line each. root is that of /proc and
+// /sys. Beside an error are those that were found all the same.
+func Competition(k *kernel.Kernel, root string, running Running) ([]string, error) {
+	out := slices.Clone(running.Notes)
+	if pid := running.Process; pid != "" {
 		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
-	} else if mode := kubeProxyMode(kubeProxyStatus); mode != "" {
-		out = append(out, "kube-proxy answers at "+kubeProxyStatus+", in mode "+mode+": two proxies compete for Services; stop one of them")
+	} else if mode := modeAt(Status); mode != "" {
+		out = append(out, "kube-proxy answers at "+Status+", in mode "+mode+": two proxies compete for Services; stop one of them")
 	}
 	found, err := k.FindKubeProxy()
 	for _, what := range found.Found() {
@@ -61,47 +60,8 @@ func leftovers(k *kernel.Kernel, root string, processes competitors) ([]string, 
 	return append(out, elsewhere(root, left)...), errors.Join(err, leftErr)
 }
 
-// competitors is which other proxy runs.
-type competitors struct {
-	kubeProxy string   // its process; "" if none does
-	notes     []string // what could not be told, or is not taken for a proxy
-}
-
-func findCompetitors(root string) competitors {
-	pid, notes := runningKubeProxy(root)
-	return competitors{pid, notes}
-}
-
-// kubeProxyStatus is where kube-proxy tells its mode unless it is told otherwise.
-const kubeProxyStatus = "127.0.0.1:10249"
-
-// kubeProxyMode returns the mode of the kube-proxy that answers at an address; "" if none
-// does. A container does not see the processes of others, but on the node's network it
-// reaches what they serve there.
-func kubeProxyMode(address string) string {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 4 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	answer, err := client.Get("http://" + address + "/proxyMode")
-	if err != nil {
-		return ""
-	}
-	defer answer.Body.Close()
-	const longest = 32 // anybody can serve anything there
-	mode, err := io.ReadAll(io.LimitReader(answer.Body, longest))
-	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serve.ServerName {
-		return ""
-	}
-	return printable.Word(string(mode))
-}
-
-// runningKubeProxy returns the process that is kube-proxy on this node, as far as this
-// one sees others; "" if none is. notes says what is left out, as for all of these.
-func runningKubeProxy(root string) (pid string, notes []string) {
-	return running(root, "kube-proxy", nil)
-}
-
-// servesElsewhere says whether there is what kube-proxy would have programmed with legacy iptables or in IPVS.
-func servesElsewhere(root string) bool {
+// ServesElsewhere says whether there is what kube-proxy would have programmed with legacy iptables or in IPVS.
+func ServesElsewhere(root string) bool {
 	for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
 		tables, _ := os.ReadFile(filepath.Join(root, "proc/net", name))
 		if slices.Contains(strings.Fields(string(tables)), "nat") {
