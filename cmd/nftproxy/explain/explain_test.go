@@ -219,7 +219,7 @@ func TestEveryReason(t *testing.T) {
 	given := map[reason.Code]bool{
 		reason.UnknownChain:      true, // by command trace
 		reason.NoNodePortAddress: true, // a problem, in TestTextOf
-		reason.NamedTwice:        true, // in the tests of rules.Judge
+		reason.NamedTwice:        true, // where nothing else says why: no endpoints are known that lead there
 	}
 	collect := func(w *World, from ...string) {
 		for i := range w.Ports {
