@@ -92,20 +92,20 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 		return proxier.Snapshot{}, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	here := &machine{node: config.NodeName}
+	here := &machine{node: config.Cluster.NodeName}
 	here.elsewhere.Store(!live && !o.isHere())
 	here.Watcher, err = nodeaddr.Watch(warn)
 	switch {
 	case err == nil:
 		defer here.Watcher.Close()
-		config.Addresses = here
+		config.Cluster.Addresses = here
 	case live:
 		return proxier.Snapshot{}, err
 	case !here.elsewhere.Load() && runtime.GOOS == "linux":
 		warn(err)
 	}
 	o.source.apiServers = &apiServers{}
-	src, err := o.open(config.NodeName, warn)
+	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
@@ -120,7 +120,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	p := proxier.New(config)
 	o.source.apiServers.follow(p.SetAPIServers)
 	var sink source.Sink = p
-	if config.Addresses != nil && !live {
+	if config.Cluster.Addresses != nil && !live {
 		here.Sink, sink = sink, here
 	}
 	if seen != nil {

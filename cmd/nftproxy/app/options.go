@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -64,7 +65,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar((*string)(&c.DetectLocalMode), "detect-local-mode", detectClusterCIDR, "`how` pods are told from others: ClusterCIDR (--cluster-cidr), NodeCIDR (the Node object's podCIDRs), BridgeInterface or InterfaceNamePrefix")
 	fs.StringVar(&c.DetectLocal.BridgeInterface, "pod-bridge-interface", "", "`name` of the bridge that pods are behind, for BridgeInterface")
 	fs.StringVar(&c.DetectLocal.InterfaceNamePrefix, "pod-interface-name-prefix", "", "what the `names` of pods' interfaces begin with, for InterfaceNamePrefix")
-	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
+	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+cluster.SchedulerAnnotation+" overrides it")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 	fs.Var(cliflag.NewMapStringBool(&c.FeatureGates), "feature-gates", "`gates`=true|false; known: "+gateExternalIPs+"; kube-proxy's others are taken and mean nothing")
 }
@@ -138,9 +139,9 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 		return proxier.Config{}, err
 	}
 	in := &o.config
-	c := proxier.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == detectNodeCIDR}
+	c := proxier.Config{Cluster: cluster.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == detectNodeCIDR}}
 	c.Rules = rules.Config{Table: tableName(o.source.proxyName), MasqueradeAll: in.NFTables.MasqueradeAll, MasqueradeMark: 1 << *in.NFTables.MasqueradeBit,
-		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.NodePorts.Everything()}.WithDefaults()
+		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.Cluster.NodePorts.Everything()}.WithDefaults()
 	switch in.DetectLocalMode {
 	case detectBridgeInterface:
 		c.Rules.PodInterface = in.DetectLocal.BridgeInterface
@@ -148,26 +149,26 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 		c.Rules.PodInterface = in.DetectLocal.InterfaceNamePrefix + "*"
 	}
 	for s := range strings.SplitSeq(in.ClusterCIDR, ",") {
-		if p, err := parseCIDR(s); err == nil && !c.DetectNodeCIDR {
+		if p, err := parseCIDR(s); err == nil && !c.Cluster.DetectNodeCIDR {
 			c.Rules.PodCIDRs = append(c.Rules.PodCIDRs, p)
 		}
 	}
 	if a, _ := netip.AddrFromSlice(netutils.ParseIPSloppy(in.BindAddress)); !a.Unmap().IsUnspecified() {
-		c.NodeIPs = append(c.NodeIPs, a.Unmap())
+		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, a.Unmap())
 	}
 	for _, s := range o.nodeIPs {
-		c.NodeIPs = append(c.NodeIPs, netip.MustParseAddr(s).Unmap())
+		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, netip.MustParseAddr(s).Unmap())
 	}
-	c.Scheduler, _ = rules.ParseScheduler(o.scheduler)
+	c.Cluster.Scheduler, _ = rules.ParseScheduler(o.scheduler)
 	if allowed, ok := in.FeatureGates[gateExternalIPs]; ok {
-		c.NoExternalIPs = !allowed
+		c.Cluster.NoExternalIPs = !allowed
 	}
 	return c, nil
 }
 
 // nodePorts reads nodePortAddresses. Keywords become CIDRs of both families, but for primary, whose
 // addresses may change.
-func nodePorts(list []string) (a proxier.NodePortAddresses) {
+func nodePorts(list []string) (a cluster.NodePortAddresses) {
 	for _, s := range list {
 		switch s {
 		case "primary":

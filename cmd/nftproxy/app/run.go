@@ -25,6 +25,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/bounded"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/events"
 	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/proxier/localport"
@@ -47,7 +48,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		loadTracking(ctx)
 		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
-	node, log := config.NodeName, klog.Background()
+	node, log := config.Cluster.NodeName, klog.Background()
 	limitMemory(ctx, log, memlimit.FromCgroup)
 	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
 	src := o.sourceFrom(o.api, node, problem)
@@ -57,7 +58,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
-		config.NodeWait = nodeWait
+		config.Pace.NodeWait = nodeWait
 		loadTracking(ctx)
 		o.prepareHost(log, "/", func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
 	}
@@ -73,7 +74,7 @@ func nodeReference(name string) corev1.ObjectReference {
 
 // program keeps the kernel as the source wants it, until ctx ends.
 func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source) error {
-	node, table, log := config.NodeName, config.Rules.Table, klog.Background()
+	node, table, log := config.Cluster.NodeName, config.Rules.Table, klog.Background()
 	k, err := kernel.Open()
 	if err != nil {
 		return err
@@ -99,10 +100,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 
 	config.Missing = missingFamilies(log)
 	config.Metrics = proxier.NewMetrics()
-	config.Kernel, config.Conntrack, config.Addresses = k, flows, addresses
-	config.Changed, config.Touched = watch.Changed(), watch.Touched
+	config.Kernel, config.Conntrack, config.Cluster.Addresses = k, flows, addresses
+	config.Foreign.Changed, config.Foreign.Touched = watch.Changed(), watch.Touched
 	memory := newMemoryKeeper()
-	config.Audited = memory.soon
+	config.Foreign.Audited = memory.soon
 	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
 	if forwards(log, k, table) {
 		alive.Found()
@@ -113,12 +114,12 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		*health.Services
 		*health.Proxy
 	}{answers, alive}
-	if config.NodePorts.Localhost(rules.IPv4) || config.NodePorts.Localhost(rules.IPv6) {
+	if config.Cluster.NodePorts.Localhost(rules.IPv4) || config.Cluster.NodePorts.Localhost(rules.IPv6) {
 		forwarder := localport.New()
 		defer forwarder.Close()
-		config.LocalPorts = localPorts{forwarder, config.NodePorts}
+		config.LocalPorts = localPorts{forwarder, config.Cluster.NodePorts}
 	}
-	config.MinSyncPeriod, config.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
+	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	p := proxier.New(config)
 	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
@@ -261,7 +262,7 @@ func cpus() int {
 // localPorts is a localport.Forwarder as package proxier wants it, for the families that are served.
 type localPorts struct {
 	forwarder *localport.Forwarder
-	serve     proxier.NodePortAddresses
+	serve     cluster.NodePortAddresses
 }
 
 func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,96 +11,25 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// frontend is what only one service port can have. A NodePort's address is its
-// family's unspecified one.
-type frontend struct {
-	addr     netip.Addr
-	protocol rules.Protocol
-	port     uint16
-}
-
-func (f frontend) String() string {
-	if f.isNodePort() {
-		return fmt.Sprintf("NodePort %d/%s", f.port, f.protocol)
-	}
-	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.addr, f.port), f.protocol)
-}
-
-func (f frontend) isNodePort() bool { return f.addr.IsUnspecified() }
-
-// nodePort returns the NodePort of the frontend's number.
-func (f frontend) nodePort() frontend {
-	return frontend{unspecified(rules.FamilyOf(f.addr)), f.protocol, f.port}
-}
-
-// class is what an address is to a Service. The first one has the better claim, however old the
-// Services are: ClusterIPs and NodePorts are allocated, load balancers have controllers, and
-// externalIPs are whatever somebody writes there.
-type class uint8
-
-const (
-	classClusterIP class = iota
-	classNodePort
-	classLoadBalancer
-	classExternalIP
-)
-
-func (c class) String() string {
-	return [...]string{"ClusterIP", "NodePort", "load balancer address", "external IP"}[c]
-}
-
-// claim is a frontend that a service port wants.
-type claim struct {
-	frontend
-	class class
-}
-
-// claimsOf returns what a service port wants, each once: convertService sees to it that no
-// address is in two lists.
-func claimsOf(sp *rules.ServicePort) []claim {
-	out := make([]claim, 0, 2+len(sp.LoadBalancerIPs)+len(sp.ExternalIPs))
-	add := func(c class, a netip.Addr, port uint16) { out = append(out, claim{frontend{a, sp.Protocol, port}, c}) }
-	if sp.ClusterIP.IsValid() {
-		add(classClusterIP, sp.ClusterIP, sp.Port)
-	}
-	if sp.NodePort != 0 {
-		add(classNodePort, unspecified(sp.Family), sp.NodePort)
-	}
-	for _, a := range sp.LoadBalancerIPs {
-		add(classLoadBalancer, a, sp.Port)
-	}
-	for _, a := range sp.ExternalIPs {
-		add(classExternalIP, a, sp.Port)
-	}
-	return out
-}
-
-func unspecified(f rules.Family) netip.Addr {
-	if f == rules.IPv6 {
-		return netip.IPv6Unspecified()
-	}
-	return netip.IPv4Unspecified()
-}
-
 // claimant is an owner that wants a frontend. The better class gets it, of one class the older service,
 // then the one whose name sorts first: the same one on every node.
 type claimant struct {
 	owner   rules.Owner
 	created time.Time
-	class   class
+	class   Class
 }
 
 func (c claimant) compare(o claimant) int {
-	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), compareOwners(c.owner, o.owner))
+	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), CompareOwners(c.owner, o.owner))
 }
 
 // claims knows who has each frontend and who else wants it.
 type claims struct {
-	holder  map[frontend]claimant
-	waiting map[frontend][]claimant // rarely any; sorted
+	holder  map[Frontend]claimant
+	waiting map[Frontend][]claimant // rarely any; sorted
 	// outside finds, by the NodePort of the same number, the addresses whose holder has them as a load balancer's or as
 	// an external IP: where they are the node's own, a NodePort goes first.
-	outside map[frontend]map[netip.Addr]struct{}
+	outside map[Frontend]map[netip.Addr]struct{}
 	// nodeAddrs are the addresses that serve NodePorts, localhost the families whose loopback address does, too.
 	nodeAddrs map[netip.Addr]struct{}
 	localhost [2]bool
@@ -113,11 +41,11 @@ type claims struct {
 }
 
 func newClaims(mark func(...rules.Owner)) claims {
-	return claims{holder: map[frontend]claimant{}, waiting: map[frontend][]claimant{}, outside: map[frontend]map[netip.Addr]struct{}{}, mark: mark}
+	return claims{holder: map[Frontend]claimant{}, waiting: map[Frontend][]claimant{}, outside: map[Frontend]map[netip.Addr]struct{}{}, mark: mark}
 }
 
 // claim notes that an owner wants a frontend.
-func (c *claims) claim(f frontend, who claimant) {
+func (c *claims) claim(f Frontend, who claimant) {
 	holder, held := c.holder[f]
 	switch {
 	case !held:
@@ -131,14 +59,14 @@ func (c *claims) claim(f frontend, who claimant) {
 	}
 }
 
-func (c *claims) wait(f frontend, who claimant) {
+func (c *claims) wait(f Frontend, who claimant) {
 	list := c.waiting[f]
 	at, _ := slices.BinarySearchFunc(list, who, claimant.compare)
 	c.waiting[f] = slices.Insert(list, at, who)
 }
 
 // release notes that an owner wants a frontend no more.
-func (c *claims) release(f frontend, who claimant) {
+func (c *claims) release(f Frontend, who claimant) {
 	waiting := c.waiting[f]
 	if c.holder[f].owner != who.owner {
 		if at, found := slices.BinarySearchFunc(waiting, who, claimant.compare); found {
@@ -155,7 +83,7 @@ func (c *claims) release(f frontend, who claimant) {
 	c.keep(f, waiting[1:])
 }
 
-func (c *claims) keep(f frontend, waiting []claimant) {
+func (c *claims) keep(f Frontend, waiting []claimant) {
 	if len(waiting) == 0 {
 		delete(c.waiting, f)
 		return
@@ -164,20 +92,20 @@ func (c *claims) keep(f frontend, waiting []claimant) {
 }
 
 // hold gives a frontend to an owner, or to nobody.
-func (c *claims) hold(f frontend, who claimant) {
+func (c *claims) hold(f Frontend, who claimant) {
 	if who.owner.Name == "" {
 		delete(c.holder, f)
 	} else {
 		c.holder[f] = who
 	}
-	if f.isNodePort() {
+	if f.IsNodePort() {
 		c.markOutside(f)
 		return
 	}
 	nodePort := f.nodePort()
 	if who.class < classLoadBalancer {
 		if list := c.outside[nodePort]; list != nil {
-			if delete(list, f.addr); len(list) == 0 {
+			if delete(list, f.Addr); len(list) == 0 {
 				delete(c.outside, nodePort)
 			}
 		}
@@ -186,18 +114,18 @@ func (c *claims) hold(f frontend, who claimant) {
 	if c.outside[nodePort] == nil {
 		c.outside[nodePort] = map[netip.Addr]struct{}{}
 	}
-	c.outside[nodePort][f.addr] = struct{}{}
+	c.outside[nodePort][f.Addr] = struct{}{}
 }
 
 // markOutside marks those that may win or lose an address of the node to a NodePort.
-func (c *claims) markOutside(nodePort frontend) {
+func (c *claims) markOutside(nodePort Frontend) {
 	for a := range c.outside[nodePort] {
-		c.mark(c.holder[frontend{a, nodePort.protocol, nodePort.port}].owner)
+		c.mark(c.holder[Frontend{a, nodePort.Protocol, nodePort.Port}].owner)
 	}
 }
 
 // winner returns who is served at a frontend; false: nobody.
-func (c *claims) winner(f frontend) (claimant, bool) {
+func (c *claims) winner(f Frontend) (claimant, bool) {
 	holder, ok := c.holder[f]
 	if !ok || holder.class == classClusterIP {
 		return holder, ok
@@ -205,7 +133,7 @@ func (c *claims) winner(f frontend) (claimant, bool) {
 	if c.refuses(f) {
 		return claimant{}, false
 	}
-	if _, own := c.nodeAddrs[f.addr]; own && holder.class >= classLoadBalancer {
+	if _, own := c.nodeAddrs[f.Addr]; own && holder.class >= classLoadBalancer {
 		if first, ok := c.holder[f.nodePort()]; ok && !c.refuses(f.nodePort()) {
 			return first, true
 		}
@@ -215,19 +143,19 @@ func (c *claims) winner(f frontend) (claimant, bool) {
 
 // refuses says whether a frontend is where this node reaches its API server. A NodePort is if the
 // API server is at an address of this node, or a loopback one, that serves NodePorts.
-func (c *claims) refuses(f frontend) bool {
-	if len(c.apiServers) == 0 || f.protocol != rules.TCP {
+func (c *claims) refuses(f Frontend) bool {
+	if len(c.apiServers) == 0 || f.Protocol != rules.TCP {
 		return false
 	}
-	if !f.isNodePort() {
-		_, ok := c.apiServers[netip.AddrPortFrom(f.addr, f.port)]
+	if !f.IsNodePort() {
+		_, ok := c.apiServers[netip.AddrPortFrom(f.Addr, f.Port)]
 		return ok
 	}
 	for at := range c.apiServers {
 		family := rules.FamilyOf(at.Addr())
 		_, own := c.nodeAddrs[at.Addr()]
-		own = own || c.localhost[family] && at.Addr() == loopback(family)
-		if own && at.Port() == f.port && family == rules.FamilyOf(f.addr) {
+		own = own || c.localhost[family] && at.Addr() == Loopback(family)
+		if own && at.Port() == f.Port && family == rules.FamilyOf(f.Addr) {
 			return true
 		}
 	}
@@ -235,7 +163,7 @@ func (c *claims) refuses(f frontend) bool {
 }
 
 // holderOf returns who is served at a frontend; an owner without a name: nobody.
-func (c *claims) holderOf(f frontend) rules.Owner {
+func (c *claims) holderOf(f Frontend) rules.Owner {
 	who, _ := c.winner(f)
 	return who.owner
 }
@@ -247,25 +175,25 @@ func (c *claims) withhold(sp *rules.ServicePort, o rules.Owner) (lost []claim) {
 		return nil
 	}
 	for _, cl := range claimsOf(sp) {
-		if c.holderOf(cl.frontend) != o {
+		if c.holderOf(cl.Frontend) != o {
 			lost = append(lost, cl)
 		}
 	}
 	if len(lost) == 0 {
 		return nil
 	}
-	gone := make(map[frontend]bool, len(lost))
+	gone := make(map[Frontend]bool, len(lost))
 	for _, cl := range lost {
-		gone[cl.frontend] = true
+		gone[cl.Frontend] = true
 	}
 	free := func(list []netip.Addr) []netip.Addr {
-		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return gone[frontend{a, sp.Protocol, sp.Port}] })
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return gone[Frontend{a, sp.Protocol, sp.Port}] })
 	}
 	sp.ExternalIPs, sp.LoadBalancerIPs = free(sp.ExternalIPs), free(sp.LoadBalancerIPs)
-	if gone[frontend{sp.ClusterIP, sp.Protocol, sp.Port}] {
+	if gone[Frontend{sp.ClusterIP, sp.Protocol, sp.Port}] {
 		sp.ClusterIP = netip.Addr{}
 	}
-	if gone[frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}] {
+	if gone[Frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}] {
 		sp.NodePort = 0
 	}
 	return lost
@@ -288,7 +216,7 @@ func (c *claims) setNodeAddrs(list []netip.Addr) {
 		}
 		for a := range addrs {
 			if _, ok := changed[a]; ok {
-				c.mark(first.owner, c.holder[frontend{a, nodePort.protocol, nodePort.port}].owner)
+				c.mark(first.owner, c.holder[Frontend{a, nodePort.Protocol, nodePort.Port}].owner)
 			}
 		}
 	}
@@ -308,7 +236,7 @@ func (c *claims) setAPIServers(list []netip.AddrPort) (news bool) {
 	changed := difference(c.apiServers, now)
 	c.apiServers = now
 	for at := range changed {
-		c.mark(c.holder[frontend{at.Addr(), rules.TCP, at.Port()}].owner)
+		c.mark(c.holder[Frontend{at.Addr(), rules.TCP, at.Port()}].owner)
 		c.markNodePort(at)
 	}
 	return len(changed) > 0
@@ -316,7 +244,7 @@ func (c *claims) setAPIServers(list []netip.AddrPort) (news bool) {
 
 // markNodePort marks who has the NodePort of an API server's number, and those whom it goes before.
 func (c *claims) markNodePort(at netip.AddrPort) {
-	nodePort := frontend{at.Addr(), rules.TCP, at.Port()}.nodePort()
+	nodePort := Frontend{at.Addr(), rules.TCP, at.Port()}.nodePort()
 	c.mark(c.holder[nodePort].owner)
 	c.markOutside(nodePort)
 }
