@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 const crowdServices = 1000
@@ -20,7 +22,7 @@ func crowd(n int) []Flow {
 	to := ap("10.2.0.1:5353")
 	for i := range out {
 		client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 16), byte(i >> 8)}), uint16(1024+i%256))
-		out[i] = Flow{Proto: UDP, Orig: Tuple{client, service(i % crowdServices)}, Reply: Tuple{to, client}}
+		out[i] = Flow{Protocol: rules.UDP, Orig: Tuple{client, service(i % crowdServices)}, Reply: Tuple{to, client}}
 	}
 	return out
 }
@@ -40,7 +42,7 @@ func BenchmarkList(b *testing.B) {
 		c := bigTable(b, n)
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
 			for b.Loop() {
-				got, err := c.List(b.Context(), Frontend{service(7).Addr(), UDP, 53})
+				got, err := c.List(b.Context(), rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53})
 				if err != nil || len(got) != n/crowdServices {
 					b.Fatalf("listed %d, want %d: %v", len(got), n/crowdServices, err)
 				}
@@ -54,12 +56,12 @@ func BenchmarkList(b *testing.B) {
 func BenchmarkDump(b *testing.B) {
 	const n = 100_000
 	c := bigTable(b, n)
-	one := Frontend{service(7).Addr(), UDP, 53}.queries()[0]
-	for name, q := range map[string]query{"one": one, "protocol": {family: one.family, proto: UDP}} {
+	one := queries(rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53})[0]
+	for name, q := range map[string]query{"one": one, "protocol": {family: one.family, proto: rules.UDP}} {
 		b.Run(name, func(b *testing.B) {
 			var targets []Target
 			for i := range crowdServices {
-				targets = append(targets, Target{Frontend: Frontend{service(i).Addr(), UDP, 53}, Endpoints: aps("10.2.0.1:5353")})
+				targets = append(targets, Target{Frontend: rules.Frontend{Addr: service(i).Addr(), Protocol: rules.UDP, Port: 53}, Endpoints: aps("10.2.0.1:5353")})
 			}
 			index := newIndex(targets)
 			for b.Loop() {
@@ -80,7 +82,7 @@ func BenchmarkDump(b *testing.B) {
 func BenchmarkClean(b *testing.B) {
 	const n = 100_000
 	c := bigTable(b, n)
-	target := Target{Frontend: Frontend{service(7).Addr(), UDP, 53}}
+	target := Target{Frontend: rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53}}
 	var own []Flow
 	for i, f := range crowd(n) {
 		if i%crowdServices == 7 {
@@ -104,7 +106,7 @@ func BenchmarkCleanTCP(b *testing.B) {
 		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
 			established := crowd(n)
 			for i := range established {
-				established[i].Proto, established[i].Status = TCP, StatusSeenReply
+				established[i].Protocol, established[i].Status = rules.TCP, StatusSeenReply
 			}
 			c := bigTable(b, 0)
 			if u, err := c.Usage(b.Context()); err == nil && u.Max != 0 && int(u.Max) < n {
@@ -112,8 +114,8 @@ func BenchmarkCleanTCP(b *testing.B) {
 			}
 			inject(b, c, 0, established...)
 			client := ap("10.3.0.1:7")
-			waiting := Flow{Proto: TCP, Orig: Tuple{client, service(7)}, Reply: Tuple{ap("10.2.0.9:5353"), client}}
-			target := Target{Frontend: Frontend{service(7).Addr(), TCP, 53}, Endpoints: aps("10.2.0.1:5353")}
+			waiting := Flow{Protocol: rules.TCP, Orig: Tuple{client, service(7)}, Reply: Tuple{ap("10.2.0.9:5353"), client}}
+			target := Target{Frontend: rules.Frontend{Addr: service(7).Addr(), Protocol: rules.TCP, Port: 53}, Endpoints: aps("10.2.0.1:5353")}
 			for b.Loop() {
 				b.StopTimer()
 				inject(b, c, 0, waiting)

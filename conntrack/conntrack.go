@@ -15,27 +15,27 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // deleteBatch is how many deletions go out at once. Their answers must fit the
 // socket's receive buffer, 208 KiB by default, at about 1 KiB each.
 const deleteBatch = 64
 
-// dumpTries is how often a dump is made that changes of the table interrupt.
-const dumpTries = 5
-
 // Conn lists and deletes conntrack entries of one network namespace: those with ports, in
 // all zones. It is safe for concurrent use.
 type Conn struct {
 	mu     sync.Mutex
-	socket *socket
+	socket *nfnetlink.Socket
 }
 
 // Open returns a connection to the network namespace of the calling thread. It
 // stays there, whichever threads use it later. Its use needs CAP_NET_ADMIN over that
 // namespace. The caller closes it.
 func Open() (*Conn, error) {
-	s, err := openSocket()
+	s, err := nfnetlink.Open(nfnetlink.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", err)
 	}
@@ -46,15 +46,15 @@ func Open() (*Conn, error) {
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.socket.close()
+	return c.socket.Close()
 }
 
 // List returns the flows whose original destination is the frontend. For a frontend
 // without an address of its own these are all flows to its port, at whatever
 // address. A flow may come twice if others come and go meanwhile.
-func (c *Conn) List(ctx context.Context, f Frontend) ([]Flow, error) {
+func (c *Conn) List(ctx context.Context, f rules.Frontend) ([]Flow, error) {
 	var flows []Flow
-	for _, q := range f.queries() {
+	for _, q := range queries(f) {
 		if err := c.dump(ctx, q, func(flow Flow) { flows = append(flows, flow) }); err != nil {
 			return nil, err
 		}
@@ -113,13 +113,7 @@ func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted
 func (c *Conn) dump(ctx context.Context, q query, fn func(Flow)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var err error
-	for range dumpTries {
-		if err = c.dumpOnce(ctx, q, fn); !errors.Is(err, errInterrupted) {
-			break
-		}
-	}
-	if err != nil {
+	if err := nfnetlink.Again(func() error { return c.dumpOnce(ctx, q, fn) }); err != nil {
 		return fmt.Errorf("list conntrack entries to %s: %w", q, err)
 	}
 	return nil
@@ -137,14 +131,12 @@ func (c *Conn) dumpOnce(ctx context.Context, q query, fn func(Flow)) error {
 	return err
 }
 
-func (c *Conn) dumpWith(ctx context.Context, request message, q query, fn func(Flow)) error {
-	var refused error
-	err := c.socket.exchange(ctx, []message{request}, func(data []byte) {
-		if f, ok := decodeFlow(data); ok && q.matches(f) {
+func (c *Conn) dumpWith(ctx context.Context, r request, q query, fn func(Flow)) error {
+	return c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) {
+		if f, ok := decodeFlow(m.Body()); ok && q.matches(f) {
 			fn(f)
 		}
-	}, func(_ int, err error) { refused = err })
-	return errors.Join(err, refused)
+	})
 }
 
 // Delete deletes the entries of flows that List returned and returns how many were
@@ -169,17 +161,19 @@ func (c *Conn) Delete(ctx context.Context, flows []Flow) (int, error) {
 }
 
 func (c *Conn) deleteChunk(ctx context.Context, flows []Flow) (int, error) {
-	requests := make([]message, len(flows))
-	for i, f := range flows {
+	var requests []byte
+	for _, f := range flows {
 		// The kernel takes a deletion without a tuple as one of the whole table.
 		if !complete(f.Orig) {
 			return 0, fmt.Errorf("delete conntrack entry %s: incomplete; pass flows as listed", f)
 		}
-		requests[i] = deleteRequest(f)
+		r := deleteRequest(f)
+		r.End()
+		requests = append(requests, r.Buf...)
 	}
 	deleted, failed := 0, 0
 	var first error
-	err := c.socket.exchange(ctx, requests, func([]byte) {}, func(i int, err error) {
+	err := c.socket.Exchange(ctx, requests, func(nfnetlink.Message) {}, func(i int, err error) {
 		switch {
 		case err == nil:
 			deleted++

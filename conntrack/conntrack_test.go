@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // from sets the client's port, so that flows with the same frontend differ.
@@ -24,7 +27,7 @@ func from(f Flow, port uint16) Flow {
 // table is a mix of flows to one frontend and its near misses.
 func table() []Flow {
 	var out []Flow
-	for i, proto := range []uint8{UDP, TCP, SCTP} {
+	for i, proto := range []rules.Protocol{rules.UDP, rules.TCP, rules.SCTP} {
 		for j, dst := range []string{
 			"10.96.0.10:53", "10.96.0.10:54", "10.96.0.11:53",
 			"[fd00:96::10]:53", "[fd00:96::10]:54", "[fd00:96::11]:53",
@@ -76,25 +79,25 @@ func selected(flows []Flow, keep func(Flow) bool) []Flow {
 func TestList(t *testing.T) {
 	c := open(t)
 	inject(t, c, 0, table()...)
-	for _, proto := range []uint8{UDP, TCP, SCTP} {
+	for _, proto := range []rules.Protocol{rules.UDP, rules.TCP, rules.SCTP} {
 		for _, dst := range []string{"10.96.0.10:53", "[fd00:96::10]:53", "10.96.0.12:53", "0.0.0.0:53", "[::]:53"} {
 			f := front(proto, dst)
 			got, err := c.List(t.Context(), f)
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantFlows(t, protocolName(proto)+" "+dst, got, selected(table(), func(flow Flow) bool {
+			wantFlows(t, proto.String()+" "+dst, got, selected(table(), func(flow Flow) bool {
 				a := flow.Orig.Dst.Addr()
-				return flow.Proto == proto && flow.Orig.Dst.Port() == f.Port &&
+				return flow.Protocol == proto && flow.Orig.Dst.Port() == f.Port &&
 					(a == f.Addr || f.Addr.IsUnspecified() && a.Is4() == f.Addr.Is4())
 			}))
 		}
 	}
-	got, err := c.List(t.Context(), Frontend{Proto: UDP, Port: 54})
+	got, err := c.List(t.Context(), rules.Frontend{Protocol: rules.UDP, Port: 54})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFlows(t, "any address", got, selected(table(), func(f Flow) bool { return f.Proto == UDP && f.Orig.Dst.Port() == 54 }))
+	wantFlows(t, "any address", got, selected(table(), func(f Flow) bool { return f.Protocol == rules.UDP && f.Orig.Dst.Port() == 54 }))
 }
 
 // Without the kernel's part a dump is right as well, but copies the whole table.
@@ -105,21 +108,16 @@ func TestKernelFilters(t *testing.T) {
 		query query
 		want  int
 	}{
-		"udp":             {query{unix.AF_INET, UDP, netip.MustParseAddr("10.96.0.10"), 53, false}, 2},
-		"tcp, unanswered": {query{unix.AF_INET, TCP, netip.MustParseAddr("10.96.0.10"), 53, true}, 1},
-		"ipv6":            {query{unix.AF_INET6, UDP, netip.MustParseAddr("fd00:96::10"), 53, false}, 4}, // any address
-		"sctp":            {query{unix.AF_INET, SCTP, netip.MustParseAddr("10.96.0.10"), 53, false}, 4},  // any port
-		"protocol":        {query{unix.AF_INET, UDP, netip.Addr{}, 0, false}, 6},
-		"port":            {query{unix.AF_INET, UDP, netip.Addr{}, 54, false}, 2},
+		"udp":             {query{unix.AF_INET, rules.UDP, netip.MustParseAddr("10.96.0.10"), 53, false}, 2},
+		"tcp, unanswered": {query{unix.AF_INET, rules.TCP, netip.MustParseAddr("10.96.0.10"), 53, true}, 1},
+		"ipv6":            {query{unix.AF_INET6, rules.UDP, netip.MustParseAddr("fd00:96::10"), 53, false}, 4}, // any address
+		"sctp":            {query{unix.AF_INET, rules.SCTP, netip.MustParseAddr("10.96.0.10"), 53, false}, 4},  // any port
+		"protocol":        {query{unix.AF_INET, rules.UDP, netip.Addr{}, 0, false}, 6},
+		"port":            {query{unix.AF_INET, rules.UDP, netip.Addr{}, 54, false}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			copied := 0
-			err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(row.query)}, func([]byte) { copied++ },
-				func(_ int, err error) {
-					if err != nil {
-						t.Error(err)
-					}
-				})
+			err := c.socket.Ask(t.Context(), filteredDumpRequest(row.query).Builder, func(nfnetlink.Message) { copied++ })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,14 +132,10 @@ func TestKernelFilters(t *testing.T) {
 func TestListWhereKernelRefusesFilter(t *testing.T) {
 	c := open(t)
 	inject(t, c, 0, table()...)
-	q := query{proto: UDP, port: 53, unanswered: true}
-	err := c.socket.exchange(t.Context(), []message{filteredDumpRequest(q)}, func([]byte) {}, func(_ int, err error) {
-		if !errors.Is(err, unix.EOPNOTSUPP) {
-			t.Errorf("the filter is not refused: %v", err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
+	q := query{proto: rules.UDP, port: 53, unanswered: true}
+	err := c.socket.Ask(t.Context(), filteredDumpRequest(q).Builder, func(nfnetlink.Message) {})
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("the filter is not refused: %v", err)
 	}
 	var got []Flow
 	if err := c.dump(t.Context(), q, func(f Flow) { got = append(got, f) }); err != nil {
@@ -157,7 +151,7 @@ func TestDelete(t *testing.T) {
 	c := open(t)
 	inject(t, c, 0, table()...)
 	for _, dst := range []string{"10.96.0.10:53", "[fd00:96::10]:53"} {
-		listed, err := c.List(t.Context(), front(UDP, dst))
+		listed, err := c.List(t.Context(), front(rules.UDP, dst))
 		if err != nil || len(listed) != 2 {
 			t.Fatalf("listed %d flows, want 2: %v", len(listed), err)
 		}
@@ -170,7 +164,7 @@ func TestDelete(t *testing.T) {
 	}
 	wantFlows(t, "left", everything(t, c), selected(table(), func(f Flow) bool {
 		a := f.Orig.Dst
-		return f.Proto != UDP || a != ap("10.96.0.10:53") && a != ap("[fd00:96::10]:53")
+		return f.Protocol != rules.UDP || a != ap("10.96.0.10:53") && a != ap("[fd00:96::10]:53")
 	}))
 }
 
@@ -196,7 +190,7 @@ func TestDeleteRefusesIncompleteFlow(t *testing.T) {
 	inject(t, c, 0, table()...)
 	mixed := table()[0]
 	mixed.Orig.Src = ap("[fd00::1]:5")
-	for _, f := range []Flow{{}, {Proto: UDP}, mixed} {
+	for _, f := range []Flow{{}, {Protocol: rules.UDP}, mixed} {
 		n, err := c.Delete(t.Context(), []Flow{f})
 		if errno := unix.Errno(0); n != 0 || err == nil || errors.As(err, &errno) {
 			t.Errorf("%s: deleted %d, want an error before the kernel is asked: %v", f, n, err)
@@ -221,7 +215,7 @@ func in(f Flow, orig, reply uint16) Flow {
 // 10.2.0.1 and fd00:2::1, and to those.
 func zoned() (stale, good []Flow) {
 	for _, a := range [][3]string{{"10.96.0.10:53", "10.2.0.9:5353", "10.2.0.1:5353"}, {"[fd00:96::10]:53", "[fd00:2::9]:5353", "[fd00:2::1]:5353"}} {
-		for i, proto := range []uint8{UDP, TCP, SCTP} {
+		for i, proto := range []rules.Protocol{rules.UDP, rules.TCP, rules.SCTP} {
 			old, current := from(flow(proto, a[0], a[1]), uint16(100+i)), from(flow(proto, a[0], a[2]), uint16(100+i))
 			stale = append(stale, in(old, 5, 5), in(old, 6, 0), in(from(old, uint16(200+i)), 0, 8))
 			good = append(good, in(current, 0, 0), in(current, 7, 7), in(current, 9, 0), in(from(current, uint16(300+i)), 0, 8))
@@ -235,7 +229,7 @@ func zoned() (stale, good []Flow) {
 func TestZones(t *testing.T) {
 	dead, good := zoned()
 	var targets []Target
-	for _, proto := range []uint8{UDP, TCP, SCTP} {
+	for _, proto := range []rules.Protocol{rules.UDP, rules.TCP, rules.SCTP} {
 		targets = append(targets, Target{Frontend: front(proto, "10.96.0.10:53"), Endpoints: aps("10.2.0.1:5353")},
 			Target{Frontend: front(proto, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::1]:5353")})
 	}
@@ -277,17 +271,17 @@ func TestDeleteByZone(t *testing.T) {
 // Clean must do what the decision says to every entry, with few targets and with many.
 func TestClean(t *testing.T) {
 	targets := []Target{
-		{Frontend: front(UDP, "10.96.0.10:53"), Endpoints: aps("10.2.0.2:5353")},
-		{Frontend: front(UDP, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::2]:5353")},
-		{Frontend: front(TCP, "10.96.0.10:53")},
-		{Frontend: front(SCTP, "[fd00:96::10]:53")},
-		{Frontend: front(UDP, "10.96.0.11:53"), Endpoints: aps("10.2.0.1:5353")},
-		{Frontend: Frontend{Proto: UDP, Port: 54}},
+		{Frontend: front(rules.UDP, "10.96.0.10:53"), Endpoints: aps("10.2.0.2:5353")},
+		{Frontend: front(rules.UDP, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::2]:5353")},
+		{Frontend: front(rules.TCP, "10.96.0.10:53")},
+		{Frontend: front(rules.SCTP, "[fd00:96::10]:53")},
+		{Frontend: front(rules.UDP, "10.96.0.11:53"), Endpoints: aps("10.2.0.1:5353")},
+		{Frontend: rules.Frontend{Protocol: rules.UDP, Port: 54}},
 	}
 	many := slices.Clone(targets)
 	for i := range 2 * maxFilteredDumps {
 		for _, dst := range []string{"10.97.0.10", "fd00:97::10"} {
-			many = append(many, Target{Frontend: Frontend{netip.MustParseAddr(dst), UDP, uint16(100 + i)}})
+			many = append(many, Target{Frontend: rules.Frontend{Addr: netip.MustParseAddr(dst), Protocol: rules.UDP, Port: uint16(100 + i)}})
 		}
 	}
 	for name, row := range map[string]struct {
@@ -320,11 +314,11 @@ func TestUseAfterCancel(t *testing.T) {
 	inject(t, c, 0, crowd(5000)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := 0
-	err := c.dump(ctx, query{family: unix.AF_INET, proto: UDP}, func(Flow) { seen++; cancel() })
+	err := c.dump(ctx, query{family: unix.AF_INET, proto: rules.UDP}, func(Flow) { seen++; cancel() })
 	if !errors.Is(err, context.Canceled) || seen == 0 || seen == 5000 {
 		t.Fatalf("dump saw %d entries and ended with %v", seen, err)
 	}
-	if _, err := c.Clean(ctx, []Target{{Frontend: front(UDP, "10.96.0.1:53")}}); !errors.Is(err, context.Canceled) {
+	if _, err := c.Clean(ctx, []Target{{Frontend: front(rules.UDP, "10.96.0.1:53")}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("clean ended with %v", err)
 	}
 	if got := len(everything(t, c)); got != 5000 {
@@ -339,7 +333,7 @@ func TestConcurrentUse(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 20 {
-				if got, err := c.List(t.Context(), front(UDP, "10.96.0.10:53")); err != nil || len(got) != 2 {
+				if got, err := c.List(t.Context(), front(rules.UDP, "10.96.0.10:53")); err != nil || len(got) != 2 {
 					t.Errorf("listed %d, want 2: %v", len(got), err)
 				}
 			}

@@ -4,19 +4,23 @@
 
 package conntrack
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+)
 
 // FuzzFlow: what is read of an entry is what its deletion says, or else it is not deleted.
 func FuzzFlow(f *testing.F) {
 	for _, flow := range table() {
-		m := newMessage(msgGet, 0, familyOf(flow.Orig.Dst.Addr()))
-		m.tuple(attrTupleOrig, flow.Proto, flow.Orig, partsAll, 3)
-		m.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, 4)
-		m.put32(attrStatus, flow.Status)
-		m.put32(attrID, 7)
-		f.Add([]byte(m[headerLen:]))
-		m.put16(attrZone, 5)
-		f.Add([]byte(m[headerLen:]))
+		m := newRequest(msgGet, 0, familyOf(flow.Orig.Dst.Addr()))
+		m.tuple(attrTupleOrig, flow.Protocol, flow.Orig, partsAll, 3)
+		m.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, 4)
+		m.U32(attrStatus, flow.Status)
+		m.U32(attrID, 7)
+		f.Add(append([]byte(nil), m.Buf[nfnetlink.HeaderLen:]...))
+		m.U16(attrZone, 5)
+		f.Add(append([]byte(nil), m.Buf[nfnetlink.HeaderLen:]...))
 	}
 	f.Add([]byte{4, 0, 1, 0})
 	f.Add([]byte{255, 255, 1, 0})
@@ -27,9 +31,9 @@ func FuzzFlow(f *testing.F) {
 		}
 		again := deleteRequest(flow)
 		_, _, reply := flow.Zones.split()
-		again.tuple(attrTupleReply, flow.Proto, flow.Reply, partsAll, reply)
-		again.put32(attrStatus, flow.Status)
-		if got, ok := decodeFlow(again[headerLen:]); complete(flow.Reply) && (!ok || got != flow) {
+		again.tuple(attrTupleReply, flow.Protocol, flow.Reply, partsAll, reply)
+		again.U32(attrStatus, flow.Status)
+		if got, ok := decodeFlow(again.Buf[nfnetlink.HeaderLen:]); complete(flow.Reply) && (!ok || got != flow) {
 			t.Errorf("%+v is deleted as %+v (%t)", flow, got, ok)
 		}
 	})

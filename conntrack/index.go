@@ -5,10 +5,12 @@ package conntrack
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // index finds the target of a flow without walking all targets.
-type index map[Frontend]*backends
+type index map[rules.Frontend]*backends
 
 // backends is a target prepared for many flows, once there is a first one.
 type backends struct {
@@ -66,11 +68,11 @@ func (b *backends) stands(f Flow) bool {
 // with its very address if there is one, as in the rules.
 func (i index) stale(f Flow) bool {
 	dst := f.Orig.Dst
-	front := Frontend{dst.Addr(), f.Proto, dst.Port()}
+	front := rules.FrontendAt(dst, f.Protocol)
 	if b, ok := i[front]; ok {
 		return b.stale(f)
 	}
-	for _, front.Addr = range [...]netip.Addr{unspecified(dst.Addr()), {}} {
+	for _, front.Addr = range [...]netip.Addr{rules.FamilyOf(dst.Addr()).Unspecified(), {}} {
 		b, ok := i[front]
 		switch {
 		case !ok:
@@ -87,11 +89,4 @@ func (i index) stale(f Flow) bool {
 func contains(sorted []netip.Addr, a netip.Addr) bool {
 	_, found := slices.BinarySearchFunc(sorted, a, netip.Addr.Compare)
 	return found
-}
-
-func unspecified(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }

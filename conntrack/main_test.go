@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
 )
 
 // reexecEnv tells the process inside a user namespace that it is the inner one.
@@ -81,24 +83,25 @@ const (
 func inject(tb testing.TB, c *Conn, zone uint16, flows ...Flow) {
 	tb.Helper()
 	for chunk := range slices.Chunk(flows, deleteBatch) {
-		var requests []message
+		var requests []byte
 		for _, f := range chunk {
-			m := newMessage(msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
+			m := newRequest(msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
 			zones := f.Zones
 			if zone != 0 {
 				zones = Zones{zone, zone}
 			}
 			both, orig, reply := zones.split()
-			m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, orig)
-			m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, reply)
-			m.put32(attrStatus, f.Status|confirmed)
-			m.put32(attrTimeout, 3600)
+			m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, orig)
+			m.tuple(attrTupleReply, f.Protocol, f.Reply, partsAll, reply)
+			m.U32(attrStatus, f.Status|confirmed)
+			m.U32(attrTimeout, 3600)
 			if both != 0 {
-				m.put16(attrZone, both)
+				m.U16(attrZone, both)
 			}
-			requests = append(requests, m)
+			m.End()
+			requests = append(requests, m.Buf...)
 		}
-		err := c.socket.exchange(tb.Context(), requests, func([]byte) {}, func(i int, err error) {
+		err := c.socket.Exchange(tb.Context(), requests, func(nfnetlink.Message) {}, func(i int, err error) {
 			if err != nil {
 				tb.Errorf("inject %s: %v", chunk[i], err)
 			}

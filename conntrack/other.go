@@ -7,6 +7,8 @@ package conntrack
 import (
 	"context"
 	"errors"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 var errSystem = errors.New("open conntrack: only Linux has it")
@@ -25,7 +27,9 @@ func (*Conn) Close() error { return nil }
 func (*Conn) Clean(context.Context, []Target) (Deleted, error) { return Deleted{}, errSystem }
 
 // Get fails.
-func (*Conn) Get(context.Context, uint8, Tuple) (Flow, bool, error) { return Flow{}, false, errSystem }
+func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {
+	return Flow{}, false, errSystem
+}
 
 // WatchNew fails.
 func WatchNew(context.Context, func(Flow), func()) error { return errSystem }

@@ -7,8 +7,11 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // maxFilteredDumps is the number of frontends of one family and protocol up to
@@ -21,7 +24,7 @@ const maxFilteredDumps = 4
 // a family the kernel does not filter.
 type query struct {
 	family uint8 // AF_INET, AF_INET6
-	proto  uint8
+	proto  rules.Protocol
 	addr   netip.Addr
 	port   uint16
 	// unanswered leaves out what was answered.
@@ -31,15 +34,15 @@ type query struct {
 // matches is the query in user space, but for the family, which every kernel filters.
 func (q query) matches(f Flow) bool {
 	dst := f.Orig.Dst
-	return (q.proto == 0 || f.Proto == q.proto) &&
+	return (q.proto == 0 || f.Protocol == q.proto) &&
 		(!q.addr.IsValid() || dst.Addr() == q.addr) &&
 		(q.port == 0 || dst.Port() == q.port) &&
 		(!q.unanswered || f.Status&StatusSeenReply == 0)
 }
 
 // queries returns the dumps that see the flows to a frontend.
-func (f Frontend) queries() []query {
-	q := query{proto: f.Proto, port: f.Port}
+func queries(f rules.Frontend) []query {
+	q := query{proto: f.Protocol, port: f.Port}
 	if f.Addr.IsValid() {
 		q.family = familyOf(f.Addr)
 		if !f.Addr.IsUnspecified() {
@@ -70,15 +73,18 @@ func unfiltered(dumps int, entries uint32) bool {
 // one dump for all of them costs less. For TCP that is from two on, as unanswered
 // connections are few.
 func plan(targets []Target, large bool) []query {
-	type group struct{ family, proto uint8 }
+	type group struct {
+		family uint8
+		proto  rules.Protocol
+	}
 	groups := map[group][]query{}
 	var order []group
 	for _, t := range targets {
-		if t.Proto != TCP && t.Proto != UDP && t.Proto != SCTP {
+		if !slices.Contains(rules.AllProtocols[:], t.Protocol) {
 			continue
 		}
-		for _, q := range t.queries() {
-			q.unanswered = q.proto == TCP
+		for _, q := range queries(t.Frontend) {
+			q.unanswered = q.proto == rules.TCP
 			g := group{q.family, q.proto}
 			if groups[g] == nil {
 				order = append(order, g)
@@ -92,11 +98,11 @@ func plan(targets []Target, large bool) []query {
 	var out []query
 	for _, g := range order {
 		limit := maxFilteredDumps
-		if g.proto == TCP {
+		if g.proto == rules.TCP {
 			limit = 1
 		}
 		if len(groups[g]) > limit {
-			out = append(out, query{family: g.family, proto: g.proto, unanswered: g.proto == TCP})
+			out = append(out, query{family: g.family, proto: g.proto, unanswered: g.proto == rules.TCP})
 			continue
 		}
 		out = append(out, groups[g]...)
@@ -113,7 +119,10 @@ func familyOf(a netip.Addr) uint8 {
 
 // String returns the query for messages, as "udp 10.96.0.10 port 53".
 func (q query) String() string {
-	s := protocolName(q.proto)
+	s := "all protocols"
+	if q.proto != 0 {
+		s = q.proto.String()
+	}
 	if q.addr.IsValid() {
 		s += " " + q.addr.String()
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 func TestUnfiltered(t *testing.T) {
@@ -26,10 +28,10 @@ func TestUnfiltered(t *testing.T) {
 }
 
 func TestPlan(t *testing.T) {
-	services := func(n int, proto uint8) []Target {
+	services := func(n int, proto rules.Protocol) []Target {
 		var out []Target
 		for i := range n {
-			out = append(out, Target{Frontend: Frontend{netip.AddrFrom4([4]byte{10, 96, 0, byte(i)}), proto, 53}})
+			out = append(out, Target{Frontend: rules.Frontend{Addr: netip.AddrFrom4([4]byte{10, 96, 0, byte(i)}), Protocol: proto, Port: 53}})
 		}
 		return out
 	}
@@ -40,20 +42,20 @@ func TestPlan(t *testing.T) {
 	}{
 		"none":             {nil, nil},
 		"protocol unknown": {services(1, 33), nil},
-		"one":              {services(1, UDP), []query{{family: unix.AF_INET, proto: UDP, addr: one, port: 53}}},
-		"tcp":              {services(1, TCP), []query{{family: unix.AF_INET, proto: TCP, addr: one, port: 53, unanswered: true}}},
-		"many":             {services(maxFilteredDumps+1, UDP), []query{{family: unix.AF_INET, proto: UDP}}},
+		"one":              {services(1, rules.UDP), []query{{family: unix.AF_INET, proto: rules.UDP, addr: one, port: 53}}},
+		"tcp":              {services(1, rules.TCP), []query{{family: unix.AF_INET, proto: rules.TCP, addr: one, port: 53, unanswered: true}}},
+		"many":             {services(maxFilteredDumps+1, rules.UDP), []query{{family: unix.AF_INET, proto: rules.UDP}}},
 		"many of one protocol": {
-			append(services(2, TCP), services(1, UDP)...),
-			[]query{{family: unix.AF_INET, proto: TCP, unanswered: true}, {family: unix.AF_INET, proto: UDP, addr: one, port: 53}},
+			append(services(2, rules.TCP), services(1, rules.UDP)...),
+			[]query{{family: unix.AF_INET, proto: rules.TCP, unanswered: true}, {family: unix.AF_INET, proto: rules.UDP, addr: one, port: 53}},
 		},
 		"any address": {
-			[]Target{{Frontend: Frontend{Proto: UDP, Port: 53}}},
-			[]query{{family: unix.AF_INET, proto: UDP, port: 53}, {family: unix.AF_INET6, proto: UDP, port: 53}},
+			[]Target{{Frontend: rules.Frontend{Protocol: rules.UDP, Port: 53}}},
+			[]query{{family: unix.AF_INET, proto: rules.UDP, port: 53}, {family: unix.AF_INET6, proto: rules.UDP, port: 53}},
 		},
 		"any address of a family": {
-			[]Target{{Frontend: Frontend{Addr: netip.IPv6Unspecified(), Proto: UDP, Port: 53}}},
-			[]query{{family: unix.AF_INET6, proto: UDP, port: 53}},
+			[]Target{{Frontend: rules.Frontend{Addr: netip.IPv6Unspecified(), Protocol: rules.UDP, Port: 53}}},
+			[]query{{family: unix.AF_INET6, proto: rules.UDP, port: 53}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,13 +64,13 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
-	if got := plan(append(services(2, TCP), services(9, UDP)...), true); !slices.Equal(got, []query{{}}) {
+	if got := plan(append(services(2, rules.TCP), services(9, rules.UDP)...), true); !slices.Equal(got, []query{{}}) {
 		t.Errorf("a large table: got %+v, want one dump without a filter", got)
 	}
 	if got := plan(services(1, 33), true); got != nil {
 		t.Errorf("a large table, protocol unknown: got %+v", got)
 	}
-	if got := plan(services(maxFilteredDumps, UDP), false); len(got) != maxFilteredDumps {
+	if got := plan(services(maxFilteredDumps, rules.UDP), false); len(got) != maxFilteredDumps {
 		t.Errorf("%d dumps for %d frontends", len(got), maxFilteredDumps)
 	}
 }

@@ -5,59 +5,23 @@
 package conntrack
 
 import (
-	"encoding/binary"
 	"errors"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
-// fakeKernel answers requests on the other end of a socket, until the test ends, with what answer returns.
-func fakeKernel(t *testing.T, answer func(n int, seq uint32) [][]byte) *Conn {
-	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &Conn{socket: &socket{fd: fds[0], buf: make([]byte, recvBuffer)}}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, recvBuffer)
-		for n := 1; ; n++ {
-			if got, err := unix.Read(fds[1], buf); err != nil || got == 0 {
-				return
-			}
-			for _, datagram := range answer(n, binary.NativeEndian.Uint32(buf[8:])) {
-				if _, err := unix.Write(fds[1], datagram); err != nil {
-					t.Error(err)
-				}
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = c.Close()
-		<-done
-		_ = unix.Close(fds[1])
-	})
-	return c
-}
-
 // entry is a message of a dump with a flow.
-func entry(seq uint32, flags uint16, f Flow) []byte {
-	m := newMessage(msgNew, unix.NLM_F_MULTI|flags, familyOf(f.Orig.Dst.Addr()))
-	m.tuple(attrTupleOrig, f.Proto, f.Orig, partsAll, 0)
-	m.tuple(attrTupleReply, f.Proto, f.Reply, partsAll, 0)
-	m.setSeq(seq)
-	return m
-}
-
-// end is the end of a dump.
-func end(seq uint32, flags uint16) []byte {
-	m := newMessage(unix.NLMSG_DONE, unix.NLM_F_MULTI|flags, 0)
-	m.setSeq(seq)
-	return m
+func entry(flags uint16, f Flow) []byte {
+	m := newRequest(msgNew, flags, familyOf(f.Orig.Dst.Addr()))
+	m.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, 0)
+	m.tuple(attrTupleReply, f.Protocol, f.Reply, partsAll, 0)
+	m.End()
+	return m.Buf
 }
 
 // A dump that the kernel says it could not finish in one state is made again: entries may have been
@@ -65,7 +29,7 @@ func end(seq uint32, flags uint16) []byte {
 func TestInterruptedDumps(t *testing.T) {
 	first, second := table()[0], table()[1]
 	second.Status = 0 // which entries here do not have
-	q := Frontend{Addr: first.Orig.Dst.Addr(), Proto: first.Proto, Port: first.Orig.Dst.Port()}.queries()[0]
+	q := queries(rules.Frontend{Addr: first.Orig.Dst.Addr(), Protocol: first.Protocol, Port: first.Orig.Dst.Port()})[0]
 	for name, row := range map[string]struct {
 		interrupted int // of so many dumps
 		inEntry     bool
@@ -75,32 +39,29 @@ func TestInterruptedDumps(t *testing.T) {
 		"never":         {0, true, 1, false},
 		"in an entry":   {1, true, 2, false},
 		"at the end":    {2, false, 3, false},
-		"every time":    {1000, true, dumpTries, true},
-		"but for once":  {dumpTries - 1, false, dumpTries, false},
-		"once too many": {dumpTries, false, dumpTries, true},
+		"every time":    {1000, true, nfnetlink.Tries, true},
+		"but for once":  {nfnetlink.Tries - 1, false, nfnetlink.Tries, false},
+		"once too many": {nfnetlink.Tries, false, nfnetlink.Tries, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var dumps atomic.Int32
-			c := fakeKernel(t, func(n int, seq uint32) [][]byte {
-				dumps.Add(1)
-				var inEntry, atEnd uint16
-				if n <= row.interrupted {
-					if row.inEntry {
-						inEntry = unix.NLM_F_DUMP_INTR
-					} else {
-						atEnd = unix.NLM_F_DUMP_INTR
-					}
-					return [][]byte{entry(seq, inEntry, first), end(seq, atEnd)}
+			dumps := 0
+			_, socket := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer {
+				if dumps++; dumps > row.interrupted {
+					return nfnetlinktest.Answer{Entries: [][]byte{entry(0, first), entry(0, second)}}
 				}
-				return [][]byte{entry(seq, 0, first), entry(seq, 0, second), end(seq, 0)}
+				if row.inEntry {
+					return nfnetlinktest.Answer{Entries: [][]byte{entry(unix.NLM_F_DUMP_INTR, first)}}
+				}
+				return nfnetlinktest.Answer{Entries: [][]byte{entry(0, first)}, Interrupted: true}
 			})
+			c := &Conn{socket: socket}
 			seen := map[Flow]bool{}
 			err := c.dump(t.Context(), q, func(f Flow) { seen[f] = true })
-			if (err != nil) != row.fails || row.fails && !errors.Is(err, errInterrupted) {
+			if (err != nil) != row.fails || row.fails && !errors.Is(err, nfnetlink.ErrInterrupted) {
 				t.Errorf("error %v, want one: %t", err, row.fails)
 			}
-			if int(dumps.Load()) != row.dumps || !seen[first] || seen[second] == row.fails {
-				t.Errorf("%d dumps, want %d; saw %v", dumps.Load(), row.dumps, seen)
+			if dumps != row.dumps || !seen[first] || seen[second] == row.fails {
+				t.Errorf("%d dumps, want %d; saw %v", dumps, row.dumps, seen)
 			}
 		})
 	}

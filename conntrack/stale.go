@@ -7,32 +7,19 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-)
 
-// Protocols (IPPROTO_*) whose flows can be stale.
-const (
-	TCP  uint8 = 6
-	UDP  uint8 = 17
-	SCTP uint8 = 132
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // StatusSeenReply is set in the status of a flow that was answered (IPS_SEEN_REPLY).
 const StatusSeenReply uint32 = 1 << 1
 
-// Frontend is an address, protocol and port that clients dial. IPv4 addresses are
-// not in their IPv6-mapped form, here and everywhere in this package.
-type Frontend struct {
-	// Addr is the unspecified address of a family (0.0.0.0, ::) for any local
-	// address of that family, as node ports have, and invalid for any local
-	// address of both.
-	Addr  netip.Addr
-	Proto uint8 // IPPROTO_*
-	Port  uint16
-}
-
-// Target is a frontend and where its flows may go.
+// Target is a frontend and where its flows may go. IPv4 addresses are not in their IPv6-mapped
+// form, here and everywhere in this package.
 type Target struct {
-	Frontend
+	// Frontend stands for any local address of a family if its address is the unspecified one, as a
+	// NodePort's is, and for any local address of both if it has none.
+	rules.Frontend
 	// Endpoints are all endpoints that serve the frontend now.
 	Endpoints []netip.AddrPort
 	// Unready are its other endpoints: they are there, but do not serve. Only answered SCTP
@@ -63,9 +50,9 @@ type Tuple struct{ Src, Dst netip.AddrPort }
 
 // Flow is the part of a conntrack entry that the decision and the deletion need.
 type Flow struct {
-	Proto  uint8  // IPPROTO_*
-	Status uint32 // IPS_*
-	ID     uint32 // the kernel's, as CTA_ID has it; 0 is none
+	Protocol rules.Protocol
+	Status   uint32 // IPS_*
+	ID       uint32 // the kernel's, as CTA_ID has it; 0 is none
 	// Orig is what the client sent, Reply what answers look like on arrival.
 	Orig, Reply Tuple
 	// Zones tell flows apart whose tuples are the same.
@@ -89,7 +76,7 @@ func (z Zones) String() string {
 
 // String returns the flow as "udp 10.1.0.1:999 -> 10.96.0.10:53 (answered by 10.244.1.5:53)".
 func (f Flow) String() string {
-	return fmt.Sprintf("%s %s -> %s (answered by %s)%s", protocolName(f.Proto), f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Zones)
+	return fmt.Sprintf("%s %s -> %s (answered by %s)%s", f.Protocol, f.Orig.Src, f.Orig.Dst, f.Reply.Src, f.Zones)
 }
 
 // forwarded says whether the flow's destination was translated.
@@ -99,7 +86,7 @@ func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
 // associations and connections end by themselves.
 func (b *backends) left(f Flow) bool {
 	answered := f.Status&StatusSeenReply != 0
-	return f.forwarded() && (f.Proto == UDP || !answered) && contains(b.Left, f.Orig.Dst.Addr())
+	return f.forwarded() && (f.Protocol == rules.UDP || !answered) && contains(b.Left, f.Orig.Dst.Addr())
 }
 
 // stale says whether a flow, known to be one to the frontend, goes to what is not, or no
@@ -119,24 +106,12 @@ func (b *backends) stale(f Flow) bool {
 	}
 	answered := f.Status&StatusSeenReply != 0
 	switch {
-	case f.Proto == UDP, f.Proto == SCTP && !answered:
+	case f.Protocol == rules.UDP, f.Protocol == rules.SCTP && !answered:
 		return f.forwarded() || b.hasFamily(f.Orig.Dst.Addr())
-	case f.Proto == SCTP:
+	case f.Protocol == rules.SCTP:
 		return f.forwarded() && !slices.Contains(b.Unready, f.Reply.Src)
-	case f.Proto == TCP:
+	case f.Protocol == rules.TCP:
 		return !answered
 	}
 	return false
-}
-
-func protocolName(proto uint8) string {
-	switch proto {
-	case TCP:
-		return "tcp"
-	case UDP:
-		return "udp"
-	case SCTP:
-		return "sctp"
-	}
-	return fmt.Sprintf("protocol %d", proto)
 }

@@ -6,10 +6,11 @@ package conntrack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
 )
 
 // Usage is how full the table of the network namespace is.
@@ -24,18 +25,17 @@ func (c *Conn) Usage(ctx context.Context) (Usage, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var u Usage
-	var refused error
-	err := c.socket.exchange(ctx, []message{newMessage(msgGetStats, unix.NLM_F_ACK, 0)}, func(data []byte) {
-		for typ, value := range attributes(data) {
+	err := c.socket.Ask(ctx, nfnetlink.Request(msgGetStats, unix.NLM_F_ACK, 0), func(m nfnetlink.Message) {
+		for typ, value := range m.Attributes() {
 			switch typ {
 			case attrStatsEntries:
-				u.Entries = uint32At(value)
+				u.Entries = value.U32()
 			case attrStatsMaxEntries:
-				u.Max = uint32At(value)
+				u.Max = value.U32()
 			}
 		}
-	}, func(_ int, err error) { refused = err })
-	if err = errors.Join(err, refused); err != nil {
+	})
+	if err != nil {
 		return Usage{}, fmt.Errorf("read conntrack usage: %w", err)
 	}
 	return u, nil

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -24,12 +23,12 @@ type flowQueues struct{ tcp, datagram *flowQueue }
 // flowWork says which flows are to be looked through: those to frontends, NodePorts' ones also at addresses
 // that have left.
 type flowWork struct {
-	frontends map[cluster.Frontend]struct{}
+	frontends map[rules.Frontend]struct{}
 	left      map[netip.Addr]struct{}
 }
 
 func newFlowWork() flowWork {
-	return flowWork{map[cluster.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
+	return flowWork{map[rules.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
 }
 
 // flowQueue holds work that waits.
@@ -68,8 +67,8 @@ func (q *flowQueue) rest(busy time.Duration) time.Duration {
 }
 
 // put queues frontends, each where its protocol belongs, and addresses that have left.
-func (q flowQueues) put(frontends []cluster.Frontend, left ...netip.Addr) {
-	var tcp, datagram []cluster.Frontend
+func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
+	var tcp, datagram []rules.Frontend
 	for _, f := range frontends {
 		if f.Protocol == rules.TCP {
 			tcp = append(tcp, f)
@@ -81,7 +80,7 @@ func (q flowQueues) put(frontends []cluster.Frontend, left ...netip.Addr) {
 	q.datagram.put(datagram, left)
 }
 
-func (q *flowQueue) put(frontends []cluster.Frontend, left []netip.Addr) {
+func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}

@@ -116,8 +116,8 @@ type endpointsFound struct{ serving, unready []netip.AddrPort }
 
 // of returns the target of a frontend; false for none. Others go on between one and the next: there may be
 // very many.
-func (c *targets) of(f cluster.Frontend) (conntrack.Target, bool) {
-	t := conntrack.Target{Frontend: conntrack.Frontend{Addr: f.Addr, Proto: uint8(f.Protocol), Port: f.Port}}
+func (c *targets) of(f rules.Frontend) (conntrack.Target, bool) {
+	t := conntrack.Target{Frontend: f}
 	if f.IsNodePort() {
 		family := rules.FamilyOf(f.Addr)
 		t.Local, t.Left, t.LinkLocal = c.local[family], c.left[family], c.linkLocal
@@ -141,7 +141,7 @@ func (f *flows) queue(before, after []rules.Owned) {
 	if f.conntrack == nil {
 		return
 	}
-	var out []cluster.Frontend
+	var out []rules.Frontend
 	for i := range before {
 		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
 	}

@@ -35,7 +35,7 @@ func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntra
 	defer c.mu.Unlock()
 	for _, t := range targets {
 		if t.Addr.IsUnspecified() {
-			text := fmt.Sprintf("%s/%d at %v", netip.AddrPortFrom(t.Addr, t.Port), t.Proto, t.Local)
+			text := fmt.Sprintf("%s/%d at %v", netip.AddrPortFrom(t.Addr, t.Port), t.Protocol, t.Local)
 			if len(t.Left) > 0 {
 				text += fmt.Sprintf(" no more at %v", t.Left)
 			}

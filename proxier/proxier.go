@@ -69,10 +69,9 @@ func (p *Proxier) SetAPIServers(list []netip.AddrPort) { p.cluster.SetAPIServers
 // same for what becomes known before the first commit.
 func (p *Proxier) FreeAPIServers() error { return p.syncer.freeAPIServers() }
 
-// PortAt names the service port that has a frontend: an element's key, without an
-// address for a NodePort.
-func (p *Proxier) PortAt(family rules.Family, key rules.Key) (rules.ServicePortName, bool) {
-	holder, ok := p.cluster.Holder(cluster.FrontendOf(family, key))
+// PortAt names the service port that has a frontend.
+func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
+	holder, ok := p.cluster.Holder(f)
 	return holder.ServicePortName, ok
 }
 

@@ -583,7 +583,7 @@ func TestFlows(t *testing.T) {
 			}
 			var got []string
 			for _, c := range n.cleaned {
-				text := fmt.Sprintf("%s:%d/%d %v", c.Addr, c.Port, c.Proto, c.Endpoints)
+				text := fmt.Sprintf("%s:%d/%d %v", c.Addr, c.Port, c.Protocol, c.Endpoints)
 				if len(c.Unready) > 0 {
 					text += fmt.Sprintf(" unready %v", c.Unready)
 				}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -14,20 +13,20 @@ import (
 // connections may have been dialled before; and the old ones, whose flows outlive endpoints that
 // no longer get new ones. Those of TCP are left out where endpoints only came: a node has many
 // connections, and none of them is waiting for one that has gone.
-func staleFrontends(f rules.Family, before, after rules.Objects) []cluster.Frontend {
-	was := map[rules.Key]bool{}
-	var out []cluster.Frontend
-	old := before.Frontends() // all of one protocol
+func staleFrontends(f rules.Family, before, after rules.Objects) []rules.Frontend {
+	was := map[rules.Frontend]bool{}
+	var out []rules.Frontend
+	old := before.Frontends(f) // all of one protocol
 	grew := len(old) > 0 && old[0].Protocol == rules.TCP && onlyGrew(before.Backends(), after.Backends())
-	for _, k := range old {
-		was[k] = true
+	for _, fr := range old {
+		was[fr] = true
 		if !grew {
-			out = append(out, cluster.FrontendOf(f, k))
+			out = append(out, fr)
 		}
 	}
-	for _, k := range after.Frontends() {
-		if !was[k] {
-			out = append(out, cluster.FrontendOf(f, k))
+	for _, fr := range after.Frontends(f) {
+		if !was[fr] {
+			out = append(out, fr)
 		}
 	}
 	return out
@@ -44,12 +43,12 @@ func onlyGrew(before, after []netip.AddrPort) bool {
 }
 
 // removed returns the frontends and the addresses for NodePorts that a transaction takes away.
-func removed(tx rules.Tx) (frontends []cluster.Frontend, addrs []netip.Addr) {
+func removed(tx rules.Tx) (frontends []rules.Frontend, addrs []netip.Addr) {
 	tx.EachRemoved(func(f rules.Family, set rules.SetID, list []rules.Element) {
 		for _, e := range list {
 			switch set.Kind {
 			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
-				frontends = append(frontends, cluster.FrontendOf(f, e.Key))
+				frontends = append(frontends, e.Key.Frontend(f))
 			case rules.NodePortIPs:
 				addrs = append(addrs, e.Key.Addr)
 			}

@@ -45,7 +45,7 @@ func base(f Family, c Config, n Node, u usage) *Table {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}
 		}
 	}
-	for _, p := range []Protocol{TCP, UDP, SCTP} {
+	for _, p := range AllProtocols {
 		t.Sets[SetID{Kind: Protocols}][Key{Protocol: p}] = Value{}
 	}
 	for _, a := range n.NodePortIPs {

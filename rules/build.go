@@ -409,15 +409,14 @@ func hairpin(lists ...[]Endpoint) []Element {
 	return slices.Compact(out)
 }
 
-// Frontends returns the addresses, protocols and ports that the objects serve;
-// NodePorts have no address.
-func (o Objects) Frontends() []Key {
-	var out []Key
+// Frontends returns the frontends that the objects serve in a family.
+func (o Objects) Frontends(f Family) []Frontend {
+	var out []Frontend
 	for _, se := range o.Sets {
 		switch se.Set.Kind {
 		case Single, ServiceIPs, SingleNodePorts, NodePorts:
 			for _, e := range se.Elements {
-				out = append(out, e.Key)
+				out = append(out, e.Key.Frontend(f))
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func (t *Table) Held(n ServicePortName, want Objects) Objects {
 			h.chains[name] = c
 		}
 	}
-	h.frontends(keysOf(want.Frontends()))
+	h.frontends(want.frontendKeys())
 	h.endpoints()
 	h.shared(want)
 	for id := range t.Sets {
@@ -59,10 +59,11 @@ func (h *held) frontends(want map[Key]bool) {
 	}
 }
 
-func keysOf(list []Key) map[Key]bool {
-	out := make(map[Key]bool, len(list))
-	for _, k := range list {
-		out[k] = true
+// frontendKeys returns the keys of the frontends that the objects serve.
+func (o Objects) frontendKeys() map[Key]bool {
+	out := map[Key]bool{}
+	for _, fr := range o.Frontends(IPv4) {
+		out[fr.Key()] = true
 	}
 	return out
 }
@@ -79,7 +80,7 @@ func (h *held) endpoints() {
 			}
 		}
 	}
-	frontends := keysOf(Objects{Sets: []SetElements{{SetID{Kind: ServiceIPs}, h.sets[SetID{Kind: ServiceIPs}]}}}.Frontends())
+	frontends := Objects{Sets: []SetElements{{SetID{Kind: ServiceIPs}, h.sets[SetID{Kind: ServiceIPs}]}}}.frontendKeys()
 	for k, v := range h.have.Sets[SetID{Kind: Backends}] {
 		frontend := k
 		frontend.Index = 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/printable"
 )
@@ -30,6 +31,14 @@ func (f Family) String() string {
 	return "ip"
 }
 
+// Unspecified returns the family's address that is no address: 0.0.0.0 or ::.
+func (f Family) Unspecified() netip.Addr {
+	if f == IPv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
 // FamilyOf returns the family of an address. An IPv4-mapped IPv6 address is
 // IPv4's.
 func FamilyOf(a netip.Addr) Family {
@@ -49,6 +58,9 @@ const (
 	SCTP Protocol = 132
 )
 
+// AllProtocols lists them.
+var AllProtocols = [...]Protocol{TCP, UDP, SCTP}
+
 // String returns nft's name of the protocol.
 func (p Protocol) String() string {
 	switch p {
@@ -60,6 +72,17 @@ func (p Protocol) String() string {
 		return "sctp"
 	}
 	return fmt.Sprintf("%d", uint8(p))
+}
+
+// ParseProtocol returns the protocol of a name, in capitals or not; an error names those that there are.
+func ParseProtocol(name string) (Protocol, error) {
+	names := make([]string, len(AllProtocols))
+	for i, p := range AllProtocols {
+		if names[i] = p.String(); strings.EqualFold(names[i], name) {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of %s", name, strings.Join(names, ", "))
 }
 
 // ServicePortName names a port of a Service. Port is empty for a Service whose

@@ -20,7 +20,7 @@ func (s State) Select(namespace, name string, objects []Owned) State {
 		sel := newSelection(s.Tables[f], namespace+"/"+name)
 		for _, o := range objects {
 			if o.Owner.Family == f {
-				sel.expect(o.Objects)
+				sel.expect(f, o.Objects)
 			}
 		}
 		out.Tables[f] = sel.table()
@@ -80,7 +80,7 @@ func (s *selection) owns(name string) bool {
 }
 
 // expect adds what the Service should have.
-func (s *selection) expect(o Objects) {
+func (s *selection) expect(f Family, o Objects) {
 	for _, c := range o.Shared {
 		s.chains[c.Name] = true
 	}
@@ -89,13 +89,13 @@ func (s *selection) expect(o Objects) {
 			s.expectKey(se.Set, e.Key)
 		}
 	}
-	for _, key := range o.Frontends() { // wherever they are
+	for _, fr := range o.Frontends(f) { // wherever they are
 		kinds := []SetKind{Single, ServiceIPs, Sticky, MasqueradeIPs}
-		if !key.Addr.IsValid() {
+		if fr.IsNodePort() {
 			kinds = []SetKind{SingleNodePorts, NodePorts, StickyNodePorts, MasqueradeNodePorts}
 		}
 		for _, k := range kinds {
-			s.expectKey(SetID{Kind: k}, key)
+			s.expectKey(SetID{Kind: k}, fr.Key())
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/traffic"
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
 // target is one port of a service at one of its addresses, and what must answer
@@ -34,7 +34,7 @@ func (t target) key() traffic.Endpoint {
 // readTargets returns what a directory of manifests asks for, by service and
 // address. Unlike nftproxy it takes no manifest with a fault.
 func readTargets(dir string) ([]target, error) {
-	objects, errs := source.Manifests{Dir: dir}.Read()
+	objects, errs := manifests.Source{Dir: dir}.Read()
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("read manifests: %w", err)
 	}

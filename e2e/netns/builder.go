@@ -71,6 +71,7 @@ func (b *builder) namespace(name string, forward bool) *NS {
 	if handle, err := n.Netlink(); !b.failed(err, "add %s", name) {
 		b.handles[n] = handle
 	}
+	b.failed(n.loadTracking(), "add %s", name)
 	b.failed(n.setSysctls(hostSysctls(forward)), "add %s", name)
 	return n
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Sysctl reads a value below /proc/sys/net as it is in the namespace, such as
@@ -48,6 +50,17 @@ func (n *NS) setSysctls(list []sysctl) error {
 	})
 }
 
+// loadTracking makes the kernel load connection tracking if it has not: until then there are none of its settings. Where it
+// cannot, as in a user namespace, they keep the kernel's values.
+func (n *NS) loadTracking() error {
+	return n.Do(func() error {
+		if _, err := os.Stat(sysctlPath("netfilter/nf_conntrack_udp_timeout")); err != nil {
+			_, _ = netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		}
+		return nil
+	})
+}
+
 func sysctlPath(name string) string { return filepath.Join("/proc/sys/net", name) }
 
 // hostSysctls are the settings of every namespace of the cluster. They are
@@ -67,10 +80,12 @@ func hostSysctls(forward bool) []sysctl {
 		{name: "ipv4/icmp_ratemask", value: "0"},
 		{name: "ipv6/icmp/ratelimit", value: "0"},
 		{name: "ipv6/icmp/ratemask", value: "0", optional: true}, // a list of types: only type 0
-		// An association that is not complete is forgotten after 3 seconds otherwise: less than a
-		// busy machine may take from one packet to the next.
+		// An association that is not complete is forgotten after 3 seconds otherwise, and a UDP flow after 30, or 120 if
+		// more than one was answered: less than a busy machine may take from one packet to the next.
 		{name: "netfilter/nf_conntrack_sctp_timeout_cookie_wait", value: "60", optional: true},
 		{name: "netfilter/nf_conntrack_sctp_timeout_cookie_echoed", value: "60", optional: true},
+		{name: "netfilter/nf_conntrack_udp_timeout", value: "3600", optional: true},
+		{name: "netfilter/nf_conntrack_udp_timeout_stream", value: "3600", optional: true},
 	}
 	for _, scope := range []string{"all", "default"} {
 		list = append(list,

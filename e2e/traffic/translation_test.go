@@ -139,7 +139,7 @@ func TestChecksumIsChecked(t *testing.T) {
 		backend := c.RemotePods[4]
 		s := serve(t, backend, port)
 		to := netip.AddrPortFrom(backend.Addr(f), port)
-		connect := func() Result { return short(c.Client.NS).Connect(context.Background(), SCTP, to) }
+		connect := func(client Client) Result { return client.Connect(context.Background(), SCTP, to) }
 
 		load := func(match func(ruleset) []expr.Any) {
 			r := newRuleset(t, c.Node.NS, f)
@@ -151,10 +151,10 @@ func TestChecksumIsChecked(t *testing.T) {
 		}
 
 		load(func(r ruleset) []expr.Any { return r.from(c.Client.Addr(f)) })
-		if r := connect(); r.Outcome != TimedOut {
+		if r := connect(short(c.Client.NS)); r.Outcome != TimedOut {
 			t.Errorf("%s: spoilt INIT: %s, want timed out", f, r)
 		}
-		if bad := s.Bad(); len(bad) != 1 || !errors.Is(bad[0], errChecksum) {
+		if bad := waitBad(s); len(bad) != 1 || !errors.Is(bad[0], errChecksum) {
 			t.Errorf("%s: spoilt INIT: server noted %v, want one wrong checksum", f, bad)
 		}
 		if got := s.Requests(); len(got) != 0 {
@@ -162,10 +162,20 @@ func TestChecksumIsChecked(t *testing.T) {
 		}
 
 		load(func(r ruleset) []expr.Any { return r.from(backend.Addr(f)) })
-		if r := connect(); r.Outcome != Failed || !errors.Is(r.Err, errChecksum) {
+		if r := connect(Client{NS: c.Client.NS}); r.Outcome != Failed || !errors.Is(r.Err, errChecksum) {
 			t.Errorf("%s: spoilt INIT ACK: %s, want a wrong checksum", f, r)
 		}
 	}
+}
+
+// waitBad returns what a server has noted of broken packets, once there is some: it may get a packet later than its
+// client gives up.
+func waitBad(s *Server) []error {
+	bad := s.Bad()
+	for deadline := time.Now().Add(netns.Patience()); len(bad) == 0 && time.Now().Before(deadline); bad = s.Bad() {
+		time.Sleep(time.Millisecond)
+	}
+	return bad
 }
 
 // A packet that is lost shows, whenever the connection works in the end.

@@ -25,11 +25,11 @@ func (c claimant) compare(o claimant) int {
 
 // claims knows who has each frontend and who else wants it.
 type claims struct {
-	holder  map[Frontend]claimant
-	waiting map[Frontend][]claimant // rarely any; sorted
+	holder  map[rules.Frontend]claimant
+	waiting map[rules.Frontend][]claimant // rarely any; sorted
 	// outside finds, by the NodePort of the same number, the addresses whose holder has them as a load balancer's or as
 	// an external IP: where they are the node's own, a NodePort goes first.
-	outside map[Frontend]map[netip.Addr]struct{}
+	outside map[rules.Frontend]map[netip.Addr]struct{}
 	// nodeAddrs are the addresses that serve NodePorts, localhost the families whose loopback address does, too.
 	nodeAddrs map[netip.Addr]struct{}
 	localhost [2]bool
@@ -41,11 +41,11 @@ type claims struct {
 }
 
 func newClaims(mark func(...rules.Owner)) claims {
-	return claims{holder: map[Frontend]claimant{}, waiting: map[Frontend][]claimant{}, outside: map[Frontend]map[netip.Addr]struct{}{}, mark: mark}
+	return claims{holder: map[rules.Frontend]claimant{}, waiting: map[rules.Frontend][]claimant{}, outside: map[rules.Frontend]map[netip.Addr]struct{}{}, mark: mark}
 }
 
 // claim notes that an owner wants a frontend.
-func (c *claims) claim(f Frontend, who claimant) {
+func (c *claims) claim(f rules.Frontend, who claimant) {
 	holder, held := c.holder[f]
 	switch {
 	case !held:
@@ -59,14 +59,14 @@ func (c *claims) claim(f Frontend, who claimant) {
 	}
 }
 
-func (c *claims) wait(f Frontend, who claimant) {
+func (c *claims) wait(f rules.Frontend, who claimant) {
 	list := c.waiting[f]
 	at, _ := slices.BinarySearchFunc(list, who, claimant.compare)
 	c.waiting[f] = slices.Insert(list, at, who)
 }
 
 // release notes that an owner wants a frontend no more.
-func (c *claims) release(f Frontend, who claimant) {
+func (c *claims) release(f rules.Frontend, who claimant) {
 	waiting := c.waiting[f]
 	if c.holder[f].owner != who.owner {
 		if at, found := slices.BinarySearchFunc(waiting, who, claimant.compare); found {
@@ -83,7 +83,7 @@ func (c *claims) release(f Frontend, who claimant) {
 	c.keep(f, waiting[1:])
 }
 
-func (c *claims) keep(f Frontend, waiting []claimant) {
+func (c *claims) keep(f rules.Frontend, waiting []claimant) {
 	if len(waiting) == 0 {
 		delete(c.waiting, f)
 		return
@@ -92,7 +92,7 @@ func (c *claims) keep(f Frontend, waiting []claimant) {
 }
 
 // hold gives a frontend to an owner, or to nobody.
-func (c *claims) hold(f Frontend, who claimant) {
+func (c *claims) hold(f rules.Frontend, who claimant) {
 	if who.owner.Name == "" {
 		delete(c.holder, f)
 	} else {
@@ -102,7 +102,7 @@ func (c *claims) hold(f Frontend, who claimant) {
 		c.markOutside(f)
 		return
 	}
-	nodePort := f.nodePort()
+	nodePort := f.NodePort()
 	if who.class < classLoadBalancer {
 		if list := c.outside[nodePort]; list != nil {
 			if delete(list, f.Addr); len(list) == 0 {
@@ -118,14 +118,14 @@ func (c *claims) hold(f Frontend, who claimant) {
 }
 
 // markOutside marks those that may win or lose an address of the node to a NodePort.
-func (c *claims) markOutside(nodePort Frontend) {
+func (c *claims) markOutside(nodePort rules.Frontend) {
 	for a := range c.outside[nodePort] {
-		c.mark(c.holder[Frontend{a, nodePort.Protocol, nodePort.Port}].owner)
+		c.mark(c.holder[rules.Frontend{Addr: a, Protocol: nodePort.Protocol, Port: nodePort.Port}].owner)
 	}
 }
 
 // winner returns who is served at a frontend; false: nobody.
-func (c *claims) winner(f Frontend) (claimant, bool) {
+func (c *claims) winner(f rules.Frontend) (claimant, bool) {
 	holder, ok := c.holder[f]
 	if !ok || holder.class == classClusterIP {
 		return holder, ok
@@ -134,7 +134,7 @@ func (c *claims) winner(f Frontend) (claimant, bool) {
 		return claimant{}, false
 	}
 	if _, own := c.nodeAddrs[f.Addr]; own && holder.class >= classLoadBalancer {
-		if first, ok := c.holder[f.nodePort()]; ok && !c.refuses(f.nodePort()) {
+		if first, ok := c.holder[f.NodePort()]; ok && !c.refuses(f.NodePort()) {
 			return first, true
 		}
 	}
@@ -143,7 +143,7 @@ func (c *claims) winner(f Frontend) (claimant, bool) {
 
 // refuses says whether a frontend is where this node reaches its API server. A NodePort is if the
 // API server is at an address of this node, or a loopback one, that serves NodePorts.
-func (c *claims) refuses(f Frontend) bool {
+func (c *claims) refuses(f rules.Frontend) bool {
 	if len(c.apiServers) == 0 || f.Protocol != rules.TCP {
 		return false
 	}
@@ -163,7 +163,7 @@ func (c *claims) refuses(f Frontend) bool {
 }
 
 // holderOf returns who is served at a frontend; an owner without a name: nobody.
-func (c *claims) holderOf(f Frontend) rules.Owner {
+func (c *claims) holderOf(f rules.Frontend) rules.Owner {
 	who, _ := c.winner(f)
 	return who.owner
 }
@@ -182,18 +182,18 @@ func (c *claims) withhold(sp *rules.ServicePort, o rules.Owner) (lost []claim) {
 	if len(lost) == 0 {
 		return nil
 	}
-	gone := make(map[Frontend]bool, len(lost))
+	gone := make(map[rules.Frontend]bool, len(lost))
 	for _, cl := range lost {
 		gone[cl.Frontend] = true
 	}
 	free := func(list []netip.Addr) []netip.Addr {
-		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return gone[Frontend{a, sp.Protocol, sp.Port}] })
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return gone[rules.Frontend{Addr: a, Protocol: sp.Protocol, Port: sp.Port}] })
 	}
 	sp.ExternalIPs, sp.LoadBalancerIPs = free(sp.ExternalIPs), free(sp.LoadBalancerIPs)
-	if gone[Frontend{sp.ClusterIP, sp.Protocol, sp.Port}] {
+	if gone[rules.Frontend{Addr: sp.ClusterIP, Protocol: sp.Protocol, Port: sp.Port}] {
 		sp.ClusterIP = netip.Addr{}
 	}
-	if gone[Frontend{unspecified(sp.Family), sp.Protocol, sp.NodePort}] {
+	if gone[rules.NodePort(sp.Family, sp.Protocol, sp.NodePort)] {
 		sp.NodePort = 0
 	}
 	return lost
@@ -216,7 +216,7 @@ func (c *claims) setNodeAddrs(list []netip.Addr) {
 		}
 		for a := range addrs {
 			if _, ok := changed[a]; ok {
-				c.mark(first.owner, c.holder[Frontend{a, nodePort.Protocol, nodePort.Port}].owner)
+				c.mark(first.owner, c.holder[rules.Frontend{Addr: a, Protocol: nodePort.Protocol, Port: nodePort.Port}].owner)
 			}
 		}
 	}
@@ -236,7 +236,7 @@ func (c *claims) setAPIServers(list []netip.AddrPort) (news bool) {
 	changed := difference(c.apiServers, now)
 	c.apiServers = now
 	for at := range changed {
-		c.mark(c.holder[Frontend{at.Addr(), rules.TCP, at.Port()}].owner)
+		c.mark(c.holder[rules.FrontendAt(at, rules.TCP)].owner)
 		c.markNodePort(at)
 	}
 	return len(changed) > 0
@@ -244,7 +244,7 @@ func (c *claims) setAPIServers(list []netip.AddrPort) (news bool) {
 
 // markNodePort marks who has the NodePort of an API server's number, and those whom it goes before.
 func (c *claims) markNodePort(at netip.AddrPort) {
-	nodePort := Frontend{at.Addr(), rules.TCP, at.Port()}.nodePort()
+	nodePort := rules.FrontendAt(at, rules.TCP).NodePort()
 	c.mark(c.holder[nodePort].owner)
 	c.markOutside(nodePort)
 }

@@ -6,7 +6,7 @@ import "github.com/nftproxy/nftproxy/rules"
 
 // Conflict is a frontend that an owner does without.
 type Conflict struct {
-	Frontend Frontend
+	Frontend rules.Frontend
 	// Holder gets it instead; without a name: nobody does.
 	Holder rules.Owner
 	Why    Why

@@ -253,15 +253,11 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 }
 
 func protocolOf(p corev1.Protocol) (rules.Protocol, bool) {
-	switch p {
-	case corev1.ProtocolTCP, "":
+	if p == "" {
 		return rules.TCP, true
-	case corev1.ProtocolUDP:
-		return rules.UDP, true
-	case corev1.ProtocolSCTP:
-		return rules.SCTP, true
 	}
-	return 0, false
+	out, err := rules.ParseProtocol(string(p))
+	return out, err == nil
 }
 
 // convertSlice returns what proxying needs of an EndpointSlice: nil for one that

@@ -66,7 +66,7 @@ func (c *Cluster) ServiceUID(n ObjectName) types.UID {
 }
 
 // Holder returns who is served at a frontend; false: nobody.
-func (c *Cluster) Holder(f Frontend) (rules.Owner, bool) {
+func (c *Cluster) Holder(f rules.Frontend) (rules.Owner, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	who, ok := c.store.frontends.winner(f)
@@ -75,12 +75,12 @@ func (c *Cluster) Holder(f Frontend) (rules.Owner, bool) {
 
 // ServedBy returns whose endpoints connections to a frontend go to: those of a node's address that
 // is nobody's own frontend are the NodePort's. An owner without a name: nobody's.
-func (c *Cluster) ServedBy(f Frontend) rules.Owner {
+func (c *Cluster) ServedBy(f rules.Frontend) rules.Owner {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o := c.store.frontends.holderOf(f)
 	if o.Name == "" && slices.Contains(c.node.taken.NodePortIPs, f.Addr) {
-		o = c.store.frontends.holderOf(f.nodePort())
+		o = c.store.frontends.holderOf(f.NodePort())
 	}
 	return o
 }
@@ -101,7 +101,7 @@ func (c *Cluster) NodePortIPs() []netip.Addr {
 }
 
 // Frontends returns all that service ports want.
-func (c *Cluster) Frontends() (out []Frontend) {
+func (c *Cluster) Frontends() (out []rules.Frontend) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for n, svc := range c.store.services {
@@ -115,7 +115,7 @@ func (c *Cluster) Frontends() (out []Frontend) {
 }
 
 // NodePorts returns those of some families that somebody has.
-func (c *Cluster) NodePorts(families [2]bool) (out []Frontend) {
+func (c *Cluster) NodePorts(families [2]bool) (out []rules.Frontend) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for f := range c.store.frontends.holder {

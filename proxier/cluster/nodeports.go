@@ -91,7 +91,7 @@ func (a NodePortAddresses) HealthAddresses(nodePortIPs []netip.Addr, known bool)
 	for _, f := range rules.Families {
 		own := slices.DeleteFunc(slices.Clone(nodePortIPs), func(own netip.Addr) bool { return rules.FamilyOf(own) != f })
 		if a.all(f) && (len(own) > 0 || !known) {
-			out = append(out, unspecified(f))
+			out = append(out, f.Unspecified())
 			continue
 		}
 		if a.Localhost(f) {

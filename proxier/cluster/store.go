@@ -183,7 +183,7 @@ func (st *store) markHealthPorts() {
 // there, the API server could not start again.
 func (st *store) refusesHealthPort(s *service) bool {
 	return s.healthPort != 0 && slices.ContainsFunc(rules.Families[:], func(f rules.Family) bool {
-		return st.frontends.refuses(Frontend{unspecified(f), rules.TCP, s.healthPort})
+		return st.frontends.refuses(rules.NodePort(f, rules.TCP, s.healthPort))
 	})
 }
 

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/nftproxy/nftproxy/proxier/bounded"
+	"github.com/nftproxy/nftproxy/proxier/listen"
 )
 
 // Service names a Service.
@@ -39,15 +39,11 @@ type Config struct {
 // defaultConnections is how many connections all ports together have at most.
 const defaultConnections = 256
 
-// retryTime is how often ports that are taken are tried again.
-const retryTime = 5 * time.Second
-
 // Services answers at the healthCheckNodePort of each Service that has one. It
 // listens in the network namespace of the threads that call it.
 type Services struct {
 	config Config
-	stop   chan struct{}
-	done   sync.WaitGroup
+	again  *listen.Again
 
 	mu        sync.Mutex
 	addrs     []netip.Addr
@@ -60,7 +56,7 @@ type service struct {
 	port      uint16
 	endpoints [2]int // on this node: IPv4, IPv6
 	servers   map[netip.Addr]*server
-	failed    map[netip.Addr]bool // where it could not listen, and that was told
+	failed    listen.Faults[netip.Addr]
 }
 
 // server answers at one address.
@@ -80,8 +76,8 @@ func New(c Config) *Services {
 	if c.Pool == nil {
 		c.Pool = bounded.NewPool(defaultConnections)
 	}
-	h := &Services{config: c, stop: make(chan struct{}), services: map[Service]*service{}}
-	h.done.Go(h.retry)
+	h := &Services{config: c, services: map[Service]*service{}}
+	h.again = listen.NewAgain(h.retry)
 	return h
 }
 
@@ -110,7 +106,7 @@ func (h *Services) SetService(namespace, name string, port uint16, endpoints [2]
 		s = nil
 	}
 	if s == nil {
-		s = &service{port: port, servers: map[netip.Addr]*server{}, failed: map[netip.Addr]bool{}}
+		s = &service{port: port, servers: map[netip.Addr]*server{}}
 		h.services[key] = s
 	}
 	s.endpoints = endpoints
@@ -130,8 +126,7 @@ func (h *Services) DeleteService(namespace, name string) {
 
 // Close closes all ports.
 func (h *Services) Close() {
-	close(h.stop)
-	h.done.Wait()
+	h.again.Close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	closing := h.services
@@ -147,7 +142,7 @@ func (h *Services) close(s *service) {
 		h.stopListening(s, a)
 	}
 	for name, other := range h.services {
-		if other != s && len(other.failed) > 0 && other.port == s.port {
+		if other != s && other.failed.Any() && other.port == s.port {
 			h.listen(name, other)
 		}
 	}
@@ -163,21 +158,12 @@ func (h *Services) stopListening(s *service, a netip.Addr) {
 
 // retry tries again to listen where it failed.
 func (h *Services) retry() {
-	tick := time.NewTicker(retryTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-h.stop:
-			return
-		case <-tick.C:
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, s := range h.services {
+		if s.failed.Any() {
+			h.listen(name, s)
 		}
-		h.mu.Lock()
-		for name, s := range h.services {
-			if len(s.failed) > 0 {
-				h.listen(name, s)
-			}
-		}
-		h.mu.Unlock()
 	}
 }
 
@@ -188,25 +174,19 @@ func (h *Services) listen(name Service, s *service) {
 			h.stopListening(s, a)
 		}
 	}
-	for a := range s.failed {
-		if !slices.Contains(h.addrs, a) {
-			delete(s.failed, a)
-		}
-	}
+	s.failed.ForgetIf(func(a netip.Addr) bool { return !slices.Contains(h.addrs, a) })
 	for _, a := range h.addrs {
 		if s.servers[a] != nil {
 			continue
 		}
 		at := netip.AddrPortFrom(a, s.port)
 		listener, err := h.listenAt(a, at)
+		if s.failed.Note(a, err) {
+			h.config.OnError(name, at, err)
+		}
 		if err != nil {
-			if !s.failed[a] {
-				s.failed[a] = true
-				h.config.OnError(name, at, err)
-			}
 			continue
 		}
-		delete(s.failed, a)
 		h.listeners++
 		server := &server{h.config.Pool.Server(h.handler(name)), listener}
 		s.servers[a] = server

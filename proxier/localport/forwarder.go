@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nftproxy/nftproxy/proxier/bounded"
+	"github.com/nftproxy/nftproxy/proxier/listen"
 )
 
 // Port is where clients connect to.
@@ -22,18 +23,17 @@ type Port struct {
 // String returns address, port and protocol.
 func (p Port) String() string { return fmt.Sprintf("%s/%s", p.Addr, p.Network) }
 
-// retryTime is how often ports that are taken are tried again.
-const retryTime = 5 * time.Second
-
 // Forwarder forwards a changing set of ports. Its methods may be called from several
 // goroutines.
 type Forwarder struct {
 	shared *shared
+	again  *listen.Again
 	stop   chan struct{}
 	done   sync.WaitGroup
 
 	mu        sync.Mutex
 	ports     map[Port]*forward
+	failed    listen.Faults[Port]
 	listening int // ports
 	most      int // that may be
 }
@@ -49,7 +49,6 @@ type shared struct {
 type forward struct {
 	balancer balancer
 	server   server // nil while it cannot listen
-	told     bool   // that it cannot
 }
 
 // server listens at a port.
@@ -67,7 +66,7 @@ type server interface {
 func New() *Forwarder {
 	sh := &shared{connections: bounded.NewPool(bounded.Share(maxConnections)), flows: flows{most: bounded.Share(maxFlows)}, buffers: newDatagramBuffers()}
 	f := &Forwarder{shared: sh, stop: make(chan struct{}), ports: map[Port]*forward{}, most: bounded.Descriptors() / 4}
-	f.done.Go(f.retry)
+	f.again = listen.NewAgain(f.retry)
 	return f
 }
 
@@ -106,6 +105,7 @@ func (f *Forwarder) Delete(p Port) {
 		return
 	}
 	delete(f.ports, p)
+	f.failed.Forget(p)
 	fw.balancer.set(nil, 0)
 	if fw.server != nil {
 		fw.server.forget()
@@ -133,6 +133,7 @@ func (f *Forwarder) linger(s server) {
 
 // Close stops all ports and ends all connections.
 func (f *Forwarder) Close() {
+	f.again.Close()
 	close(f.stop)
 	f.mu.Lock()
 	for p, fw := range f.ports {
@@ -148,19 +149,10 @@ func (f *Forwarder) Close() {
 
 // retry tries again to listen where it failed.
 func (f *Forwarder) retry() {
-	tick := time.NewTicker(retryTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-f.stop:
-			return
-		case <-tick.C:
-		}
-		f.mu.Lock()
-		for p, fw := range f.ports {
-			_ = f.listen(p, fw) // told already
-		}
-		f.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p, fw := range f.ports {
+		_ = f.listen(p, fw) // told already
 	}
 }
 
@@ -170,15 +162,15 @@ func (f *Forwarder) listen(p Port, fw *forward) error {
 		return nil
 	}
 	s, err := f.open(p, &fw.balancer)
+	news := f.failed.Note(p, err)
 	if err == nil {
-		fw.server, fw.told = s, false
+		fw.server = s
 		f.listening++
 		return nil
 	}
-	if fw.told {
+	if !news {
 		return nil
 	}
-	fw.told = true
 	return fmt.Errorf("forward %s: %w", p, err)
 }
 

@@ -5,6 +5,7 @@
 package nodeaddr
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -46,26 +47,26 @@ type Watcher struct {
 	primary [2]netip.Addr
 }
 
-// Watch lists the addresses and begins to follow them. warn, if not nil, is told
-// when that fails for a while.
-func Watch(warn func(error)) (*Watcher, error) {
+// Watch lists the addresses and begins to follow them, until Close. The end of ctx ends only the first list, which
+// may be tried for long where addresses keep changing. warn, if not nil, is told when a list fails for a while.
+func Watch(ctx context.Context, warn func(error)) (*Watcher, error) {
 	if warn == nil {
 		warn = func(error) {}
 	}
 	w := &Watcher{warn: warn, home: netns.None(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
-	if err := w.start(); err != nil {
+	w.dump = func() ([]netlink.Addr, error) { return w.handle.AddrList(nil, netlink.FAMILY_ALL) }
+	if err := w.start(ctx); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("watch the node's addresses: %w", err)
 	}
 	return w, nil
 }
 
-func (w *Watcher) start() error {
+func (w *Watcher) start(ctx context.Context) error {
 	var err error
 	if w.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
-	w.dump = func() ([]netlink.Addr, error) { return w.handle.AddrList(nil, netlink.FAMILY_ALL) }
 	if w.home, err = foreignNamespace(); err != nil {
 		return err
 	}
@@ -73,7 +74,10 @@ func (w *Watcher) start() error {
 	if err != nil {
 		return err
 	}
-	if err := w.list(); err != nil { // after the subscription, so that nothing is missed
+	if err := w.list(ctx.Done()); err != nil { // after the subscription, so that nothing is missed
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return err
 	}
 	w.done.Go(func() { w.run(updates) })
@@ -224,7 +228,7 @@ func (w *Watcher) run(updates <-chan struct{}) {
 				updates, err = w.subscribe()
 			}
 			if err == nil {
-				err = w.list()
+				err = w.list(w.stop)
 			}
 			if err != nil {
 				w.warn(fmt.Errorf("follow the node's addresses: %w: trying again", err))
@@ -235,9 +239,9 @@ func (w *Watcher) run(updates <-chan struct{}) {
 	}
 }
 
-// list reads the addresses, and tells if they have changed.
-func (w *Watcher) list() error {
-	list, err := whole(w, "addresses", w.dump)
+// list reads the addresses, and tells if they have changed. It gives up when stop is closed.
+func (w *Watcher) list(stop <-chan struct{}) error {
+	list, err := whole(stop, w.warn, "addresses", w.dump)
 	if err != nil {
 		return err
 	}
@@ -248,7 +252,7 @@ func (w *Watcher) list() error {
 	list = slices.DeleteFunc(list, func(a netlink.Addr) bool { return services != 0 && a.LinkIndex == services })
 	var primary [2]netip.Addr
 	for i, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		r, err := w.routing(family)
+		r, err := w.routing(stop, family)
 		if err != nil {
 			return err
 		}
@@ -285,13 +289,13 @@ func (w *Watcher) servicesLink() (int, error) {
 }
 
 // routing reads the rules and the default routes of a family. A kernel without rules, or without the family, has none.
-func (w *Watcher) routing(family int) (r routing, err error) {
+func (w *Watcher) routing(stop <-chan struct{}, family int) (r routing, err error) {
 	absent := func(err error) bool { return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) }
-	r.rules, err = whole(w, "routing rules", func() ([]netlink.Rule, error) { return w.handle.RuleList(family) })
+	r.rules, err = whole(stop, w.warn, "routing rules", func() ([]netlink.Rule, error) { return w.handle.RuleList(family) })
 	if err != nil && !absent(err) {
 		return r, fmt.Errorf("list routing rules: %w", err)
 	}
-	r.routes, err = whole(w, "default routes", func() ([]netlink.Route, error) {
+	r.routes, err = whole(stop, w.warn, "default routes", func() ([]netlink.Route, error) {
 		filter := netlink.Route{Table: unix.RT_TABLE_UNSPEC} // all tables; no Dst: default routes
 		return w.handle.RouteListFiltered(family, &filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
 	})
@@ -302,19 +306,19 @@ func (w *Watcher) routing(family int) (r routing, err error) {
 }
 
 // whole lists until nothing changes meanwhile: the kernel says so in the middle of a list that may lack some. It tries
-// without a pause once, then less and less often, until the watch ends.
-func whole[T any](w *Watcher, what string, dump func() ([]T, error)) ([]T, error) {
+// without a pause once, then less and less often, until stop is closed. warn is told of a list that takes long.
+func whole[T any](stop <-chan struct{}, warn func(error), what string, dump func() ([]T, error)) ([]T, error) {
 	list, err := dump()
 	for pause := firstPause; errors.Is(err, netlink.ErrDumpInterrupted); pause = min(2*pause, retryTime) {
 		if pause == retryTime {
-			w.warn(fmt.Errorf("list the node's %s: they or the interfaces keep changing: %w: trying again", what, err))
+			warn(fmt.Errorf("list the node's %s: they or the interfaces keep changing: %w: trying again", what, err))
 		}
 		list, err = dump()
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 		select {
-		case <-w.stop:
+		case <-stop:
 			return nil, err
 		case <-time.After(pause):
 		}

@@ -5,6 +5,7 @@
 package nodeaddr
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	vishnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -34,7 +36,7 @@ func TestWatch(t *testing.T) {
 	}
 	defer handle.Close()
 	var w *Watcher
-	if err := ns.Do(func() (err error) { w, err = Watch(func(err error) { t.Error(err) }); return err }); err != nil {
+	if err := ns.Do(func() (err error) { w, err = Watch(t.Context(), func(err error) { t.Error(err) }); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
@@ -158,7 +160,7 @@ func TestInterrupted(t *testing.T) {
 			}
 			return whole, nil
 		}
-		if err := w.list(); err != nil {
+		if err := w.list(w.stop); err != nil {
 			t.Fatal(err)
 		}
 		if got := fmt.Sprint(w.Addrs()); got != "[10.0.0.1 10.0.0.2]" {
@@ -179,10 +181,32 @@ func TestInterruptedStops(t *testing.T) {
 		w := &Watcher{changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) {},
 			dump: func() ([]netlink.Addr, error) { return nil, netlink.ErrDumpInterrupted }}
 		time.AfterFunc(time.Minute, func() { close(w.stop) })
-		if err := w.list(); err == nil {
+		if err := w.list(w.stop); err == nil {
 			t.Error("a list that never was whole is no error")
 		}
 	})
+}
+
+// TestInterruptedStart: a watch that cannot begin, as every list is interrupted, gives up with its context, as when
+// the program is told to end.
+func TestInterruptedStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &Watcher{home: vishnetns.None(), changed: make(chan struct{}, 1), stop: make(chan struct{}), warn: func(error) {},
+		dump: func() ([]netlink.Addr, error) {
+			cancel()
+			return nil, netlink.ErrDumpInterrupted
+		}}
+	started := make(chan error, 1)
+	go func() { started <- w.start(ctx) }()
+	select {
+	case err := <-started:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the start ended with %v, want %v", err, context.Canceled)
+		}
+	case <-time.After(netns.Patience()):
+		t.Error("the start goes on after the end of its context")
+	}
+	w.Close()
 }
 
 func addr(cidr string) netlink.Addr {
@@ -236,7 +260,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	go func() { stopped <- churn(ns, stop) }()
 	for range 50 {
 		var w *Watcher
-		if err := ns.Do(func() (err error) { w, err = Watch(nil); return err }); err != nil {
+		if err := ns.Do(func() (err error) { w, err = Watch(t.Context(), nil); return err }); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(w.Addrs()); n < addresses {
@@ -288,7 +312,7 @@ func churn(ns *netns.NS, stop <-chan struct{}) error {
 
 func TestWatchCloseAtOnce(t *testing.T) {
 	for range 20 {
-		w, err := Watch(nil)
+		w, err := Watch(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

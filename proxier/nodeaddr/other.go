@@ -5,6 +5,7 @@
 package nodeaddr
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 )
@@ -16,7 +17,7 @@ var errSystem = errors.New("watch the node's addresses: only on Linux")
 type Watcher struct{}
 
 // Watch fails.
-func Watch(func(error)) (*Watcher, error) { return nil, errSystem }
+func Watch(context.Context, func(error)) (*Watcher, error) { return nil, errSystem }
 
 // Addrs returns nil.
 func (*Watcher) Addrs() []netip.Addr { return nil }

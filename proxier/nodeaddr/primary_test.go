@@ -92,7 +92,7 @@ func TestPrimary(t *testing.T) {
 	defer handle.Close()
 	l := lab{handle, t}
 	var w *Watcher
-	l.must(ns.Do(func() (err error) { w, err = Watch(func(err error) { t.Error(err) }); return err }))
+	l.must(ns.Do(func() (err error) { w, err = Watch(t.Context(), func(err error) { t.Error(err) }); return err }))
 	defer w.Close()
 	multipath := func(links ...string) *netlink.Route {
 		r := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}}

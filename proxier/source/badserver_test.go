@@ -23,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 // scripted is a transport that answers without a network, so that it can be used in fake time.
@@ -58,13 +60,13 @@ func (s *scripted) take() (most int) {
 }
 
 // scriptedCluster returns a Cluster whose API server answers by a script.
-func scriptedCluster(t *testing.T, r *recorder, answer func(r *http.Request) (*http.Response, error)) (*scripted, Cluster) {
+func scriptedCluster(t *testing.T, r *sourcetest.Recorder, answer func(r *http.Request) (*http.Response, error)) (*scripted, Cluster) {
 	t.Helper()
 	s := &scripted{requests: map[string]int{}, answer: answer}
 	api, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: Bound(s), QPS: -1,
 		ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
 	must(t, err)
-	return s, Cluster{Client: api, NodeName: "n1", Warn: r.warn}
+	return s, Cluster{Client: api, NodeName: "n1", Warn: r.Warn}
 }
 
 func answerOf(code int, contentType string, body io.Reader) *http.Response {
@@ -177,16 +179,16 @@ func TestClusterBacksOff(t *testing.T) {
 	for name, answer := range answers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRecorder(t)
+				r := sourcetest.New(t)
 				s, c := scriptedCluster(t, r, answer)
-				r.run(c)
+				sourcetest.Run(r, c.Run)
 				time.Sleep(10 * time.Minute)
 				if n := s.take(); n < 2 || n > 400 {
 					t.Errorf("%d requests for one resource in 10 minutes, want 2 to 400", n)
 				}
 				s.set(well)
 				time.Sleep(40 * time.Second) // a request may be told to wait for 30
-				r.take()
+				r.Take()
 				s.set(func(r *http.Request) (*http.Response, error) {
 					if isWatch(r) {
 						return silent(r, event("MODIFIED", apiService("web", "10.0.0.9"))), nil
@@ -265,7 +267,7 @@ func TestClusterBadLists(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRecorder(t)
+				r := sourcetest.New(t)
 				bad := false
 				s, c := scriptedCluster(t, r, nil)
 				s.set(func(r *http.Request) (*http.Response, error) {
@@ -278,9 +280,9 @@ func TestClusterBadLists(t *testing.T) {
 					}
 					return well(r)
 				})
-				r.run(c)
+				sourcetest.Run(r, c.Run)
 				time.Sleep(5 * time.Minute)
-				lines, warnings := r.take()
+				lines, warnings := r.Take()
 				services := 0
 				for _, l := range lines {
 					if strings.HasPrefix(l, "services") {
@@ -295,7 +297,7 @@ func TestClusterBadLists(t *testing.T) {
 				}
 				s.set(well)
 				time.Sleep(time.Minute)
-				if lines, _ := r.take(); fmt.Sprint(lines) != "[services [ns/web]]" {
+				if lines, _ := r.Take(); fmt.Sprint(lines) != "[services [ns/web]]" {
 					t.Errorf("once the API server is well the sink is told %q", lines)
 				}
 			})
@@ -307,16 +309,16 @@ func TestClusterBadLists(t *testing.T) {
 func TestClusterNullItems(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRecorder(t)
+		r := sourcetest.New(t)
 		_, c := scriptedCluster(t, r, func(r *http.Request) (*http.Response, error) {
 			if isWatch(r) {
 				return well(r)
 			}
 			return jsonAnswer(`{"metadata":{"resourceVersion":"7"},"items":null}`), nil
 		})
-		r.run(c)
-		r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
-		r.expectWarnings()
+		sourcetest.Run(r, c.Run)
+		r.ExpectSorted("services []", "slices []", "nodes []", "cidrs []")
+		r.ExpectWarnings()
 	})
 }
 
@@ -341,7 +343,7 @@ func TestClusterBadEvents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRecorder(t)
+				r := sourcetest.New(t)
 				sent := false
 				_, c := scriptedCluster(t, r, func(r *http.Request) (*http.Response, error) {
 					if r.URL.Path == pathServices && isWatch(r) && !isInitial(r) && !sent {
@@ -350,9 +352,9 @@ func TestClusterBadEvents(t *testing.T) {
 					}
 					return well(r)
 				})
-				r.run(c)
+				sourcetest.Run(r, c.Run)
 				time.Sleep(time.Minute)
-				lines, warnings := r.take()
+				lines, warnings := r.Take()
 				services := 0
 				for _, l := range lines {
 					switch {
@@ -439,28 +441,26 @@ func TestClusterBackInTime(t *testing.T) {
 	for _, watchList := range []bool{false, true} {
 		t.Run(fmt.Sprintf("watchList=%v", watchList), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRecorder(t)
+				r := sourcetest.New(t)
 				p := &past{watchList: watchList, version: 1000, service: "new", ended: make(chan struct{})}
 				s, c := scriptedCluster(t, r, p.answer)
-				r.run(c)
-				r.expectSorted("services [ns/new]", "slices [ns/new]", "nodes [n1]", "cidrs [new]")
+				sourcetest.Run(r, c.Run)
+				r.ExpectSorted("services [ns/new]", "slices [ns/new]", "nodes [n1]", "cidrs [new]")
 				time.Sleep(10 * time.Minute)
 
 				p.restart(s, 1001, "same") // nothing was restored: what changes comes through the watch
 				time.Sleep(10 * time.Minute)
-				if lines, warnings := r.take(); len(lines)+len(warnings) > 0 {
+				if lines, warnings := r.Take(); len(lines)+len(warnings) > 0 {
 					t.Errorf("after a restart the sink is told %q, warnings %q", lines, warnings)
 				}
 
 				s.set(func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED })
 				p.restart(s, 99, "old")
 				time.Sleep(10 * time.Minute) // to restore a backup takes a while, and all that time it is asked less often
-				r.take()
+				r.Take()
 				s.set(p.answer)
 				time.Sleep(30 * time.Second)
-				r.mu.Lock()
-				warnings := fmt.Sprint(r.warnings)
-				r.mu.Unlock()
+				warnings := fmt.Sprint(r.Warnings())
 				for _, kind := range []string{"Services", "EndpointSlices", "Node n1", "ServiceCIDRs"} {
 					want := kind + " at the API server, trying again: the API server has gone back in time, from resource version 1000 to 99 " +
 						"(was etcd restored from a backup?): all is listed again"
@@ -468,12 +468,12 @@ func TestClusterBackInTime(t *testing.T) {
 						t.Errorf("warnings %s, want once %q", warnings, want)
 					}
 				}
-				r.expectSorted("services [ns/old]", "slices [ns/old]", "nodes [n1]", "cidrs [old]")
+				r.ExpectSorted("services [ns/old]", "slices [ns/old]", "nodes [n1]", "cidrs [old]")
 				time.Sleep(time.Minute) // a watch that ends at once makes the reflector list again
-				r.take()
+				r.Take()
 				p.restart(s, 100, "old")
 				time.Sleep(10 * time.Minute)
-				if lines, warnings := r.take(); len(lines)+len(warnings) > 0 {
+				if lines, warnings := r.Take(); len(lines)+len(warnings) > 0 {
 					t.Errorf("later the sink is told %q, warnings %q", lines, warnings)
 				}
 			})
@@ -524,16 +524,16 @@ func TestClusterBackInTimeBeforeWatch(t *testing.T) {
 func TestClusterOpaqueVersions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRecorder(t)
+		r := sourcetest.New(t)
 		p := &past{version: -7, service: "web", ended: make(chan struct{})}
 		s, c := scriptedCluster(t, r, p.answer)
-		r.run(c)
-		r.expectSorted("services [ns/web]", "slices [ns/web]", "nodes [n1]", "cidrs [web]")
+		sourcetest.Run(r, c.Run)
+		r.ExpectSorted("services [ns/web]", "slices [ns/web]", "nodes [n1]", "cidrs [web]")
 		time.Sleep(time.Minute)
 		s.take()
 		p.restart(s, -3, "web")
 		time.Sleep(time.Minute)
-		if lines, warnings := r.take(); len(lines)+len(warnings) > 0 || s.take() != 1 {
+		if lines, warnings := r.Take(); len(lines)+len(warnings) > 0 || s.take() != 1 {
 			t.Errorf("after a restart the sink is told %q, warnings %q; want one watch of each and nothing else", lines, warnings)
 		}
 	})

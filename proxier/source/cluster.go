@@ -43,7 +43,7 @@ type Cluster struct {
 // Run watches until ctx ends. It fails only if ServiceProxyName cannot be a label: an API server that cannot be reached is
 // reported and tried again.
 func (c Cluster) Run(ctx context.Context, sink Sink) error {
-	if err := proxyName(c.ServiceProxyName).validate(); err != nil {
+	if err := ProxyName(c.ServiceProxyName).Validate(); err != nil {
 		return err
 	}
 	// The zero Logger discards: Warn is told all that matters, and libraries do not log.
@@ -113,7 +113,7 @@ func reflectOnce(ctx context.Context, with reflected, expected any, s cache.Refl
 
 func (c Cluster) services() reflected {
 	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
-	selector := proxyName(c.ServiceProxyName).selector()
+	selector := ProxyName(c.ServiceProxyName).selector()
 	notHeadless := fieldSelector{text: fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()}
 	return listWatch(c, resource{kind: "Services", plural: "services", is: of[*corev1.Service], namespaced: true}, withFields(&notHeadless, api.List), withFields(&notHeadless, api.Watch),
 		func(o *metav1.ListOptions) { o.LabelSelector = selector })
@@ -123,7 +123,7 @@ func (c Cluster) endpointSlices() reflected {
 	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
 	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName,
 		is: of[*discoveryv1.EndpointSlice], namespaced: true}, api.List, api.Watch,
-		func(o *metav1.ListOptions) { o.LabelSelector = "!" + labelHeadless })
+		func(o *metav1.ListOptions) { o.LabelSelector = "!" + corev1.IsHeadlessService })
 }
 
 // fieldSelector saves work, but must not be needed.

@@ -20,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 const (
@@ -185,7 +187,7 @@ func (s *apiServer) send(path, kind string, object any) {
 	s.t.Helper()
 	select {
 	case s.events[path] <- event(kind, object):
-	case <-time.After(deadline):
+	case <-time.After(10 * time.Second):
 		s.t.Fatalf("nobody watches %s", path)
 	}
 }
@@ -200,33 +202,31 @@ func TestClusterFollowsChanges(t *testing.T) {
 			server.objects[pathSlices] = []any{apiSlice("web-1", "10.1.0.1")}
 			server.objects[pathNodes] = []any{apiNode("n1")}
 			server.objects[pathCIDRs] = []any{apiServiceCIDR("kubernetes", "10.96.0.0/16")}
-			r := newRecorder(t)
-			r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
-			r.expectSorted("services [ns/web]", "slices [ns/web-1]", "nodes [n1]", "cidrs [kubernetes]")
+			r := sourcetest.New(t)
+			sourcetest.Run(r, Cluster{Client: api, NodeName: "n1", Warn: r.Warn}.Run)
+			r.ExpectSorted("services [ns/web]", "slices [ns/web-1]", "nodes [n1]", "cidrs [kubernetes]")
 
 			server.send(pathServices, "ADDED", apiService("api", "10.0.0.2"))
-			r.expect("service ns/api 10.0.0.2")
+			r.Expect("service ns/api 10.0.0.2")
 			server.send(pathServices, "MODIFIED", apiService("api", "10.0.0.3"))
-			r.expect("service ns/api 10.0.0.3")
+			r.Expect("service ns/api 10.0.0.3")
 			server.send(pathServices, "DELETED", apiService("api", "10.0.0.3"))
-			r.expect("delete service ns/api")
+			r.Expect("delete service ns/api")
 			server.send(pathSlices, "MODIFIED", apiSlice("web-1", "10.1.0.2"))
-			r.expect("slice ns/web-1 [10.1.0.2]")
+			r.Expect("slice ns/web-1 [10.1.0.2]")
 			server.send(pathSlices, "DELETED", apiSlice("web-1", "10.1.0.2"))
-			r.expect("delete slice ns/web-1")
+			r.Expect("delete slice ns/web-1")
 			server.send(pathNodes, "MODIFIED", apiNode("n1"))
-			r.expect("node n1")
+			r.Expect("node n1")
 			server.send(pathNodes, "DELETED", apiNode("n1"))
-			r.expect("delete node n1")
+			r.Expect("delete node n1")
 			server.send(pathCIDRs, "ADDED", apiServiceCIDR("extra", "10.97.0.0/16", "fd00::/108"))
-			r.expect("cidr extra [10.97.0.0/16 fd00::/108]")
+			r.Expect("cidr extra [10.97.0.0/16 fd00::/108]")
 			server.send(pathCIDRs, "DELETED", apiServiceCIDR("extra"))
-			r.expect("delete cidr extra")
-			r.expectWarnings()
+			r.Expect("delete cidr extra")
+			r.ExpectWarnings()
 
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if r.services["api"].ManagedFields != nil {
+			if r.Service("api").ManagedFields != nil {
 				t.Error("managedFields are kept")
 			}
 			server.mu.Lock()
@@ -241,18 +241,18 @@ func TestClusterFollowsChanges(t *testing.T) {
 func TestClusterWithoutNode(t *testing.T) {
 	t.Parallel()
 	_, api := newAPIServer(t, true)
-	r := newRecorder(t)
-	r.run(Cluster{Client: api}) // a request for nodes would fail the selectors' check
-	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Cluster{Client: api}.Run) // a request for nodes would fail the selectors' check
+	r.ExpectSorted("services []", "slices []", "nodes []", "cidrs []")
 }
 
 func TestClusterServiceProxyName(t *testing.T) {
 	t.Parallel()
 	server, api := newAPIServer(t, true)
 	server.proxyName = "mine"
-	r := newRecorder(t)
-	r.run(Cluster{Client: api, ServiceProxyName: "mine"})
-	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Cluster{Client: api, ServiceProxyName: "mine"}.Run)
+	r.ExpectSorted("services []", "slices []", "nodes []", "cidrs []")
 }
 
 // TestClusterOldFields: an API server that does not know the field selector is asked without.
@@ -262,12 +262,12 @@ func TestClusterOldFields(t *testing.T) {
 		server, api := newAPIServer(t, watchList)
 		server.oldFields = true
 		server.objects[pathServices] = []any{apiService("web", "10.0.0.1")}
-		r := newRecorder(t)
-		r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
-		r.expectSorted("services [ns/web]", "slices []", "nodes []", "cidrs []")
+		r := sourcetest.New(t)
+		sourcetest.Run(r, Cluster{Client: api, NodeName: "n1", Warn: r.Warn}.Run)
+		r.ExpectSorted("services [ns/web]", "slices []", "nodes []", "cidrs []")
 		server.send(pathServices, "ADDED", apiService("api", "10.0.0.2"))
-		r.expect("service ns/api 10.0.0.2")
-		r.expectWarnings()
+		r.Expect("service ns/api 10.0.0.2")
+		r.ExpectWarnings()
 	}
 }
 
@@ -275,31 +275,31 @@ func TestClusterWarnsAndRecovers(t *testing.T) {
 	t.Parallel()
 	server, api := newAPIServer(t, true)
 	server.forbidden = true
-	r := newRecorder(t)
-	r.run(Cluster{Client: api, NodeName: "n1", Warn: r.warn})
+	r := sourcetest.New(t)
+	sourcetest.Run(r, Cluster{Client: api, NodeName: "n1", Warn: r.Warn}.Run)
 	want := []string{
 		`list Services at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["services"], verbs: ["list"])`,
 		`list EndpointSlices at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"])`,
 		`list Node n1 at the API server, trying again: not you; allow it with a ClusterRole (apiGroups: [""], resources: ["nodes"], verbs: ["list"])`,
 		`list ServiceCIDRs at the API server, going on without: not you; allow it with a ClusterRole (apiGroups: ["networking.k8s.io"], resources: ["servicecidrs"], verbs: ["list"])`,
 	}
-	awaitWarnings(t, r, want)
+	r.AwaitWarnings(want...)
 	server.mu.Lock()
 	server.forbidden = false
 	server.mu.Unlock()
-	r.expectSorted("services []", "slices []", "nodes []", "cidrs []")
+	r.ExpectSorted("services []", "slices []", "nodes []", "cidrs []")
 }
 
 func TestClusterUnreachable(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close() // nobody listens there now
-	r := newRecorder(t)
+	r := sourcetest.New(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- Cluster{Client: client(t, server.URL), NodeName: "n1", Warn: r.warn}.Run(ctx, r) }()
-	awaitWarnings(t, r, []string{"watch Services at the API server, trying again", "check the address of the API server"})
+	go func() { done <- Cluster{Client: client(t, server.URL), NodeName: "n1", Warn: r.Warn}.Run(ctx, r) }()
+	r.AwaitWarnings("watch Services at the API server, trying again", "check the address of the API server")
 	// The reflectors sleep now; Run does not wait for that.
 	stopped := time.Now()
 	cancel()
@@ -309,29 +309,25 @@ func TestClusterUnreachable(t *testing.T) {
 	if waited := time.Since(stopped); waited > 500*time.Millisecond {
 		t.Errorf("Run took %v to end", waited)
 	}
-	if lines, _ := r.take(); len(lines) > 0 {
+	if lines, _ := r.Take(); len(lines) > 0 {
 		t.Errorf("the sink was told %v", lines)
 	}
 }
 
-// awaitWarnings waits until every text has been part of a warning.
-func awaitWarnings(t *testing.T, r *recorder, want []string) {
+func must(t *testing.T, err error) {
 	t.Helper()
-	var all strings.Builder
-	for end := time.Now().Add(deadline); ; time.Sleep(2 * time.Millisecond) {
-		_, warnings := r.take()
-		all.WriteString(strings.Join(warnings, "\n") + "\n")
-		missing := ""
-		for _, w := range want {
-			if !strings.Contains(all.String(), w) {
-				missing = w
-			}
-		}
-		if missing == "" {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no warning says %q; got\n%s", missing, strings.Join(strings.Fields(all.String()), " "))
-		}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServiceProxyNameThatCannotBe(t *testing.T) {
+	t.Parallel()
+	r := sourcetest.New(t)
+	if err := (Cluster{ServiceProxyName: "a,b=c"}).Run(context.Background(), r); err == nil || !strings.Contains(err.Error(), "service proxy name") {
+		t.Errorf("got error %v, want one about the service proxy name", err)
+	}
+	if lines, _ := r.Take(); len(lines) > 0 {
+		t.Errorf("the sink was told %q", lines)
 	}
 }

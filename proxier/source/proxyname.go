@@ -6,40 +6,36 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// The labels by which a Service is left to somebody else, and an EndpointSlice to DNS.
-const (
-	labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
-	labelHeadless         = corev1.IsHeadlessService
-)
+// LabelServiceProxyName is the label by which a Service is left to another proxy.
+const LabelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
-// proxyName is the value of the label service-proxy-name of the Services that are ours. If it is empty,
+// ProxyName is the value of the label service-proxy-name of the Services that are ours. If it is empty,
 // those without the label are: an empty label is somebody else's, too.
-type proxyName string
+type ProxyName string
 
-// validate tells whether an object can have the name in its label.
-func (n proxyName) validate() error {
+// Validate fails if no object can have the name in its label.
+func (n ProxyName) Validate() error {
 	if faults := validation.IsValidLabelValue(string(n)); len(faults) > 0 {
 		return fmt.Errorf("serve the service proxy name %q: no object can have it in its label %s: %s",
-			string(n), labelServiceProxyName, strings.Join(faults, "; "))
+			string(n), LabelServiceProxyName, strings.Join(faults, "; "))
 	}
 	return nil
 }
 
 // selector selects what is ours, for an API server.
-func (n proxyName) selector() string {
+func (n ProxyName) selector() string {
 	if n == "" {
-		return "!" + labelServiceProxyName
+		return "!" + LabelServiceProxyName
 	}
-	return labelServiceProxyName + "=" + string(n)
+	return LabelServiceProxyName + "=" + string(n)
 }
 
-// selects does what selector does, with an object's labels.
-func (n proxyName) selects(labels map[string]string) bool {
-	value, labelled := labels[labelServiceProxyName]
+// Selects says whether a Service with these labels is ours.
+func (n ProxyName) Selects(labels map[string]string) bool {
+	value, labelled := labels[LabelServiceProxyName]
 	if n == "" {
 		return !labelled
 	}

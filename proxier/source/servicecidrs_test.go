@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 // failing fails lists of ServiceCIDRs as the test says.
@@ -39,7 +41,7 @@ func (f *failing) react(clienttesting.Action) (handled bool, list runtime.Object
 }
 
 // withServiceCIDRs runs a Cluster with one ServiceCIDR whose lists fail at first, in fake time.
-func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failing, r *recorder)) {
+func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failing, r *sourcetest.Recorder)) {
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset(apiServiceCIDR("kubernetes", "10.96.0.0/16"))
 		f := &failing{watch: watch.NewFake()}
@@ -49,24 +51,24 @@ func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failin
 		})
 		f.fail(err)
 		api.PrependReactor("list", "servicecidrs", f.react)
-		r := newRecorder(t)
-		r.run(Cluster{Client: api, Warn: r.warn})
+		r := sourcetest.New(t)
+		sourcetest.Run(r, Cluster{Client: api, Warn: r.Warn}.Run)
 		synctest.Wait()
 		test(t, f, r)
 	})
 }
 
 // after returns what happens within d: the calls of ServiceCIDRs, the lists of them, and the warnings.
-func after(d time.Duration, f *failing, r *recorder) (calls []string, lists int, warnings []string) {
+func after(d time.Duration, f *failing, r *sourcetest.Recorder) (calls []string, lists int, warnings []string) {
 	before := f.lists.Load()
 	time.Sleep(d)
 	synctest.Wait()
-	calls, warnings = r.take()
+	calls, warnings = r.Take()
 	calls = slices.DeleteFunc(calls, func(s string) bool { return !strings.HasPrefix(s, "cidr") })
 	return calls, int(f.lists.Load() - before), warnings
 }
 
-func expectAfter(t *testing.T, d time.Duration, f *failing, r *recorder, wantCalls string, leastLists, mostLists, wantWarnings int) {
+func expectAfter(t *testing.T, d time.Duration, f *failing, r *sourcetest.Recorder, wantCalls string, leastLists, mostLists, wantWarnings int) {
 	t.Helper()
 	calls, lists, warnings := after(d, f, r)
 	if fmt.Sprint(calls) != wantCalls || lists < leastLists || lists > mostLists || len(warnings) != wantWarnings {
@@ -80,7 +82,7 @@ var cidrResource = networkingv1.Resource("servicecidrs")
 func TestServiceCIDRsForbidden(t *testing.T) {
 	t.Parallel()
 	forbidden := apierrors.NewForbidden(cidrResource, "", errors.New("not you"))
-	withServiceCIDRs(t, forbidden, func(t *testing.T, f *failing, r *recorder) {
+	withServiceCIDRs(t, forbidden, func(t *testing.T, f *failing, r *sourcetest.Recorder) {
 		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
 		expectAfter(t, time.Hour, f, r, "[]", 60, 240, 0) // the backoff is 15 to 60 s at last
 		f.succeed()
@@ -94,7 +96,7 @@ func TestServiceCIDRsForbidden(t *testing.T) {
 
 func TestServiceCIDRsNotThere(t *testing.T) {
 	t.Parallel()
-	withServiceCIDRs(t, apierrors.NewNotFound(cidrResource, ""), func(t *testing.T, f *failing, r *recorder) {
+	withServiceCIDRs(t, apierrors.NewNotFound(cidrResource, ""), func(t *testing.T, f *failing, r *sourcetest.Recorder) {
 		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
 		expectAfter(t, time.Hour+time.Minute, f, r, "[]", 6, 6, 0)
 		// The API comes with an upgrade, but not yet the right to use it.
@@ -108,7 +110,7 @@ func TestServiceCIDRsNotThere(t *testing.T) {
 // Other answers are warned of as for other kinds, but nobody waits for them either.
 func TestServiceCIDRsServerInTrouble(t *testing.T) {
 	t.Parallel()
-	withServiceCIDRs(t, apierrors.NewInternalError(errors.New("no disk")), func(t *testing.T, f *failing, r *recorder) {
+	withServiceCIDRs(t, apierrors.NewInternalError(errors.New("no disk")), func(t *testing.T, f *failing, r *sourcetest.Recorder) {
 		expectAfter(t, 0, f, r, "[cidrs []]", 0, 0, 1)
 		expectAfter(t, 2*time.Second, f, r, "[]", 1, 3, 1)
 		f.succeed()
@@ -119,7 +121,7 @@ func TestServiceCIDRsServerInTrouble(t *testing.T) {
 // A server that cannot be reached says nothing about what there is.
 func TestServiceCIDRsUnreachable(t *testing.T) {
 	t.Parallel()
-	withServiceCIDRs(t, errors.New("no route to host"), func(t *testing.T, f *failing, r *recorder) {
+	withServiceCIDRs(t, errors.New("no route to host"), func(t *testing.T, f *failing, r *sourcetest.Recorder) {
 		expectAfter(t, 0, f, r, "[]", 0, 0, 1)
 		f.succeed()
 		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)

@@ -50,7 +50,4 @@ type Source interface {
 	Run(ctx context.Context, sink Sink) error
 }
 
-var (
-	_ Source = Cluster{}
-	_ Source = Manifests{}
-)
+var _ Source = Cluster{}

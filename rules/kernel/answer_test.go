@@ -3,12 +3,13 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -27,10 +28,10 @@ func TestLeftoverAnswer(t *testing.T) {
 		ask := func() {
 			t.Helper()
 			var b builder
-			b.message(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, nfproto(rules.IPv4), h.sock.nextSeq())
-			b.str(unix.NFTA_TABLE_NAME, tt.table)
-			b.end()
-			if err := h.sock.send(b.buf); err != nil { // and the answer is not read
+			b.message(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, nfproto(rules.IPv4))
+			b.Str(unix.NFTA_TABLE_NAME, tt.table)
+			b.End()
+			if err := h.sock.Send(b.Buf); err != nil { // and the answer is not read
 				t.Fatal(err)
 			}
 		}
@@ -52,7 +53,9 @@ func TestRejoinFails(t *testing.T) {
 	h := newHost(t)
 	d := desired()
 	h.load(t, d.State())
-	h.Kernel.watch = &Watch{kernel: h.Kernel, sock: &socket{fd: -1}, changed: make(chan struct{}, 1)}
+	_, closed := nfnetlinktest.New(nil)
+	must(closed.Close())
+	h.Kernel.watch = &Watch{kernel: h.Kernel, sock: closed, changed: make(chan struct{}, 1)}
 	tx := d.Update(services(rules.IPv4, 2000, 3))
 	if tx.Elements() < manyElements {
 		t.Fatalf("only %d elements", tx.Elements())
@@ -64,24 +67,30 @@ func TestRejoinFails(t *testing.T) {
 	wantSame(t, h.read(t, rules.DefaultTable), d.State())
 }
 
-// TestShortAttributes: attributes of errors that are shorter than they should be are left out.
-func TestShortAttributes(t *testing.T) {
+// TestOffsets: an error is about some element of its message, wherever the kernel says it is.
+func TestOffsets(t *testing.T) {
 	op := &rules.Op{Kind: rules.AddElements, Set: singleSet, Elements: []rules.Element{{}, {}}}
-	for _, offset := range [][]byte{nil, {1}, {1, 2}, {1, 2, 3}, {0xff, 0xff, 0xff, 0xff}} {
-		b := &batch{table: rules.DefaultTable, sock: &socket{}}
-		b.reset()
-		b.elementMessage(op, unix.NFT_MSG_NEWSETELEM, 0, 0, 2)
-		var attrs builder
-		attrs.bytes(unix.NLMSGERR_ATTR_OFFS, offset)
-		attrs.bytes(unix.NLMSGERR_ATTR_MSG, nil)
-		data := append(make([]byte, 4+unix.NLMSG_HDRLEN), attrs.buf...)
+	b := &batch{table: rules.DefaultTable}
+	b.reset()
+	b.elementMessage(op, unix.NFT_MSG_NEWSETELEM, 0, 0, 2)
+	for _, offset := range []int{0, 1, 0x201, 0x30201, 0xffffffff} {
 		var a answer
-		b.note(&a, message{flags: unix.NLM_F_ACK_TLVS, seq: b.first, data: data}, unix.ENOENT)
+		b.note(&a, 1, &nfnetlink.Error{Errno: unix.ENOENT, Offset: offset})
 		if len(a.objects) != 1 || a.objects[0].Element == nil {
-			t.Errorf("offset % x: %+v", offset, a)
+			t.Errorf("offset %d: %+v", offset, a)
 		}
 	}
-	if got := host32of(binary.NativeEndian.AppendUint32(nil, 7)); got != 7 {
-		t.Errorf("read %d, want 7", got)
+}
+
+// TestLostAnswer: where the errors about a transaction did not fit the receive buffer, it was refused all the same.
+func TestLostAnswer(t *testing.T) {
+	double, sock := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: unix.EEXIST} })
+	k := &Kernel{sock: sock, limit: maxBatch}
+	tx := transaction(rules.Op{Kind: rules.AddTable})
+	for room, want := range map[int]unix.Errno{0: unix.ENOBUFS, 1: unix.EEXIST} {
+		double.Room(room)
+		if err := k.Apply(tx); !errors.Is(err, want) || !rules.RefusalOf(err).Untouched {
+			t.Errorf("with room for %d answers: %v, want a refusal with %v", room, err, want)
+		}
 	}
 }

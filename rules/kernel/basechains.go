@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -33,21 +34,21 @@ func (k *Kernel) BaseChains() ([]BaseChain, error) {
 		var list []BaseChain
 		err := again(func() error {
 			list = nil
-			return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f.number, nil, func(v []byte) {
+			return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f.number, nil, func(v nfnetlink.Data) {
 				c := BaseChain{Family: f.name}
 				var hook *rules.Hook
-				eachAttr(v, func(typ uint16, v []byte) {
+				for typ, v := range v.Attributes() {
 					switch typ {
 					case unix.NFTA_CHAIN_TABLE:
-						c.Table = text(v)
+						c.Table = v.Text()
 					case unix.NFTA_CHAIN_NAME:
-						c.Name = text(v)
+						c.Name = v.Text()
 					case unix.NFTA_CHAIN_TYPE:
-						c.Type = text(v)
+						c.Type = v.Text()
 					case unix.NFTA_CHAIN_HOOK:
 						hook = parseHook(v)
 					}
-				})
+				}
 				if hook != nil {
 					c.Hook, c.Priority = hook.Number, hook.Priority
 					list = append(list, c)

@@ -10,11 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // headerLen is the length of a message without attributes.
-const headerLen = unix.NLMSG_HDRLEN + 4
+const headerLen = nfnetlink.HeaderLen
 
 // All our base chains are of one type, and their policy is NF_ACCEPT.
 const (
@@ -29,46 +30,49 @@ const maxElements = 60000
 type batch struct {
 	builder
 	table string
-	sock  *socket
-	first uint32 // sequence number of the first message
 	refs  []msgRef
+	sets  uint32 // declared so far: each has a number that no other of its batch has
 }
 
-// msgRef tells which operation a message belongs to: refs[i] is that of the
-// message with sequence number first+i.
+// msgRef tells which operation a message belongs to: refs[i] is that of the message after the i-th, as the first one
+// begins the batch.
 type msgRef struct {
 	op    *rules.Op
 	elem  int // index of the message's first element in op.Elements
 	start int // of the message in the buffer
 }
 
+// reset begins a batch.
 func (b *batch) reset() {
-	b.buf = b.buf[:0]
-	b.refs = b.refs[:0]
-	b.header(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, b.sock.nextSeq())
-	b.end()
-	b.first = b.sock.seq + 1
+	b.Buf, b.refs = b.Buf[:0], b.refs[:0]
+	b.Message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.End()
 }
 
 // forget gives up memory that an unusual transaction took.
 func (b *batch) forget() {
-	if cap(b.buf) > 2*maxBatch {
-		b.buf, b.refs = nil, nil
+	if cap(b.Buf) > 2*maxBatch {
+		b.Buf, b.refs = nil, nil
 	}
 }
 
-// seqFor notes that a message of op comes next, and returns its number.
-func (b *batch) seqFor(op *rules.Op, elem int) uint32 {
-	b.refs = append(b.refs, msgRef{op, elem, len(b.buf)})
-	return b.sock.nextSeq()
+// ref notes that a message of op comes next, with its elements from one on.
+func (b *batch) ref(op *rules.Op, elem int) {
+	b.refs = append(b.refs, msgRef{op, elem, len(b.Buf)})
+}
+
+// opMessage begins a message of an operation.
+func (b *batch) opMessage(op *rules.Op, typ, flags uint16, elem int) {
+	b.ref(op, elem)
+	b.message(typ, flags, nfproto(op.Family))
 }
 
 // seal asks for an answer to the last message and ends the batch.
 func (b *batch) seal() {
-	flags := b.buf[b.refs[len(b.refs)-1].start+6:]
+	flags := b.Buf[b.refs[len(b.refs)-1].start+6:]
 	binary.NativeEndian.PutUint16(flags, binary.NativeEndian.Uint16(flags)|unix.NLM_F_ACK)
-	b.header(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, b.sock.nextSeq())
-	b.end()
+	b.Message(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.End()
 }
 
 // units writes the messages of an operation and calls cut after each group of
@@ -85,7 +89,6 @@ func (b *batch) units(op *rules.Op, cut func() error) error {
 }
 
 func (b *batch) object(op *rules.Op) error {
-	f := op.Family
 	switch op.Kind {
 	case rules.ResetTable:
 		b.newTable(op, 0)
@@ -94,14 +97,16 @@ func (b *batch) object(op *rules.Op) error {
 	case rules.AddTable:
 		b.newTable(op, 0)
 	case rules.AddSet:
-		b.newSet(op, b.table, b.seqFor(op, 0))
+		b.ref(op, 0)
+		b.sets++
+		b.newSet(op, b.table, b.sets)
 	case rules.FillSet:
 		b.fillSet(op)
 	case rules.DeleteSet:
-		b.message(unix.NFT_MSG_DELSET, 0, nfproto(f), b.seqFor(op, 0))
-		b.str(unix.NFTA_SET_TABLE, b.table)
-		b.str(unix.NFTA_SET_NAME, op.SetName())
-		b.end()
+		b.opMessage(op, unix.NFT_MSG_DELSET, 0, 0)
+		b.Str(unix.NFTA_SET_TABLE, b.table)
+		b.Str(unix.NFTA_SET_NAME, op.SetName())
+		b.End()
 	case rules.DeleteObject:
 		b.deleteObject(op)
 	case rules.AddChain:
@@ -120,58 +125,58 @@ func (b *batch) object(op *rules.Op) error {
 }
 
 func (b *batch) newTable(op *rules.Op, flags uint16) {
-	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(unix.NFTA_TABLE_NAME, b.table)
-	b.u32(unix.NFTA_TABLE_FLAGS, 0)
-	b.end()
+	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, 0)
+	b.Str(unix.NFTA_TABLE_NAME, b.table)
+	b.U32(unix.NFTA_TABLE_FLAGS, 0)
+	b.End()
 }
 
 func (b *batch) tableMessage(op *rules.Op, typ, flags uint16) {
-	b.message(typ, flags, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(unix.NFTA_TABLE_NAME, b.table)
-	b.end()
+	b.opMessage(op, typ, flags, 0)
+	b.Str(unix.NFTA_TABLE_NAME, b.table)
+	b.End()
 }
 
 // chainMessage is a message that names a chain only.
 func (b *batch) chainMessage(op *rules.Op, typ, chainAttr uint16) {
-	b.message(typ, 0, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(unix.NFTA_CHAIN_TABLE, b.table) // NFTA_RULE_TABLE is the same
-	b.str(chainAttr, op.Chain.Name)
-	b.end()
+	b.opMessage(op, typ, 0, 0)
+	b.Str(unix.NFTA_CHAIN_TABLE, b.table) // NFTA_RULE_TABLE is the same
+	b.Str(chainAttr, op.Chain.Name)
+	b.End()
 }
 
 func (b *batch) newChain(op *rules.Op) {
-	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(unix.NFTA_CHAIN_TABLE, b.table)
-	b.str(unix.NFTA_CHAIN_NAME, op.Chain.Name)
+	b.opMessage(op, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, 0)
+	b.Str(unix.NFTA_CHAIN_TABLE, b.table)
+	b.Str(unix.NFTA_CHAIN_NAME, op.Chain.Name)
 	if h := op.Chain.Hook; h != nil {
-		at := b.nest(unix.NFTA_CHAIN_HOOK)
-		b.u32(unix.NFTA_HOOK_HOOKNUM, uint32(h.Number))
-		b.u32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
-		b.close(at)
-		b.u32(unix.NFTA_CHAIN_POLICY, policyAccept)
-		b.str(unix.NFTA_CHAIN_TYPE, chainType)
+		at := b.Nest(unix.NFTA_CHAIN_HOOK)
+		b.U32(unix.NFTA_HOOK_HOOKNUM, uint32(h.Number))
+		b.U32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
+		b.Close(at)
+		b.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
+		b.Str(unix.NFTA_CHAIN_TYPE, chainType)
 	}
-	b.end()
+	b.End()
 }
 
 func (b *batch) newRules(op *rules.Op) error {
 	for _, r := range op.Chain.Rules {
-		b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, nfproto(op.Family), b.seqFor(op, 0))
-		b.str(unix.NFTA_RULE_TABLE, b.table)
-		b.str(unix.NFTA_RULE_CHAIN, op.Chain.Name)
-		at := b.nest(unix.NFTA_RULE_EXPRESSIONS)
+		b.opMessage(op, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, 0)
+		b.Str(unix.NFTA_RULE_TABLE, b.table)
+		b.Str(unix.NFTA_RULE_CHAIN, op.Chain.Name)
+		at := b.Nest(unix.NFTA_RULE_EXPRESSIONS)
 		for _, s := range r {
 			exprs, err := encode(op.Family, s)
 			if err != nil {
 				return err
 			}
-			if err := b.expressions(op.Family, exprs); err != nil {
+			if err := b.expressions(nfproto(op.Family), exprs); err != nil {
 				return err
 			}
 		}
-		b.close(at)
-		b.end()
+		b.Close(at)
+		b.End()
 	}
 	return nil
 }
@@ -199,10 +204,10 @@ func (b *batch) elementUnits(op *rules.Op, cut func() error) error {
 
 // fillSet empties the set and adds the elements, which stay in one batch.
 func (b *batch) fillSet(op *rules.Op) {
-	b.message(unix.NFT_MSG_DELSETELEM, 0, nfproto(op.Family), b.seqFor(op, 0))
-	b.str(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
-	b.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
-	b.end()
+	b.opMessage(op, unix.NFT_MSG_DELSETELEM, 0, 0)
+	b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
+	b.Str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
+	b.End()
 	for at := 0; at < len(op.Elements); {
 		at = b.elementMessage(op, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, at, len(op.Elements))
 	}
@@ -211,15 +216,15 @@ func (b *batch) fillSet(op *rules.Op) {
 // elementMessage writes op's elements from one on, up to another or until the
 // message is full, and returns the first that it did not write.
 func (b *batch) elementMessage(op *rules.Op, typ, flags uint16, from, to int) int {
-	b.message(typ, flags, nfproto(op.Family), b.seqFor(op, from))
-	b.str(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
-	b.str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
-	list := b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-	for from < to && len(b.buf)-list < maxElements {
+	b.opMessage(op, typ, flags, from)
+	b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, b.table)
+	b.Str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
+	list := b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	for from < to && len(b.Buf)-list < maxElements {
 		b.element(op.Set.Kind, &op.Elements[from], typ == unix.NFT_MSG_DELSETELEM)
 		from++
 	}
-	b.close(list)
-	b.end()
+	b.Close(list)
+	b.End()
 	return from
 }

@@ -3,12 +3,14 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -29,7 +31,7 @@ func TestCutBatches(t *testing.T) {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
-			h.sock.limit = limit
+			h.limit = limit
 			d := desired()
 			ops := rules.Diff(rules.State{}, d.State())
 			before := h.commits(t)
@@ -61,7 +63,7 @@ func TestBatchLimit(t *testing.T) {
 	}
 	exact := h.size(t, add.Ops()[:perBatch])
 	for limit, want := range map[int]int{exact: batches, exact - 1: batches + 1} {
-		h.sock.limit = limit
+		h.limit = limit
 		before := h.commits(t)
 		h.apply(t, add)
 		if got := h.commits(t) - before; got != want {
@@ -77,7 +79,7 @@ func TestBatchLimit(t *testing.T) {
 // size returns how many bytes a batch of operations takes.
 func (h host) size(t *testing.T, ops []rules.Op) int {
 	t.Helper()
-	b := batch{table: rules.DefaultTable, sock: h.sock}
+	b := batch{table: rules.DefaultTable}
 	b.reset()
 	for i := range ops {
 		if err := b.units(&ops[i], func() error { return nil }); err != nil {
@@ -85,7 +87,7 @@ func (h host) size(t *testing.T, ops []rules.Op) int {
 		}
 	}
 	b.seal()
-	return len(b.buf)
+	return len(b.Buf)
 }
 
 // TestLargeTransaction loads more than fits the send buffer that an ordinary user
@@ -96,11 +98,11 @@ func TestLargeTransaction(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			if buffer > 0 {
-				size, err := grow(h.sock.fd, unix.SO_SNDBUF, unix.SO_SNDBUF, buffer)
+				room, err := h.sock.SendRoom(buffer)
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.sock.limit = size - sendRoom
+				h.limit = room
 			}
 			d := desired()
 			h.load(t, d.State())
@@ -110,12 +112,12 @@ func TestLargeTransaction(t *testing.T) {
 			batches := h.commits(t) - before
 			switch {
 			case buffer > 0 && batches < 2:
-				t.Errorf("%d batches, with room for %d bytes in each", batches, h.sock.limit)
+				t.Errorf("%d batches, with room for %d bytes in each", batches, h.limit)
 			case buffer == 0 && !netns.InUserNamespace() && batches != 2:
 				t.Errorf("%d batches as root, want 2", batches)
 			}
 			wantSame(t, h.read(t, tx.Name), d.State())
-			t.Logf("%d elements in %d batches of at most %d bytes", tx.Elements(), batches, h.sock.limit)
+			t.Logf("%d elements in %d batches of at most %d bytes", tx.Elements(), batches, h.limit)
 		})
 	}
 }
@@ -145,7 +147,7 @@ func TestOperationsStayWhole(t *testing.T) {
 	h.load(t, d.State())
 	events := listen(t, h)
 
-	h.sock.limit = 1 // each operation is a batch
+	h.limit = 1 // each operation is a batch
 	var next []rules.Owned
 	for i := range 30 {
 		next = append(next, service(rules.IPv4, i, 2, 6), service(rules.IPv6, i, 1, 4))
@@ -182,10 +184,10 @@ func TestOperationsStayWhole(t *testing.T) {
 }
 
 // listen opens a socket that gets the namespace's events.
-func listen(t *testing.T, h host) *socket {
+func listen(t *testing.T, h host) *nfnetlink.Socket {
 	t.Helper()
 	k := open(t, h.ns)
-	if err := unix.SetsockoptInt(k.sock.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, nftablesGroup); err != nil {
+	if err := k.sock.Join(nftablesGroup); err != nil {
 		t.Fatal(err)
 	}
 	return k.sock
@@ -193,19 +195,18 @@ func listen(t *testing.T, h host) *socket {
 
 // commitEvents returns the types of the events that have come, commit by commit.
 // They are there when the commit returns.
-func commitEvents(t *testing.T, s *socket) [][]uint16 {
+func commitEvents(t *testing.T, s *nfnetlink.Socket) [][]uint16 {
 	t.Helper()
 	var commits [][]uint16
 	var types []uint16
 	for {
-		more, err := s.receive(false, func(m message) error {
-			if typ := m.typ & 0xff; typ != unix.NFT_MSG_NEWGEN {
+		more, err := s.Receive(false, func(m nfnetlink.Message) {
+			if typ := m.Type & 0xff; typ != unix.NFT_MSG_NEWGEN {
 				types = append(types, typ)
-				return nil
+				return
 			}
 			commits = append(commits, types)
 			types = nil
-			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -221,7 +222,7 @@ func commitEvents(t *testing.T, s *socket) [][]uint16 {
 func TestRefusedLaterBatch(t *testing.T) {
 	h := newHost(t)
 	h.load(t, desired().State())
-	h.sock.limit = 3000
+	h.limit = 3000
 	var list []rules.Op
 	for i := range 100 {
 		list = append(list, rules.Op{Kind: rules.AddChain, Chain: rules.Chain{Name: fmt.Sprintf("service/a/b/%d", i)}})
@@ -263,10 +264,10 @@ func TestResetIsOneTransaction(t *testing.T) {
 		t.Errorf("%d commits, want 1", n)
 	}
 	wantSame(t, h.read(t, want.Name), want)
-	if cap(h.batch.buf) > 2*maxBatch {
-		t.Errorf("%d bytes are kept", cap(h.batch.buf))
+	if cap(h.batch.Buf) > 2*maxBatch {
+		t.Errorf("%d bytes are kept", cap(h.batch.Buf))
 	}
-	if size, err := unix.GetsockoptInt(h.sock.fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size > 2*maxBatch {
-		t.Errorf("the send buffer stays at %d bytes (%v)", size, err)
+	if err := h.sock.Send(make([]byte, 2*maxBatch)); !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("the send buffer stays large: a datagram of twice the largest batch is sent (%v)", err)
 	}
 }

@@ -141,15 +141,15 @@ func BenchmarkApply(b *testing.B) {
 
 // encode writes operations as Apply does, into one batch.
 func (h host) encode(b *testing.B, table string, ops []rules.Op) {
-	h.batch.table, h.batch.sock = table, h.sock
+	h.batch.table = table
 	h.batch.reset()
 	for i := range ops {
 		if err := h.batch.units(&ops[i], func() error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if len(h.batch.buf) > h.sock.limit {
-		b.Skipf("%d bytes do not fit a batch of %d: run as root", len(h.batch.buf), h.sock.limit)
+	if len(h.batch.Buf) > h.limit {
+		b.Skipf("%d bytes do not fit a batch of %d: run as root", len(h.batch.Buf), h.limit)
 	}
 }
 

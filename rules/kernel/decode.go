@@ -16,6 +16,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -264,7 +265,7 @@ type foreign struct {
 
 // parseExpression decodes one expression, given its name and its attributes, into
 // the form in which encode writes it. One that cannot be decoded is none of ours.
-func parseExpression(f rules.Family, name string, data []byte) expr.Any {
+func parseExpression(f rules.Family, name string, data nfnetlink.Data) expr.Any {
 	e := newExpression(name, data)
 	if e == nil || expr.Unmarshal(nfproto(f), data, e) != nil {
 		return &foreign{name: name}
@@ -280,7 +281,7 @@ func parseExpression(f rules.Family, name string, data []byte) expr.Any {
 	return e
 }
 
-func newExpression(name string, data []byte) expr.Any {
+func newExpression(name string, data nfnetlink.Data) expr.Any {
 	switch name {
 	case "meta":
 		return &expr.Meta{}
@@ -317,13 +318,13 @@ func newExpression(name string, data []byte) expr.Any {
 	return nil
 }
 
-func isVerdict(data []byte) bool {
+func isVerdict(data nfnetlink.Data) bool {
 	verdict := false
-	eachAttr(data, func(typ uint16, v []byte) {
+	for typ, v := range data.Attributes() {
 		if typ == unix.NFTA_IMMEDIATE_DREG {
-			verdict = be32(v) == unix.NFT_REG_VERDICT
+			verdict = v.U32() == unix.NFT_REG_VERDICT
 		}
-	})
+	}
 	return verdict
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -115,7 +116,7 @@ func storeMark() *expr.Meta {
 	return &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register(0)}
 }
 
-func equal(v []byte, not bool) *expr.Cmp {
+func equal(v nfnetlink.Data, not bool) *expr.Cmp {
 	op := expr.CmpOpEq
 	if not {
 		op = expr.CmpOpNeq

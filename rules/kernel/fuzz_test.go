@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -17,43 +18,42 @@ import (
 // last expression, or foreign; what is said of it has a text.
 func FuzzMessages(f *testing.F) {
 	state := randomState(true)
-	b := &batch{table: rules.DefaultTable, sock: &socket{}}
+	b := &batch{table: rules.DefaultTable}
 	tx := rules.Diff(rules.State{Name: rules.DefaultTable}, state)
 	for _, op := range tx.Ops() {
 		b.reset()
 		if err := b.units(&op, func() error { return nil }); err != nil {
 			f.Fatal(err)
 		}
-		if len(b.buf) < 2000 {
-			f.Add(append([]byte(nil), b.buf...))
+		if len(b.Buf) < 2000 {
+			f.Add(append([]byte(nil), b.Buf...))
 		}
 	}
 	b.reset()
 	b.elementMessage(&rules.Op{Kind: rules.AddElements, Set: singleSet, Elements: []rules.Element{{}, {}}}, unix.NFT_MSG_NEWSETELEM, 0, 0, 2)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var h heard
-		_ = eachMessage(data, func(m message) error {
-			h.event(m, rules.DefaultTable)
+		var c changes
+		_ = nfnetlink.EachMessage(data, func(m nfnetlink.Message) {
+			c.event(m, rules.DefaultTable)
 			if _, ok := newGeneration(m); ok {
-				h.commit(process(m))
+				c.commit(process(m))
 			}
-			m.flags, m.seq = m.flags|unix.NLM_F_ACK_TLVS, b.first
-			var a answer
-			b.note(&a, m, unix.EINVAL)
-			_ = a.refusal().Error()
-			if len(m.data) >= 4 {
-				for _, family := range rules.Families {
-					read(t, family, m.data[4:])
-				}
+			m.Flags |= unix.NLM_F_ACK_TLVS
+			if e := m.Err(); e != nil {
+				var a answer
+				b.note(&a, 1, e)
+				_ = a.refusal().Error()
 			}
-			return nil
+			for _, family := range rules.Families {
+				read(t, family, m.Body())
+			}
 		})
-		h.touched()
+		c.touched()
 	})
 }
 
 // read gives the attributes of an object to all that read some.
-func read(t *testing.T, f rules.Family, v []byte) {
+func read(t *testing.T, f rules.Family, v nfnetlink.Data) {
 	_ = parseTrace(v)
 	_, chain, _ := parseChain(v)
 	set := parseSet(v)
@@ -64,15 +64,15 @@ func read(t *testing.T, f rules.Family, v []byte) {
 	for _, kind := range []rules.SetKind{rules.Endpoints, rules.Single, rules.ServiceIPs, rules.Sources, rules.Affinity, rules.Protocols} {
 		eachElement(f, kind, v, func(element) {})
 	}
-	eachAttr(v, func(typ uint16, v []byte) {
+	for typ, v := range v.Attributes() {
 		if typ != unix.NFTA_RULE_EXPRESSIONS {
-			return
+			continue
 		}
 		exprs := parseExpressions(f, v)
 		rule := decodeRule(f, exprs)
 		_ = rule.Text(f)
 		chain.Rules = append(chain.Rules, rule)
-	})
+	}
 	table := rules.NewTable()
 	table.Chains[chain.Name] = chain
 	s := rules.State{Name: rules.DefaultTable}

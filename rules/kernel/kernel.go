@@ -12,24 +12,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Kernel is the nftables of one network namespace. Its methods may be called from
-// any thread.
+// any thread. All writing goes over one socket, which is open as long as the Kernel and so keeps its port.
 type Kernel struct {
 	mu    sync.Mutex // one request at a time
-	sock  *socket
+	sock  *nfnetlink.Socket
+	limit int // bytes that a batch may have
 	batch batch
 	busy  time.Duration
 	// commits tells our commits from others'.
 	commits commits
-	// ears hear of what others change while tables are read.
-	ears *socket
+	// eventSock gets events while tables are read.
+	eventSock *nfnetlink.Socket
 	// watch is to leave its group while much is written; nil: nobody watches.
 	watch *Watch
-	// ear listens during a reading.
-	ear *listener
+	// events are those during a reading.
+	events *events
 	// listing says that a reading keeps what listings show.
 	listing bool
 }
@@ -37,12 +39,16 @@ type Kernel struct {
 // Open opens the nftables of the calling thread's network namespace.
 func Open() (*Kernel, error) {
 	k := &Kernel{}
-	for _, s := range []**socket{&k.sock, &k.ears} {
-		var err error
-		if *s, err = openSocket(); err != nil {
-			_ = k.Close()
-			return nil, err
-		}
+	var err error
+	if k.sock, err = nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: receiveBuffer}); err != nil {
+		return nil, err
+	}
+	if k.limit, err = k.sock.SendRoom(maxBatch); err == nil {
+		k.eventSock, err = nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: receiveBuffer})
+	}
+	if err != nil {
+		_ = k.Close()
+		return nil, err
 	}
 	return k, nil
 }
@@ -60,9 +66,9 @@ func (k *Kernel) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var errs []error
-	for _, s := range []*socket{k.sock, k.ears} {
+	for _, s := range []*nfnetlink.Socket{k.sock, k.eventSock} {
 		if s != nil {
-			errs = append(errs, s.close())
+			errs = append(errs, s.Close())
 		}
 	}
 	return errors.Join(errs...)
@@ -86,7 +92,7 @@ func (k *Kernel) Remove(table string) (int, error) {
 func (k *Kernel) removeTable(f rules.Family, table string) error {
 	op := &rules.Op{Kind: rules.ResetTable, Family: f}
 	b := &k.batch
-	b.table, b.sock = table, k.sock
+	b.table = table
 	b.reset()
 	b.tableMessage(op, unix.NFT_MSG_DELTABLE, 0)
 	return k.flush()

@@ -5,7 +5,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"regexp"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -106,7 +106,7 @@ func (k *Kernel) FindKubeProxy() (p KubeProxy, err error) {
 func (k *Kernel) findKubeProxy() (KubeProxy, error) {
 	p := KubeProxy{chains: map[familyTable][]string{}, jumps: map[familyTable][]ruleRef{}}
 	for _, f := range rules.Families {
-		err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.str(unix.NFTA_TABLE_NAME, kubeProxyTable) }, func([]byte) {})
+		err := k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.Str(unix.NFTA_TABLE_NAME, kubeProxyTable) }, func(nfnetlink.Data) {})
 		switch {
 		case err == nil:
 			p.tables = append(p.tables, familyTable{f, kubeProxyTable})
@@ -121,16 +121,16 @@ func (k *Kernel) findKubeProxy() (KubeProxy, error) {
 }
 
 func (k *Kernel) findChains(f rules.Family, p *KubeProxy) error {
-	err := k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+	err := k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v nfnetlink.Data) {
 		t, chain := familyTable{family: f}, ""
-		eachAttr(v, func(typ uint16, v []byte) {
+		for typ, v := range v.Attributes() {
 			switch typ {
 			case unix.NFTA_CHAIN_TABLE:
-				t.name = text(v)
+				t.name = v.Text()
 			case unix.NFTA_CHAIN_NAME:
-				chain = text(v)
+				chain = v.Text()
 			}
-		})
+		}
 		if slices.Contains(iptablesTables, t.name) && kubeProxyChain.MatchString(chain) {
 			p.chains[t] = append(p.chains[t], chain)
 		}
@@ -138,20 +138,20 @@ func (k *Kernel) findChains(f rules.Family, p *KubeProxy) error {
 	if err != nil || len(p.chains) == 0 {
 		return err
 	}
-	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f), nil, func(v nfnetlink.Data) {
 		t, r, to := familyTable{family: f}, ruleRef{}, ""
-		eachAttr(v, func(typ uint16, v []byte) {
+		for typ, v := range v.Attributes() {
 			switch typ {
 			case unix.NFTA_RULE_TABLE:
-				t.name = text(v)
+				t.name = v.Text()
 			case unix.NFTA_RULE_CHAIN:
-				r.chain = text(v)
+				r.chain = v.Text()
 			case unix.NFTA_RULE_HANDLE:
-				r.handle = be64(v)
+				r.handle = v.U64()
 			case unix.NFTA_RULE_EXPRESSIONS:
 				to = verdictChain(v)
 			}
-		})
+		}
 		if len(p.chains[t]) > 0 && kubeProxyChain.MatchString(to) && !kubeProxyChain.MatchString(r.chain) {
 			p.jumps[t] = append(p.jumps[t], r)
 		}
@@ -159,24 +159,24 @@ func (k *Kernel) findChains(f rules.Family, p *KubeProxy) error {
 }
 
 // verdictChain returns the chain that a rule jumps or goes to.
-func verdictChain(expressions []byte) string {
+func verdictChain(expressions nfnetlink.Data) string {
 	path := []uint16{unix.NFTA_LIST_ELEM, unix.NFTA_EXPR_DATA, unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT, unix.NFTA_VERDICT_CHAIN}
 	chain := ""
-	var walk func(v []byte, path []uint16)
-	walk = func(v []byte, path []uint16) {
+	var walk func(v nfnetlink.Data, path []uint16)
+	walk = func(v nfnetlink.Data, path []uint16) {
 		if len(path) == 0 {
-			chain = text(v)
+			chain = v.Text()
 			return
 		}
 		immediate := true
-		eachAttr(v, func(typ uint16, v []byte) {
+		for typ, v := range v.Attributes() {
 			if typ == unix.NFTA_EXPR_NAME && len(path) == 4 { // within an expression
-				immediate = text(v) == "immediate"
+				immediate = v.Text() == "immediate"
 			}
 			if typ == path[0] && immediate {
 				walk(v, path[1:])
 			}
-		})
+		}
 	}
 	walk(expressions, path)
 	return chain
@@ -192,7 +192,6 @@ func (k *Kernel) RemoveKubeProxy() (KubeProxy, error) {
 		return p, err
 	}
 	b := &k.batch
-	b.sock = k.sock
 	b.reset()
 	for _, t := range p.tables {
 		b.table = t.name
@@ -220,9 +219,9 @@ func (k *Kernel) RemoveKubeProxy() (KubeProxy, error) {
 
 func (b *batch) deleteRule(f rules.Family, r ruleRef) {
 	op := &rules.Op{Kind: rules.DeleteChain, Family: f, Chain: rules.Chain{Name: r.chain}}
-	b.message(unix.NFT_MSG_DELRULE, 0, nfproto(f), b.seqFor(op, 0))
-	b.str(unix.NFTA_RULE_TABLE, b.table)
-	b.str(unix.NFTA_RULE_CHAIN, r.chain)
-	b.bytes(unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.handle))
-	b.end()
+	b.opMessage(op, unix.NFT_MSG_DELRULE, 0, 0)
+	b.Str(unix.NFTA_RULE_TABLE, b.table)
+	b.Str(unix.NFTA_RULE_CHAIN, r.chain)
+	b.U64(unix.NFTA_RULE_HANDLE, r.handle)
+	b.End()
 }

@@ -31,8 +31,8 @@ func TestCommonExpressions(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !bytes.Equal(b.buf, want) {
-					t.Errorf("%s: %T %+v\n  is written as %x\n  want          %x", row.text, e, e, b.buf, want)
+				if !bytes.Equal(b.Buf, want) {
+					t.Errorf("%s: %T %+v\n  is written as %x\n  want          %x", row.text, e, e, b.Buf, want)
 				}
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -363,11 +364,11 @@ func TestNftTypeof(t *testing.T) {
 // userdata returns what nft keeps beside a set.
 func (h host) userdata(t *testing.T, f rules.Family, set string) []byte {
 	t.Helper()
-	var data []byte
+	var data nfnetlink.Data
 	err := h.request(unix.NFT_MSG_GETSET, 0, nfproto(f), func(b *builder) {
-		b.str(unix.NFTA_SET_TABLE, rules.DefaultTable)
-		b.str(unix.NFTA_SET_NAME, set)
-	}, func(v []byte) {
+		b.Str(unix.NFTA_SET_TABLE, rules.DefaultTable)
+		b.Str(unix.NFTA_SET_NAME, set)
+	}, func(v nfnetlink.Data) {
 		data = parseSet(v).userdata
 	})
 	if err != nil {

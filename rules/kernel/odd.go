@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -37,14 +38,14 @@ const (
 )
 
 // comment returns a comment in user data, if there is one, as nft writes it: quoted, for anybody chose it. We write none.
-func comment(userdata []byte, typ byte) (string, bool) {
+func comment(userdata nfnetlink.Data, typ byte) (string, bool) {
 	for len(userdata) >= 2 {
 		t, n := userdata[0], int(userdata[1])
 		if userdata = userdata[2:]; n > len(userdata) {
 			break
 		}
 		if t == typ {
-			return "comment " + strconv.QuoteToASCII(text(userdata[:n])), true
+			return "comment " + strconv.QuoteToASCII(userdata[:n].Text()), true
 		}
 		userdata = userdata[n:]
 	}
@@ -58,19 +59,19 @@ func (k *Kernel) readObjects(f rules.Family, table string, t *rules.Table) error
 		{unix.NFT_MSG_GETOBJ, unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE},
 		{unix.NFT_MSG_GETFLOWTABLE, flowtableAttrTable, flowtableAttrName, 0},
 	} {
-		err := k.request(list.request, unix.NLM_F_DUMP, nfproto(f), func(b *builder) { b.str(list.table, table) }, func(v []byte) {
+		err := k.request(list.request, unix.NLM_F_DUMP, nfproto(f), func(b *builder) { b.Str(list.table, table) }, func(v nfnetlink.Data) {
 			var of string
 			var o rules.ForeignObject
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				switch typ {
 				case list.table:
-					of = text(v)
+					of = v.Text()
 				case list.name:
-					o.Name = text(v)
+					o.Name = v.Text()
 				case list.typ:
-					o.Type = be32(v)
+					o.Type = v.U32()
 				}
-			})
+			}
 			if of == table {
 				t.Objects = append(t.Objects, o)
 			}
@@ -85,14 +86,14 @@ func (k *Kernel) readObjects(f rules.Family, table string, t *rules.Table) error
 // deleteObject writes the deletion of something that is neither a chain nor a set.
 func (b *batch) deleteObject(op *rules.Op) {
 	if op.Odd.Type == 0 {
-		b.message(unix.NFT_MSG_DELFLOWTABLE, 0, nfproto(op.Family), b.seqFor(op, 0))
-		b.str(flowtableAttrTable, b.table)
-		b.str(flowtableAttrName, op.Odd.Name)
+		b.opMessage(op, unix.NFT_MSG_DELFLOWTABLE, 0, 0)
+		b.Str(flowtableAttrTable, b.table)
+		b.Str(flowtableAttrName, op.Odd.Name)
 	} else {
-		b.message(unix.NFT_MSG_DELOBJ, 0, nfproto(op.Family), b.seqFor(op, 0))
-		b.str(unix.NFTA_OBJ_TABLE, b.table)
-		b.str(unix.NFTA_OBJ_NAME, op.Odd.Name)
-		b.u32(unix.NFTA_OBJ_TYPE, op.Odd.Type)
+		b.opMessage(op, unix.NFT_MSG_DELOBJ, 0, 0)
+		b.Str(unix.NFTA_OBJ_TABLE, b.table)
+		b.Str(unix.NFTA_OBJ_NAME, op.Odd.Name)
+		b.U32(unix.NFTA_OBJ_TYPE, op.Odd.Type)
 	}
-	b.end()
+	b.End()
 }

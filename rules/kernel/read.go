@@ -5,56 +5,35 @@
 package kernel
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// tries is how often it is tried to read something that keeps changing. The first are made at once, the others
-// after pauses that double, up to longestPause.
-const (
-	tries        = 12
-	firstTries   = 4
-	longestPause = 100 * time.Millisecond
-)
+// chainTries is how often chains are listed at most.
+const chainTries = nfnetlink.Tries
 
-var (
-	// errChanged says that the tables changed while they were read.
-	errChanged = errors.New("the tables kept changing while they were read")
-	// errInterrupted says that anybody changed anything in the ruleset during a listing. What is listed
-	// of one table is complete if the change was in another, but for chains: see readChains.
-	errInterrupted = errors.New("the ruleset changed while it was listed")
-)
+// errChanged says that the tables changed while they were read.
+var errChanged = errors.New("the tables kept changing while they were read")
 
-// complete is for listings whose reader finds out by itself what has changed.
+// complete is for listings whose reader finds out by itself what has changed. The kernel says that a listing was
+// interrupted when anybody changed anything in the ruleset. What is listed of one table is complete if the change was in
+// another, but for chains: see readChains.
 func complete(err error) error {
-	if errors.Is(err, errInterrupted) {
+	if errors.Is(err, nfnetlink.ErrInterrupted) {
 		return nil
 	}
 	return err
 }
 
 // again calls fn until nothing changes meanwhile, some times at most.
-func again(fn func() error) error {
-	var err error
-	pause := time.Millisecond
-	for i := range tries {
-		if i >= firstTries {
-			time.Sleep(pause)
-			pause = min(2*pause, longestPause)
-		}
-		if err = fn(); !errors.Is(err, errChanged) && !errors.Is(err, errInterrupted) {
-			break
-		}
-	}
-	return err
-}
+func again(fn func() error) error { return nfnetlink.Again(fn, errChanged) }
 
 // foreignHook stands for a hook whose chain is of another type, or has another
 // policy, than all of ours.
@@ -73,10 +52,10 @@ func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.listing = listing
-	if k.ear, err = k.listen(table); err != nil {
+	if k.events, err = k.joinEvents(table); err != nil {
 		return s, err
 	}
-	defer func() { k.ear.close(); k.ear = nil }()
+	defer func() { k.events.close(); k.events = nil }()
 	err = again(func() error { s, err = k.readOnce(table); return err })
 	if errors.Is(err, errChanged) {
 		return rules.State{}, fmt.Errorf("read table %s: %w", table, err)
@@ -89,10 +68,10 @@ func (k *Kernel) readOnce(table string) (rules.State, error) {
 	return s, k.steady(func() error { return k.readTables(&s) })
 }
 
-// steady calls fn, which reads. It returns errChanged if others changed the table meanwhile, as far as k.ear heard.
+// steady calls fn, which reads. It returns errChanged if others changed the table meanwhile, as far as events tell.
 func (k *Kernel) steady(fn func() error) error {
-	k.ear.hear()
-	k.ear.changed = false
+	k.events.take()
+	k.events.changed = false
 	before, others, err := k.others()
 	if err != nil {
 		return fmt.Errorf("read the ruleset's generation: %w", err)
@@ -103,7 +82,7 @@ func (k *Kernel) steady(fn func() error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the ruleset's generation: %w", err)
-	case before != after && k.ear.heard(after): // what failed may only have gone meanwhile
+	case before != after && k.events.changedUpTo(after): // what failed may only have gone meanwhile
 		return errChanged
 	}
 	k.commits.seen = others
@@ -124,12 +103,12 @@ func (k *Kernel) readTables(s *rules.State) error {
 // generation returns a number that grows with each commit in the namespace.
 func (k *Kernel) generation() (uint32, error) {
 	var gen uint32
-	err := k.request(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil, func(v []byte) {
-		eachAttr(v, func(typ uint16, v []byte) {
+	err := k.request(unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, nil, func(v nfnetlink.Data) {
+		for typ, v := range v.Attributes() {
 			if typ == unix.NFTA_GEN_ID {
-				gen = be32(v)
+				gen = v.U32()
 			}
-		})
+		}
 	})
 	return gen, err
 }
@@ -176,19 +155,19 @@ func (k *Kernel) readHead(f rules.Family, table string) (*rules.Table, error) {
 // readTableOnly reads a table's own attributes, and how many chains, sets and others it has.
 func (k *Kernel) readTableOnly(f rules.Family, table string) (t *rules.Table, use int, err error) {
 	t = rules.NewTable()
-	err = k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.str(unix.NFTA_TABLE_NAME, table) }, func(v []byte) {
-		eachAttr(v, func(typ uint16, v []byte) {
+	err = k.request(unix.NFT_MSG_GETTABLE, 0, nfproto(f), func(b *builder) { b.Str(unix.NFTA_TABLE_NAME, table) }, func(v nfnetlink.Data) {
+		for typ, v := range v.Attributes() {
 			switch typ {
 			case unix.NFTA_TABLE_FLAGS:
-				t.Dormant = be32(v)&unix.NFT_TABLE_F_DORMANT != 0
+				t.Dormant = v.U32()&unix.NFT_TABLE_F_DORMANT != 0
 			case unix.NFTA_TABLE_USE:
-				use = int(be32(v))
+				use = int(v.U32())
 			case tableAttrUserdata:
 				if c, ok := comment(v, udataTableComment); ok {
 					t.Odd = append(t.Odd, rules.Oddity{What: c})
 				}
 			}
-		})
+		}
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return nil, 0, nil
@@ -200,9 +179,9 @@ func (k *Kernel) readTableOnly(f rules.Family, table string) (t *rules.Table, us
 // in parts, each of which begins after as many chains as were listed: a chain that another table loses
 // or gets meanwhile makes it skip one of ours, or list one twice. Several listings together have all.
 func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table, n int) error {
-	for range tries {
+	for range chainTries {
 		err := k.listChains(f, table, t)
-		if !errors.Is(err, errInterrupted) || len(t.Chains) == n {
+		if !errors.Is(err, nfnetlink.ErrInterrupted) || len(t.Chains) == n {
 			return complete(err)
 		}
 	}
@@ -210,7 +189,7 @@ func (k *Kernel) readChains(f rules.Family, table string, t *rules.Table, n int)
 }
 
 func (k *Kernel) listChains(f rules.Family, table string, t *rules.Table) error {
-	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v []byte) {
+	return k.request(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(f), nil, func(v nfnetlink.Data) {
 		of, c, odd := parseChain(v)
 		if of != table {
 			return
@@ -226,26 +205,26 @@ func (k *Kernel) listChains(f rules.Family, table string, t *rules.Table) error 
 }
 
 // parseChain returns a chain without its rules, the name of its table, and what is odd about it.
-func parseChain(v []byte) (table string, c rules.Chain, odd []rules.Oddity) {
+func parseChain(v nfnetlink.Data) (table string, c rules.Chain, odd []rules.Oddity) {
 	var kind string
 	var policy uint32
 	strange := func(what string) { odd = append(odd, rules.Oddity{What: what}) }
-	eachAttr(v, func(typ uint16, v []byte) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_CHAIN_TABLE:
-			table = text(v)
+			table = v.Text()
 		case unix.NFTA_CHAIN_NAME:
-			c.Name = text(v)
+			c.Name = v.Text()
 		case unix.NFTA_CHAIN_HOOK:
 			c.Hook = parseHook(v)
 		case unix.NFTA_CHAIN_TYPE:
-			kind = text(v)
+			kind = v.Text()
 		case unix.NFTA_CHAIN_POLICY:
-			policy = be32(v)
+			policy = v.U32()
 		case unix.NFTA_CHAIN_COUNTERS:
 			strange("a counter")
 		case chainAttrFlags:
-			if be32(v)&^chainIsBase != 0 {
+			if v.U32()&^chainIsBase != 0 {
 				strange("flags")
 			}
 		case chainAttrUserdata:
@@ -253,7 +232,7 @@ func parseChain(v []byte) (table string, c rules.Chain, odd []rules.Oddity) {
 				strange(c)
 			}
 		}
-	})
+	}
 	if c.Hook != nil && (kind != chainType || policy != policyAccept) {
 		c.Hook.Number = foreignHook
 	}
@@ -263,18 +242,18 @@ func parseChain(v []byte) (table string, c rules.Chain, odd []rules.Oddity) {
 	return table, c, odd
 }
 
-func parseHook(v []byte) *rules.Hook {
+func parseHook(v nfnetlink.Data) *rules.Hook {
 	h := &rules.Hook{}
-	eachAttr(v, func(typ uint16, v []byte) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_HOOK_HOOKNUM:
-			h.Number = rules.HookNumber(be32(v))
+			h.Number = rules.HookNumber(v.U32())
 		case unix.NFTA_HOOK_PRIORITY:
-			h.Priority = int32(be32(v))
+			h.Priority = int32(v.U32())
 		case hookAttrDev, hookAttrDevs: // for some interfaces only
 			h.Number = foreignHook
 		}
-	})
+	}
 	return h
 }
 
@@ -282,20 +261,20 @@ func parseHook(v []byte) *rules.Hook {
 func (k *Kernel) readRules(f rules.Family, table, chain string, fn func(chain string, r rules.Rule)) error {
 	return k.request(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
-			b.str(unix.NFTA_RULE_TABLE, table)
+			b.Str(unix.NFTA_RULE_TABLE, table)
 			if chain != "" {
-				b.str(unix.NFTA_RULE_CHAIN, chain)
+				b.Str(unix.NFTA_RULE_CHAIN, chain)
 			}
 		},
-		func(v []byte) {
+		func(v nfnetlink.Data) {
 			var of, in string
 			var r, odd rules.Rule
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				switch typ {
 				case unix.NFTA_RULE_TABLE:
-					of = text(v)
+					of = v.Text()
 				case unix.NFTA_RULE_CHAIN:
-					in = text(v)
+					in = v.Text()
 				case unix.NFTA_RULE_EXPRESSIONS:
 					r = decodeRule(f, parseExpressions(f, v))
 				case unix.NFTA_RULE_USERDATA:
@@ -303,85 +282,45 @@ func (k *Kernel) readRules(f rules.Family, table, chain string, fn func(chain st
 						odd = rules.Rule{rules.Unknown{What: c}}
 					}
 				}
-			})
+			}
 			if of == table && (chain == "" || in == chain) {
 				fn(in, append(r, odd...))
 			}
 		})
 }
 
-func parseExpressions(f rules.Family, list []byte) []expr.Any {
+func parseExpressions(f rules.Family, list nfnetlink.Data) []expr.Any {
 	var out []expr.Any
-	eachAttr(list, func(_ uint16, v []byte) {
+	for _, v := range list.Attributes() {
 		var name string
-		var data []byte
-		eachAttr(v, func(typ uint16, v []byte) {
+		var data nfnetlink.Data
+		for typ, v := range v.Attributes() {
 			switch typ {
 			case unix.NFTA_EXPR_NAME:
-				name = text(v)
+				name = v.Text()
 			case unix.NFTA_EXPR_DATA:
 				data = v
 			}
-		})
+		}
 		out = append(out, parseExpression(f, name, data))
-	})
+	}
 	return out
 }
 
 // request sends one request and calls fn for the attributes of each object in the
-// answer. ENOENT is returned as it is; errInterrupted comes after the whole answer.
-func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), fn func([]byte)) error {
-	seq := k.sock.nextSeq()
+// answer. nfnetlink.ErrInterrupted comes after the whole answer.
+func (k *Kernel) request(typ, flags uint16, family uint8, attrs func(*builder), fn func(nfnetlink.Data)) error {
 	var b builder
-	b.message(typ, flags|unix.NLM_F_ACK, family, seq)
+	b.message(typ, flags|unix.NLM_F_ACK, family)
 	if attrs != nil {
 		attrs(&b)
 	}
-	b.end()
-	if err := k.sock.send(b.buf); err != nil {
-		return fmt.Errorf("send request: %w", err)
+	err := k.sock.Ask(context.Background(), &b.Builder, func(m nfnetlink.Message) { fn(m.Body()) })
+	if k.events != nil {
+		k.events.take() // lest much that happens meanwhile does not fit
 	}
-	done, interrupted := false, false
-	var failed error
-	for !done {
-		_, err := k.sock.receive(true, func(m message) error {
-			if m.seq != seq {
-				return nil
-			}
-			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-			switch m.typ {
-			case unix.NLMSG_DONE:
-				done = true
-			case unix.NLMSG_ERROR:
-				done = true
-				if len(m.data) >= 4 {
-					if errno := -int32(binary.NativeEndian.Uint32(m.data)); errno != 0 {
-						failed = unix.Errno(errno)
-					}
-				}
-			default:
-				if len(m.data) >= 4 {
-					fn(m.data[4:])
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: %s", err, needCapability)
 	}
-	if failed != nil {
-		k.sock.drain()
-		if errors.Is(failed, unix.EPERM) {
-			return fmt.Errorf("%w: %s", failed, needCapability)
-		}
-		return failed
-	}
-	if k.ear != nil {
-		k.ear.hear() // lest much that happens meanwhile does not fit
-	}
-	if interrupted {
-		return errInterrupted
-	}
-	return nil
+	return err
 }

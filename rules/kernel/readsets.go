@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -29,8 +30,8 @@ func (k *Kernel) setList(f rules.Family, table string) (t *rules.Table, err erro
 func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) (n int, err error) {
 	counting := map[bool]string{} // maps that count, and that do not
 	err = k.request(unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, nfproto(f),
-		func(b *builder) { b.str(unix.NFTA_SET_TABLE, table) },
-		func(v []byte) {
+		func(b *builder) { b.Str(unix.NFTA_SET_TABLE, table) },
+		func(v nfnetlink.Data) {
 			n++
 			s := parseSet(v)
 			id, ok := k.addSet(f, t, s)
@@ -152,21 +153,21 @@ type setDecl struct {
 	odd  []string
 }
 
-func parseSet(v []byte) (s setDecl) {
-	eachAttr(v, func(typ uint16, v []byte) {
+func parseSet(v nfnetlink.Data) (s setDecl) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_SET_NAME:
-			s.name = text(v)
+			s.name = v.Text()
 		case unix.NFTA_SET_FLAGS:
-			s.flags = be32(v)
+			s.flags = v.U32()
 		case unix.NFTA_SET_KEY_TYPE:
-			s.keyType = be32(v)
+			s.keyType = v.U32()
 		case unix.NFTA_SET_KEY_LEN:
-			s.keyLen = be32(v)
+			s.keyLen = v.U32()
 		case unix.NFTA_SET_DATA_TYPE:
-			s.dataType = be32(v)
+			s.dataType = v.U32()
 		case unix.NFTA_SET_DATA_LEN:
-			s.dataLen = be32(v)
+			s.dataLen = v.U32()
 		case unix.NFTA_SET_USERDATA:
 			s.userdata = bytes.Clone(v)
 			if c, ok := comment(v, udataSetComment); ok {
@@ -185,13 +186,13 @@ func parseSet(v []byte) (s setDecl) {
 		case unix.NFTA_SET_POLICY:
 			s.odd = append(s.odd, "a policy")
 		case unix.NFTA_SET_DESC:
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				if typ == unix.NFTA_SET_DESC_SIZE {
-					s.size = be32(v)
+					s.size = v.U32()
 				}
-			})
+			}
 		}
-	})
+	}
 	return s
 }
 
@@ -221,10 +222,10 @@ func (k *Kernel) listElements(f rules.Family, table string, id rules.SetID, fn f
 	twice := false
 	err := k.request(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, nfproto(f),
 		func(b *builder) {
-			b.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
+			b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+			b.Str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
 		},
-		func(v []byte) {
+		func(v nfnetlink.Data) {
 			eachElement(f, id.Kind, v, func(e element) { twice = fn(e) || twice })
 		})
 	if complete(err) == nil && twice {
@@ -234,29 +235,29 @@ func (k *Kernel) listElements(f rules.Family, table string, id rules.SetID, fn f
 }
 
 // eachElement calls fn for each element in a message.
-func eachElement(f rules.Family, kind rules.SetKind, v []byte, fn func(element)) {
-	eachAttr(v, func(typ uint16, list []byte) {
+func eachElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data, fn func(element)) {
+	for typ, list := range v.Attributes() {
 		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-			return
+			continue
 		}
-		eachAttr(list, func(_ uint16, v []byte) {
+		for _, v := range list.Attributes() {
 			if e, ok := parseElement(f, kind, v); ok || e.catchall {
 				fn(e)
 			}
-		})
-	})
+		}
+	}
 }
 
-func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok bool) {
-	eachAttr(v, func(typ uint16, v []byte) {
+func parseElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data) (e element, ok bool) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_SET_ELEM_FLAGS:
-			e.end = be32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
-			e.catchall = be32(v)&elemIsCatchall != 0
+			e.end = v.U32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+			e.catchall = v.U32()&elemIsCatchall != 0
 		case unix.NFTA_SET_ELEM_TIMEOUT:
-			e.life.Timeout = be64(v)
+			e.life.Timeout = v.U64()
 		case unix.NFTA_SET_ELEM_EXPIRATION:
-			e.life.Expires = be64(v)
+			e.life.Expires = v.U64()
 		case unix.NFTA_SET_ELEM_EXPR:
 			_, e.count = parseCounter(v)
 			e.stated = true
@@ -265,17 +266,19 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok b
 		case unix.NFTA_SET_ELEM_USERDATA:
 			e.odd, _ = comment(v, udataElementComment)
 		case unix.NFTA_SET_ELEM_KEY:
-			eachAttr(v, func(_ uint16, v []byte) { e.Key, ok = parseKey(f, kind, v) })
+			for _, v := range v.Attributes() {
+				e.Key, ok = parseKey(f, kind, v)
+			}
 		case unix.NFTA_SET_ELEM_DATA:
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				if typ == unix.NFTA_DATA_VERDICT {
 					e.Goto = parseVerdict(kind, v)
 				} else {
 					e.To, _ = parseBackend(f, v)
 				}
-			})
+			}
 		}
-	})
+	}
 	if e.odd != "" && kind != rules.Affinity {
 		e.Goto = rules.OddGoto(e.odd, e.Goto)
 	}
@@ -283,41 +286,41 @@ func parseElement(f rules.Family, kind rules.SetKind, v []byte) (e element, ok b
 }
 
 // parseCounter reads an expression, if it is a counter.
-func parseCounter(v []byte) (counter bool, count rules.Counter) {
-	eachAttr(v, func(typ uint16, v []byte) {
+func parseCounter(v nfnetlink.Data) (counter bool, count rules.Counter) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_EXPR_NAME:
-			counter = text(v) == "counter"
+			counter = v.Text() == "counter"
 		case unix.NFTA_EXPR_DATA:
 			if !counter {
-				return
+				continue
 			}
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				switch typ {
 				case unix.NFTA_COUNTER_BYTES:
-					count.Bytes = be64(v)
+					count.Bytes = v.U64()
 				case unix.NFTA_COUNTER_PACKETS:
-					count.Packets = be64(v)
+					count.Packets = v.U64()
 				}
-			})
+			}
 		}
-	})
+	}
 	return counter, count
 }
 
 // parseVerdict returns the chain of a verdict as it should be in a map of the kind,
 // and something that is no chain's name for any other verdict.
-func parseVerdict(kind rules.SetKind, v []byte) string {
+func parseVerdict(kind rules.SetKind, v nfnetlink.Data) string {
 	var chain string
 	var code uint32
-	eachAttr(v, func(typ uint16, v []byte) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_VERDICT_CODE:
-			code = be32(v)
+			code = v.U32()
 		case unix.NFTA_VERDICT_CHAIN:
-			chain = text(v)
+			chain = v.Text()
 		}
-	})
+	}
 	if code != verdictCode(kind) {
 		return rules.OddGoto(fmt.Sprintf("verdict %d", int32(code)), chain)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -28,10 +29,10 @@ func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err e
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.listing = false
-	if k.ear, err = k.listen(table); err != nil {
+	if k.events, err = k.joinEvents(table); err != nil {
 		return err
 	}
-	defer func() { k.ear.close(); k.ear = nil }()
+	defer func() { k.events.close(); k.events = nil }()
 	all := rules.All(things)
 	for range scanTries {
 		to.Begin()
@@ -46,7 +47,7 @@ func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err e
 			}
 			return nil
 		})
-		if !errors.Is(err, errChanged) && !errors.Is(err, errInterrupted) {
+		if !errors.Is(err, errChanged) && !errors.Is(err, nfnetlink.ErrInterrupted) {
 			return err
 		}
 		err = failed
@@ -199,9 +200,9 @@ func (s *scan) tableItself() error {
 func (s *scan) chain(t *rules.Table, name string) error {
 	var c rules.Chain
 	err := s.request(unix.NFT_MSG_GETCHAIN, 0, nfproto(s.family), func(b *builder) {
-		b.str(unix.NFTA_CHAIN_TABLE, s.table)
-		b.str(unix.NFTA_CHAIN_NAME, name)
-	}, func(v []byte) {
+		b.Str(unix.NFTA_CHAIN_TABLE, s.table)
+		b.Str(unix.NFTA_CHAIN_NAME, name)
+	}, func(v nfnetlink.Data) {
 		_, chain, odd := parseChain(v)
 		c, t.Odd = chain, append(t.Odd, odd...)
 	})
@@ -219,9 +220,9 @@ func (s *scan) namedSet(name string) error {
 	id, ours := rules.ParseSetID(name)
 	part := rules.Part{Table: t}
 	err := s.request(unix.NFT_MSG_GETSET, 0, nfproto(s.family), func(b *builder) {
-		b.str(unix.NFTA_SET_TABLE, s.table)
-		b.str(unix.NFTA_SET_NAME, name)
-	}, func(v []byte) {
+		b.Str(unix.NFTA_SET_TABLE, s.table)
+		b.Str(unix.NFTA_SET_NAME, name)
+	}, func(v nfnetlink.Data) {
 		set := parseSet(v)
 		s.addSet(s.family, t, set)
 		t.Counted = set.counted
@@ -242,12 +243,12 @@ func (s *scan) namedSet(name string) error {
 // element adds one element, if it is there.
 func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
 	return s.request(unix.NFT_MSG_GETSETELEM, 0, nfproto(s.family), func(b *builder) {
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
-		b.str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
-		list := b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
+		b.Str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
+		list := b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		b.element(id.Kind, &rules.Element{Key: key}, true)
-		b.close(list)
-	}, func(v []byte) {
+		b.Close(list)
+	}, func(v nfnetlink.Data) {
 		eachElement(s.family, id.Kind, v, func(e element) {
 			if e.stated && id.Kind != rules.Affinity && !id.Kind.CountsConnections() {
 				e.Goto = rules.OddGoto("statement", e.Goto)

@@ -77,8 +77,8 @@ func elementsOf(s rules.State) int {
 	return n
 }
 
-// heardThings takes what the watch has heard once it tells of a change.
-func heardThings(t *testing.T, w *Watch, what string) rules.Touched {
+// touchedThings takes what the watch knows once it tells of a change.
+func touchedThings(t *testing.T, w *Watch, what string) rules.Touched {
 	t.Helper()
 	wantChanged(t, w, what)
 	w.settle(t)
@@ -122,7 +122,7 @@ func TestRepairByEvent(t *testing.T) {
 				w := h.watch(t)
 				defer closeWatch(t, w)
 				h.nft(t, words.Replace(tt.commands))
-				touched := heardThings(t, w, tt.want)
+				touched := touchedThings(t, w, tt.want)
 				if len(touched.By) != 1 || touched.By[0].Name != "nft" || touched.By[0].PID == 0 || touched.By[0].PID == uint32(os.Getpid()) {
 					t.Errorf("it was %+v", touched.By)
 				}
@@ -135,34 +135,34 @@ func TestRepairByEvent(t *testing.T) {
 					t.Errorf("it read %d elements of %d sets, and %d chains", read.elements, read.sets, read.chains)
 				}
 				if touched := w.Touched(); len(touched.Things) > 0 {
-					t.Errorf("it heard our own repair: %+v", touched)
+					t.Errorf("it tells of our own repair: %+v", touched)
 				}
 			})
 		}
 	}
 }
 
-// TestHeardBounds: much that is changed is remembered as a set, or as anything, in bounded memory.
-func TestHeardBounds(t *testing.T) {
-	var h heard
+// TestChangesBounds: much that is changed is remembered as a set, or as anything, in bounded memory.
+func TestChangesBounds(t *testing.T) {
+	var c changes
 	for i := range 1000 {
-		h.add(rules.Thing{Kind: rules.ThingElement, Name: "cluster-ips", Key: rules.Key{ID: uint32(i)}})
+		c.add(rules.Thing{Kind: rules.ThingElement, Name: "cluster-ips", Key: rules.Key{ID: uint32(i)}})
 	}
-	if got := h.touched().Things; len(got) != 1 || got[0] != (rules.Thing{Kind: rules.ThingSet, Name: "cluster-ips"}) {
+	if got := c.touched().Things; len(got) != 1 || got[0] != (rules.Thing{Kind: rules.ThingSet, Name: "cluster-ips"}) {
 		t.Errorf("many elements are %+v", got)
 	}
 	for i := range 1000 {
-		h.add(rules.Thing{Kind: rules.ThingChain, Name: strings.Repeat("x", i)})
+		c.add(rules.Thing{Kind: rules.ThingChain, Name: strings.Repeat("x", i)})
 	}
-	if got := h.touched().Things; got != nil || !h.all {
+	if got := c.touched().Things; got != nil || !c.all {
 		t.Errorf("many chains are %d things", len(got))
 	}
 	for i := range 1000 {
-		h.add(rules.Thing{})
-		h.commit(rules.Process{PID: uint32(i + 1)})
+		c.add(rules.Thing{})
+		c.commit(rules.Process{PID: uint32(i + 1)})
 	}
-	if len(h.by) > mostProcesses {
-		t.Errorf("%d processes", len(h.by))
+	if len(c.by) > mostProcesses {
+		t.Errorf("%d processes", len(c.by))
 	}
 }
 

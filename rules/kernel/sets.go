@@ -103,51 +103,52 @@ func (s schema) same(o schema) bool {
 		s.dataType == o.dataType && (s.dataType == unix.NFT_DATA_VERDICT || s.dataLen == o.dataLen)
 }
 
-func (b *builder) newSet(op *rules.Op, table string, seq uint32) {
+// newSet declares a set. id is a number that no other set of the batch has.
+func (b *builder) newSet(op *rules.Op, table string, id uint32) {
 	s := schemaOf(op.Family, op.Set.Kind)
-	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(op.Family), seq)
-	b.str(unix.NFTA_SET_TABLE, table)
-	b.str(unix.NFTA_SET_NAME, op.Set.Name())
-	b.u32(unix.NFTA_SET_FLAGS, s.flags)
-	b.u32(unix.NFTA_SET_KEY_TYPE, s.keyType)
-	b.u32(unix.NFTA_SET_KEY_LEN, s.keyLen)
+	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nfproto(op.Family))
+	b.Str(unix.NFTA_SET_TABLE, table)
+	b.Str(unix.NFTA_SET_NAME, op.Set.Name())
+	b.U32(unix.NFTA_SET_FLAGS, s.flags)
+	b.U32(unix.NFTA_SET_KEY_TYPE, s.keyType)
+	b.U32(unix.NFTA_SET_KEY_LEN, s.keyLen)
 	if s.dataLen > 0 {
-		b.u32(unix.NFTA_SET_DATA_TYPE, s.dataType)
-		b.u32(unix.NFTA_SET_DATA_LEN, s.dataLen)
+		b.U32(unix.NFTA_SET_DATA_TYPE, s.dataType)
+		b.U32(unix.NFTA_SET_DATA_LEN, s.dataLen)
 	}
-	b.u32(unix.NFTA_SET_ID, seq) // any number that no other set of the batch has
+	b.U32(unix.NFTA_SET_ID, id)
 	if op.Size > 0 {
-		at := b.nest(unix.NFTA_SET_DESC)
-		b.u32(unix.NFTA_SET_DESC_SIZE, op.Size)
-		b.close(at)
+		at := b.Nest(unix.NFTA_SET_DESC)
+		b.U32(unix.NFTA_SET_DESC_SIZE, op.Size)
+		b.Close(at)
 	}
 	if s.userdata != nil {
-		b.bytes(unix.NFTA_SET_USERDATA, s.userdata)
+		b.Bytes(unix.NFTA_SET_USERDATA, s.userdata...)
 	}
 	if op.Counted { // each element gets one of its own (Linux 5.11)
-		at := b.nest(attrSetExpr)
-		b.close(b.expression("counter"))
-		b.close(at)
+		at := b.Nest(attrSetExpr)
+		b.Close(b.expression("counter"))
+		b.Close(at)
 	}
-	b.end()
+	b.End()
 }
 
 // element writes one element of a list: two for a range. Deletions carry the key only.
 func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
-	at := b.nest(unix.NFTA_LIST_ELEM)
+	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &e.Key)
 	if !keyOnly && (k.Verdict() != "" || toEndpoints(k)) {
-		data := b.nest(unix.NFTA_SET_ELEM_DATA)
+		data := b.Nest(unix.NFTA_SET_ELEM_DATA)
 		if k.Verdict() != "" {
 			b.verdict(k, e.Goto)
 		} else {
-			v := b.open(unix.NFTA_DATA_VALUE)
-			b.buf = appendBackend(b.buf, e.To)
-			b.close(v)
+			v := b.Open(unix.NFTA_DATA_VALUE)
+			b.Buf = appendBackend(b.Buf, e.To)
+			b.Close(v)
 		}
-		b.close(data)
+		b.Close(data)
 	}
-	b.close(at)
+	b.Close(at)
 	if k.Interval() {
 		b.rangeEnd(k, e.To.Addr().Next())
 	}
@@ -159,25 +160,25 @@ func (b *builder) rangeEnd(k rules.SetKind, end netip.Addr) {
 	if !end.IsValid() {
 		return
 	}
-	at := b.nest(unix.NFTA_LIST_ELEM)
+	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &rules.Key{Addr: end})
-	b.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
-	b.close(at)
+	b.U32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+	b.Close(at)
 }
 
 func (b *builder) elementKey(k rules.SetKind, key *rules.Key) {
-	at := b.nest(unix.NFTA_SET_ELEM_KEY)
-	v := b.open(unix.NFTA_DATA_VALUE)
-	b.buf = appendKey(b.buf, k, key)
-	b.close(v)
-	b.close(at)
+	at := b.Nest(unix.NFTA_SET_ELEM_KEY)
+	v := b.Open(unix.NFTA_DATA_VALUE)
+	b.Buf = appendKey(b.Buf, k, key)
+	b.Close(v)
+	b.Close(at)
 }
 
 func (b *builder) verdict(k rules.SetKind, chain string) {
-	v := b.nest(unix.NFTA_DATA_VERDICT)
-	b.u32(unix.NFTA_VERDICT_CODE, verdictCode(k))
-	b.str(unix.NFTA_VERDICT_CHAIN, chain)
-	b.close(v)
+	v := b.Nest(unix.NFTA_DATA_VERDICT)
+	b.U32(unix.NFTA_VERDICT_CODE, verdictCode(k))
+	b.Str(unix.NFTA_VERDICT_CHAIN, chain)
+	b.Close(v)
 }
 
 func verdictCode(k rules.SetKind) uint32 {

@@ -10,12 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
-	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -29,6 +30,7 @@ const tracePriority = -150
 
 const (
 	traceGroup     = 9  // NFNLGRP_NFTRACE
+	tableIsOwned   = 2  // NFT_TABLE_F_OWNER
 	traceMessage   = 17 // NFT_MSG_TRACE
 	ctStateNew     = 8  // NF_CT_STATE_BIT(IP_CT_NEW)
 	traceTypeRule  = 3  // NFT_TRACETYPE_RULE
@@ -63,31 +65,22 @@ type TraceEvent struct {
 	Dropped bool // by a rule
 	// Src, Dst and Protocol are the packet's, if the event has them: the first of each hook does.
 	Src, Dst netip.AddrPort
-	Protocol uint8
+	Protocol rules.Protocol
 }
 
 // Trace is tracing that goes on.
 type Trace struct {
-	conn *nftables.Conn
-	sock *socket
+	sock *nfnetlink.Socket // owns the table and gets the events
 }
 
 // Trace begins to trace new connections in the calling thread's network namespace.
 // Nothing happens to packets by it.
 func (k *Kernel) Trace(filter TraceFilter) (*Trace, error) {
-	sock, err := openSocket()
+	sock, err := nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: receiveBuffer})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("trace: %w", err)
 	}
 	t := &Trace{sock: sock}
-	if err = unix.SetsockoptInt(sock.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, traceGroup); err != nil {
-		_ = sock.close()
-		return nil, fmt.Errorf("trace: join event group: %w", err)
-	}
-	if t.conn, err = nftables.New(nftables.AsLasting()); err != nil {
-		_ = sock.close()
-		return nil, fmt.Errorf("trace: open netlink socket: %w", err)
-	}
 	if err := t.mark(filter); err != nil {
 		_ = t.Close()
 		if errors.Is(err, unix.EINVAL) {
@@ -95,21 +88,65 @@ func (k *Kernel) Trace(filter TraceFilter) (*Trace, error) {
 		}
 		return nil, fmt.Errorf("trace: add table %s, which chooses what is traced (is another trace running?): %w", traceTable, err)
 	}
+	if err := sock.Join(traceGroup); err != nil {
+		_ = t.Close()
+		return nil, fmt.Errorf("trace: %w", err)
+	}
 	return t, nil
 }
 
 // mark makes the table, which goes with its socket.
 func (t *Trace) mark(filter TraceFilter) error {
-	table := &nftables.Table{Name: traceTable, Family: nftables.TableFamilyINet, Flags: nftables.TableFlagOwner}
-	t.conn.AddTable(table)
-	for name, hook := range map[string]*nftables.ChainHook{"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput} {
-		chain := t.conn.AddChain(&nftables.Chain{Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook,
-			Priority: nftables.ChainPriorityRef(tracePriority)})
-		for _, f := range filter.families() {
-			t.conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: filter.expressions(f)})
+	b, err := filter.table()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	acked, lost, err := t.sock.Transact(b.Buf, func(_ int, e *nfnetlink.Error) { errs = append(errs, e) })
+	if err == nil && !acked && !lost && len(errs) == 0 {
+		err = errors.New("the kernel gave no answer")
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// table is a batch that adds the table.
+func (f TraceFilter) table() (*builder, error) {
+	b := &builder{}
+	b.Message(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.End()
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_ACK, unix.NFPROTO_INET)
+	b.Str(unix.NFTA_TABLE_NAME, traceTable)
+	b.U32(unix.NFTA_TABLE_FLAGS, tableIsOwned)
+	b.End()
+	for _, chain := range []struct {
+		name string
+		hook uint32
+	}{{"prerouting", unix.NF_INET_PRE_ROUTING}, {"output", unix.NF_INET_LOCAL_OUT}} {
+		b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFPROTO_INET)
+		b.Str(unix.NFTA_CHAIN_TABLE, traceTable)
+		b.Str(unix.NFTA_CHAIN_NAME, chain.name)
+		hook := b.Nest(unix.NFTA_CHAIN_HOOK)
+		b.U32(unix.NFTA_HOOK_HOOKNUM, chain.hook)
+		priority := tracePriority
+		b.U32(unix.NFTA_HOOK_PRIORITY, uint32(priority))
+		b.Close(hook)
+		b.Str(unix.NFTA_CHAIN_TYPE, "filter")
+		b.End()
+		for _, family := range f.families() {
+			b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.NFPROTO_INET)
+			b.Str(unix.NFTA_RULE_TABLE, traceTable)
+			b.Str(unix.NFTA_RULE_CHAIN, chain.name)
+			list := b.Nest(unix.NFTA_RULE_EXPRESSIONS)
+			if err := b.expressions(unix.NFPROTO_INET, f.expressions(family)); err != nil {
+				return nil, err
+			}
+			b.Close(list)
+			b.End()
 		}
 	}
-	return t.conn.Flush()
+	b.Message(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	b.End()
+	return b, nil
 }
 
 // families returns those that the addresses leave.
@@ -148,25 +185,20 @@ func (f TraceFilter) expressions(family rules.Family) []expr.Any {
 
 // Next calls fn for each event until ctx ends, and pause every few events and moments.
 func (t *Trace) Next(ctx context.Context, fn func(TraceEvent), pause func()) error {
-	fds := []unix.PollFd{{Fd: int32(t.sock.fd), Events: unix.POLLIN}}
-	const moment = 20 // milliseconds
+	const moment = 20 * time.Millisecond
 	for ctx.Err() == nil {
-		n, err := unix.Poll(fds, moment)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
+		ready, err := t.sock.Wait(ctx, moment)
+		if err != nil {
 			return fmt.Errorf("trace: %w", err)
-		case n == 0:
-			pause()
-			continue
 		}
 		pause()
-		if _, err := t.sock.receive(false, func(m message) error {
-			if m.typ == unix.NFNL_SUBSYS_NFTABLES<<8|traceMessage && len(m.data) > 4 {
-				fn(parseTrace(m.data[4:]))
+		if !ready {
+			continue
+		}
+		if _, err := t.sock.Receive(false, func(m nfnetlink.Message) {
+			if m.Type == unix.NFNL_SUBSYS_NFTABLES<<8|traceMessage {
+				fn(parseTrace(m.Body()))
 			}
-			return nil
 		}); err != nil && !errors.Is(err, unix.ENOBUFS) { // what was too much is lost
 			return fmt.Errorf("trace: %w", err)
 		}
@@ -174,35 +206,35 @@ func (t *Trace) Next(ctx context.Context, fn func(TraceEvent), pause func()) err
 	return nil
 }
 
-func parseTrace(v []byte) TraceEvent {
+func parseTrace(v nfnetlink.Data) TraceEvent {
 	var e TraceEvent
 	var kind, family uint32
 	var network, transport []byte
 	verdict := uint32(1)
-	eachAttr(v, func(typ uint16, v []byte) {
+	for typ, v := range v.Attributes() {
 		switch typ {
 		case traceAttrTable:
-			e.Table = text(v)
+			e.Table = v.Text()
 		case traceAttrChain:
-			e.Chain = text(v)
+			e.Chain = v.Text()
 		case traceAttrType:
-			kind = be32(v)
+			kind = v.U32()
 		case traceAttrID:
-			e.ID = be32(v)
+			e.ID = v.U32()
 		case traceAttrNetwork:
 			network = v
 		case traceAttrTransport:
 			transport = v
 		case traceAttrNfproto:
-			family = be32(v)
+			family = v.U32()
 		case traceAttrVerdict:
-			eachAttr(v, func(typ uint16, v []byte) {
+			for typ, v := range v.Attributes() {
 				if typ == unix.NFTA_VERDICT_CODE {
-					verdict = be32(v)
+					verdict = v.U32()
 				}
-			})
+			}
 		}
-	})
+	}
 	e.Dropped = kind == traceTypeRule && verdict&0xff == verdictDropped
 	e.parseHeaders(family, network, transport)
 	return e
@@ -215,11 +247,11 @@ func (e *TraceEvent) parseHeaders(family uint32, network, transport []byte) {
 	var src, dst netip.Addr
 	switch {
 	case family == unix.NFPROTO_IPV4 && len(network) >= 20:
-		e.Protocol = network[9]
+		e.Protocol = rules.Protocol(network[9])
 		src, _ = netip.AddrFromSlice(network[12:16])
 		dst, _ = netip.AddrFromSlice(network[16:20])
 	case family == unix.NFPROTO_IPV6 && len(network) >= 40:
-		e.Protocol = network[6]
+		e.Protocol = rules.Protocol(network[6])
 		src, _ = netip.AddrFromSlice(network[8:24])
 		dst, _ = netip.AddrFromSlice(network[24:40])
 	default:
@@ -230,6 +262,4 @@ func (e *TraceEvent) parseHeaders(family uint32, network, transport []byte) {
 }
 
 // Close ends tracing: its table goes.
-func (t *Trace) Close() error {
-	return errors.Join(t.conn.CloseLasting(), t.sock.close())
-}
+func (t *Trace) Close() error { return t.sock.Close() }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -80,7 +81,7 @@ func exprUdata(expression uint32, arg []byte) []byte {
 }
 
 func concatUdata(parts ...[]byte) []byte {
-	var list []byte
+	var list nfnetlink.Data
 	for i, p := range parts {
 		list = userdata.Append(list, userdata.Type(i), p)
 	}

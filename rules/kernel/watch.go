@@ -5,42 +5,35 @@
 package kernel
 
 import (
-	"encoding/binary"
-	"errors"
+	"context"
 	"fmt"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Watch tells when somebody else changes the tables.
 type Watch struct {
 	kernel  *Kernel
-	sock    *socket
-	stop    int // eventfd that ends the wait
+	sock    *nfnetlink.Socket
+	stop    context.CancelFunc // ends run
 	table   string
 	changed chan struct{}
 	done    sync.WaitGroup
 
-	mu    sync.Mutex // guards heard
-	heard heard
+	mu      sync.Mutex // guards changes
+	changes changes
 }
 
 // Watch prepares to watch the tables of a name for changes that do not come from k.
 // It belongs to the calling thread's network namespace, which must be k's.
 func (k *Kernel) Watch(table string) (*Watch, error) {
-	s, err := openSocket()
+	s, err := nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: receiveBuffer, Ignore: k.sock.Port()})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("watch nftables: %w", err)
 	}
-	w := &Watch{kernel: k, sock: s, table: table, changed: make(chan struct{}, 1)}
-	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
-		_ = s.close()
-		return nil, fmt.Errorf("watch nftables: make eventfd: %w", err)
-	}
-	return w, nil
+	return &Watch{kernel: k, sock: s, stop: func() {}, table: table, changed: make(chan struct{}, 1)}, nil
 }
 
 // Join begins to watch. It is called once, best when all is loaded: with somebody to
@@ -50,23 +43,22 @@ func (w *Watch) Join() error {
 	k := w.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := w.sock.ignore(k.sock.port); err != nil {
-		return fmt.Errorf("watch nftables: attach filter: %w", err)
-	}
 	if err := w.rejoin(k.commits.seen); err != nil {
 		return fmt.Errorf("watch nftables: %w", err)
 	}
 	k.watch = w
-	w.done.Go(w.run)
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.done.Go(func() { w.run(ctx) })
 	return nil
 }
 
 // leave ends the watch for a while, and returns how many commits of others there were before.
-// The kernel's mutex is held, as for rejoin.
+// The kernel's mutex is locked, as for rejoin.
 func (w *Watch) leave() (others uint32, err error) {
 	_, others, err = w.kernel.others()
 	if err == nil {
-		w.sock.leave()
+		_ = w.sock.Leave(nftablesGroup) // it cannot fail for a member
 	}
 	return others, err
 }
@@ -74,13 +66,13 @@ func (w *Watch) leave() (others uint32, err error) {
 // rejoin goes on with the watch. It tells of a change if there were more commits of others
 // meanwhile, whatever they changed.
 func (w *Watch) rejoin(others uint32) error {
-	if err := w.sock.join(); err != nil {
-		return fmt.Errorf("join event group: %w", err)
+	if err := w.sock.Join(nftablesGroup); err != nil {
+		return err
 	}
 	_, now, err := w.kernel.others()
 	if err == nil && now != others {
 		w.mu.Lock()
-		w.heard.everything()
+		w.changes.everything()
 		w.mu.Unlock()
 		w.signal()
 	}
@@ -95,8 +87,8 @@ func (w *Watch) Changed() <-chan struct{} { return w.changed }
 func (w *Watch) Touched() rules.Touched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := w.heard.touched()
-	w.heard = heard{}
+	out := w.changes.touched()
+	w.changes = changes{}
 	return out
 }
 
@@ -107,43 +99,37 @@ func (w *Watch) Close() error {
 		w.kernel.watch = nil
 		w.kernel.mu.Unlock()
 	}
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, err := unix.Write(w.stop, one[:])
+	w.stop()
 	w.done.Wait()
-	return errors.Join(err, w.sock.close(), unix.Close(w.stop))
+	return w.sock.Close()
 }
 
-func (w *Watch) run() {
-	fds := []unix.PollFd{{Fd: int32(w.sock.fd), Events: unix.POLLIN}, {Fd: int32(w.stop), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+func (w *Watch) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		ready, err := w.sock.Wait(ctx, -1)
+		if err != nil {
 			return
 		}
-		if fds[1].Revents != 0 {
-			return
-		}
-		if w.hear() {
+		if ready && w.take() {
 			w.signal()
 		}
 	}
 }
 
-// hear takes the events that are there, and says whether a commit that they tell of has changed something. A commit's
+// take takes the events that are there, and says whether a commit that they tell of has changed something. A commit's
 // last event is about the generation.
-func (w *Watch) hear() (some bool) {
+func (w *Watch) take() (some bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, err := w.sock.receive(false, func(m message) error {
+	_, err := w.sock.Receive(false, func(m nfnetlink.Message) {
 		if _, ok := newGeneration(m); ok {
-			some = w.heard.commit(process(m)) || some
+			some = w.changes.commit(process(m)) || some
 		} else {
-			w.heard.event(m, w.table)
+			w.changes.event(m, w.table)
 		}
-		return nil
 	})
 	if err != nil { // events were lost
-		w.heard.everything()
+		w.changes.everything()
 		return true
 	}
 	return some

@@ -3,13 +3,14 @@
 package kernel
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -138,9 +139,8 @@ func TestWatchLateJoin(t *testing.T) {
 // it has been received, the others have been handled.
 func (w *Watch) settle(t *testing.T) {
 	t.Helper()
-	fds := []unix.PollFd{{Fd: int32(w.sock.fd), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
-		if n, err := unix.Poll(fds, 0); err == nil && n == 0 {
+		if ready, err := w.sock.Wait(t.Context(), 0); err == nil && !ready {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -153,24 +153,20 @@ func (w *Watch) settle(t *testing.T) {
 func TestWatchLosesEvents(t *testing.T) {
 	h := newHost(t)
 	w := &Watch{table: rules.DefaultTable, changed: make(chan struct{}, 1)}
-	err := h.ns.Do(func() (err error) { w.sock, err = openSocket(); return err })
+	err := h.ns.Do(func() (err error) { w.sock, err = nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: 1}); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
+	ctx, stop := context.WithCancel(t.Context())
+	w.stop = stop
 	defer closeWatch(t, w)
-	if err := w.sock.join(); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.SetsockoptInt(w.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0); err != nil {
+	if err := w.sock.Join(nftablesGroup); err != nil {
 		t.Fatal(err)
 	}
 	d := rules.NewDesired(rules.Config{Table: "other"}, rules.Node{})
 	h.load(t, d.State())
 	h.apply(t, d.Update(services(rules.IPv4, 500, 3)))
-	w.done.Go(w.run) // only now does it begin to read
+	w.done.Go(func() { w.run(ctx) }) // only now does it begin to read
 	wantChanged(t, w, "events that did not fit the buffer")
 }
 
@@ -199,7 +195,7 @@ func TestWatchLeaves(t *testing.T) {
 	h.foreign(t, func(c *nftables.Conn) { c.AddChain(&nftables.Chain{Table: tableIP4(), Name: "theirs"}) })
 	w.settle(t)
 	if len(w.changed) > 0 {
-		t.Error("it heard of a change while it was away")
+		t.Error("it told of a change while it was away")
 	}
 	if err := w.rejoin(others); err != nil {
 		t.Fatal(err)

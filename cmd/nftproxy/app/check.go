@@ -19,7 +19,7 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
-	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -249,7 +249,7 @@ func (o *checkOptions) confinement(r *report) {
 func (o *checkOptions) tracking(ctx context.Context, r *report) {
 	c, err := conntrack.Open()
 	if err == nil {
-		_, _, err = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, err = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
@@ -261,7 +261,7 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 // trackingSettings says what is in force of what 'nftproxy run' sets.
 func (o *checkOptions) trackingSettings(r *report) {
 	const what = "connection tracking's settings"
-	values, err := trackingSettings(&o.config.Conntrack).InForce(o.root, cpus())
+	values, err := trackingSettings(&o.kubeProxy.Conntrack).InForce(o.root, cpus())
 	if err != nil {
 		r.warning(what, err.Error())
 		return
@@ -312,7 +312,7 @@ func (o *checkOptions) forwarding(r *report) {
 // checkSource looks whether Services can be read.
 func (o *checkOptions) checkSource(ctx context.Context, r *report) {
 	if o.source.manifests != "" {
-		objects, errs := source.Manifests{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
+		objects, errs := manifests.Source{Dir: o.source.manifests, ServiceProxyName: o.source.proxyName}.Read()
 		for _, err := range errs {
 			r.fail("manifests", printable.Error(err))
 		}

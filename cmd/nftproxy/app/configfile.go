@@ -31,7 +31,7 @@ func (o *runOptions) runFollowing(ctx context.Context, flags *pflag.FlagSet, con
 			return err
 		}
 		next.logMeaningless()
-		changeLogging(&current.config.Logging, &next.config.Logging)
+		changeLogging(&current.kubeProxy.Logging, &next.kubeProxy.Logging)
 		current = next
 	}
 }
@@ -52,7 +52,7 @@ func (o *runOptions) runOnce(ctx context.Context, flags *pflag.FlagSet, content 
 			return err
 		}
 		if err = next.connect(); err != nil {
-			if bytes.Equal(text, *content) || next.config.ClientConnection != current.config.ClientConnection {
+			if bytes.Equal(text, *content) || next.kubeProxy.ClientConnection != current.kubeProxy.ClientConnection {
 				return err
 			}
 			next.api, next.apiFiles, next.source.apiServers = current.api, current.apiFiles, current.source.apiServers // the configuration file is right all the same
@@ -68,8 +68,8 @@ func (o *runOptions) runOnce(ctx context.Context, flags *pflag.FlagSet, content 
 			return nil
 		})
 	}
-	if o.configFile != "" {
-		follow(watchFile("configuration file", o.configFile, *content), take)
+	if o.kubeProxy.File != "" {
+		follow(watchFile("configuration file", o.kubeProxy.File, *content), take)
 	}
 	for _, f := range current.apiFiles {
 		w := &fileWatch{what: f.what, path: f.path, content: f.content}

@@ -55,7 +55,7 @@ func confinement(root, process string) string {
 
 // reach returns what is read: what the options name, and what the kubeconfig names.
 func (o *runOptions) reach() (c sandbox.Config) {
-	files := []string{o.configFile, o.source.manifests, o.config.ClientConnection.Kubeconfig}
+	files := []string{o.kubeProxy.File, o.source.manifests, o.kubeProxy.ClientConnection.Kubeconfig}
 	if o.source.manifests == "" {
 		if config, err := o.restConfig(); err == nil { // else the start fails soon
 			files = append(files, config.CAFile, config.CertFile, config.KeyFile, config.BearerTokenFile)

@@ -120,7 +120,7 @@ func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer
 	}
 	var own []netip.Addr
 	var interfaceTo func(netip.Addr) (string, error)
-	if addresses, aerr := nodeaddr.Watch(nil); aerr == nil {
+	if addresses, aerr := nodeaddr.Watch(ctx, nil); aerr == nil {
 		defer addresses.Close()
 		own, interfaceTo = addresses.Addrs(), addresses.InterfaceTo
 	}

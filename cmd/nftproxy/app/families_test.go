@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/nftproxy/nftproxy/rules"
 )
 
 // TestIPv6Off: a node whose IPv6 is switched off serves IPv4, and says so in one line.
@@ -64,28 +62,5 @@ endpoints: [{addresses: ["fd00:244::2"], nodeName: here}]
 	}
 	if told != 1 {
 		t.Errorf("the missing family is told of %d times:\n%s", told, p.Log())
-	}
-}
-
-// TestServersOfFamilies: an address that stands for all of a family that the node does not have stands for the other's.
-func TestServersOfFamilies(t *testing.T) {
-	for address, want := range map[string][2]string{ // without IPv4, without IPv6
-		"0.0.0.0:1":   {"[::]:1", "0.0.0.0:1"},
-		"[::]:1":      {"[::]:1", "0.0.0.0:1"},
-		"127.0.0.1:1": {"[::1]:1", "127.0.0.1:1"},
-		"[::1]:1":     {"[::1]:1", "127.0.0.1:1"},
-		"[fd00::1]:1": {"[fd00::1]:1", "[fd00::1]:1"},
-		"10.0.0.1:1":  {"10.0.0.1:1", "10.0.0.1:1"},
-	} {
-		for _, f := range rules.Families {
-			var missing [2]bool
-			missing[f] = true
-			o := flagOptions(t, "--healthz-bind-address", address, "--metrics-bind-address", address, "--probe-bind-address", address).servers(missing)
-			for _, got := range []string{o.config.HealthzBindAddress, o.config.MetricsBindAddress, o.probeAddress} {
-				if got != want[f] {
-					t.Errorf("%s without %v: %s, want %s", address, f, got, want[f])
-				}
-			}
-		}
 	}
 }

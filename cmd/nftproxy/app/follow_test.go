@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -223,4 +224,66 @@ func TestNoInotify(t *testing.T) {
 			t.Errorf("the log does not say %q:\n%s", want, log)
 		}
 	}
+}
+
+// TestConfigChanges follows a file as a ConfigMap's volume replaces it.
+func TestConfigChanges(t *testing.T) {
+	dir := t.TempDir()
+	put := func(version, text string) {
+		t.Helper()
+		must(t, os.MkdirAll(filepath.Join(dir, version), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, version, "config.conf"), []byte(text), 0o600))
+		must(t, os.Symlink(version, filepath.Join(dir, "new")))
+		must(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "..data")))
+	}
+	path := filepath.Join(dir, "config.conf")
+	put("v1", "first")
+	must(t, os.Symlink("..data/config.conf", path))
+	w := watchFile("configuration file", path, []byte("first"))
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var seen []string
+	refused := make(chan struct{}, 1)
+	changed := func() string {
+		seen = nil
+		w.next(ctx, func(content []byte) error {
+			seen = append(seen, string(content))
+			if strings.HasPrefix(string(content), "wrong") {
+				refused <- struct{}{}
+				return errors.New("it is wrong")
+			}
+			return nil
+		})
+		return strings.Join(seen, " ")
+	}
+	put("v2", "second") // before anybody looks
+	if got := changed(); got != "second" {
+		t.Errorf("got %q, want the second file", got)
+	}
+	result := make(chan string)
+	go func() { result <- changed() }()
+	put("v3", "second")
+	put("v4", "") // it is just being written
+	put("v5", "wrong")
+	<-refused
+	put("v6", "third")
+	if got := <-result; got != "wrong third" {
+		t.Errorf("got %q, want the wrong and the third file", got)
+	}
+	cancel()
+	if got := changed(); got != "" {
+		t.Errorf("%q was told of after the end", got)
+	}
+}
+
+// TestConfigEmptied: a file that somebody empties to write it again is not taken over.
+func TestConfigEmptied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.conf")
+	must(t, os.WriteFile(path, nil, 0o600))
+	w := watchFile("configuration file", path, []byte("first"))
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.next(ctx, func(content []byte) error { t.Errorf("%q was taken", content); return nil })
 }

@@ -94,12 +94,12 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	warn := func(err error) { tell(stderr, err) }
 	here := &machine{node: config.Cluster.NodeName}
 	here.elsewhere.Store(!live && !o.isHere())
-	here.Watcher, err = nodeaddr.Watch(warn)
+	here.Watcher, err = nodeaddr.Watch(ctx, warn)
 	switch {
 	case err == nil:
 		defer here.Watcher.Close()
 		config.Cluster.Addresses = here
-	case live:
+	case live, ctx.Err() != nil:
 		return proxier.Snapshot{}, err
 	case !here.elsewhere.Load() && runtime.GOOS == "linux":
 		warn(err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -88,7 +89,7 @@ func kubeProxyMode(address string) string {
 	defer answer.Body.Close()
 	const longest = 32 // anybody can serve anything there
 	mode, err := io.ReadAll(io.LimitReader(answer.Body, longest))
-	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serverName {
+	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Server") == serve.ServerName {
 		return ""
 	}
 	return printable.Word(string(mode))

@@ -14,7 +14,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/printable"
 )
 
@@ -95,8 +97,7 @@ func TestKubeProxyMode(t *testing.T) {
 	if got := ask(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "iptables") })); got != "iptables" {
 		t.Errorf("kube-proxy's mode is %q", got)
 	}
-	o := flagOptions(t)
-	if got := ask(o.statusPages(prometheus.NewRegistry())); got != "" {
+	if got := ask(serve.Pages{Metrics: prometheus.NewRegistry(), Config: &config.Config{}}.Handler()); got != "" {
 		t.Errorf("nftproxy is taken for a kube-proxy in mode %q", got)
 	}
 	if got := ask(http.NotFoundHandler()); got != "" {

@@ -44,7 +44,7 @@ func TestKeywordsOfKubeProxy(t *testing.T) {
 			NodeIPs          map[string]netip.Addr
 		}
 		must(t, json.Unmarshal(line, &c))
-		ports := flagOptions(t, "--nodeport-addresses="+strings.Join(c.Addresses, ",")).config.NodePortAddresses
+		ports := flagOptions(t, "--nodeport-addresses="+strings.Join(c.Addresses, ",")).kubeProxy.NodePortAddresses
 		a := nodePorts(ports)
 		var got []string
 		for _, p := range a.CIDRs {

@@ -77,7 +77,7 @@ func (m *machine) see(n *corev1.Node) {
 // our tables, or manifests are for it by its name.
 func (o *wantOptions) isHere() bool {
 	host, err := os.Hostname()
-	override := strings.TrimSpace(o.config.HostnameOverride)
+	override := strings.TrimSpace(o.kubeProxy.HostnameOverride)
 	if o.running || o.source.manifests != "" && (override == "" || err == nil && strings.EqualFold(override, host)) {
 		return true
 	}

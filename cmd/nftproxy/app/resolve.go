@@ -20,12 +20,8 @@ import (
 // believed, but for those that are on the command line. root is that of /proc; say is told
 // which processes are not believed.
 func (o *wantOptions) resolve(fs *pflag.FlagSet, root string, say func(note string)) error {
-	if o.configFile != "" {
-		c, err := readConfig(o.configFile)
-		if err == nil {
-			o.use(c)
-		}
-		return err
+	if o.kubeProxy.File != "" {
+		return o.kubeProxy.ReadFile()
 	}
 	if o.given() {
 		return nil
@@ -85,19 +81,13 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 		}
 		return check(*path)
 	}
-	if o.configFile == "" {
-		o.completeAddresses()
-	} else {
-		if err := inherit(&o.configFile, trust.File); err != nil {
-			return nil, nil, err
-		}
-		c, err := readConfig(o.configFile)
-		if err != nil {
-			return nil, nil, err
-		}
-		o.use(c)
+	if err := inherit(&o.kubeProxy.File, trust.File); err != nil {
+		return nil, nil, err
 	}
-	if err := errors.Join(inherit(&o.source.manifests, trust.Directory), inherit(&o.config.ClientConnection.Kubeconfig, trust.File)); err != nil {
+	if err := o.kubeProxy.ReadFile(); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(inherit(&o.source.manifests, trust.Directory), inherit(&o.kubeProxy.ClientConnection.Kubeconfig, trust.File)); err != nil {
 		return nil, nil, err
 	}
 	return &o.wantOptions, flags, o.validate()

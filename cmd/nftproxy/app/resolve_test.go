@@ -71,8 +71,8 @@ clientConnection: {kubeconfig: proxy.conf}
 				}
 			}
 			process("self", "nftproxy\x00diff", "mnt:[1]", "/")
-			if orElse(&tt.mnt, "mnt:[1]"); tt.cmdline != "" {
-				process("7", tt.cmdline+"\x00", tt.mnt, cmp.Or(tt.theirRoot, "/"))
+			if tt.cmdline != "" {
+				process("7", tt.cmdline+"\x00", cmp.Or(tt.mnt, "mnt:[1]"), cmp.Or(tt.theirRoot, "/"))
 			}
 			var o wantOptions
 			fs := pflag.NewFlagSet("diff", pflag.ContinueOnError)
@@ -97,7 +97,7 @@ clientConnection: {kubeconfig: proxy.conf}
 
 // text writes the options that the tests give.
 func (o *wantOptions) text() string {
-	c := &o.config
+	c := &o.kubeProxy
 	text := fmt.Sprintf("cidr=%s bit=%d node=%s bind=%s", c.ClusterCIDR, *c.NFTables.MasqueradeBit, c.HostnameOverride, c.BindAddress)
 	if list := c.NodePortAddresses; len(list) > 0 {
 		text += fmt.Sprintf(" ports=[%s]", strings.Join(list, ","))
@@ -117,7 +117,7 @@ func TestKubeconfigFromPipe(t *testing.T) {
 	_, err = w.WriteString(kubeconfig("https://192.0.2.1:6443"))
 	must(t, errors.Join(err, w.Close()))
 	var o wantOptions
-	o.config.ClientConnection.Kubeconfig = fmt.Sprintf("/proc/self/fd/%d", r.Fd())
+	o.kubeProxy.ClientConnection.Kubeconfig = fmt.Sprintf("/proc/self/fd/%d", r.Fd())
 	if config, err := o.restConfig(); err != nil || config.Host != "https://192.0.2.1:6443" {
 		t.Errorf("%+v, %v", config, err)
 	}

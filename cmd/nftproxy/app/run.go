@@ -21,6 +21,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -46,7 +47,7 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	if o.initOnly { // all that needs full root privileges
 		loadTracking(ctx)
-		return trackingSettings(&o.config.Conntrack).Apply(o.sysctlRoot, cpus())
+		return trackingSettings(&o.kubeProxy.Conntrack).Apply(o.sysctlRoot, cpus())
 	}
 	node, log := config.Cluster.NodeName, klog.Background()
 	limitMemory(ctx, log, memlimit.FromCgroup)
@@ -92,8 +93,12 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	}
 	defer func() { _ = flows.Close() }()
 
-	addresses, err := nodeaddr.Watch(func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
-	if err != nil {
+	addresses, err := nodeaddr.Watch(ctx, func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil
+	default:
 		return err
 	}
 	defer addresses.Close()
@@ -104,7 +109,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Foreign.Changed, config.Foreign.Touched = watch.Changed(), watch.Touched
 	memory := newMemoryKeeper()
 	config.Foreign.Audited = memory.soon
-	alive := health.NewProxy(2 * o.config.NFTables.SyncPeriod.Duration)
+	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
 	if forwards(log, k, table) {
 		alive.Found()
 	}
@@ -119,15 +124,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		defer forwarder.Close()
 		config.LocalPorts = localPorts{forwarder, config.Cluster.NodePorts}
 	}
-	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.config.NFTables.MinSyncPeriod.Duration, o.auditPeriod
+	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	p := proxier.New(config)
-	collectors := []prometheus.Collector{config.Metrics, affinityCollector{table, log}}
-	if config.Rules.CountConnections {
-		collectors = append(collectors, &connectionCollector{log: log, portAt: p.PortAt,
-			read: func() ([]kernel.Connections, error) { return readConnections(table) }})
-	}
-	servers, err := o.servers(config.Missing).serve(log, func(reason, message string) { config.Events.Warning(nodeReference(node), reason, message) }, alive, collectors...)
+	servers, err := o.serve(&config, p, alive)
 	if err != nil {
 		return err
 	}
@@ -141,6 +141,23 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.run(ctx); return nil },
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
+}
+
+// serve serves health, metrics and pages, and probes.
+func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy) (*serve.Servers, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	if c.Rules.CountConnections {
+		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
+	}
+	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
+		HardFail: o.kubeProxy.BindAddressHardFail}.Without(c.Missing)
+	shown := o.kubeProxy.Config
+	shown.HealthzBindAddress, shown.MetricsBindAddress = at.Health, at.Metrics
+	pages := serve.Pages{Metrics: registry, Config: &shown, Flags: o.flags, Version: o.source.version,
+		Confinement: func() string { return confinement("/", "self") }}
+	return serve.Start(c.Logger, at, serve.Handlers{Health: alive.Handler(), Metrics: pages.Handler(), Probes: alive.ProbeHandler()},
+		func(reason, message string) { c.Events.Warning(nodeReference(c.Cluster.NodeName), reason, message) })
 }
 
 // missingFamilies says which families of addresses the node does not have, and tells of it once.
@@ -208,8 +225,8 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // be set is told of and costs nothing else: a container may write little below /proc
 // and /sys. kube-proxy ends then, and so has to be privileged.
 func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	tellTracking(log, trackingSettings(&o.config.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
-	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.config.OOMScoreAdj))), 0); err != nil {
+	tellTracking(log, trackingSettings(&o.kubeProxy.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
+	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.kubeProxy.OOMScoreAdj))), 0); err != nil {
 		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
 	}
 }
@@ -217,7 +234,7 @@ func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason,
 // loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
 func loadTracking(ctx context.Context) {
 	if c, err := conntrack.Open(); err == nil {
-		_, _, _ = c.Get(ctx, uint8(rules.UDP), conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
+		_, _, _ = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
 		_ = c.Close()
 	}
 }

@@ -10,25 +10,21 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"k8s.io/component-base/logs"
 	"k8s.io/klog/v2"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
-	"github.com/nftproxy/nftproxy/proxier/health"
 )
 
 // node is a network namespace in which nftproxy runs as a process of its own.
@@ -159,7 +155,7 @@ func TestReload(t *testing.T) {
 	}
 	text, err := n.get("127.0.0.1:10249", "/configz")
 	must(t, err)
-	var answer map[string]kubeProxyConfig
+	var answer map[string]config.Config
 	must(t, json.Unmarshal([]byte(text), &answer))
 	c := answer["kubeproxy.config.k8s.io"]
 	if c.ClusterCIDR != "10.9.0.0/16" || c.Logging.Verbosity != 2 || c.Logging.FlushFrequency.Duration.Duration == 9*time.Second {
@@ -253,81 +249,6 @@ func TestCompetition(t *testing.T) {
 	must(t, p.Stop())
 	if want := `"Competition" what="kube-proxy answers at 127.0.0.1:10249, in mode ipvs`; !strings.Contains(p.Log(), want) {
 		t.Errorf("the log does not say %s:\n%s", want, p.Log())
-	}
-}
-
-// TestHardFail ends when an address is taken, and without it waits for the address.
-func TestHardFail(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	taken := l.Addr().String()
-	for flag, reason := range map[string]string{"healthz": "FailedToStartProxierHealthcheck", "metrics": "FailedToStartMetricServer"} {
-		var events []string
-		serve := func(more ...string) (*servers, error) {
-			args := append([]string{"--metrics-bind-address=", "--healthz-bind-address=", "--" + flag + "-bind-address=" + taken}, more...)
-			return flagOptions(t, args...).serve(klog.Background(), func(reason, _ string) { events = append(events, reason) }, health.NewProxy(time.Minute))
-		}
-		if _, err := serve("--bind-address-hard-fail"); err == nil || !strings.Contains(err.Error(), "address already in use") || !slices.Equal(events, []string{reason}) {
-			t.Errorf("%s: %v, events %q; want an error and %s", flag, err, events, reason)
-		}
-		s, err := serve()
-		must(t, err)
-		s.Close()
-	}
-	must(t, l.Close())
-	for range 50 { // an address is free as soon as its servers are closed, whatever they were about to do
-		s, err := flagOptions(t, "--healthz-bind-address=", "--metrics-bind-address="+taken, "--bind-address-hard-fail").serve(klog.Background(), func(string, string) {}, health.NewProxy(time.Minute))
-		must(t, err)
-		s.Close()
-	}
-}
-
-// TestStatusPages: what is where kube-proxy has it.
-func TestStatusPages(t *testing.T) {
-	o := flagOptions(t, "--profiling", "--proxy-mode=iptables", "--master=https://[::1]:1")
-	_, err := o.client() // which has metrics
-	must(t, err)
-	o.source.version, o.flags = "v1.2.3", func() []string { return []string{"b=2", "a=1"} }
-	pages := o.statusPages(prometheus.NewRegistry())
-	ask := func(method, path, body string) *httptest.ResponseRecorder {
-		w := httptest.NewRecorder()
-		pages.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
-		return w
-	}
-	for path, want := range map[string]string{
-		"/healthz":             "ok",
-		"/healthz/ping":        "ok",
-		"/proxyMode":           "nftables",
-		"/metrics":             "rest_client_exec_plugin_ttl_seconds +Inf",
-		"/metrics/slis":        `kubernetes_healthcheck{name="ping",type="healthz"} 1`,
-		"/configz":             `"mode":"iptables"`,
-		"/flagz":               "kube-proxy flagz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\na=1\nb=2\n",
-		"/statusz":             "Paths: /configz /debug/flags/v /debug/pprof/ ",
-		"/debug/pprof/":        "goroutine",
-		"/debug/pprof/cmdline": "test",
-		"/debug/pprof/symbol":  "num_symbols",
-	} {
-		ask("GET", "/healthz", "") // it counts
-		answer := ask("GET", path, "")
-		if body, server := answer.Body.String(), answer.Header().Get("Server"); answer.Code != http.StatusOK || !strings.Contains(body, want) || server != serverName {
-			t.Errorf("%s: %d of %s: %s\nwant %q", path, answer.Code, server, body, want)
-		}
-	}
-	defer func() { _, _ = logs.GlogSetter("0") }()
-	for _, row := range []struct {
-		method, level string
-		want          int
-	}{{"PUT", "3", http.StatusOK}, {"PUT", "much", http.StatusBadRequest}, {"GET", "", http.StatusNotAcceptable}} {
-		if got := ask(row.method, "/debug/flags/v", row.level).Code; got != row.want || !klog.V(3).Enabled() {
-			t.Errorf("%s of %q to /debug/flags/v: %d, want %d, and verbosity 3", row.method, row.level, got, row.want)
-		}
-	}
-	o.config.EnableProfiling = false
-	pages = o.statusPages(prometheus.NewRegistry())
-	for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/flags/v"} {
-		if got := ask("GET", path, "").Code; got != http.StatusNotFound {
-			t.Errorf("%s without --profiling: %d", path, got)
-		}
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
@@ -36,8 +37,6 @@ type runOptions struct {
 	cleanup     bool
 	showVersion string // --version: true, false or raw
 	auditPeriod time.Duration
-	healthzPort int32 // of addresses without one
-	metricsPort int32
 	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
 	probeAddress string
 	// sysctlRoot is where proc/sys can be written, if not below /.
@@ -93,6 +92,30 @@ files are at the start, or below /etc or /usr.`,
 	return cmd
 }
 
+// addFlags adds our flags and all that kube-proxy 1.37 has, under its names.
+func (o *runOptions) addFlags(fs *pflag.FlagSet) {
+	o.addCommon(fs)
+	o.kubeProxy.AddRunFlags(fs)
+	fs.Lookup("config").Usage += "; when it changes it is read again"
+	fs.StringVar(&o.writeTo, "write-config-to", "", "write what the flags and --config say to this `file` as such a configuration, and exit")
+	fs.BoolVar(&o.initOnly, "init-only", false, "set up connection tracking, which takes full root privileges, and exit")
+	fs.BoolVar(&o.cleanup, "cleanup", false, "do what 'nftproxy cleanup' does, and exit")
+	fs.StringVar(&o.showVersion, "version", "false", "print the `version`, and exit; raw: all that is known of it")
+	fs.Lookup("version").NoOptDefVal = "true"
+
+	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
+	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
+	fs.StringVar(&o.sandbox, "sandbox", sandboxAuto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
+	fs.StringVar(&o.sysctlRoot, "sysctl-root", "/", "`directory` below which proc/sys/net is that of the node and can be written, where a container's own is read-only")
+}
+
+// givenFlags returns all flags with their values.
+func givenFlags(fs *pflag.FlagSet) []string {
+	var out []string
+	fs.VisitAll(func(f *pflag.Flag) { out = append(out, f.Name+"="+f.Value.String()) })
+	return out
+}
+
 // main carries out what is done instead of running, or else runs.
 func (o *runOptions) main(cmd *cobra.Command) error {
 	flags := cmd.Flags()
@@ -104,14 +127,14 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 		return (&cleanup{root: "/", proxyName: o.source.proxyName}).run(cmd.OutOrStdout())
 	}
 	var content []byte
-	if o.configFile != "" {
+	if o.kubeProxy.File != "" {
 		var err error
-		if content, err = os.ReadFile(o.configFile); err != nil {
+		if content, err = os.ReadFile(o.kubeProxy.File); err != nil {
 			return fmt.Errorf("read --config: %w", err)
 		}
 	}
 	o.competitors = findCompetitors("/")
-	o.logsJSON = o.logFormat(flags, content) == logsapi.JSONLogFormat
+	o.logsJSON = o.kubeProxy.LogFormat(flags, content) == logsapi.JSONLogFormat
 	resolved, err := o.resolved(flags, content)
 	if err != nil {
 		return err
@@ -119,18 +142,18 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if o.writeTo != "" {
 		return resolved.writeConfig(o.writeTo)
 	}
-	if err = logsapi.ValidateAndApplyWithOptions(&resolved.config.Logging, logStreams(resolved.config.Logging.Format), nil); err != nil {
+	if err = logsapi.ValidateAndApplyWithOptions(&resolved.kubeProxy.Logging, logStreams(resolved.kubeProxy.Logging.Format), nil); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go, and the node must be programmed all the same
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(logs.KlogWriter{}) // what libraries write, such as net/http
-	for name, instead := range deprecatedFlags() {
+	for name, instead := range config.Deprecated() {
 		if flags.Changed(name) {
 			klog.InfoS("A flag was given that is deprecated", "flag", "--"+name, "instead", "--"+instead)
 		}
 	}
-	if list := o.meaninglessFlags(flags); len(list) > 0 {
+	if list := o.kubeProxy.Meaningless(flags); len(list) > 0 {
 		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
 	}
 	resolved.logMeaningless()
@@ -144,34 +167,13 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	return o.runFollowing(cmd.Context(), flags, content, resolved)
 }
 
-// logFormat returns the form that the log is to have, as far as it can be told.
-func (o *runOptions) logFormat(flags *pflag.FlagSet, file []byte) string {
-	if o.configFile == "" {
-		return o.config.Logging.Format
-	}
-	c, _, err := parseConfig(file)
-	if err != nil || logsFromFlags(flags, &c.Logging) != nil {
-		return ""
-	}
-	return c.Logging.Format
-}
-
 // resolved returns the options as they count, with what the configuration file says if
 // there is one, and all that is wrong with them.
 func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, error) {
 	out := *o
-	if o.configFile == "" {
-		out.completeAddresses()
-	} else {
-		c, warnings, err := parseConfig(file)
-		if err == nil {
-			err = logsFromFlags(flags, &c.Logging)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("--config %s: %w", o.configFile, err)
-		}
-		out.use(c)
-		out.warnings = warnings
+	var err error
+	if out.kubeProxy, out.warnings, err = o.kubeProxy.Resolved(flags, file); err != nil {
+		return nil, err
 	}
 	if err := errors.Join(out.validate(), out.validateProbeAddress()); err != nil {
 		return nil, err
@@ -182,15 +184,23 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	return &out, nil
 }
 
+// validateProbeAddress checks the address that kube-proxy does not have.
+func (o *runOptions) validateProbeAddress() error {
+	if config.IsAddress(o.probeAddress) {
+		return nil
+	}
+	return fmt.Errorf("--probe-bind-address: %q is not an IP address and a port, as in 127.0.0.1:10246", o.probeAddress)
+}
+
 func (o *runOptions) logMeaningless() {
 	for _, w := range o.warnings {
-		klog.InfoS("The configuration file says what has no meaning here", "file", o.configFile, "what", w)
+		klog.InfoS("The configuration file says what has no meaning here", "file", o.kubeProxy.File, "what", w)
 	}
 }
 
 // writeConfig writes the options as a configuration file.
 func (o *runOptions) writeConfig(path string) error {
-	data, err := yaml.Marshal(&o.config)
+	data, err := yaml.Marshal(&o.kubeProxy.Config)
 	if err != nil {
 		return fmt.Errorf("write --write-config-to: %w", err)
 	}

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,10 +14,11 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
 // sourceOptions says where Services and EndpointSlices come from, besides
-// wantOptions.config.
+// wantOptions.kubeProxy.
 type sourceOptions struct {
 	version    string // of this program, for the user agent
 	master     string
@@ -31,7 +33,7 @@ type sourceOptions struct {
 // only the server's address.
 func (o *wantOptions) restConfig() (*rest.Config, error) {
 	master := o.source.master
-	if file := o.config.ClientConnection.Kubeconfig; file != "" {
+	if file := o.kubeProxy.ClientConnection.Kubeconfig; file != "" {
 		if err := checkKubeconfigs(file); err != nil {
 			return nil, err
 		}
@@ -95,7 +97,7 @@ func checkKubeconfigs(files ...string) error {
 			continue
 		}
 		if data, err := os.ReadFile(file); err == nil {
-			if err := source.CheckExpansion(data); err != nil {
+			if err := manifests.CheckExpansion(data); err != nil {
 				return fmt.Errorf("read kubeconfig %s: %w", file, err)
 			}
 		}
@@ -126,10 +128,10 @@ func (o *wantOptions) clientConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	connection := o.config.ClientConnection
+	connection := o.kubeProxy.ClientConnection
 	config.UserAgent = "nftproxy/" + o.source.version
 	config.ContentType, config.AcceptContentTypes = connection.ContentType, connection.AcceptContentTypes
-	orElse(&config.AcceptContentTypes, config.ContentType+",application/json")
+	config.AcceptContentTypes = cmp.Or(config.AcceptContentTypes, config.ContentType+",application/json")
 	if o.source.userConfig { // the library would log the server's warnings, as they come, into the answer
 		config.WarningHandler = rest.NoWarnings{}
 	}
@@ -154,7 +156,7 @@ func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, er
 // sourceFrom returns the source, whose API server is reached by a client unless it is a directory.
 func (o *wantOptions) sourceFrom(client kubernetes.Interface, nodeName string, warn func(error)) source.Source {
 	if dir := o.source.manifests; dir != "" {
-		return &source.Manifests{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
+		return &manifests.Source{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
 	}
 	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}
 }
@@ -174,7 +176,7 @@ func (o *runOptions) connect() error {
 		return nil
 	}
 	var files []apiFile
-	if path := o.config.ClientConnection.Kubeconfig; path != "" {
+	if path := o.kubeProxy.ClientConnection.Kubeconfig; path != "" {
 		content, _ := readSmall(path) // before the client does: what it reads is this or newer
 		files = append(files, apiFile{kubeconfigFile, path, content})
 	}

@@ -68,7 +68,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if world.Have == nil {
 		return errors.New(world.Problem)
 	}
-	c := counts{world: world, services: map[frontend]*serviceCount{}, names: map[frontend]string{}}
+	c := counts{world: world, services: map[rules.Frontend]*serviceCount{}, names: map[rules.Frontend]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watched := make(chan error, 1)
@@ -100,27 +100,15 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 // counts counts new connections since the last table.
 type counts struct {
 	world *explain.World
-	names map[frontend]string // found once; empty: no Service's
+	names map[rules.Frontend]string // found once; empty: no Service's
 
 	mu       sync.Mutex
-	services map[frontend]*serviceCount
+	services map[rules.Frontend]*serviceCount
 	lost     bool
 }
 
-// frontend is where connections are sent.
-type frontend struct {
-	protocol rules.Protocol
-	at       netip.AddrPort
-}
-
-func (f frontend) String() string { return fmt.Sprintf("%s/%s", f.at, f.protocol) }
-
-func (f frontend) compare(o frontend) int {
-	return cmp.Or(f.at.Compare(o.at), cmp.Compare(f.protocol, o.protocol))
-}
-
 type serviceCount struct {
-	frontend
+	frontend  rules.Frontend
 	name      string
 	total     int
 	endpoints map[netip.AddrPort]int
@@ -130,10 +118,10 @@ func (c *counts) add(f conntrack.Flow) {
 	if f.Reply.Src == f.Orig.Dst { // went where it was sent
 		return
 	}
-	to := frontend{rules.Protocol(f.Proto), f.Orig.Dst}
+	to := rules.FrontendAt(f.Orig.Dst, f.Protocol)
 	name, known := c.names[to]
 	if !known {
-		if port := c.world.PortAt(to.protocol, to.at); port != nil {
+		if port := c.world.PortAt(to); port != nil {
 			name = serviceText(port)
 		}
 		c.names[to] = name
@@ -163,10 +151,10 @@ func (c *counts) table(rows int, interval time.Duration) string {
 	c.mu.Lock()
 	list := slices.Collect(maps.Values(c.services))
 	lost := c.lost
-	c.services, c.lost = map[frontend]*serviceCount{}, false
+	c.services, c.lost = map[rules.Frontend]*serviceCount{}, false
 	c.mu.Unlock()
 	slices.SortFunc(list, func(a, b *serviceCount) int {
-		return cmp.Or(cmp.Compare(b.total, a.total), a.frontend.compare(b.frontend))
+		return cmp.Or(cmp.Compare(b.total, a.total), a.frontend.Compare(b.frontend))
 	})
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)

@@ -108,11 +108,9 @@ func (o *traceOptions) filter() (kernel.TraceFilter, error) {
 	var f kernel.TraceFilter
 	var err error
 	if o.protocol != "" {
-		i := slices.IndexFunc(protocols(), func(p rules.Protocol) bool { return p.String() == strings.ToLower(o.protocol) })
-		if i < 0 {
-			return f, fmt.Errorf("--proto: %q is none of tcp, udp, sctp", o.protocol)
+		if f.Protocol, err = rules.ParseProtocol(o.protocol); err != nil {
+			return f, fmt.Errorf("--proto: %w", err)
 		}
-		f.Protocol = protocols()[i]
 	}
 	if f.From, err = parseRange(o.fromAddr); err != nil {
 		return f, fmt.Errorf("--from: %w", err)
@@ -127,8 +125,6 @@ func (o *traceOptions) filter() (kernel.TraceFilter, error) {
 	}
 	return f, nil
 }
-
-func protocols() []rules.Protocol { return []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} }
 
 // parseRange reads an address or a CIDR; nothing is the zero value.
 func parseRange(s string) (netip.Prefix, error) {
@@ -147,7 +143,7 @@ func parseRange(s string) (netip.Prefix, error) {
 
 // story is what is known of one packet that begins a connection.
 type story struct {
-	protocol uint8
+	protocol rules.Protocol
 	src, dst netip.AddrPort
 	chains   []string // of our table, in the order they were met
 	dropped  string   // the chain that dropped it
@@ -208,8 +204,7 @@ func (s *stories) tell(ctx context.Context, end bool) {
 }
 
 func (s *stories) write(ctx context.Context, st *story) {
-	protocol := rules.Protocol(st.protocol)
-	port := s.world.PortAt(protocol, st.dst)
+	port := s.world.PortAt(rules.FrontendAt(st.dst, st.protocol))
 	end, err := s.end(ctx, st)
 	if port == nil && st.dropped == "" && end == "" && err == nil {
 		return // not to a Service
@@ -217,7 +212,7 @@ func (s *stories) write(ctx context.Context, st *story) {
 	if err != nil {
 		end = printable.Error(err)
 	}
-	fmt.Fprintf(s.out, "%s  %s -> %s/%s  %s: %s\n", time.Now().Format("15:04:05.000"), st.src, st.dst, protocol, s.colours.bold(serviceText(port)), cmp.Or(end, "sent on unchanged"))
+	fmt.Fprintf(s.out, "%s  %s -> %s/%s  %s: %s\n", time.Now().Format("15:04:05.000"), st.src, st.dst, st.protocol, s.colours.bold(serviceText(port)), cmp.Or(end, "sent on unchanged"))
 	if s.showRules {
 		fmt.Fprintf(s.out, "    %s\n", chainsText(st.chains))
 	}

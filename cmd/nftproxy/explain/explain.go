@@ -45,10 +45,10 @@ type Port struct {
 	Affinity       uint32   `json:"affinitySeconds,omitempty"`
 	SourceRanges   []string `json:"loadBalancerSourceRanges,omitempty"`
 	// Lost are frontends that it does without, and why.
-	Lost      []string   `json:"lost,omitempty"`
-	Endpoints []Endpoint `json:"endpoints"`
-	Pinned    []Pin      `json:"pinned,omitempty"`
-	Frontends []Frontend `json:"frontends"`
+	Lost      []string       `json:"lost,omitempty"`
+	Endpoints []Endpoint     `json:"endpoints"`
+	Pinned    []Pin          `json:"pinned,omitempty"`
+	Frontends []FrontendView `json:"frontends"`
 	// MoreFrontends is how many are left out: each can be asked for by its address.
 	MoreFrontends int `json:"moreFrontends,omitempty"`
 }
@@ -78,15 +78,15 @@ type Pin struct {
 	Seconds uint64 `json:"seconds"`
 }
 
-// Frontend is where clients connect to, and what becomes of them.
-type Frontend struct {
+// FrontendView is where clients connect to, and what becomes of them.
+type FrontendView struct {
 	Kind    string `json:"kind"`
 	Address string `json:"address"`
 	// Problem says why nothing can be said of it.
 	Problem string `json:"problem,omitempty"`
 	Fates   []Fate `json:"fates"`
 
-	at netip.AddrPort
+	at rules.Frontend
 }
 
 // What a client sees.
@@ -356,16 +356,16 @@ func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 
 // frontends returns where clients connect to a port; of an address as target, that
 // alone.
-func (w *World) frontends(p *proxier.Port, target Target) []Frontend {
-	var out []Frontend
-	seen := map[netip.AddrPort]bool{}
+func (w *World) frontends(p *proxier.Port, target Target) []FrontendView {
+	var out []FrontendView
+	seen := map[rules.Frontend]bool{}
 	add := func(kind string, a netip.Addr, port uint16) {
-		at := netip.AddrPortFrom(a, port)
-		if !a.IsValid() || target.At.IsValid() && target.At != at || seen[at] {
+		at := rules.Frontend{Addr: a, Protocol: p.Protocol, Port: port}
+		if !a.IsValid() || target.isAddress() && target.Frontend != at || seen[at] {
 			return
 		}
 		seen[at] = true
-		out = append(out, Frontend{Kind: kind, Address: at.String(), at: at, Fates: []Fate{}})
+		out = append(out, FrontendView{Kind: kind, Address: at.At().String(), at: at, Fates: []Fate{}})
 	}
 	add("ClusterIP", p.ClusterIP, p.Port)
 	if p.NodePort != 0 {
@@ -373,8 +373,8 @@ func (w *World) frontends(p *proxier.Port, target Target) []Frontend {
 		for _, a := range addrs {
 			add("NodePort", a, p.NodePort)
 		}
-		if len(addrs) == 0 && !target.At.IsValid() {
-			out = append(out, Frontend{Kind: "NodePort", Address: strconv.Itoa(int(p.NodePort)), Fates: []Fate{},
+		if len(addrs) == 0 && !target.isAddress() {
+			out = append(out, FrontendView{Kind: "NodePort", Address: strconv.Itoa(int(p.NodePort)), Fates: []Fate{},
 				Problem: "no address of the node that serves NodePorts is known: give --node-ip"})
 		}
 	}
@@ -384,8 +384,8 @@ func (w *World) frontends(p *proxier.Port, target Target) []Frontend {
 	for _, a := range p.ExternalIPs {
 		add("external IP", a, p.Port)
 	}
-	if len(out) == 0 && target.At.IsValid() { // a port that the Service does not have
-		add("address", target.At.Addr(), target.At.Port())
+	if len(out) == 0 && target.isAddress() { // a port that the Service does not have
+		add("address", target.Frontend.Addr, target.Frontend.Port)
 	}
 	return out
 }

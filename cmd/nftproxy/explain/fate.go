@@ -19,14 +19,14 @@ const clientPort = 40000
 
 // fate follows connections of a client to a frontend, once for each endpoint that may
 // be chosen.
-func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
+func (w *World) fate(p *proxier.Port, f FrontendView, c Client) (Fate, error) {
 	out := Fate{From: printable.Line(c.Name)}
 	choice, choices := uint32(0), uint32(1)
 	tracer := fate.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
 		choices = max(choices, mod)
 		return choice
 	}}
-	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at, Interface: c.Interface}
+	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
 	seen := map[To]bool{}
 	for choice = 0; choice < choices; choice++ {
 		end, err := tracer.Trace(packet, c.IsNode)
@@ -60,13 +60,13 @@ func (w *World) fate(p *proxier.Port, f Frontend, c Client) (Fate, error) {
 	return out, nil
 }
 
-func outcome(end fate.Fate, f Frontend) string {
+func outcome(end fate.Fate, f FrontendView) string {
 	switch {
 	case end.Rejected:
 		return Refused
 	case end.Dropped:
 		return Timeout
-	case end.To == f.at:
+	case end.To == f.at.At():
 		return Untouched
 	}
 	return Answer
@@ -91,7 +91,7 @@ func (w *World) traced(p *proxier.Port) rules.State {
 }
 
 // reasons says why a packet ended so, by the rules that it met.
-func (w *World) reasons(p *proxier.Port, end fate.Fate, f Frontend, c Client) []string {
+func (w *World) reasons(p *proxier.Port, end fate.Fate, f FrontendView, c Client) []string {
 	var out []string
 	for i, step := range end.Steps {
 		for _, s := range step.Rule {
@@ -107,7 +107,7 @@ func (w *World) reasons(p *proxier.Port, end fate.Fate, f Frontend, c Client) []
 }
 
 // reason says why a statement of the i-th step did what it did.
-func (w *World) reason(p *proxier.Port, end fate.Fate, f Frontend, c Client, i int, s rules.Statement) string {
+func (w *World) reason(p *proxier.Port, end fate.Fate, f FrontendView, c Client, i int, s rules.Statement) string {
 	step := end.Steps[i]
 	switch s := s.(type) {
 	case rules.SetMark:
@@ -140,7 +140,7 @@ func (w *World) reason(p *proxier.Port, end fate.Fate, f Frontend, c Client, i i
 		return "the traffic policy is Local, and no endpoint on this node can be used"
 	case rules.Reject, rules.Reset, rules.RejectProtocol:
 		if i > 0 && setOf(end.Steps[i-1].Rule, rules.ClusterIPs) {
-			return fmt.Sprintf("the Service has no port %d/%s", f.at.Port(), p.Protocol)
+			return fmt.Sprintf("the Service has no port %d/%s", f.at.Port, p.Protocol)
 		}
 		return noEndpoints(p)
 	}

@@ -18,27 +18,26 @@ import (
 type Target struct {
 	Text            string
 	Namespace, Name string
-	Port            string // name or number; empty: all
-	At              netip.AddrPort
-	Protocol        rules.Protocol // of At
+	Port            string         // name or number; empty: all
+	Frontend        rules.Frontend // of an address
 }
+
+// isAddress says whether the target is an address.
+func (t Target) isAddress() bool { return t.Frontend.Addr.IsValid() }
 
 // ParseTarget reads NAMESPACE/NAME, NAMESPACE/NAME:PORT or ADDRESS:PORT/PROTOCOL.
 func ParseTarget(text string) (Target, error) {
 	t := Target{Text: text}
 	address, protocol, ok := strings.Cut(text, "/")
 	if at, err := netip.ParseAddrPort(address); err == nil {
-		t.At, t.Protocol = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), rules.TCP
+		t.Frontend = rules.Frontend{Addr: at.Addr().Unmap(), Protocol: rules.TCP, Port: at.Port()}
 		if !ok {
 			return t, nil
 		}
-		for _, p := range []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} {
-			if p.String() == strings.ToLower(protocol) {
-				t.Protocol = p
-				return t, nil
-			}
+		if t.Frontend.Protocol, err = rules.ParseProtocol(protocol); err != nil {
+			return t, fmt.Errorf("%q: %w", text, err)
 		}
-		return t, fmt.Errorf("%q: %q is none of tcp, udp, sctp", text, protocol)
+		return t, nil
 	}
 	t.Namespace, t.Name, ok = strings.Cut(text, "/")
 	t.Name, t.Port, _ = strings.Cut(t.Name, ":")
@@ -50,7 +49,7 @@ func ParseTarget(text string) (Target, error) {
 
 // find returns the service ports that a target means.
 func (w *World) find(t Target) ([]*proxier.Port, error) {
-	if t.At.IsValid() {
+	if t.isAddress() {
 		p, err := w.findAddress(t)
 		return []*proxier.Port{p}, err
 	}
@@ -109,42 +108,43 @@ func portNames(ports []*proxier.Port) string {
 // is with another port.
 func (w *World) findAddress(t Target) (*proxier.Port, error) {
 	var same *proxier.Port
+	to := t.Frontend
 	for i := range w.Ports {
 		p := &w.Ports[i]
-		if p.Protocol == t.Protocol && slices.ContainsFunc(w.frontends(p, Target{}), func(f Frontend) bool { return f.at == t.At }) {
+		if p.Protocol == to.Protocol && slices.ContainsFunc(w.frontends(p, Target{}), func(f FrontendView) bool { return f.at == to }) {
 			return p, nil
 		}
-		if p.ClusterIP == t.At.Addr() && same == nil {
+		if p.ClusterIP == to.Addr && same == nil {
 			same = p
 		}
 	}
 	if same != nil {
 		other := *same
-		other.Protocol, other.Port, other.Name.Port = t.Protocol, t.At.Port(), ""
+		other.Protocol, other.Port, other.Name.Port = to.Protocol, to.Port, ""
 		other.ClusterIP, other.NodePort, other.LoadBalancerIPs, other.ExternalIPs = netip.Addr{}, 0, nil, nil
 		other.Endpoints, other.Objects = nil, rules.Objects{}
 		return &other, nil
 	}
 	for _, p := range w.Ports {
-		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == t.At }) {
+		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == to.At() }) {
 			return nil, fmt.Errorf("%s is an endpoint of Service %s, not an address of a Service: connections to it meet none of nftproxy's rules",
 				t.Text, p.Name.Service())
 		}
 	}
 	for _, c := range w.Node.ServiceCIDRs {
-		if c.Contains(t.At.Addr()) {
+		if c.Contains(to.Addr) {
 			return nil, fmt.Errorf("no Service has %s: connections to an address of the ServiceCIDR %s that no Service has are dropped", t.Text, c)
 		}
 	}
-	if t.At.Addr().IsLoopback() {
-		return nil, fmt.Errorf("%s/%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", t.At, t.Protocol)
+	if to.Addr.IsLoopback() {
+		return nil, fmt.Errorf("%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", to)
 	}
-	return nil, fmt.Errorf("%s/%s is neither an address of a Service nor a NodePort on this node", t.At, t.Protocol)
+	return nil, fmt.Errorf("%s is neither an address of a Service nor a NodePort on this node", to)
 }
 
-// PortAt returns the service port that serves an address; nil if none does.
-func (w *World) PortAt(protocol rules.Protocol, at netip.AddrPort) *proxier.Port {
-	p, err := w.findAddress(Target{At: at, Protocol: protocol})
+// PortAt returns the service port that serves a frontend; nil if none does.
+func (w *World) PortAt(f rules.Frontend) *proxier.Port {
+	p, err := w.findAddress(Target{Frontend: f})
 	if err != nil || len(w.frontends(p, Target{})) == 0 { // an address of a Service, but no port of it
 		return nil
 	}

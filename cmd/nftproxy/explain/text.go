@@ -170,7 +170,7 @@ func (e *Endpoint) where() string {
 
 // write says what becomes of connections to a frontend: in one line where it is the
 // same for several clients.
-func (f *Frontend) write(b *strings.Builder, style Style) {
+func (f *FrontendView) write(b *strings.Builder, style Style) {
 	fmt.Fprintf(b, "  %s %s\n", f.Kind, f.Address)
 	if f.Problem != "" {
 		fmt.Fprintf(b, "    %s\n", f.Problem)
