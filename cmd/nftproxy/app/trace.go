@@ -23,13 +23,14 @@ import (
 )
 
 type traceOptions struct {
-	explainOptions
+	worldOptions
 	fromAddr, to, protocol string
 	duration               time.Duration
+	showRules              bool
 }
 
 func traceCommand(version string) *cobra.Command {
-	o := traceOptions{explainOptions: explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}}
+	o := traceOptions{worldOptions: newWorldOptions(version)}
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Follow new connections through the rules, live",
@@ -64,8 +65,8 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	o.kernel = !o.given()
-	world, err := o.world(ctx, newSeen(), stderr)
+	o.namesFromKernel()
+	world, _, err := o.world(ctx, stderr)
 	if err != nil {
 		return err
 	}
