@@ -18,6 +18,7 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -258,13 +259,13 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 func whyDropped(chain string) string {
 	switch {
 	case chain == "no-endpoints":
-		return "refused: there is no endpoint, or no such port"
+		return "refused: " + reason.NoEndpoint.Brief()
 	case chain == "no-local-endpoints":
-		return "dropped: the traffic policy is Local and no endpoint is on this node"
+		return "dropped: " + reason.NoLocalEndpoint.Brief()
 	case strings.HasPrefix(chain, "firewall/"):
-		return "dropped: the client is in none of loadBalancerSourceRanges"
+		return "dropped: " + reason.NotInSourceRanges.Brief()
 	case chain == "postrouting":
-		return "dropped: no Service has this address of a ServiceCIDR"
+		return "dropped: " + reason.NoSuchClusterIP.Brief()
 	}
-	return "dropped in chain " + printable.Word(chain)
+	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
 }

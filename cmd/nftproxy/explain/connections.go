@@ -39,8 +39,8 @@ func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, e
 			}
 		}
 		for _, why := range e.reasons() {
-			if !slices.Contains(out.Why, why) {
-				out.Why = append(out.Why, why)
+			if !slices.Contains(out.Why, why.Text) {
+				out.Why, out.Codes = append(out.Why, why.Text), append(out.Codes, why.Code)
 			}
 		}
 		if out.Outcome != Answer {
