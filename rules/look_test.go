@@ -25,7 +25,7 @@ func TestJudge(t *testing.T) {
 	hints := [][]string{nil, {"a"}, {"b"}, {"a", "b"}}
 	met := map[string]bool{}
 	for range 5000 {
-		sp := rules.ServicePort{InternalLocal: coin(), ExternalLocal: coin(), NodePort: uint16(r.IntN(2))}
+		sp := rules.ServicePort{Policies: rules.Policies{InternalLocal: coin(), ExternalLocal: coin()}, NodePort: uint16(r.IntN(2))}
 		endpoints := make([]rules.Endpoint, r.IntN(5))
 		for i := range endpoints {
 			endpoints[i] = rules.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80),
@@ -68,7 +68,7 @@ func TestJudgeGhosts(t *testing.T) {
 	const gone = "terminating: another endpoint has its address now"
 	for name, now := range map[string]rules.Endpoint{"": {Addr: at, Ready: true, Local: true}, "not ready": {Addr: at, Local: true}} {
 		for _, list := range [][]rules.Endpoint{{old, now}, {now, old}} {
-			sp := rules.ServicePort{ExternalLocal: true, NodePort: 30080}
+			sp := rules.ServicePort{Policies: rules.Policies{ExternalLocal: true}, NodePort: 30080}
 			for _, j := range rules.Judge(&sp, list, &testNode) {
 				want := name
 				if j.Terminating {
