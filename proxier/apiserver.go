@@ -66,33 +66,24 @@ func (p *Proxier) newAPIServers() []netip.AddrPort {
 	return out
 }
 
-// What leads connections to an address and port, and to a NodePort, elsewhere.
-var (
-	outsideKinds  = [...]rules.SetKind{rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs}
-	nodePortKinds = [...]rules.SetKind{rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts}
-)
-
 // elementAt names an element of a set, in the family of an API server's address.
-func elementAt(at netip.AddrPort, kind rules.SetKind, k rules.Key) rules.Thing {
-	return rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: rules.SetID{Kind: kind}.Name(), Key: k}
+func elementAt(at netip.AddrPort, set rules.SetID, k rules.Key) rules.Thing {
+	return rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: set.Name(), Key: k}
 }
 
-func outsideKey(at netip.AddrPort) rules.Key {
-	return rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()}
-}
-
-func nodePortKey(at netip.AddrPort) rules.Key {
-	return rules.Key{Protocol: rules.TCP, Port: at.Port()}
+// addressAt names the element of a set of addresses.
+func addressAt(at netip.AddrPort, kind rules.SetKind) rules.Thing {
+	return elementAt(at, rules.SetID{Kind: kind}, rules.Key{Addr: at.Addr()})
 }
 
 // frontendsAt names all that has to do with an API server's address.
 func frontendsAt(at netip.AddrPort) []rules.Thing {
-	out := []rules.Thing{elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()}), elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})}
-	for _, kind := range outsideKinds {
-		out = append(out, elementAt(at, kind, outsideKey(at)))
-	}
-	for _, kind := range nodePortKinds {
-		out = append(out, elementAt(at, kind, nodePortKey(at)))
+	out := []rules.Thing{addressAt(at, rules.ClusterIPs), addressAt(at, rules.NodePortIPs)}
+	outside := rules.FrontendAt(at, rules.TCP)
+	for _, f := range []rules.Frontend{outside, outside.NodePort()} {
+		for _, set := range rules.SetsOf(f) {
+			out = append(out, elementAt(at, set, f.Key()))
+		}
 	}
 	return out
 }
@@ -116,32 +107,30 @@ func (f elementFinder) Part(p rules.Part) {
 
 // freeOf adds the deletion of the frontends at API servers' addresses, but for ClusterIPs.
 func (p *Proxier) freeOf(found elementFinder, list []netip.AddrPort, tx *rules.Tx) {
-	free := func(at netip.AddrPort, kind rules.SetKind, k rules.Key) {
-		thing := elementAt(at, kind, k)
-		if v, ok := found[thing]; ok {
-			delete(found, thing) // a NodePort may be that of several API servers
-			tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: rules.SetID{Kind: kind}, Elements: []rules.Element{{Key: k, Value: v}}})
+	free := func(at netip.AddrPort, f rules.Frontend) {
+		for _, set := range rules.SetsOf(f) {
+			thing := elementAt(at, set, f.Key())
+			if v, ok := found[thing]; ok {
+				delete(found, thing) // a NodePort may be that of several API servers
+				tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: set, Elements: []rules.Element{{Key: f.Key(), Value: v}}})
+			}
 		}
 	}
 	for _, at := range list {
-		if _, ok := found[elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()})]; ok {
+		if _, ok := found[addressAt(at, rules.ClusterIPs)]; ok {
 			continue
 		}
-		for _, kind := range outsideKinds {
-			free(at, kind, outsideKey(at))
-		}
-		if !p.servesNodePorts(at, found) {
-			continue
-		}
-		for _, kind := range nodePortKinds {
-			free(at, kind, nodePortKey(at))
+		outside := rules.FrontendAt(at, rules.TCP)
+		free(at, outside)
+		if p.servesNodePorts(at, found) {
+			free(at, outside.NodePort())
 		}
 	}
 }
 
 // servesNodePorts says whether NodePorts are, or may soon be, served at an API server's address.
 func (p *Proxier) servesNodePorts(at netip.AddrPort, found elementFinder) bool {
-	if _, ok := found[elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})]; ok {
+	if _, ok := found[addressAt(at, rules.NodePortIPs)]; ok {
 		return true
 	}
 	return p.config.Rules.AllNodePortIPs && p.config.Addresses != nil && slices.Contains(p.config.Addresses.Addrs(), at.Addr())

@@ -69,10 +69,10 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		}
 	}
 	if name, ok := s.Annotations[SchedulerAnnotation]; ok {
-		if scheduler, known := rules.ParseScheduler(name); known {
+		if scheduler, err := rules.ParseScheduler(name); err == nil {
 			out.scheduler = scheduler
 		} else {
-			fault("annotation %s: scheduler %q is none of round-robin, random, source-hash: %s is used", SchedulerAnnotation, name, o.scheduler)
+			fault("annotation %s: scheduler %w: %s is used", SchedulerAnnotation, err, o.scheduler)
 		}
 	}
 	out.bound(fault)

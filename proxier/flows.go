@@ -313,10 +313,10 @@ func (p *Proxier) cleanAllFlows(repair rules.Tx) {
 func removed(tx rules.Tx) (frontends []rules.Frontend, addrs []netip.Addr) {
 	tx.EachRemoved(func(f rules.Family, set rules.SetID, list []rules.Element) {
 		for _, e := range list {
-			switch set.Kind {
-			case rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts:
+			switch {
+			case set.Kind.Serves():
 				frontends = append(frontends, e.Key.Frontend(f))
-			case rules.NodePortIPs:
+			case set.Kind == rules.NodePortIPs:
 				addrs = append(addrs, e.Key.Addr)
 			}
 		}

@@ -24,8 +24,8 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // node is a running proxier on a kernel in memory, inside a synctest bubble.
@@ -112,10 +112,10 @@ func (n *node) fates(to string, packets int) string {
 	if dst.Addr().Is6() {
 		src = netip.MustParseAddrPort("[fd00:10:244:1::10]:1000")
 	}
-	tracer := fate.Tracer{State: n.kernel.State()}
+	tr := tracer.Tracer{State: n.kernel.State()}
 	var out []string
 	for range packets {
-		became, err := tracer.Trace(fate.Packet{Protocol: p, Src: src, Dst: dst}, false)
+		became, err := tr.Trace(tracer.Packet{Protocol: p, Src: src, Dst: dst}, false)
 		if err != nil {
 			n.t.Fatal(err)
 		}

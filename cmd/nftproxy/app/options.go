@@ -60,7 +60,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
-	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
+	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 }
 
@@ -83,8 +83,8 @@ func (o *wantOptions) validate() error {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IP address", s))
 		}
 	}
-	if _, ok := rules.ParseScheduler(o.scheduler); !ok {
-		errs = append(errs, fmt.Errorf("--scheduler: %q is none of round-robin, random, source-hash", o.scheduler))
+	if _, err := rules.ParseScheduler(o.scheduler); err != nil {
+		errs = append(errs, fmt.Errorf("--scheduler: %w", err))
 	}
 	if o.affinitySize == 0 {
 		errs = append(errs, errors.New("--affinity-size: 0 would remember nobody: give a number above it"))
@@ -167,4 +167,10 @@ func (o *wantOptions) nodeName() (string, error) {
 		}
 	}
 	return strings.ToLower(strings.TrimSpace(name)), nil
+}
+
+// oneOf lists names as 'a, b or c'.
+func oneOf(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

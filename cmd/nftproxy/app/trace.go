@@ -18,6 +18,7 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -256,15 +257,15 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 
 // whyDropped says why a chain ends packets.
 func whyDropped(chain string) string {
-	switch {
-	case chain == "no-endpoints":
-		return "refused: there is no endpoint, or no such port"
-	case chain == "no-local-endpoints":
-		return "dropped: the traffic policy is Local and no endpoint is on this node"
-	case strings.HasPrefix(chain, "firewall/"):
-		return "dropped: the client is in none of loadBalancerSourceRanges"
-	case chain == "postrouting":
-		return "dropped: no Service has this address of a ServiceCIDR"
+	switch rules.ParseChainID(chain).Role {
+	case rules.ChainNoEndpoints:
+		return "refused: " + reason.NoEndpoint.Brief()
+	case rules.ChainNoLocalEndpoints:
+		return "dropped: " + reason.NoLocalEndpoint.Brief()
+	case rules.ChainFirewall:
+		return "dropped: " + reason.NotInSourceRanges.Brief()
+	case rules.ChainPostrouting:
+		return "dropped: " + reason.NoSuchClusterIP.Brief()
 	}
-	return "dropped in chain " + printable.Word(chain)
+	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
 }

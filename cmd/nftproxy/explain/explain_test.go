@@ -15,6 +15,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -211,4 +212,62 @@ func remember(w *World, n int) {
 		}
 	}
 	w.Have = &have
+}
+
+// TestEveryReason: each reason of a connection or an endpoint is given by some world of these tests.
+func TestEveryReason(t *testing.T) {
+	given := map[reason.Code]bool{
+		reason.UnknownChain:      true, // by command trace
+		reason.NoNodePortAddress: true, // a problem, in TestTextOf
+		reason.NamedTwice:        true, // where nothing else says why: no endpoints are known that lead there
+	}
+	collect := func(w *World, from ...string) {
+		for i := range w.Ports {
+			target := Target{Text: "all", Namespace: w.Ports[i].Name.Namespace, Name: w.Ports[i].Name.Name}
+			var clients []Client
+			for _, a := range from {
+				clients = append(clients, w.ClientAt(netip.MustParseAddr(a)))
+			}
+			e, err := w.Explain(target, clients)
+			if err != nil {
+				continue // it is not in the client's family
+			}
+			for _, p := range e.Ports {
+				for _, endpoint := range p.Endpoints {
+					for _, c := range endpoint.Codes {
+						given[c] = true
+					}
+				}
+				for _, f := range p.Frontends {
+					for _, client := range f.Clients {
+						for _, c := range client.Codes {
+							given[c] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	n := programmed(t, func(c *proxier.Config) { c.Rules.MasqueradeAll = true })
+	collect(n.World)
+	n = programmed(t, nil)
+	remember(n.World, 3)
+	n.Ports = append(n.Ports, proxier.Port{ServicePort: rules.ServicePort{ // that the kernel does not have yet
+		Name: rules.ServicePortName{Namespace: "default", Name: "new"}, Protocol: rules.TCP, ExternalIPs: []netip.Addr{netip.MustParseAddr("10.203.0.1")}, Port: 80}})
+	collect(n.World)
+	collect(n.World, "10.244.1.3", "10.244.2.1", "10.244.2.3")
+	for _, at := range []string{"10.96.0.10:81/tcp", "10.96.200.1:80/tcp"} {
+		target, err := ParseTarget(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Ports = append(n.Ports, proxier.Port{ServicePort: rules.ServicePort{Name: rules.ServicePortName{Namespace: "x", Name: at}, Protocol: rules.TCP,
+			ExternalIPs: []netip.Addr{target.Frontend.Addr}, Port: target.Frontend.Port}})
+	}
+	collect(n.World)
+	for c := reason.NoEndpoint; c <= reason.NotOnThisNode; c++ {
+		if !given[c] {
+			t.Errorf("reason %s is never given", c)
+		}
+	}
 }

@@ -2,7 +2,10 @@
 
 package explain
 
-import "github.com/nftproxy/nftproxy/rules"
+import (
+	"github.com/nftproxy/nftproxy/reason"
+	"github.com/nftproxy/nftproxy/rules"
+)
 
 // Explanation is what can be said about a target. Its texts are printable, and bounded.
 type Explanation struct {
@@ -64,8 +67,9 @@ type Endpoint struct {
 	// Cluster and Local say that it gets connections under that policy.
 	Cluster bool `json:"cluster"`
 	Local   bool `json:"local"`
-	// Why says why it gets none, or not under both policies.
-	Why string `json:"why,omitempty"`
+	// Why says why it gets none, or not under both policies; Codes are the reasons.
+	Why   string        `json:"why,omitempty"`
+	Codes []reason.Code `json:"codes,omitempty"`
 }
 
 // Pin is a client that stays with its endpoint.
@@ -107,6 +111,8 @@ type ClientView struct {
 	Unheard bool     `json:"unheard,omitempty"`
 	To      []To     `json:"to,omitempty"`
 	Why     []string `json:"why,omitempty"`
+	// Codes are those of Why, one for each.
+	Codes []reason.Code `json:"codes,omitempty"`
 	// Rules are those that do something with the packet, as CHAIN: RULE. Where several endpoints can be chosen, they are
 	// those on the way to the first.
 	Rules []string `json:"rules,omitempty"`

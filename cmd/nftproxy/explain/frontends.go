@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -31,7 +32,7 @@ func (w *World) frontends(p *proxier.Port, target Target) []FrontendView {
 		}
 		if len(addrs) == 0 && !target.isAddress() {
 			out = append(out, FrontendView{Kind: "NodePort", Address: strconv.Itoa(int(p.NodePort)), Clients: []ClientView{},
-				Problem: "no address of the node that serves NodePorts is known: give --node-ip"})
+				Problem: reason.NoNodePortAddress.Text()})
 		}
 	}
 	for _, a := range p.LoadBalancerIPs {

@@ -3,7 +3,6 @@
 package explain
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/source"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -63,11 +63,11 @@ func (o *Observer) ReplaceServices(list []*corev1.Service) {
 	for _, svc := range list {
 		switch name := svc.Namespace + "/" + svc.Name; {
 		case svc.Spec.Type == corev1.ServiceTypeExternalName:
-			o.unaddressed[name] = "is of type ExternalName, a name in DNS"
+			o.unaddressed[name] = reason.ExternalName.Text()
 		case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-			o.unaddressed[name] = "is headless, so that clients get its endpoints from DNS"
+			o.unaddressed[name] = reason.Headless.Text()
 		case svc.Spec.ClusterIP == "":
-			o.unaddressed[name] = "has no ClusterIP yet"
+			o.unaddressed[name] = reason.NoClusterIPYet.Text()
 		default:
 			o.note(name, loadBalancerNotes(svc)...)
 		}
@@ -81,9 +81,9 @@ func loadBalancerNotes(svc *corev1.Service) []string {
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		switch {
 		case in.IP == "":
-			out = append(out, fmt.Sprintf("load balancer %s is not served: it is a name, not an address", printable.Word(in.Hostname)))
+			out = append(out, reason.LoadBalancerName.Text(printable.Word(in.Hostname)))
 		case ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) != corev1.LoadBalancerIPModeVIP:
-			out = append(out, fmt.Sprintf("load balancer %s is not served: its ipMode is %s, so connections must go through it", printable.Word(in.IP), printable.Word(string(*in.IPMode))))
+			out = append(out, reason.LoadBalancerProxy.Text(printable.Word(in.IP), printable.Word(string(*in.IPMode))))
 		}
 	}
 	return out

@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // ending is the end of a connection's first packet, with what its reasons are about.
 type ending struct {
-	fate.Fate
+	tracer.Result
 	port     *proxier.Port
 	frontend FrontendView
 	client   netip.Addr
@@ -37,73 +38,73 @@ func (e *ending) outcome() Outcome {
 }
 
 // reasons says why the packet ended so, by the rules that it met.
-func (e *ending) reasons() []string {
-	var out []string
+func (e *ending) reasons() []reason.Given {
+	var out []reason.Given
 	for i, step := range e.Steps {
 		for _, s := range step.Rule {
-			if reason := e.reason(i, s); reason != "" {
-				out = append(out, reason)
+			if why := e.reason(i, s); why.Code != 0 {
+				out = append(out, why)
 			}
 		}
 	}
 	if len(e.Steps) == 0 || e.outcome() == Untouched {
-		out = append(out, "no rule of nftproxy serves this address")
+		out = append(out, reason.NotServed.With())
 	}
 	return out
 }
 
 // reason says why a statement of the i-th step did what it did; nothing where that needs no reason.
-func (e *ending) reason(i int, s rules.Statement) string {
+func (e *ending) reason(i int, s rules.Statement) reason.Given {
 	step := e.Steps[i]
 	switch s := s.(type) {
 	case rules.SetMark:
 		if e.Masqueraded {
-			return e.whyMarked(step)
+			return e.whyMarked(step).With()
 		}
 	case rules.Masquerade:
 		if setOf(step.Rule, rules.Hairpin) {
-			return "masqueraded where an endpoint connects to itself: its answers would else not come back through this node"
+			return reason.MasqueradeHairpin.With()
 		}
 	case rules.Goto:
-		if strings.HasPrefix(step.Chain, "external/") && len(step.Rule) > 1 {
-			return "pods and the node itself reach all endpoints under externalTrafficPolicy Local, too"
+		if rules.ParseChainID(step.Chain).Role == rules.ChainExternal && len(step.Rule) > 1 {
+			return reason.ExternalFromInside.With()
 		}
 	case rules.DNATRemembered:
-		return fmt.Sprintf("session affinity: %s stays with %s", e.client, e.To)
+		return reason.Remembered.With(e.client, e.To)
 	case rules.DNAT: // as versions before this one wrote it
 		if s.Map.Kind == rules.Affinity {
-			return fmt.Sprintf("session affinity: %s stays with %s", e.client, e.To)
+			return reason.Remembered.With(e.client, e.To)
 		}
 	case rules.Forget:
-		return fmt.Sprintf("session affinity: the endpoint that %s was with is gone; it stays with the next one that it gets", e.client)
+		return reason.EndpointGone.With(e.client)
 	case rules.Drop:
 		switch {
 		case setOf(step.Rule, rules.Sources):
-			return fmt.Sprintf("%s is not in loadBalancerSourceRanges (%s)", e.client, rangesText(e.port))
+			return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
 		case setOf(step.Rule, rules.ServiceCIDRs):
-			return "no Service has this address of a ServiceCIDR"
+			return reason.NoSuchClusterIP.With()
 		}
-		return "the traffic policy is Local, and no endpoint on this node can be used"
+		return reason.NoLocalEndpoint.With()
 	case rules.Reject, rules.Reset, rules.RejectProtocol:
 		if i > 0 && setOf(e.Steps[i-1].Rule, rules.ClusterIPs) {
-			return fmt.Sprintf("the Service has no port %d/%s", e.frontend.at.Port, e.port.Protocol)
+			return reason.NoSuchPort.With(e.frontend.at.Port, e.port.Protocol)
 		}
 		return noEndpoints(e.port)
 	}
-	return ""
+	return reason.Given{}
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
-func (e *ending) whyMarked(step fate.Step) string {
+func (e *ending) whyMarked(step tracer.Step) reason.Code {
 	switch {
 	case setOf(step.Rule, rules.ClusterIPs) && e.masqueradeAll:
-		return "masqueraded: --masquerade-all"
+		return reason.MasqueradeAll
 	case setOf(step.Rule, rules.ClusterIPs):
-		return "masqueraded: a connection to a ClusterIP from outside the pod network"
+		return reason.MasqueradeOutside
 	case slices.Contains(step.Rule, rules.Statement(rules.MatchLocalSource{})):
-		return "masqueraded: it comes from the node itself"
+		return reason.MasqueradeNode
 	}
-	return "masqueraded: under externalTrafficPolicy Cluster any node's endpoint may answer, and must do so through this node"
+	return reason.MasqueradeExternal
 }
 
 // setOf says whether a rule matches a set of some kind.
@@ -126,13 +127,14 @@ func rangesText(p *proxier.Port) string {
 	return strings.Join(out, ", ")
 }
 
-func noEndpoints(p *proxier.Port) string {
+// noEndpoints says why connections to a port are refused.
+func noEndpoints(p *proxier.Port) reason.Given {
 	switch n := len(p.Endpoints); n {
 	case 0:
-		return "there is no endpoint"
+		return reason.NoEndpoint.With()
 	case 1:
-		return "the only endpoint cannot be used"
+		return reason.OnlyEndpointUnusable.With()
 	default:
-		return fmt.Sprintf("none of the %d endpoints can be used", n)
+		return reason.EndpointsUnusable.With(n)
 	}
 }
