@@ -23,6 +23,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 	"github.com/nftproxy/nftproxy/rules/tracer"
@@ -55,8 +56,7 @@ func startWith(t *testing.T, kernel *rulestest.Kernel, change func(*proxier.Conf
 	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}, registry: prometheus.NewRegistry()}
 	metrics := proxier.NewMetrics()
 	n.registry.MustRegister(metrics)
-	config := proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
-		Events: n, LocalPorts: n.ports, Metrics: metrics}
+	config := proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: kernel, Logger: n.logger(), Conntrack: n, Events: n, LocalPorts: n.ports, Metrics: metrics, Foreign: proxier.Foreign{Changed: n.changed}}
 	change(&config)
 	n.Proxier = proxier.New(config)
 	n.ReplaceNodes(nil)

@@ -19,7 +19,11 @@ func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {
 	if sp.Port == 0 {
 		return Objects{}
 	}
-	u := SelectEndpoints(&sp, endpoints, &n)
+	return BuildUsable(sp, SelectEndpoints(&sp, endpoints, &n), c, n)
+}
+
+// BuildUsable is Build for who has selected the endpoints already. The service port has a Port.
+func BuildUsable(sp ServicePort, u Usable, c Config, n Node) Objects {
 	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}, limit: MaxEndpoints}
 	if sp.EndpointLimit > 0 {
 		b.limit = min(sp.EndpointLimit, MaxEndpoints)
