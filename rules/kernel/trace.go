@@ -54,7 +54,7 @@ const (
 type TraceFilter struct {
 	From, To netip.Prefix
 	ToPort   uint16
-	Protocol rules.Protocol // with ToPort it is needed
+	Protocol rules.Protocol
 }
 
 // TraceEvent is what a rule, or the end of a chain, did with a packet.
