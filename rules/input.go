@@ -135,7 +135,7 @@ type ServicePort struct {
 	SourceRanges []netip.Prefix
 	Policies
 	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
-	// frontends of the schedulers Random and SourceHash, beyond which they share one chain; 0: MaxEndpoints.
+	// frontends of schedulers that share chains, beyond which the service port has one of its own; 0: MaxEndpoints.
 	EndpointLimit int
 }
 
