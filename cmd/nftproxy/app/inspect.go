@@ -148,7 +148,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *seen, stder
 	return p.Snapshot(), nil
 }
 
-// memoryKernel holds tables in memory. Only the proxier's goroutine uses it.
+// memoryKernel holds tables in memory, for one caller at a time.
 type memoryKernel struct{ state rules.State }
 
 func (m *memoryKernel) Read(string) (rules.State, error) { return m.state, nil }

@@ -17,15 +17,16 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
 // removeKubeProxy removes what kube-proxy left in nftables and of its IPVS mode, and names what it left
 // where netlink does not reach. root is that of /proc and /sys. What fails holds up nothing else.
-func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
+func removeKubeProxy(w io.Writer, k *kernel.Kernel, i *inspect.Inspector, root string) error {
 	left, leftErr := ipvs.Find(root)
 	lines, serversErr := left.RemoveServers()
-	gone, rulesErr := k.RemoveKubeProxy()
+	gone, rulesErr := removeKubeProxyRules(k, i)
 	if rulesErr == nil {
 		lines = append(gone.Removed(), lines...)
 	}
@@ -43,15 +44,27 @@ func removeKubeProxy(w io.Writer, k *kernel.Kernel, root string) error {
 	return err
 }
 
+// removeKubeProxyRules removes what kube-proxy left in nftables, in one transaction, and returns what that was.
+func removeKubeProxyRules(k *kernel.Kernel, i *inspect.Inspector) (inspect.KubeProxy, error) {
+	found, err := i.FindKubeProxy()
+	if err != nil {
+		return found, err
+	}
+	if err := k.Commit(found.Removal()); err != nil {
+		return found, fmt.Errorf("remove what kube-proxy left: %w", err)
+	}
+	return found, nil
+}
+
 // leftovers says what of kube-proxy's would compete with nftproxy.
-func leftovers(k *kernel.Kernel, root string, processes competitors) ([]string, error) {
+func leftovers(i *inspect.Inspector, root string, processes competitors) ([]string, error) {
 	out := slices.Clone(processes.notes)
 	if pid := processes.kubeProxy; pid != "" {
 		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
 	} else if mode := kubeProxyMode(kubeProxyStatus); mode != "" {
 		out = append(out, "kube-proxy answers at "+kubeProxyStatus+", in mode "+mode+": two proxies compete for Services; stop one of them")
 	}
-	found, err := k.FindKubeProxy()
+	found, err := i.FindKubeProxy()
 	for _, what := range found.Found() {
 		out = append(out, what+": these rules compete with ours; remove them with 'nftproxy cleanup --kube-proxy'")
 	}

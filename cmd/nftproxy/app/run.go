@@ -32,6 +32,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -80,7 +81,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	warnLeftovers(log, k, o.competitors)
+	forwarding, err := lookAround(log, table, o.competitors)
+	if err != nil {
+		return err
+	}
 	watch, err := k.Watch(table)
 	if err != nil {
 		return err
@@ -109,7 +113,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	memory := newMemoryKeeper()
 	config.Audited = memory.soon
 	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
-	if forwards(log, k, table) {
+	if forwarding {
 		alive.Found()
 	}
 	answers := healthAnswers(log, config.Events, node, alive)
@@ -171,13 +175,24 @@ func missingFamilies(log klog.Logger) (missing [2]bool) {
 	return missing
 }
 
+// lookAround tells of what would compete with nftproxy, and says whether rules of a former run are in force.
+func lookAround(log klog.Logger, table string, processes competitors) (forwarding bool, err error) {
+	i, err := inspect.Open()
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = i.Close() }()
+	warnLeftovers(log, i, processes)
+	return forwards(log, i, table), nil
+}
+
 // forwards says whether rules of a former run are in force.
-func forwards(log klog.Logger, k *kernel.Kernel, table string) bool {
-	found, err := k.Presence(table)
+func forwards(log klog.Logger, i *inspect.Inspector, table string) bool {
+	found, err := i.Presence(table)
 	if err != nil {
 		log.Error(err, "Cannot tell whether rules of a former run are in force; /healthz says no until all is programmed")
 	}
-	return slices.ContainsFunc(found[:], func(p kernel.Presence) bool { return p.Forwards })
+	return slices.ContainsFunc(found[:], func(p inspect.Presence) bool { return p.Forwards })
 }
 
 // checkConnections is how many connections all healthCheckNodePorts together have at most.
@@ -193,8 +208,8 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 }
 
 // warnLeftovers tells of what would compete with nftproxy.
-func warnLeftovers(log klog.Logger, k *kernel.Kernel, processes competitors) {
-	found, err := leftovers(k, "/", processes)
+func warnLeftovers(log klog.Logger, i *inspect.Inspector, processes competitors) {
+	found, err := leftovers(i, "/", processes)
 	if err != nil {
 		log.Error(err, "Cannot tell whether kube-proxy left rules")
 	}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// nft prints a map whose key is of type integer only if the map's user data say
+// from which expressions its types are taken ('typeof'). These are the numbers of
+// nft's expressions and protocol descriptions (its expression.h and proto.h).
+const (
+	udataExprPayload = 7
+	udataExprMeta    = 9
+	udataExprConcat  = 13
+	udataExprNumgen  = 23
+
+	udataProtoTH   = 11
+	udataProtoIP   = 12
+	udataProtoIP6  = 13
+	udataTHDport   = 2
+	udataIPDaddr   = 12
+	udataIP6Daddr  = 9
+	udataTypeofID  = 0 // the expression's number
+	udataTypeofArg = 1 // what the expression consists of
+)
+
+// endpointsTypeof returns the user data of
+// `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
+func endpointsTypeof(f rules.Family) []byte {
+	return typeofUdata(concatUdata(numgenUdata(1), numgenUdata(2)), backendUdata(f))
+}
+
+// stayTypeof returns the user data of `typeof numgen inc mod 1 . ip daddr . th dport : ip daddr . th dport`.
+func stayTypeof(f rules.Family) []byte {
+	return typeofUdata(concatUdata(numgenUdata(1), daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport)), backendUdata(f))
+}
+
+// backendsTypeof returns the user data of
+// `typeof ip daddr . meta l4proto . th dport . numgen inc mod 65536 : ip daddr . th dport`.
+func backendsTypeof(f rules.Family) []byte {
+	key := concatUdata(daddrUdata(f), metaUdata(unix.NFT_META_L4PROTO), payloadUdata(udataProtoTH, udataTHDport), numgenUdata(65536))
+	return typeofUdata(key, backendUdata(f))
+}
+
+func backendUdata(f rules.Family) []byte {
+	return concatUdata(daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport))
+}
+
+func daddrUdata(f rules.Family) []byte {
+	if f == rules.IPv6 {
+		return payloadUdata(udataProtoIP6, udataIP6Daddr)
+	}
+	return payloadUdata(udataProtoIP, udataIPDaddr)
+}
+
+func typeofUdata(key, data []byte) []byte {
+	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
+	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, key)
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, data)
+	return udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATA_INTERVAL), 0)
+}
+
+func metaUdata(key uint32) []byte { return exprUdata(udataExprMeta, udata32(nil, 0, key)) }
+
+func udata32(u []byte, typ uint8, v uint32) []byte {
+	return userdata.Append(u, userdata.Type(typ), binary.NativeEndian.AppendUint32(nil, v))
+}
+
+func exprUdata(expression uint32, arg []byte) []byte {
+	return userdata.Append(udata32(nil, udataTypeofID, expression), udataTypeofArg, arg)
+}
+
+func concatUdata(parts ...[]byte) []byte {
+	var list nfnetlink.Data
+	for i, p := range parts {
+		list = userdata.Append(list, userdata.Type(i), p)
+	}
+	return exprUdata(udataExprConcat, list)
+}
+
+func numgenUdata(mod uint32) []byte {
+	return exprUdata(udataExprNumgen, udata32(udata32(udata32(nil, 0, 0), 1, mod), 2, 0))
+}
+
+func payloadUdata(proto, field uint32) []byte {
+	return exprUdata(udataExprPayload, udata32(udata32(nil, 0, proto), 1, field))
+}
