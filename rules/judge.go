@@ -3,12 +3,12 @@
 package rules
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/reason"
 )
 
 // Judged is an endpoint, and whether it gets new connections on a node.
@@ -17,8 +17,8 @@ type Judged struct {
 	// Cluster and Local say that it gets those under that traffic policy.
 	Cluster, Local bool
 	// WhyNotCluster and WhyNotLocal say why it gets none under a policy that the
-	// service port has; else they are empty.
-	WhyNotCluster, WhyNotLocal string
+	// service port has; else they are none.
+	WhyNotCluster, WhyNotLocal reason.Given
 }
 
 // Judge says which endpoints SelectEndpoints has selected, and why not the others.
@@ -40,17 +40,17 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 		if cluster && !j.Cluster {
 			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
 			if isGhost {
-				j.WhyNotCluster = ghost
+				j.WhyNotCluster = reason.TerminatingReplaced.With()
 			}
 		}
 		if local && !j.Local {
 			switch {
 			case isGhost:
-				j.WhyNotLocal = ghost
+				j.WhyNotLocal = reason.TerminatingReplaced.With()
 			case e.Local:
 				j.WhyNotLocal = whyNot(&e, u.Local, noPreference, n)
 			default:
-				j.WhyNotLocal = "not on this node"
+				j.WhyNotLocal = reason.NotOnThisNode.With()
 			}
 		}
 		out = append(out, j)
@@ -69,9 +69,6 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 	})
 }
 
-// ghost is why a terminating endpoint does not count whose address another one has.
-const ghost = "terminating: another endpoint has its address now"
-
 // place is what tells an endpoint that is selected from others of its address.
 type place struct {
 	addr               netip.AddrPort
@@ -87,20 +84,20 @@ func placesOf(list []Endpoint) map[place]bool {
 }
 
 // whyNot says why an endpoint is not among those that were selected.
-func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) string {
+func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) reason.Given {
 	switch {
 	case !e.Ready && e.Terminating && e.Serving && len(chosen) > 0:
-		return "terminating: it counts only where no endpoint is ready"
+		return reason.TerminatingStandby.With()
 	case !e.Ready && e.Terminating:
-		return "terminating, and serving no more"
+		return reason.Terminating.With()
 	case !e.Ready:
-		return "not ready"
+		return reason.NotReady.With()
 	case preferred == byNode:
-		return fmt.Sprintf("meant for node %s by its hints; this is node %s", words(e.NodeHints), printable.Word(n.Name))
+		return reason.MeantForNode.With(words(e.NodeHints), printable.Word(n.Name))
 	case preferred == byZone:
-		return fmt.Sprintf("meant for zone %s by its hints; this node is in zone %s", words(e.ZoneHints), printable.Word(n.Zone))
+		return reason.MeantForZone.With(words(e.ZoneHints), printable.Word(n.Zone))
 	}
-	return "named twice" // and the other one is selected
+	return reason.NamedTwice.With() // and the other one is selected
 }
 
 // words lists names that somebody wrote into hints.

@@ -47,10 +47,10 @@ func TestJudge(t *testing.T) {
 			if j.Cluster != in(u.Cluster) || j.Local != in(u.Local) {
 				t.Fatalf("%+v is judged otherwise than selected: %+v", j, u)
 			}
-			if (j.WhyNotCluster != "") != (cluster && !j.Cluster) || (j.WhyNotLocal != "") != (local && !j.Local) {
+			if (j.WhyNotCluster.Text != "") != (cluster && !j.Cluster) || (j.WhyNotLocal.Text != "") != (local && !j.Local) {
 				t.Fatalf("%+v: a reason is missing or too many, under %+v", j, sp)
 			}
-			met[j.WhyNotCluster], met[j.WhyNotLocal] = true, true
+			met[j.WhyNotCluster.Text], met[j.WhyNotLocal.Text] = true, true
 		}
 	}
 	want := []string{"",
@@ -74,7 +74,7 @@ func TestJudgeGhosts(t *testing.T) {
 				if j.Terminating {
 					want = gone
 				}
-				if j.Cluster != (want == "") || j.Local != (want == "") || j.WhyNotCluster != want || j.WhyNotLocal != want {
+				if j.Cluster != (want == "") || j.Local != (want == "") || j.WhyNotCluster.Text != want || j.WhyNotLocal.Text != want {
 					t.Errorf("%+v, want %q", j, want)
 				}
 			}

@@ -295,9 +295,11 @@ func (m *migration) phase(name string) {
 	added, removed := m.spare[0], m.backends[0]
 	m.spare, m.backends = m.spare[1:], append(m.backends[1:], added)
 	m.pods("web", added)
+	from := time.Now()
 	must(m.t, m.cp.DeleteBackends(m.t.Context(), "shop", "web", podName("web", removed)))
 	since := time.Now()
 	m.wait(name, func() error { return m.load.goTo(since, added, removed) })
+	m.load.removals = append(m.load.removals, removal{from, time.Now()})
 	m.load.open(m.t, name)
 }
 

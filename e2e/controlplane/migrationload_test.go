@@ -30,13 +30,24 @@ const (
 )
 
 // load is traffic to a service that goes on until end.
+//
+// Who takes a pod away deletes the flows of UDP to it. Of a datagram that is there just then the answer comes back from
+// the pod's own address, which its client does not know, so that clients of UDP send again, as they do. That is no fault of
+// the proxy; any other lost datagram is.
 type load struct {
 	streams  []*stream
 	regulars []*regular
+	removals []removal
 	going    context.Context
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 }
+
+// removal is a time in which a pod went away: from when that was asked for until new connections went elsewhere.
+type removal struct{ from, to time.Time }
+
+// onTheWay is how long before its pod goes away a datagram may have been sent.
+const onTheWay = time.Second
 
 // stream is new connections to one address.
 type stream struct {
@@ -52,6 +63,7 @@ type stream struct {
 type attempt struct {
 	at time.Time // of its start
 	traffic.Result
+	again bool // the first datagram was lost
 }
 
 // regular is a connection that stays open: of TCP with one backend, of UDP with one after
@@ -62,6 +74,7 @@ type regular struct {
 	protocol traffic.Protocol
 	backend  netip.AddrPort // who answered last
 	asked    int
+	again    int // datagrams that were lost
 	slowest  time.Duration
 	lost     error // the first fault
 }
@@ -137,13 +150,31 @@ func (s *stream) goOn(going context.Context, running *sync.WaitGroup) {
 		}
 		pace.Reset(newcomersPace/2 + rand.N(newcomersPace))
 		running.Go(func() {
-			a := attempt{at: time.Now()}
-			a.Result = s.client.Connect(context.WithoutCancel(going), s.protocol, s.to)
+			a := s.connect(context.WithoutCancel(going))
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.attempts = append(s.attempts, a)
 		})
 	}
+}
+
+// connect makes a new connection, and sends again what is lost of UDP.
+func (s *stream) connect(ctx context.Context) attempt {
+	a := attempt{at: time.Now()}
+	if s.protocol != traffic.UDP {
+		a.Result = s.client.Connect(ctx, s.protocol, s.to)
+		return a
+	}
+	conn, err := s.client.Open(ctx, s.protocol, s.to)
+	if err != nil {
+		a.Result = traffic.Result{Outcome: traffic.Failed, Err: err}
+		return a
+	}
+	defer func() { _ = conn.Close() }()
+	if a.Result = conn.Ask(ctx); a.Outcome == traffic.TimedOut {
+		a.again, a.Result = true, conn.Ask(ctx)
+	}
+	return a
 }
 
 // goOn asks until going ends, or the connection is lost.
@@ -162,6 +193,11 @@ func (r *regular) goOn(going context.Context) {
 
 func (r *regular) ask(ctx context.Context) {
 	answer := r.Ask(ctx)
+	again := r.protocol == traffic.UDP && answer.Outcome == traffic.TimedOut
+	if again {
+		answer = r.Ask(ctx)
+		r.again++
+	}
 	r.asked++
 	r.slowest = max(r.slowest, answer.Elapsed)
 	switch {
@@ -169,6 +205,8 @@ func (r *regular) ask(ctx context.Context) {
 		r.lost = answer.Err
 	case r.protocol == traffic.TCP && r.backend.IsValid() && answer.Backend != r.backend:
 		r.lost = fmt.Errorf("%s answered in place of %s", answer.Backend, r.backend)
+	case again && (!r.backend.IsValid() || answer.Backend == r.backend):
+		r.lost = fmt.Errorf("a datagram was lost, and %s, which answered before, answered the next one", r.backend)
 	}
 	r.backend = answer.Backend
 }
@@ -207,7 +245,16 @@ func (l *load) end(t *testing.T) {
 	t.Helper()
 	l.stop()
 	l.running.Wait()
+	again := 0
 	for _, s := range l.streams {
+		for _, a := range s.attempts {
+			if a.again {
+				again++
+			}
+			if a.again && !slices.ContainsFunc(l.removals, func(r removal) bool { return a.at.After(r.from.Add(-onTheWay)) && a.at.Before(r.to) }) {
+				t.Errorf("%s: a datagram was lost at %v, while no pod went away", s.name, a.at)
+			}
+		}
 		outage, failed, cause := longestOutage(s.attempts)
 		t.Logf("%s: %d new connections, %d failed", s.name, len(s.attempts), failed)
 		if failed > 0 {
@@ -218,12 +265,14 @@ func (l *load) end(t *testing.T) {
 	var slowest time.Duration
 	for _, r := range l.regulars {
 		asked += r.asked
+		again += r.again
 		slowest = max(slowest, r.slowest)
 		if r.lost != nil {
 			t.Errorf("%s: an open connection was lost after %d requests: %v", r.name, r.asked, r.lost)
 		}
 	}
 	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)
+	t.Logf("%d datagrams were sent again after a pod had gone", again)
 }
 
 // longestOutage returns the longest time from a connection that failed to the next one

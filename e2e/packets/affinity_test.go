@@ -5,6 +5,7 @@
 package packets
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -154,23 +155,28 @@ func TestAffinityUnderLocal(t *testing.T) {
 func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, config{args: []string{"--affinity-size", "2"}})
-	s := w.service("small", sticky(8)).to(ready(w.Local[0], w.RemotePods[0], w.RemotePods[1]))
-	w.apply(t, s)
-	to := s.at(netns.IPv4, servicePort)
-	for _, from := range []netns.Host{w.Client, w.Local[0], w.Local[1], w.Node} {
-		if r := (traffic.Client{NS: from.NS, Timeout: patience}).Connect(t.Context(), traffic.TCP, to); r.Outcome != traffic.Answered {
+	small := w.service("small", sticky(10800)).to(ready(w.Local[0], w.RemotePods[0], w.RemotePods[1]))
+	brief := w.service("brief", sticky(int32(patience.Seconds()/10))).to(ready(w.Local[0]))
+	w.apply(t, small, brief)
+	connect := func(from netns.Host, s *svc) {
+		t.Helper()
+		r := (traffic.Client{NS: from.NS, Timeout: patience}).Connect(t.Context(), traffic.TCP, s.at(netns.IPv4, servicePort))
+		if r.Outcome != traffic.Answered {
 			t.Errorf("from %s: %s, want an answer however full the map is", from.Name(), r)
 		}
 	}
+	for _, from := range []netns.Host{w.Client, w.Local[0], w.Local[1], w.Node} {
+		connect(from, small)
+	}
 	k := w.kernel(t)
-	clients := func() int {
+	clients := func(s *svc) int {
 		n := 0
-		s, err := k.ReadListing(rules.DefaultTable)
+		have, err := k.ReadListing(rules.DefaultTable)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for id, set := range s.Tables[rules.IPv4].Sets {
-			if id.Kind == rules.Affinity && id.Of == "/test/small/tcp" {
+		for id, set := range have.Tables[rules.IPv4].Sets {
+			if id.Kind == rules.Affinity && id.Of == "/test/"+s.Name+"/tcp" {
 				n += len(set)
 			}
 		}
@@ -181,11 +187,17 @@ func TestAffinityIsRefreshedAndBounded(t *testing.T) {
 			t.Errorf("/metrics has no %s", want)
 		}
 	}
-	if n := clients(); n != 2 {
+	if n := clients(small); n != 2 {
 		t.Errorf("%d clients are remembered, want 2, which is the map's size", n)
 	}
+	eventually(t, "the kernel remembering a client", func() error { // it may have forgotten it before we look
+		if connect(w.Client, brief); clients(brief) != 1 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	eventually(t, "the kernel forgetting its clients", func() error {
-		if n := clients(); n > 0 {
+		if n := clients(brief); n > 0 {
 			return fmt.Errorf("%d are left", n)
 		}
 		return nil

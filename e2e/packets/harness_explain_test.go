@@ -43,20 +43,20 @@ func (w *world) explain(t *testing.T, s *svc, from ...netns.Host) explained {
 
 // fate returns what is said of connections from a client to an address; false if
 // nothing is said of that address.
-func (e explained) fate(from netip.Addr, p traffic.Protocol, to netip.AddrPort) (explain.Fate, bool) {
+func (e explained) fate(from netip.Addr, p traffic.Protocol, to netip.AddrPort) (explain.ClientView, bool) {
 	for _, port := range e.Ports {
 		for _, fe := range port.Frontends {
 			if port.Protocol != strings.ToLower(p.String()) || fe.Address != to.String() {
 				continue
 			}
-			for _, f := range fe.Fates {
+			for _, f := range fe.Clients {
 				if f.From == from.String() {
 					return f, true
 				}
 			}
 		}
 	}
-	return explain.Fate{}, false
+	return explain.ClientView{}, false
 }
 
 // check compares what is said with what was seen of packets.
@@ -70,7 +70,7 @@ func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip
 		}
 		return fmt.Errorf("explain says nothing of %s", to)
 	}
-	want := map[traffic.Outcome]string{traffic.Answered: explain.Answer, traffic.Refused: explain.Refused, traffic.TimedOut: explain.Timeout}[seen.outcome]
+	want := map[traffic.Outcome]explain.Outcome{traffic.Answered: explain.Answer, traffic.Refused: explain.Refused, traffic.TimedOut: explain.Timeout}[seen.outcome]
 	if said.Outcome != want {
 		return fmt.Errorf("explain says %q, packets say %q", said.Outcome, want)
 	}

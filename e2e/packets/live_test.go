@@ -188,8 +188,9 @@ func TestTop(t *testing.T) {
 			}
 		}
 	}()
-	text := w.run(t, "top", "--once", "--interval", "300ms", "--manifests", w.manifests.Dir, "--hostname-override", "node")
-	short := w.run(t, "top", "--once", "--interval", "300ms", "-n", "1")
+	interval := patience / 50 // more connections than it takes to see all
+	text := w.run(t, "top", "--once", "--interval", interval.String(), "--manifests", w.manifests.Dir, "--hostname-override", "node")
+	short := w.run(t, "top", "--once", "--interval", interval.String(), "-n", "1")
 	cancel()
 	<-done
 	busyRow := fmt.Sprintf(`(?m)^test/busy\S*\s+%s/tcp\s+(\d+\.\d)\s+(?:%s|%s) (\d+)%%, \S+ (\d+)%%$`, regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String()),
@@ -208,7 +209,7 @@ func TestTop(t *testing.T) {
 				t.Fatalf("row %q", row)
 			}
 		}
-		if connections := rate * 0.3; more-less > 100/connections+2 { // round robin: one connection more, and rounding
+		if connections := rate * interval.Seconds(); more-less > 100/connections+2 { // round robin: one connection more, and rounding
 			t.Errorf("of %.0f connections one endpoint got %v %%, the other %v %%", connections, more, less)
 		}
 	}

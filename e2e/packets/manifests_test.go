@@ -5,6 +5,7 @@
 package packets
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -67,9 +68,12 @@ endpoints:
 			w.wantFile(t, "by-hand.yaml", broken)
 			w.want(t, w.Client, traffic.TCP, to, spread(w.RemotePods[0]))
 			w.wantEverywhere(t, other, spread(w.Local[i%2]))
-			if log := w.nftproxy.Log()[before:]; !hasLine(log, r.says...) {
-				t.Errorf("no line says %q:\n%s", r.says, log)
-			}
+			eventually(t, "a line about the fault", func() error { // the log may come later than what was programmed
+				if log := w.nftproxy.Log()[before:]; !hasLine(log, r.says...) {
+					return fmt.Errorf("no line says %q:\n%s", r.says, log)
+				}
+				return nil
+			})
 		})
 	}
 	t.Run("put right", func(t *testing.T) {

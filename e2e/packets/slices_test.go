@@ -5,7 +5,7 @@
 package packets
 
 import (
-	"strings"
+	"fmt"
 	"testing"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -120,12 +120,11 @@ func (w *world) wantSkipped(t *testing.T, service, text string) {
 	t.Helper()
 	for _, f := range netns.Families() {
 		name := "endpointslice test/" + service + "-" + nameOf(f.String())
-		found := false
-		for line := range strings.Lines(w.nftproxy.Log()) {
-			found = found || strings.Contains(line, name) && strings.Contains(line, text)
-		}
-		if !found {
-			t.Errorf("no message about %s that says %s", name, text)
-		}
+		eventually(t, "a message", func() error { // the log may come later than what was programmed
+			if !hasLine(w.nftproxy.Log(), name, text) {
+				return fmt.Errorf("no message about %s that says %s", name, text)
+			}
+			return nil
+		})
 	}
 }

@@ -496,7 +496,7 @@ func TestClusterBackInTimeBeforeWatch(t *testing.T) {
 				watches++
 				return watch.NewFake(), nil
 			},
-			renew: make(chan struct{}, 1),
+			history: history{renew: make(chan struct{}, 1)},
 		}
 		for _, tt := range []struct {
 			soon  int // watches before, which make this one wait

@@ -28,12 +28,17 @@ type requests[L objectList] struct {
 	watcher  func(context.Context, metav1.ListOptions) (watch.Interface, error)
 
 	lists, watches pace
-	pages, size    int         // of the list that comes in, in bytes
-	listed         time.Time   // when a list came in; zero: a watch was started since
-	held           string      // the resource version that the reflector held last
-	rewound        atomic.Bool // the resource version that the reflector holds is none of this API server's
-	renewed        time.Time   // when that was noticed last
-	renew          chan struct{}
+	pages, size    int       // of the list that comes in, in bytes
+	listed         time.Time // when a list came in; zero: a watch was started since
+	history
+}
+
+// history is what tells that an API server has gone back in time.
+type history struct {
+	held    string      // the resource version that the reflector held last
+	rewound atomic.Bool // the resource version that the reflector holds is none of this API server's
+	renewed time.Time   // when that was noticed last
+	renew   chan struct{}
 }
 
 // fresh is how old a list may be that a watch begins after without a question: the watch may have had to wait for its turn, and the
@@ -64,7 +69,8 @@ func listWatch[L objectList](
 	open func(context.Context, metav1.ListOptions) (watch.Interface, error),
 	restrict func(*metav1.ListOptions),
 ) reflected {
-	q := &requests[L]{resource: r, report: c.warn, restrict: restrict, lister: list, watcher: open, renew: make(chan struct{}, 1)}
+	q := &requests[L]{resource: r, report: c.warn, restrict: restrict, lister: list, watcher: open,
+		history: history{renew: make(chan struct{}, 1)}}
 	if r.report != nil {
 		q.report = r.report
 	}

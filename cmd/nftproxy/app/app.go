@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,14 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
-	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Main carries out the command line of this process, ends it cleanly on SIGTERM
@@ -62,42 +59,6 @@ func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, std
 	}
 	return 1
 }
-
-// tell writes an error; of joined errors a line each.
-func tell(stderr io.Writer, err error) { fmt.Fprintf(stderr, "nftproxy: %s\n", faultText(err)) }
-
-// tellJSON writes the last line of a program whose log is JSON.
-func tellJSON(stderr io.Writer, err error) {
-	_ = json.NewEncoder(stderr).Encode(struct {
-		Time    float64 `json:"ts"` // in milliseconds, as in the lines before
-		Message string  `json:"msg"`
-		Error   string  `json:"err"`
-	}{float64(time.Now().UnixMicro()) / 1000, "nftproxy ends", faultText(err)})
-}
-
-func faultText(err error) string {
-	if coded, ok := err.(*exitError); ok { //nolint:errorlint // its own text is the cause's
-		err = coded.err
-	}
-	return strings.Join(lines(err), "\n")
-}
-
-func lines(err error) []string {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []string{printable.Error(err)}
-	}
-	var out []string
-	for _, one := range joined.Unwrap() {
-		out = append(out, lines(one)...)
-	}
-	return out
-}
-
-// loggedFault is an error of a program whose log is JSON.
-type loggedFault struct{ error }
-
-func (l *loggedFault) Unwrap() error { return l.error }
 
 // wantsJSON says whether a command line wants the log as JSON. It need not be one that can be parsed: that is what may be logged.
 func wantsJSON(args []string) (yes bool) {

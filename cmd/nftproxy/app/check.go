@@ -15,8 +15,10 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
-	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
@@ -193,7 +195,7 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 
 // competition looks for who else handles Services or translates addresses first.
 func (o *checkOptions) competition(r *report, i *inspect.Inspector) {
-	found, err := leftovers(i, o.root, findCompetitors(o.root))
+	found, err := kubeproxy.Competition(i, o.root, kubeproxy.Find(o.root))
 	if err != nil {
 		r.fail("kube-proxy", printable.Error(err))
 	}
@@ -203,7 +205,7 @@ func (o *checkOptions) competition(r *report, i *inspect.Inspector) {
 	if err == nil && len(found) == 0 {
 		r.ok("kube-proxy", "none, and nothing left of one")
 	}
-	pid, notes := running(o.root, "firewalld", nil)
+	pid, notes := trust.Processes{Root: o.root}.First("firewalld", nil)
 	for _, note := range notes {
 		r.warning("firewalld", note)
 	}
@@ -260,11 +262,7 @@ func (o *checkOptions) confinement(r *report) {
 }
 
 func (o *checkOptions) tracking(ctx context.Context, r *report) {
-	c, err := conntrack.Open()
-	if err == nil {
-		_, _, err = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
-		_ = c.Close()
-	}
+	err := host.AskTracking(ctx)
 	r.result("connection tracking", err, "flows to endpoints that are gone can be deleted", "the kernel needs nf_conntrack and nf_conntrack_netlink, and this program CAP_NET_ADMIN")
 	if err == nil {
 		o.trackingSettings(r)
@@ -274,7 +272,7 @@ func (o *checkOptions) tracking(ctx context.Context, r *report) {
 // trackingSettings says what is in force of what 'nftproxy run' sets.
 func (o *checkOptions) trackingSettings(r *report) {
 	const what = "connection tracking's settings"
-	values, err := trackingSettings(&o.kubeProxy.Conntrack).InForce(o.root, cpus())
+	values, err := host.Tracking(&o.kubeProxy.Conntrack).InForce(o.root, host.CPUs())
 	if err != nil {
 		r.warning(what, err.Error())
 		return

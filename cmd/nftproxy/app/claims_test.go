@@ -55,7 +55,7 @@ func TestExplainClaims(t *testing.T) {
 	}
 	for _, at := range []string{"10.96.0.1:80", "192.0.2.1:30080"} {
 		e := ask(at + "/tcp")
-		if p := e.Ports[0]; p.Service != "default/web" || len(p.Frontends) != 1 || p.Frontends[0].Fates[0].To[0].Address != "10.244.1.2:8080" {
+		if p := e.Ports[0]; p.Service != "default/web" || len(p.Frontends) != 1 || p.Frontends[0].Clients[0].To[0].Address != "10.244.1.2:8080" {
 			t.Errorf("%s: %+v", at, p)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -59,12 +60,12 @@ func (c *cleanup) run(w io.Writer) error {
 	}
 	defer func() { _ = i.Close() }()
 	pid, notes := runningOf(c.root, c.proxyName)
-	other, more := runningKubeProxy(c.root)
-	for _, note := range slices.Concat(notes, more) {
+	other := kubeproxy.Find(c.root)
+	for _, note := range slices.Concat(notes, other.Notes) {
 		fmt.Fprintln(w, note)
 	}
 	table := tableName(c.proxyName)
-	if err := c.mayRemove(i, table, pid, other); err != nil {
+	if err := c.mayRemove(i, table, pid, other.Process); err != nil {
 		return err
 	}
 	if pid != "" {
@@ -77,7 +78,7 @@ func (c *cleanup) run(w io.Writer) error {
 		fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
 	}
 	if c.kubeProxy {
-		return removeKubeProxy(w, k, i, c.root)
+		return kubeproxy.Remove(w, k, i, c.root)
 	}
 	return nil
 }
@@ -125,7 +126,7 @@ func (c *cleanup) mustServe(i *inspect.Inspector, table, pid string) error {
 		return err
 	}
 	for f, p := range ours {
-		if p.Forwards && !theirs.Serves(rules.Family(f)) && !servesElsewhere(c.root) {
+		if p.Forwards && !theirs.Serves(rules.Family(f)) && !kubeproxy.ServesElsewhere(c.root) {
 			return fmt.Errorf("kube-proxy is running as process %s, but has no rules for Services yet that could replace table %s %s: without it this node would have none: wait until kube-proxy has written them; nothing is removed",
 				pid, rules.Family(f), table)
 		}

@@ -14,14 +14,6 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
-// The values of --sandbox.
-const (
-	sandboxAuto  = "auto"
-	sandboxNever = "never"
-)
-
-func sandboxes() []string { return []string{sandboxAuto, sandboxNever} }
-
 // confine takes from this process the rights that it does not need to run, and says which it has.
 func (o *runOptions) confine(log klog.Logger) {
 	if o.enter == nil || o.initOnly {

@@ -6,35 +6,24 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
-	"github.com/nftproxy/nftproxy/proxier"
-	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
-	"github.com/nftproxy/nftproxy/proxier/source"
-	"github.com/nftproxy/nftproxy/rules"
 )
 
 type explainOptions struct {
-	wantOptions
-	kernel    bool
+	worldOptions
 	from      []string
 	output    string
 	showRules bool
 }
 
 func explainCommand(version string) *cobra.Command {
-	o := explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
+	o := explainOptions{worldOptions: newWorldOptions(version)}
 	cmd := &cobra.Command{
 		Use:   "explain NAMESPACE/NAME[:PORT]|ADDRESS:PORT/PROTOCOL",
 		Short: "Say what becomes of connections to a Service, and why",
@@ -85,8 +74,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	if err != nil {
 		return err
 	}
-	seen := newSeen()
-	world, err := o.world(ctx, seen, stderr)
+	world, seen, err := o.world(ctx, stderr)
 	if err != nil {
 		return err
 	}
@@ -100,7 +88,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	}
 	e, err := world.Explain(target, clients)
 	if err != nil {
-		if why := seen.headless[target.Namespace+"/"+target.Name]; why != "" {
+		if why := seen.Unaddressed(target.Namespace, target.Name); why != "" {
 			return fmt.Errorf("service %s/%s %s: there is nothing to program for it", target.Namespace, target.Name, why)
 		}
 		return err
@@ -110,131 +98,6 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	}
 	c := coloursFor(stdout)
 	return e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
-}
-
-// world gathers what explanations are made from.
-func (o *explainOptions) world(ctx context.Context, seen *seen, stderr io.Writer) (*explain.World, error) {
-	config, err := o.proxierConfig()
-	if err != nil {
-		return nil, err
-	}
-	var own []netip.Addr
-	var interfaceTo func(netip.Addr) (string, error)
-	if addresses, aerr := nodeaddr.Watch(ctx, nil); aerr == nil {
-		defer addresses.Close()
-		own, interfaceTo = addresses.Addrs(), addresses.InterfaceTo
-	}
-	if o.kernel {
-		have, kerr := readKernel(config.Rules.Table)
-		if kerr != nil {
-			return nil, kerr
-		}
-		w := explain.FromKernel(have)
-		w.Node.Name, w.Config.PodCIDRs, w.Config.PodInterface = config.NodeName, config.Rules.PodCIDRs, config.Rules.PodInterface
-		w.Local, w.InterfaceTo = append(w.Local, own...), interfaceTo
-		return w, nil
-	}
-	w := &explain.World{Places: seen.places, Notes: seen.notes}
-	have, err := readKernel(config.Rules.Table)
-	if err != nil { // there is much to explain without it
-		w.Problem = err.Error()
-	} else {
-		w.Have = &have
-		w.Local, w.InterfaceTo = own, interfaceTo
-	}
-	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr)
-	if err == nil && o.source.manifests == "" && !seen.node {
-		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.NodeName))
-	}
-	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
-		if a.IsValid() && !slices.Contains(w.Local, a) {
-			w.Local = append(w.Local, a)
-		}
-	}
-	return w, err
-}
-
-// client returns the client that --from means.
-func (o *explainOptions) client(ctx context.Context, w *explain.World, seen *seen, from string) (explain.Client, error) {
-	switch from {
-	case "node", w.Node.Name:
-		return w.NodeClient(), nil
-	case "outside":
-		return w.OutsideClient(), nil
-	case "pod":
-		c, ok := w.PodClient()
-		if !ok {
-			return c, fmt.Errorf("nothing tells where pods are: give --cluster-cidr or another --detect-local-mode")
-		}
-		return c, nil
-	}
-	if a, err := netip.ParseAddr(from); err == nil {
-		return w.ClientAt(a.Unmap()), nil
-	}
-	addrs := seen.pods[from]
-	if len(addrs) == 0 {
-		var err error
-		if addrs, err = o.lookUp(ctx, from); err != nil {
-			return explain.Client{}, err
-		}
-	}
-	c := explain.Client{}
-	for _, a := range addrs {
-		one := w.ClientAt(a)
-		for f, addr := range one.Addrs {
-			if addr.IsValid() {
-				c.Addrs[f], c.IsNode, c.Interface = addr, one.IsNode, one.Interface
-			}
-		}
-	}
-	c.Name = from
-	return c, nil
-}
-
-// lookUp asks the API server for the addresses of a pod or a Node.
-func (o *explainOptions) lookUp(ctx context.Context, from string) ([]netip.Addr, error) {
-	namespace, name, isPod := strings.Cut(from, "/")
-	what := "Node"
-	if isPod {
-		what = "pod"
-	}
-	if o.source.manifests != "" || o.kernel {
-		return nil, fmt.Errorf("%s %s is not known here: give its address", what, from)
-	}
-	client, err := o.wantOptions.client()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var texts []string
-	if isPod {
-		pod, err := client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("get pod %s: %w: give its address", from, err)
-		}
-		for _, ip := range pod.Status.PodIPs {
-			texts = append(texts, ip.IP)
-		}
-	} else {
-		node, err := client.CoreV1().Nodes().Get(ctx, from, metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("get Node %s: %w: give its address", from, err)
-		}
-		for _, a := range node.Status.Addresses {
-			texts = append(texts, a.Address)
-		}
-	}
-	var out []netip.Addr
-	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
-			out = append(out, a.Unmap())
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s %s has no address yet", what, from)
-	}
-	return out, nil
 }
 
 // complete completes the names of Services.
@@ -255,104 +118,4 @@ func (o *explainOptions) complete(cmd *cobra.Command, args []string, _ string) (
 		}
 	}
 	return slices.Compact(out), cobra.ShellCompDirectiveNoFileComp
-}
-
-// seen passes on what a source tells, and keeps what explanations need besides.
-type seen struct {
-	source.Sink
-	places   map[explain.Place][]explain.Details
-	pods     map[string][]netip.Addr // by namespace/name
-	headless map[string]string       // Services without a ClusterIP, and why
-	notes    map[string][]string     // what of a Service is not served, and why
-	node     bool                    // there is a Node of this node's name
-}
-
-func newSeen() *seen {
-	return &seen{places: map[explain.Place][]explain.Details{}, pods: map[string][]netip.Addr{}, headless: map[string]string{}, notes: map[string][]string{}}
-}
-
-// ReplaceNodes keeps whether there is any: a cluster tells of this node's alone.
-func (s *seen) ReplaceNodes(list []*corev1.Node) {
-	s.node = len(list) > 0
-	s.Sink.ReplaceNodes(list)
-}
-
-// ReplaceServices keeps which Services have no address.
-func (s *seen) ReplaceServices(list []*corev1.Service) {
-	for _, svc := range list {
-		switch name := svc.Namespace + "/" + svc.Name; {
-		case svc.Spec.Type == corev1.ServiceTypeExternalName:
-			s.headless[name] = "is of type ExternalName, a name in DNS"
-		case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-			s.headless[name] = "is headless, so that clients get its endpoints from DNS"
-		case svc.Spec.ClusterIP == "":
-			s.headless[name] = "has no ClusterIP yet"
-		default:
-			s.notes[name] = append(s.notes[name], loadBalancerNotes(svc)...)
-		}
-	}
-	s.Sink.ReplaceServices(list)
-}
-
-// loadBalancerNotes says which of a Service's load balancers are not served.
-func loadBalancerNotes(svc *corev1.Service) []string {
-	var out []string
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		switch {
-		case in.IP == "":
-			out = append(out, fmt.Sprintf("load balancer %s is not served: it is a name, not an address", printable.Word(in.Hostname)))
-		case ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) != corev1.LoadBalancerIPModeVIP:
-			out = append(out, fmt.Sprintf("load balancer %s is not served: its ipMode is %s, so connections must go through it", printable.Word(in.IP), printable.Word(string(*in.IPMode))))
-		}
-	}
-	return out
-}
-
-// Warning keeps what of a Service cannot be served.
-func (s *seen) Warning(about corev1.ObjectReference, reason, message string) {
-	if reason == proxier.ReasonInvalid {
-		name := about.Namespace + "/" + about.Name
-		s.notes[name] = append(s.notes[name], strings.TrimPrefix(message, "service "+name+": "))
-	}
-}
-
-// ReplaceEndpointSlices keeps where endpoints are.
-func (s *seen) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
-	for _, es := range list {
-		for i := range es.Endpoints {
-			s.endpoint(es, &es.Endpoints[i])
-		}
-	}
-	s.Sink.ReplaceEndpointSlices(list)
-}
-
-func (s *seen) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) {
-	if len(e.Addresses) == 0 {
-		return
-	}
-	a, err := netip.ParseAddr(e.Addresses[0])
-	if err != nil {
-		return
-	}
-	a = a.Unmap()
-	pod := ""
-	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
-		pod = e.TargetRef.Name
-		if name := es.Namespace + "/" + pod; !slices.Contains(s.pods[name], a) {
-			s.pods[name] = append(s.pods[name], a)
-		}
-	}
-	d := explain.NewDetails(es.Namespace, pod, ptr.Deref(e.NodeName, ""), ptr.Deref(e.Zone, ""))
-	d.Ready, d.Serving, d.Terminating = ptr.Deref(e.Conditions.Ready, true), ptr.Deref(e.Conditions.Serving, true), ptr.Deref(e.Conditions.Terminating, false)
-	for i := range es.Ports {
-		port := &es.Ports[i]
-		at := explain.Place{At: netip.AddrPortFrom(a, uint16(ptr.Deref(port.Port, 0))), //nolint:gosec // what is no port is not found, and not served
-			Port: rules.ServicePortName{Namespace: es.Namespace, Name: es.Labels[discoveryv1.LabelServiceName], Port: ptr.Deref(port.Name, "")}}
-		for _, protocol := range []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP} {
-			if strings.EqualFold(protocol.String(), string(ptr.Deref(port.Protocol, corev1.ProtocolTCP))) {
-				at.Protocol = protocol
-			}
-		}
-		s.places[at] = append(s.places[at], d)
-	}
 }

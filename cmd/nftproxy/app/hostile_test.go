@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -229,7 +230,7 @@ func newHostileNode(t *testing.T) *hostileNode {
 	n.writeManifests()
 	must(t, n.Do(n.fillKernel))
 	n.serve("127.0.0.1:8001", n.api)
-	n.serve(kubeProxyStatus, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, evilLong) }))
+	n.serve(kubeproxy.Status, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, evilLong) }))
 	return n
 }
 

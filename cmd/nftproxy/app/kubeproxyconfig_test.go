@@ -17,6 +17,7 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
 	"github.com/nftproxy/nftproxy/conntrack"
 )
 
@@ -76,7 +77,7 @@ configSyncPeriod: 1m
 		{"cluster CIDRs", fmt.Sprint(p.Rules.PodCIDRs), "[10.244.0.0/16 fd00:10:244::/48]"},
 		{"NodePorts", fmt.Sprint(p.NodePorts), "{[10.0.0.0/8 10.1.0.0/16 127.0.0.0/8] true}"},
 		{"masquerade", fmt.Sprint(p.Rules.MasqueradeAll, p.Rules.MasqueradeMark), "true 32768"},
-		{"conntrack", trackingSettings(&c.Conntrack), conntrack.Settings{Min: 1, TCPEstablished: time.Hour, TCPBeLiberal: true, UDP: 10 * time.Second, UDPStream: 20 * time.Second}},
+		{"conntrack", host.Tracking(&c.Conntrack), conntrack.Settings{Min: 1, TCPEstablished: time.Hour, TCPBeLiberal: true, UDP: 10 * time.Second, UDPStream: 20 * time.Second}},
 		{"gates", p.NoExternalIPs, true},
 	} {
 		if row.got != row.want {

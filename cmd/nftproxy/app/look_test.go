@@ -41,7 +41,7 @@ func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		name, args string
 		frontend   string // of which the fate is
-		outcome    string
+		outcome    explain.Outcome
 		to         []explain.To
 		why        string
 		endpoints  map[string]string // address: why it does not count
@@ -77,10 +77,10 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := explained(t, tt.args)
-			var got *explain.Fate
+			var got *explain.ClientView
 			for _, f := range e.Ports[0].Frontends {
 				if f.Address == tt.frontend {
-					got = &f.Fates[0]
+					got = &f.Clients[0]
 				}
 			}
 			if got == nil || len(e.Ports) != 1 {

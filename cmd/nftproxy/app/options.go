@@ -30,6 +30,18 @@ type wantOptions struct {
 	countConnections bool // --service-metrics
 }
 
+// sourceOptions says where Services and EndpointSlices come from, besides
+// wantOptions.kubeProxy.
+type sourceOptions struct {
+	version    string // of this program, for the user agent
+	master     string
+	manifests  string
+	proxyName  string // of --service-proxy-name
+	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
+	// apiServers learns where the API server is reached; nil: nobody wants to know.
+	apiServers *apiServers
+}
+
 // add adds the flags of a command that looks at what should be and changes nothing.
 func (o *wantOptions) add(fs *pflag.FlagSet) {
 	o.source.userConfig = true

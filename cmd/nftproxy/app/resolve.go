@@ -5,12 +5,10 @@ package app
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 
 	"github.com/spf13/pflag"
-	cliflag "k8s.io/component-base/cli/flag"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 )
@@ -91,16 +89,6 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 		return nil, nil, err
 	}
 	return &o.wantOptions, flags, o.validate()
-}
-
-// runFlags returns the flags of 'nftproxy run', for command lines of other processes.
-func runFlags() (*runOptions, *pflag.FlagSet) {
-	o := &runOptions{}
-	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	flags.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
-	flags.SetOutput(io.Discard)
-	o.addFlags(flags)
-	return o, flags
 }
 
 // putAbove gives flags the values of others that were given.

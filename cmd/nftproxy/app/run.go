@@ -3,323 +3,145 @@
 package app
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net/netip"
+	"io"
+	stdlog "log"
 	"os"
-	"path/filepath"
+	"os/signal"
 	"runtime"
-	"slices"
-	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format json
 	"k8s.io/klog/v2"
-	"k8s.io/utils/cpuset"
+	"sigs.k8s.io/yaml"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
-	"github.com/nftproxy/nftproxy/conntrack"
-	"github.com/nftproxy/nftproxy/printable"
-	"github.com/nftproxy/nftproxy/proxier"
-	"github.com/nftproxy/nftproxy/proxier/bounded"
-	"github.com/nftproxy/nftproxy/proxier/events"
-	"github.com/nftproxy/nftproxy/proxier/health"
-	"github.com/nftproxy/nftproxy/proxier/localport"
-	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
-	"github.com/nftproxy/nftproxy/proxier/source"
-	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/inspect"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
-// nodeWait is how long the Node object is waited for, as by kube-proxy.
-const nodeWait = 30 * time.Second
+func runCommand(version string, enter func(sandbox.Config) []string) *cobra.Command {
+	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, enter: enter}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Program this node and keep it programmed",
+		Long: `Watch Services and EndpointSlices and program this node's nftables until stopped.
 
-// run runs until ctx ends. It comes after connect.
-func (o *runOptions) run(ctx context.Context) error {
-	config, err := o.proxierConfig()
-	if err != nil {
-		return err
-	}
-	if o.initOnly { // all that needs full root privileges
-		loadTracking(ctx)
-		return trackingSettings(&o.kubeProxy.Conntrack).Apply(o.sysctlRoot, cpus())
-	}
-	node, log := config.NodeName, klog.Background()
-	limitMemory(ctx, log, memlimit.FromCgroup)
-	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
-	src := o.sourceFrom(o.api, node, problem)
-	config.Events = events.Func(nil)
-	if o.api != nil {
-		recorder := events.New(o.api, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
-		defer recorder.Close()
-		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
-		config.Events = recorder
-		config.NodeWait = nodeWait
-		loadTracking(ctx)
-		o.prepareHost(log, "/", func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
-	}
-	return o.program(ctx, config, src)
-}
+kube-proxy's flags and its configuration file (--config) are understood, and what of
+them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, so
+that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.
 
-// oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
-func oneLine(err error) error { return errors.New(printable.Error(err)) }
+As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
+score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
+read-only, and goes on: 'nftproxy run --init-only' can do it with full privileges, or
+--sysctl-root names where the node's /proc/sys/net is mounted writable. With
+--manifests it sets neither.
 
-func nodeReference(name string) corev1.ObjectReference {
-	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
-}
-
-// program keeps the kernel as the source wants it, until ctx ends.
-func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source) error {
-	node, table, log := config.NodeName, config.Rules.Table, klog.Background()
-	k, err := kernel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = k.Close() }()
-	forwarding, err := lookAround(log, table, o.competitors)
-	if err != nil {
-		return err
-	}
-	watch, err := k.Watch(table)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = watch.Close() }()
-	flows, err := conntrack.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = flows.Close() }()
-
-	addresses, err := nodeaddr.Watch(ctx, func(err error) { log.Error(err, "NodePorts may be served at old addresses for a while") })
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return nil
-	default:
-		return err
-	}
-	defer addresses.Close()
-
-	config.Missing = missingFamilies(log)
-	config.Metrics = proxier.NewMetrics()
-	config.Kernel, config.Conntrack, config.Addresses = k, flows, addresses
-	config.Changed, config.Touched = watch.Changed(), watch.Touched
-	memory := newMemoryKeeper()
-	config.Audited = memory.soon
-	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
-	if forwarding {
-		alive.Found()
-	}
-	answers := healthAnswers(log, config.Events, node, alive)
-	defer answers.Close()
-	config.Health = struct {
-		*health.Services
-		*health.Proxy
-	}{answers, alive}
-	if config.NodePorts.Localhost(rules.IPv4) || config.NodePorts.Localhost(rules.IPv6) {
-		forwarder := localport.New()
-		defer forwarder.Close()
-		config.LocalPorts = localPorts{forwarder, config.NodePorts}
-	}
-	config.MinSyncPeriod, config.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
-	config.Logger = log
-	p := proxier.New(config)
-	servers, err := o.serve(&config, p, alive)
-	if err != nil {
-		return err
-	}
-	defer servers.Close()
-	o.source.apiServers.follow(p.SetAPIServers)
-	if err := p.FreeAPIServers(); err != nil {
-		log.Error(err, "Connections to the API server may be led astray")
-	}
-	log.Info("Starting", "version", o.source.version, "node", node, "table", table)
-	return runTogether(ctx, p.Run,
-		func(ctx context.Context) error { return src.Run(ctx, p) },
-		func(ctx context.Context) error { memory.run(ctx); return nil },
-		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
-}
-
-// serve serves health, metrics and pages, and probes.
-func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy) (*serve.Servers, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
-	if c.Rules.CountConnections {
-		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
-	}
-	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
-		HardFail: o.kubeProxy.BindAddressHardFail}.Without(c.Missing)
-	shown := o.kubeProxy.Config
-	shown.HealthzBindAddress, shown.MetricsBindAddress = at.Health, at.Metrics
-	pages := serve.Pages{Metrics: registry, Config: &shown, Flags: o.flags, Version: o.source.version,
-		Confinement: func() string { return confinement("/", "self") }}
-	return serve.Start(c.Logger, at, serve.Handlers{Health: alive.Handler(), Metrics: pages.Handler(), Probes: alive.ProbeHandler()},
-		func(reason, message string) { c.Events.Warning(nodeReference(c.NodeName), reason, message) })
-}
-
-// missingFamilies says which families of addresses the node does not have, and tells of it once.
-func missingFamilies(log klog.Logger) (missing [2]bool) {
-	v4, v6 := nodeaddr.Families("/")
-	missing = [2]bool{rules.IPv4: !v4, rules.IPv6: !v6}
-	for _, f := range rules.Families {
-		if missing[f] {
-			log.Info("The node does not have this family of addresses, or it is switched off: nothing listens there; start nftproxy again when that changes", "family", [...]string{rules.IPv4: "IPv4", rules.IPv6: "IPv6"}[f])
-		}
-	}
-	return missing
-}
-
-// lookAround tells of what would compete with nftproxy, and says whether rules of a former run are in force.
-func lookAround(log klog.Logger, table string, processes competitors) (forwarding bool, err error) {
-	i, err := inspect.Open()
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = i.Close() }()
-	warnLeftovers(log, i, processes)
-	return forwards(log, i, table), nil
-}
-
-// forwards says whether rules of a former run are in force.
-func forwards(log klog.Logger, i *inspect.Inspector, table string) bool {
-	found, err := i.Presence(table)
-	if err != nil {
-		log.Error(err, "Cannot tell whether rules of a former run are in force; /healthz says no until all is programmed")
-	}
-	return slices.ContainsFunc(found[:], func(p inspect.Presence) bool { return p.Forwards })
-}
-
-// checkConnections is how many connections all healthCheckNodePorts together have at most.
-const checkConnections = 256
-
-// healthAnswers answers to load balancers that ask for a service's endpoints on this node.
-func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive *health.Proxy) *health.Services {
-	return health.New(health.Config{Healthy: alive.Healthy, Pool: bounded.NewPool(bounded.Share(checkConnections)), MaxListeners: bounded.Descriptors() / 4, OnError: func(s health.Service, at netip.AddrPort, err error) {
-		log.Error(err, "Load balancers cannot ask for a service's endpoints here", "service", s.Namespace+"/"+s.Name, "address", at)
-		warnings.Warning(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: s.Namespace, Name: s.Name},
-			"FailedToStartServiceHealthcheck", fmt.Sprintf("node %s failed to start healthcheck at %s: %s", node, at, printable.Error(err)))
-	}})
-}
-
-// warnLeftovers tells of what would compete with nftproxy.
-func warnLeftovers(log klog.Logger, i *inspect.Inspector, processes competitors) {
-	found, err := leftovers(i, "/", processes)
-	if err != nil {
-		log.Error(err, "Cannot tell whether kube-proxy left rules")
-	}
-	for _, what := range found {
-		log.Info("Competition", "what", printable.Line(what))
-	}
-}
-
-// joinWhenSynced begins to watch for foreign changes once all is programmed: the
-// kernel is faster while nobody listens. Then it gives the memory back that a full load
-// needs besides.
-func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch, memory memoryKeeper) error {
-	select {
-	case <-p.Synced():
-		if err := watch.Join(); err != nil {
+Once it has started it gives up what rights it does not need (--sandbox): the log, /statusz
+and 'nftproxy check' say which it has. What it is to read later has to be where its
+files are at the start, or below /etc or /usr.`,
+		Example: `  nftproxy run --manifests /etc/nftproxy/services
+  nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
+  nftproxy run --config /var/lib/kube-proxy/config.conf`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := o.main(cmd)
+			if err != nil && o.logsJSON {
+				return &loggedFault{err}
+			}
 			return err
-		}
-	case <-ctx.Done():
-		return nil
+		},
 	}
-	memory.soon()
-	<-ctx.Done()
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// main carries out what is done instead of running, or else runs.
+func (o *runOptions) main(cmd *cobra.Command) error {
+	flags := cmd.Flags()
+	o.flags = func() []string { return givenFlags(flags) }
+	if o.showVersion != "false" {
+		return o.writeVersion(cmd.OutOrStdout())
+	}
+	if o.cleanup {
+		return (&cleanup{root: "/", proxyName: o.source.proxyName}).run(cmd.OutOrStdout())
+	}
+	var content []byte
+	if o.kubeProxy.File != "" {
+		var err error
+		if content, err = os.ReadFile(o.kubeProxy.File); err != nil {
+			return fmt.Errorf("read --config: %w", err)
+		}
+	}
+	o.kubeProxyRuns = kubeproxy.Find("/")
+	o.logsJSON = o.kubeProxy.LogFormat(flags, content) == logsapi.JSONLogFormat
+	resolved, err := o.resolved(flags, content)
+	if err != nil {
+		return err
+	}
+	if o.writeTo != "" {
+		return resolved.writeConfig(o.writeTo)
+	}
+	if err = logsapi.ValidateAndApplyWithOptions(&resolved.kubeProxy.Logging, logStreams(resolved.kubeProxy.Logging.Format), nil); err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go, and the node must be programmed all the same
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(logs.KlogWriter{}) // what libraries write, such as net/http
+	for name, instead := range config.Deprecated() {
+		if flags.Changed(name) {
+			klog.InfoS("A flag was given that is deprecated", "flag", "--"+name, "instead", "--"+instead)
+		}
+	}
+	if list := o.kubeProxy.Meaningless(flags); len(list) > 0 {
+		klog.InfoS("Flags were given that have no meaning here", "flags", strings.Join(list, ", "))
+	}
+	resolved.logMeaningless()
+	resolved.confine(klog.Background())
+	if resolved.initOnly {
+		return resolved.run(cmd.Context())
+	}
+	if err := resolved.connect(); err != nil {
+		return err
+	}
+	return o.runFollowing(cmd.Context(), flags, content, resolved)
+}
+
+// givenFlags returns all flags with their values.
+func givenFlags(fs *pflag.FlagSet) []string {
+	var out []string
+	fs.VisitAll(func(f *pflag.Flag) { out = append(out, f.Name+"="+f.Value.String()) })
+	return out
+}
+
+// writeConfig writes the options as a configuration file.
+func (o *runOptions) writeConfig(path string) error {
+	data, err := yaml.Marshal(&o.kubeProxy.Config)
+	if err != nil {
+		return fmt.Errorf("write --write-config-to: %w", err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // it holds no secrets and is for everybody to read
+		return fmt.Errorf("write --write-config-to: %w", err)
+	}
 	return nil
 }
 
-// prepareHost sets what kube-proxy sets on a node, whose /proc is below root. What cannot
-// be set is told of and costs nothing else: a container may write little below /proc
-// and /sys. kube-proxy ends then, and so has to be privileged.
-func (o *runOptions) prepareHost(log klog.Logger, root string, warn func(reason, message string)) {
-	tellTracking(log, trackingSettings(&o.kubeProxy.Conntrack).Apply(filepath.Join(root, o.sysctlRoot), cpus()), warn)
-	if err := os.WriteFile(filepath.Join(root, "proc/self/oom_score_adj"), []byte(strconv.Itoa(int(*o.kubeProxy.OOMScoreAdj))), 0); err != nil {
-		log.V(2).Info("The OOM killer does not know that this process matters", "reason", err.Error())
+// writeVersion answers --version, as kube-proxy does.
+func (o *runOptions) writeVersion(w io.Writer) error {
+	text := o.source.version
+	switch o.showVersion {
+	case "true":
+	case "raw":
+		text = fmt.Sprintf("%#v", version.Info{GitVersion: text, GoVersion: runtime.Version(), Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH})
+	default:
+		return fmt.Errorf("--version: %q is none of true, false, raw", o.showVersion)
 	}
-}
-
-// loadTracking asks connection tracking for something: its module is loaded then, and its settings are there.
-func loadTracking(ctx context.Context) {
-	if c, err := conntrack.Open(); err == nil {
-		_, _, _ = c.Get(ctx, rules.UDP, conntrack.Tuple{Src: netip.AddrPortFrom(probeAddress(rules.IPv4, 1), 1), Dst: netip.AddrPortFrom(probeAddress(rules.IPv4, 2), 2)})
-		_ = c.Close()
-	}
-}
-
-// tellTracking tells of what of connection tracking could not be set. A file system that
-// is read-only is that of a container which somebody chose to give no privileges.
-func tellTracking(log klog.Logger, err error, warn func(reason, message string)) {
-	var chosen, faults []error
-	for _, e := range parts(err) {
-		if errors.Is(e, syscall.EROFS) {
-			chosen = append(chosen, e)
-		} else {
-			faults = append(faults, e)
-		}
-	}
-	if err := errors.Join(chosen...); err != nil {
-		log.Info("Connection tracking is left as it is: its settings are read-only here; 'nftproxy run --init-only' with full privileges sets them, or --sysctl-root says where they can be written", "reason", err.Error())
-	}
-	if err := errors.Join(faults...); err != nil {
-		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
-		warn("FailedToSetUpConntrack", printable.Error(err))
-	}
-}
-
-// parts returns the errors that were joined to one.
-func parts(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
-}
-
-// cpus returns the number of the machine's CPUs, not of those that this process may use
-// where that can be told.
-func cpus() int {
-	if n, err := cpuset.NumCPU(); err == nil && n > 0 {
-		return n
-	}
-	return runtime.NumCPU()
-}
-
-// localPorts is a localport.Forwarder as package proxier wants it, for the families that are served.
-type localPorts struct {
-	forwarder *localport.Forwarder
-	serve     proxier.NodePortAddresses
-}
-
-func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error {
-	if !l.serve.Localhost(rules.FamilyOf(at.Addr())) {
-		return nil
-	}
-	return l.forwarder.Set(localport.Port{Network: network, Addr: at}, endpoints, affinity)
-}
-
-func (l localPorts) Delete(network string, at netip.AddrPort) {
-	l.forwarder.Delete(localport.Port{Network: network, Addr: at})
-}
-
-// runTogether runs functions until one returns, then ends the others' context and
-// waits for them. It returns their errors.
-func runTogether(ctx context.Context, fns ...func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	results := make(chan error)
-	for _, fn := range fns {
-		go func() { results <- fn(ctx) }()
-	}
-	var errs []error
-	for range fns {
-		errs = append(errs, <-results)
-		cancel()
-	}
-	return errors.Join(errs...)
+	_, err := fmt.Fprintln(w, text)
+	return err
 }

@@ -13,15 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
@@ -183,26 +182,6 @@ func TestInitOnly(t *testing.T) {
 	}
 }
 
-// TestPrepareHost sets the OOM score, and tells of what it cannot set.
-func TestPrepareHost(t *testing.T) {
-	root := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(root, "proc/self"), 0o755))
-	var events []string
-	flagOptions(t, "--oom-score-adj=-500").prepareHost(klog.Background(), root, func(reason, message string) { events = append(events, reason+" "+message) })
-	got, err := os.ReadFile(filepath.Join(root, "proc/self/oom_score_adj"))
-	if err != nil || string(got) != "-500" {
-		t.Errorf("the OOM score is %s, %v", got, err)
-	}
-	if len(events) != 1 || !strings.HasPrefix(events[0], "FailedToSetUpConntrack") || !strings.Contains(events[0], "nf_conntrack_tcp_timeout_close_wait") {
-		t.Errorf("events %q, want one that names the files", events)
-	}
-	events = nil
-	tellTracking(klog.Background(), fmt.Errorf("set to 1: %w", syscall.EROFS), func(reason, _ string) { events = append(events, reason) })
-	if len(events) > 0 {
-		t.Errorf("events %q about a container without privileges, want none", events)
-	}
-}
-
 // TestSysctlRoot: where /proc/sys is read-only, as in a container, the settings are made where it is mounted writable, and check
 // says what is in force.
 func TestSysctlRoot(t *testing.T) {
@@ -240,7 +219,7 @@ func TestSysctlRoot(t *testing.T) {
 func TestCompetition(t *testing.T) {
 	n := newNode(t)
 	var l net.Listener
-	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeProxyStatus); return err }))
+	must(t, n.Do(func() (err error) { l, err = net.Listen("tcp", kubeproxy.Status); return err }))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ipvs") })}
 	defer server.Close()
 	go func() { _ = server.Serve(l) }()

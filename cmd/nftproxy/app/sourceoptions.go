@@ -17,18 +17,6 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
-// sourceOptions says where Services and EndpointSlices come from, besides
-// wantOptions.kubeProxy.
-type sourceOptions struct {
-	version    string // of this program, for the user agent
-	master     string
-	manifests  string
-	proxyName  string // of --service-proxy-name
-	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
-	// apiServers learns where the API server is reached; nil: nobody wants to know.
-	apiServers *apiServers
-}
-
 // restConfig says how to reach the API server. In a pod --master alone replaces
 // only the server's address.
 func (o *wantOptions) restConfig() (*rest.Config, error) {
@@ -159,57 +147,4 @@ func (o *wantOptions) sourceFrom(client kubernetes.Interface, nodeName string, w
 		return &manifests.Source{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
 	}
 	return &source.Cluster{Client: client, NodeName: nodeName, ServiceProxyName: o.source.proxyName, Warn: warn}
-}
-
-// kubeconfigFile is what the most important of the files that a client is made from is called.
-const kubeconfigFile = "kubeconfig"
-
-// apiFile is a file that a client was made from.
-type apiFile struct {
-	what, path string
-	content    []byte
-}
-
-// connect makes the client for the API server, if that is the source. No request is made.
-func (o *runOptions) connect() error {
-	if o.source.manifests != "" {
-		return nil
-	}
-	var files []apiFile
-	if path := o.kubeProxy.ClientConnection.Kubeconfig; path != "" {
-		content, _ := readSmall(path) // before the client does: what it reads is this or newer
-		files = append(files, apiFile{kubeconfigFile, path, content})
-	}
-	o.source.apiServers = &apiServers{} // of its own: those before are in use until this one runs
-	config, err := o.clientConfig()
-	if err != nil {
-		return err
-	}
-	// The library reads these again, but only every five minutes, and does not say what is wrong with them. Tokens in files it reads
-	// every minute.
-	for _, f := range []struct {
-		what string
-		path *string
-		data *[]byte
-	}{
-		{"certificate authority's file", &config.CAFile, &config.CAData},
-		{"client certificate's file", &config.CertFile, &config.CertData},
-		{"client key's file", &config.KeyFile, &config.KeyData},
-	} {
-		if *f.path == "" || len(*f.data) > 0 {
-			continue
-		}
-		content, readErr := readSmall(*f.path)
-		if readErr != nil {
-			return fmt.Errorf("read %s: %w", f.what, readErr)
-		}
-		files = append(files, apiFile{f.what, *f.path, content})
-		*f.path, *f.data = "", content
-	}
-	client, err := newClient(config)
-	if err != nil {
-		return err
-	}
-	o.api, o.apiFiles = client, files
-	return nil
 }

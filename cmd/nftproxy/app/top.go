@@ -24,14 +24,14 @@ import (
 )
 
 type topOptions struct {
-	explainOptions
+	worldOptions
 	interval time.Duration
 	once     bool
 	rows     int
 }
 
 func topCommand(version string) *cobra.Command {
-	o := topOptions{explainOptions: explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}}
+	o := topOptions{worldOptions: newWorldOptions(version)}
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show Services by their new connections, live",
@@ -60,8 +60,8 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if o.interval <= 0 {
 		return fmt.Errorf("--interval: %s is not above 0", o.interval)
 	}
-	o.kernel = !o.given()
-	world, err := o.world(ctx, newSeen(), stderr)
+	o.namesFromKernel()
+	world, _, err := o.world(ctx, stderr)
 	if err != nil {
 		return err
 	}

@@ -18,19 +18,21 @@ import (
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 type traceOptions struct {
-	explainOptions
+	worldOptions
 	fromAddr, to, protocol string
 	duration               time.Duration
+	showRules              bool
 }
 
 func traceCommand(version string) *cobra.Command {
-	o := traceOptions{explainOptions: explainOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}}
+	o := traceOptions{worldOptions: newWorldOptions(version)}
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Follow new connections through the rules, live",
@@ -65,8 +67,8 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	o.kernel = !o.given()
-	world, err := o.world(ctx, newSeen(), stderr)
+	o.namesFromKernel()
+	world, _, err := o.world(ctx, stderr)
 	if err != nil {
 		return err
 	}
@@ -253,13 +255,13 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 func whyDropped(chain string) string {
 	switch {
 	case chain == "no-endpoints":
-		return "refused: there is no endpoint, or no such port"
+		return "refused: " + reason.NoEndpoint.Brief()
 	case chain == "no-local-endpoints":
-		return "dropped: the traffic policy is Local and no endpoint is on this node"
+		return "dropped: " + reason.NoLocalEndpoint.Brief()
 	case strings.HasPrefix(chain, "firewall/"):
-		return "dropped: the client is in none of loadBalancerSourceRanges"
+		return "dropped: " + reason.NotInSourceRanges.Brief()
 	case chain == "postrouting":
-		return "dropped: no Service has this address of a ServiceCIDR"
+		return "dropped: " + reason.NoSuchClusterIP.Brief()
 	}
-	return "dropped in chain " + printable.Word(chain)
+	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
 }

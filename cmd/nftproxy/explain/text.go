@@ -177,12 +177,12 @@ func (f *FrontendView) write(b *strings.Builder, style Style) {
 	}
 	var texts []string
 	from := map[string][]string{}
-	for _, fate := range f.Fates {
-		text := fate.text(style)
+	for _, client := range f.Clients {
+		text := client.text(style)
 		if from[text] == nil {
 			texts = append(texts, text)
 		}
-		from[text] = append(from[text], fate.From)
+		from[text] = append(from[text], client.From)
 	}
 	for _, text := range texts {
 		fmt.Fprintf(b, "    from %s: %s\n", strings.Join(from[text], ", "), text)
@@ -190,14 +190,14 @@ func (f *FrontendView) write(b *strings.Builder, style Style) {
 }
 
 // text says what a client sees and why.
-func (f *Fate) text(style Style) string {
+func (c *ClientView) text(style Style) string {
 	var text string
-	switch f.Outcome {
+	switch c.Outcome {
 	case Answer:
-		text = marked(style.Good, "an answer") + " from " + f.targets()
+		text = marked(style.Good, "an answer") + " from " + c.targets()
 	case Refused:
 		text = marked(style.Bad, "refused") + " at once"
-		if f.Unheard {
+		if c.Unheard {
 			text = marked(style.Bad, "refused") + " by an ICMPv6 message that SCTP takes no notice of: clients go on trying"
 		}
 	case Timeout:
@@ -205,11 +205,11 @@ func (f *Fate) text(style Style) string {
 	default:
 		text = marked(style.Bad, "left alone")
 	}
-	for _, why := range f.Why {
+	for _, why := range c.Why {
 		text += "\n      - " + why
 	}
 	if style.Rules {
-		for _, rule := range f.Rules {
+		for _, rule := range c.Rules {
 			text += "\n      | " + rule
 		}
 	}
@@ -217,10 +217,10 @@ func (f *Fate) text(style Style) string {
 }
 
 // targets names the endpoints that answer, and whom they see.
-func (f *Fate) targets() string {
+func (c *ClientView) targets() string {
 	var all []string
 	masqueraded := 0
-	for _, to := range f.To {
+	for _, to := range c.To {
 		all = append(all, to.Address)
 		if to.Masqueraded {
 			masqueraded++
@@ -236,11 +236,11 @@ func (f *Fate) targets() string {
 	switch masqueraded {
 	case 0:
 		return fmt.Sprintf("%s, which %s the client's own address", text, see)
-	case len(f.To):
+	case len(c.To):
 		return fmt.Sprintf("%s, which %s this node's address", text, see)
 	}
-	i := slices.IndexFunc(f.To, func(to To) bool { return to.Masqueraded })
-	return fmt.Sprintf("%s, which see the client's own address, but %s this node's", text, f.To[i].Address)
+	i := slices.IndexFunc(c.To, func(to To) bool { return to.Masqueraded })
+	return fmt.Sprintf("%s, which see the client's own address, but %s this node's", text, c.To[i].Address)
 }
 
 func (k *Kernel) write(b *strings.Builder, style Style) {

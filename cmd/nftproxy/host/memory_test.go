@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package host
 
 import (
 	"math"
@@ -38,7 +38,7 @@ func TestLimitMemory(t *testing.T) {
 			}
 			var lines []string
 			log := funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})
-			limitMemory(t.Context(), log, tt.provider)
+			LimitMemory(t.Context(), log, tt.provider)
 			if got := debug.SetMemoryLimit(-1); got < tt.want-1 || got > tt.want {
 				t.Errorf("the limit is %d, want %d", got, tt.want)
 			}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package host
 
 import (
 	"context"
@@ -27,9 +27,9 @@ const memoryRefresh = time.Minute
 // settle is how long after a full load or comparison all that it needed is garbage.
 const settle = 5 * time.Second
 
-// limitMemory makes Go collect garbage more often near the cgroup's limit, of either version of cgroups, until ctx
+// LimitMemory makes Go collect garbage more often near the cgroup's limit, of either version of cgroups, until ctx
 // ends. GOGC and GOMEMLIMIT, where they are set, have the last word.
-func limitMemory(ctx context.Context, log logr.Logger, cgroup memlimit.Provider) {
+func LimitMemory(ctx context.Context, log logr.Logger, cgroup memlimit.Provider) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -44,21 +44,22 @@ func limitMemory(ctx context.Context, log logr.Logger, cgroup memlimit.Provider)
 	}
 }
 
-// memoryKeeper gives memory back some time after it was told to.
-type memoryKeeper chan struct{}
+// MemoryKeeper gives memory back some time after it was told to.
+type MemoryKeeper chan struct{}
 
-func newMemoryKeeper() memoryKeeper { return make(memoryKeeper, 1) }
+// NewMemoryKeeper returns one that was told nothing yet.
+func NewMemoryKeeper() MemoryKeeper { return make(MemoryKeeper, 1) }
 
-// soon tells it to. It does not wait.
-func (k memoryKeeper) soon() {
+// Soon tells it to. It does not wait.
+func (k MemoryKeeper) Soon() {
 	select {
 	case k <- struct{}{}:
 	default:
 	}
 }
 
-// run does so until ctx ends.
-func (k memoryKeeper) run(ctx context.Context) {
+// Run does so until ctx ends.
+func (k MemoryKeeper) Run(ctx context.Context) {
 	for {
 		select {
 		case <-k:

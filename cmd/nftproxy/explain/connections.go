@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/fate"
+)
+
+// clientPort is the port of clients: any will do.
+const clientPort = 40000
+
+// follow follows connections of a client to a frontend, once for each endpoint that may be chosen.
+func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, error) {
+	out := ClientView{From: printable.Line(c.Name)}
+	choice, choices := uint32(0), uint32(1)
+	tracer := fate.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
+		choices = max(choices, mod)
+		return choice
+	}}
+	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
+	seen := map[To]bool{}
+	for choice = 0; choice < choices; choice++ {
+		end, err := tracer.Trace(packet, c.IsNode)
+		if err != nil {
+			return out, err
+		}
+		e := ending{Fate: end, port: p, frontend: f, client: c.addr(p.Family), masqueradeAll: w.Config.MasqueradeAll}
+		out.Outcome = e.outcome()
+		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
+		if out.Rules == nil {
+			for _, step := range end.Steps {
+				out.Rules = append(out.Rules, printable.Word(step.Chain)+": "+step.Rule.Text(p.Family))
+			}
+		}
+		for _, why := range e.reasons() {
+			if !slices.Contains(out.Why, why.Text) {
+				out.Why, out.Codes = append(out.Why, why.Text), append(out.Codes, why.Code)
+			}
+		}
+		if out.Outcome != Answer {
+			return out, nil
+		}
+		to := To{Address: end.To.String(), Masqueraded: end.Masqueraded}
+		if !seen[to] {
+			seen[to] = true
+			out.To = append(out.To, to)
+		}
+	}
+	slices.SortFunc(out.To, func(a, b To) int {
+		return netip.MustParseAddrPort(a.Address).Compare(netip.MustParseAddrPort(b.Address))
+	})
+	return out, nil
+}
+
+// traced returns the state that packets are followed through: what should be, with
+// the clients that the kernel remembers for a port.
+func (w *World) traced(p *proxier.Port) rules.State {
+	if w.FromKernel {
+		return *w.Have
+	}
+	if w.Have == nil || w.Have.Tables[p.Family] == nil || len(p.Objects.Affinity) == 0 {
+		return w.State
+	}
+	s := w.State.Clone()
+	for _, m := range p.Objects.Affinity {
+		if clients, ok := w.Have.Tables[p.Family].Sets[m.Set]; ok {
+			s.Tables[p.Family].Sets[m.Set] = clients
+		}
+	}
+	return s
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reason
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// examples are what is put into the texts of each reason that needs something.
+var examples = map[Code][]any{
+	EndpointsUnusable:   {3},
+	NoSuchPort:          {81, "tcp"},
+	NotInSourceRanges:   {"203.0.113.1", "198.51.100.0/24"},
+	UnknownChain:        {"mine"},
+	Remembered:          {"10.244.1.2", "10.244.1.3:8080"},
+	EndpointGone:        {"10.244.1.2"},
+	MeantForNode:        {"there", "here"},
+	MeantForZone:        {"b", "a"},
+	OlderService:        {"default/web"},
+	BetterClaim:         {"ClusterIP", "default/web"},
+	HealthPortAPIServer: {31443},
+	LoadBalancerName:    {"lb.example"},
+	LoadBalancerProxy:   {"10.200.0.1", "Proxy"},
+}
+
+// TestTexts shows the whole list as it is read, each text with an example.
+func TestTexts(t *testing.T) {
+	var out strings.Builder
+	line := func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(&out, "  %-8s %s\n", name, text)
+		}
+	}
+	for _, c := range All() {
+		args := examples[c]
+		fmt.Fprintln(&out, c)
+		line("text", c.Text(args...))
+		line("brief", c.Brief())
+		if c.row().note != "" {
+			line("note", c.Note(args[:strings.Count(c.row().note, "%")]...))
+		}
+		if c.row().foreign != "" {
+			line("foreign", c.ForeignNote(args[:strings.Count(c.row().foreign, "%")]...))
+		}
+		line("log", c.Log())
+		line("event", c.Event())
+		line("kind", c.Kind())
+	}
+	if strings.Contains(out.String(), "%") {
+		t.Error("a text has a verb that nothing is put into, or no verb for what is")
+	}
+	const file = "testdata/TestTexts.txt"
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: run the test with -update to write it", err)
+	}
+	if diff := cmp.Diff(string(want), out.String()); diff != "" {
+		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
+	}
+}
+
+// TestCodes: each code has a row with a text, is no other's, and is read as it is written.
+func TestCodes(t *testing.T) {
+	form, seen := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`), map[string]bool{}
+	for _, c := range All() {
+		text := c.String()
+		if !form.MatchString(text) || seen[text] || c.Text() == "" {
+			t.Errorf("reason %d has the code %q and the text %q", c, text, c.Text())
+		}
+		seen[text] = true
+		written, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read Code
+		if err := json.Unmarshal(written, &read); err != nil || read != c {
+			t.Errorf("%s is read as %v: %v", written, read, err)
+		}
+	}
+	if (none.With() != Given{}) || Code(255).Text() != "" {
+		t.Error("no reason has a text")
+	}
+	if err := new(Code).UnmarshalText([]byte("no-such-code")); err == nil {
+		t.Error("what is no code is read")
+	}
+}
