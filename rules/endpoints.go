@@ -139,7 +139,7 @@ type turns uint64
 // endpoint would get the next connection of each. The hash of a client is to lead to the same
 // endpoint on every node.
 func turnsOf(sp *ServicePort, n *Node) turns {
-	if sp.Scheduler != RoundRobin || n.Name == "" {
+	if !schedulers[sp.Scheduler].turns || n.Name == "" {
 		return 0
 	}
 	h := sha256.Sum256([]byte(n.Name + "\x00" + sp.Name.String()))

@@ -25,7 +25,7 @@ func TestConnections(t *testing.T) {
 		}
 		got := map[netip.Addr]rules.Counter{}
 		for _, c := range list {
-			if c.Family != rules.FamilyOf(c.Addr) || c.Protocol != rules.TCP || c.Port != 80 || !c.Set.Kind.CountsConnections() {
+			if c.Family != rules.FamilyOf(c.Addr) || c.Protocol != rules.TCP || c.Port != 80 || !c.Set.Kind.Serves() {
 				t.Errorf("%s: %+v is none of our frontends", what, c)
 			}
 			got[c.Addr] = c.Counter

@@ -53,8 +53,7 @@ func (i *Inspector) presence(f rules.Family, table string) (p Presence, err erro
 
 // leadsToEndpoints says whether a map has endpoints.
 func (i *Inspector) leadsToEndpoints(f rules.Family, table string, id rules.SetID) (some bool, err error) {
-	switch id.Kind {
-	case rules.Single, rules.SingleNodePorts, rules.Backends, rules.Endpoints:
+	if id.Kind.Forwards() {
 		err = i.elements(f, table, id, func(wire.Element) { some = true })
 	}
 	return some, err

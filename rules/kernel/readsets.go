@@ -22,7 +22,7 @@ func (r *reader) readSetList(f rules.Family, t *rules.Table) (n int, err error) 
 		n++
 		s := wire.ParseSet(v)
 		id, ok := r.addSet(f, t, s)
-		if ok && id.Kind.CountsConnections() {
+		if ok && id.Kind.Serves() {
 			counting[s.Counted()] = s.Name
 		}
 	})
@@ -43,7 +43,7 @@ func (r *reader) addSet(f rules.Family, t *rules.Table, s wire.Set) (rules.SetID
 		return id, false
 	}
 	t.Sets[id] = map[rules.Key]rules.Value{}
-	if id.Kind == rules.Affinity {
+	if id.Kind.Dynamic() {
 		t.Affinity[id] = rules.AffinityMap{Set: id, Size: s.Size}
 	} else if s.Size != 0 {
 		s.Odd = append(s.Odd, "a size")
@@ -62,7 +62,7 @@ func (r *reader) readSets(f rules.Family, t *rules.Table) error {
 		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
 	}
 	for id := range t.Sets {
-		if id.Kind == rules.Affinity && !r.listing {
+		if id.Kind.Dynamic() && !r.listing {
 			continue
 		}
 		err := again(func() error { return complete(r.readSet(f, t, id)) })
@@ -78,7 +78,7 @@ func (r *reader) readSet(f rules.Family, t *rules.Table, id rules.SetID) error {
 	var ends []netip.Addr
 	elements := t.Sets[id]
 	clear(elements)
-	if t.Counters != nil && id.Kind.CountsConnections() {
+	if t.Counters != nil && id.Kind.Serves() {
 		t.Counters[id] = map[rules.Key]rules.Counter{}
 	}
 	var clients map[netip.Addr]rules.Lifetime
@@ -96,7 +96,7 @@ func (r *reader) readSet(f rules.Family, t *rules.Table, id rules.SetID) error {
 			t.Odd = append(t.Odd, rules.Oddity{Set: id.Name(), What: "an element for all keys (*)"})
 			return false
 		}
-		if e.Stated && id.Kind != rules.Affinity && !(t.Counted && id.Kind.CountsConnections()) {
+		if e.Stated && !id.Kind.Dynamic() && !(t.Counted && id.Kind.Serves()) {
 			e.Goto = rules.OddGoto("statement", e.Goto)
 		}
 		_, again := elements[e.Key]

@@ -222,7 +222,7 @@ func (s *scan) namedSet(name string) error {
 		t.Counted = set.Counted()
 	})
 	if err == nil && len(t.Sets) > 0 {
-		return s.set(t, id, id.Kind.CountsConnections())
+		return s.set(t, id, id.Kind.Serves())
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
@@ -238,7 +238,7 @@ func (s *scan) namedSet(name string) error {
 func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
 	return s.ask(wire.GetElement(s.family, s.table, id, key), func(v nfnetlink.Data) {
 		wire.EachElement(s.family, id.Kind, v, func(e wire.Element) {
-			if e.Stated && id.Kind != rules.Affinity && !id.Kind.CountsConnections() {
+			if e.Stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
 				e.Goto = rules.OddGoto("statement", e.Goto)
 			}
 			t.Sets[id][e.Key] = e.Value

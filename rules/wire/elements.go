@@ -36,7 +36,7 @@ func (s Set) Userdata() []byte { return s.userdata }
 // of one of ours.
 func (s Set) Ours(f rules.Family) (rules.SetID, bool) {
 	id, ok := rules.ParseSetID(s.Name)
-	return id, ok && s.same(schemaOf(f, id.Kind)) && (!s.counted || id.Kind.CountsConnections())
+	return id, ok && s.same(schemaOf(f, id.Kind)) && (!s.counted || id.Kind.Serves())
 }
 
 // ParseSet reads a set's declaration.
@@ -139,7 +139,7 @@ func parseElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data) (e Eleme
 			}
 		}
 	}
-	if e.odd != "" && kind != rules.Affinity {
+	if e.odd != "" && !kind.Dynamic() {
 		e.Goto = rules.OddGoto(e.odd, e.Goto)
 	}
 	return e, ok

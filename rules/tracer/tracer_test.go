@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package fate_test
+package tracer_test
 
 import (
 	"net/netip"
@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // web is a sticky service of two endpoints, in a state.
@@ -27,11 +27,11 @@ func web() rules.State {
 	return d.State()
 }
 
-var packet = fate.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("172.18.0.1:1000"), Dst: netip.MustParseAddrPort("10.96.0.10:80")}
+var packet = tracer.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("172.18.0.1:1000"), Dst: netip.MustParseAddrPort("10.96.0.10:80")}
 
-func trace(t *testing.T, tracer *fate.Tracer) fate.Fate {
+func trace(t *testing.T, tr *tracer.Tracer) tracer.Result {
 	t.Helper()
-	end, err := tracer.Trace(packet, false)
+	end, err := tr.Trace(packet, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func trace(t *testing.T, tracer *fate.Tracer) fate.Fate {
 // TestSteps: the rules that do something are told, in order.
 func TestSteps(t *testing.T) {
 	var got []string
-	for _, s := range trace(t, &fate.Tracer{State: web()}).Steps {
+	for _, s := range trace(t, &tracer.Tracer{State: web()}).Steps {
 		got = append(got, s.Chain+": "+s.Rule.Text(rules.IPv4))
 	}
 	const numgen = "numgen inc mod 1 offset "
@@ -68,9 +68,9 @@ func TestSteps(t *testing.T) {
 func TestChoose(t *testing.T) {
 	state := web()
 	for choice, want := range []string{"10.244.1.2:8080", "10.244.2.2:8080"} {
-		tracer := fate.Tracer{State: state, Forget: true, Choose: func(uint32) uint32 { return uint32(choice) }}
+		tr := tracer.Tracer{State: state, Forget: true, Choose: func(uint32) uint32 { return uint32(choice) }}
 		for range 2 {
-			if got := trace(t, &tracer).To.String(); got != want {
+			if got := trace(t, &tr).To.String(); got != want {
 				t.Errorf("choice %d leads to %s, want %s", choice, got, want)
 			}
 		}
@@ -78,8 +78,8 @@ func TestChoose(t *testing.T) {
 	if set := state.Tables[rules.IPv4].Sets[rules.SetID{Kind: rules.Affinity, Of: "/default/web"}]; len(set) != 0 {
 		t.Errorf("clients are remembered: %v", set)
 	}
-	tracer := fate.Tracer{State: state}
-	if first, second := trace(t, &tracer).To, trace(t, &tracer).To; first != second {
+	tr := tracer.Tracer{State: state}
+	if first, second := trace(t, &tr).To, trace(t, &tr).To; first != second {
 		t.Errorf("a client that is remembered goes to %s, then to %s", first, second)
 	}
 }
@@ -88,7 +88,7 @@ func TestChoose(t *testing.T) {
 func TestDormant(t *testing.T) {
 	state := web()
 	state.Tables[rules.IPv4].Dormant = true
-	if end := trace(t, &fate.Tracer{State: state}); end.To != packet.Dst || len(end.Steps) > 0 {
+	if end := trace(t, &tracer.Tracer{State: state}); end.To != packet.Dst || len(end.Steps) > 0 {
 		t.Errorf("%+v", end)
 	}
 }

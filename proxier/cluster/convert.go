@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
 	"fmt"
@@ -59,7 +59,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	}
 	convertPorts(s, out, fault)
 	convertExternal(s, out, o, fault)
-	out.internalLocal = ptr.Deref(s.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
+	out.local.internal = ptr.Deref(s.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
 	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
 		out.affinity = defaultAffinity
 		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil {
@@ -69,10 +69,10 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		}
 	}
 	if name, ok := s.Annotations[SchedulerAnnotation]; ok {
-		if scheduler, known := rules.ParseScheduler(name); known {
+		if scheduler, err := rules.ParseScheduler(name); err == nil {
 			out.scheduler = scheduler
 		} else {
-			fault("annotation %s: scheduler %q is none of round-robin, random, source-hash: %s is used", SchedulerAnnotation, name, o.scheduler)
+			fault("annotation %s: scheduler %w: %s is used", SchedulerAnnotation, err, o.scheduler)
 		}
 	}
 	out.bound(fault)
@@ -83,7 +83,7 @@ func convertPorts(s *corev1.Service, out *service, fault func(string, ...any)) {
 	list := s.Spec.Ports
 	if n := len(list) - maxPorts; n > 0 {
 		list = list[:maxPorts]
-		out.over.ports = n
+		out.over.Ports = n
 		fault("it has %d ports, more than %d: the others are left out", len(s.Spec.Ports), maxPorts)
 	}
 	out.ports = make(ports, 0, len(list))
@@ -116,8 +116,8 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 	convertSourceRanges(s, out, fault)
 	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
 		len(s.Spec.ExternalIPs) > 0
-	out.externalLocal = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	if out.externalLocal && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+	out.local.external = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if out.local.external && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		if n := s.Spec.HealthCheckNodePort; n > 0 && n <= math.MaxUint16 {
 			out.healthPort = uint16(n)
 		} else {
@@ -171,6 +171,18 @@ func convertSourceRanges(s *corev1.Service, out *service, fault func(string, ...
 			out.sourceRanges[f] = []netip.Prefix{netip.PrefixFrom(nobody, nobody.BitLen())}
 		}
 	}
+}
+
+// addrSet is the addresses of a Service, or of an EndpointSlice, that were seen.
+type addrSet map[netip.Addr]struct{}
+
+// put adds an address, and says whether it is new.
+func (s addrSet) put(a netip.Addr) bool {
+	if _, ok := s[a]; ok {
+		return false
+	}
+	s[a] = struct{}{}
+	return true
 }
 
 // add reads an address outside the cluster and, if it can be one and is new, adds it to a list.
@@ -257,7 +269,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		return nil, nil
 	}
 	var faults faultList
-	out := &slice{service: objectName{es.Namespace, svc}}
+	out := &slice{service: ObjectName{es.Namespace, svc}}
 	switch es.AddressType {
 	case discoveryv1.AddressTypeIPv4:
 		out.family = rules.IPv4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package fate
+package tracer
 
 import (
 	"fmt"
@@ -20,8 +20,8 @@ type Packet struct {
 	Interface string
 }
 
-// Fate is what becomes of a packet.
-type Fate struct {
+// Result is what becomes of a packet.
+type Result struct {
 	// To is where it goes: its destination, unless it was translated.
 	To netip.AddrPort
 	// Rejected says that the sender is told at once that nobody is there (SCTP over IPv6 takes no
@@ -57,28 +57,28 @@ type Tracer struct {
 
 // Trace sends a packet through the hooks prerouting (or output, for one from the
 // node itself) and postrouting.
-func (t *Tracer) Trace(p Packet, fromNode bool) (Fate, error) {
+func (t *Tracer) Trace(p Packet, fromNode bool) (Result, error) {
 	f := rules.FamilyOf(p.Dst.Addr())
 	table := t.State.Tables[f]
 	if table == nil || table.Dormant {
-		return Fate{To: p.Dst}, nil
+		return Result{To: p.Dst}, nil
 	}
 	hook := rules.HookPrerouting
 	if fromNode {
 		hook = rules.HookOutput
 	}
-	w := &walk{tracer: t, family: f, table: table, packet: p, original: p.Dst, fate: Fate{To: p.Dst}}
-	if err := w.hook(hook); err != nil || w.fate.Rejected || w.fate.Dropped {
-		return w.fate, err
+	w := &walk{tracer: t, family: f, table: table, packet: p, original: p.Dst, result: Result{To: p.Dst}}
+	if err := w.hook(hook); err != nil || w.result.Rejected || w.result.Dropped {
+		return w.result, err
 	}
-	w.packet.Dst = w.fate.To
+	w.packet.Dst = w.result.To
 	w.stopped = false
 	last := rules.HookPostrouting
 	if w.local(w.packet.Dst.Addr()) {
 		last = rules.HookInput
 	}
 	err := w.hook(last)
-	return w.fate, err
+	return w.result, err
 }
 
 // walk is one packet on its way.
@@ -90,7 +90,7 @@ type walk struct {
 	// original is where it went before translation.
 	original netip.AddrPort
 	mark     uint32
-	fate     Fate
+	result   Result
 
 	stopped    bool // a verdict ended the hook
 	translated bool // the destination was
@@ -126,63 +126,66 @@ func (w *walk) rule(id, chain string, r rules.Rule) (returned bool, err error) {
 	note := func() {
 		if !noted {
 			noted = true
-			w.fate.Steps = append(w.fate.Steps, Step{chain, r})
+			w.result.Steps = append(w.result.Steps, Step{chain, r})
 		}
 	}
 	for _, s := range r {
-		matched := true
-		switch s.(type) {
-		case rules.SetMark, rules.Jump, rules.Goto, rules.Return, rules.Reject, rules.Reset, rules.RejectProtocol,
-			rules.Drop, rules.Masquerade, rules.Remember:
-			note()
-		}
-		switch s := s.(type) {
-		case rules.SetMark:
-			w.mark |= s.Bits
-		case rules.FlipMark:
-			w.mark ^= s.Bits
-		case rules.Dispatch:
-			matched, err = w.dispatch(id, s, note)
-			if matched && s.Map.Kind.Verdict() == "goto" {
-				return true, err
-			}
-		case rules.DNAT:
-			if matched, err = w.dnat(id, s); matched {
-				note()
-			}
-		case rules.DNATRemembered:
-			if matched, err = w.dnatRemembered(s); matched {
-				note()
-			}
-		case rules.RestoreDest:
-			w.packet.Dst = netip.AddrPortFrom(w.original.Addr(), w.packet.Dst.Port())
-		case rules.Forget:
-			if _, ok := w.table.Sets[s.Set][w.client()]; ok {
-				note()
-				w.forget(s)
-			}
-		case rules.Remember:
-			w.remember(s)
-		case rules.Jump:
-			return false, w.chain(s.Chain)
-		case rules.Goto:
-			return true, w.chain(s.Chain)
-		case rules.Return:
-			return true, nil
-		case rules.Reject, rules.Reset, rules.RejectProtocol:
-			w.fate.Rejected, w.stopped = true, true
-		case rules.Drop:
-			w.fate.Dropped, w.stopped = true, true
-		case rules.Masquerade:
-			w.fate.Masqueraded, w.stopped = true, true
-		default:
-			matched, err = w.matches(id, s)
-		}
-		if err != nil || !matched || w.stopped {
-			return false, err
+		goesOn, returned, err := w.statement(id, s, note)
+		if err != nil || !goesOn || w.stopped {
+			return returned, err
 		}
 	}
 	return false, nil
+}
+
+// statement carries one out, and notes the rule if it does something. goesOn says that the rule does,
+// returned that the chain ends here.
+func (w *walk) statement(id string, s rules.Statement, note func()) (goesOn, returned bool, err error) {
+	switch s := s.(type) {
+	case rules.SetMark:
+		note()
+		w.mark |= s.Bits
+	case rules.FlipMark:
+		w.mark ^= s.Bits
+	case rules.Dispatch:
+		goesOn, err = w.dispatch(id, s, note)
+		return goesOn && s.Map.Kind.Value() != rules.GoTo, goesOn && s.Map.Kind.Value() == rules.GoTo, err
+	case rules.DNAT:
+		goesOn, err = w.dnat(id, s, note)
+		return goesOn, false, err
+	case rules.DNATRemembered:
+		goesOn, err = w.dnatRemembered(s, note)
+		return goesOn, false, err
+	case rules.RestoreDest:
+		w.packet.Dst = netip.AddrPortFrom(w.original.Addr(), w.packet.Dst.Port())
+	case rules.Forget:
+		w.forget(s, note)
+	case rules.Remember:
+		note()
+		w.remember(s)
+	case rules.Jump:
+		note()
+		return false, false, w.chain(s.Chain)
+	case rules.Goto:
+		note()
+		return false, true, w.chain(s.Chain)
+	case rules.Return:
+		note()
+		return false, true, nil
+	case rules.Reject, rules.Reset, rules.RejectProtocol:
+		note()
+		w.result.Rejected, w.stopped = true, true
+	case rules.Drop:
+		note()
+		w.result.Dropped, w.stopped = true, true
+	case rules.Masquerade:
+		note()
+		w.result.Masqueraded, w.stopped = true, true
+	default:
+		goesOn, err = w.matches(id, s)
+		return goesOn, false, err
+	}
+	return true, false, nil
 }
 
 // matches is for the statements that do nothing but match.
@@ -214,11 +217,7 @@ func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
 	if !ok {
 		return false, fmt.Errorf("no set %s", s.Set.Name())
 	}
-	switch s.Set.Kind {
-	case rules.Hairpin:
-		_, ok = set[rules.Key{Addr: w.packet.Src.Addr()}]
-		return ok && w.packet.Src.Addr() == w.packet.Dst.Addr(), nil
-	case rules.Sources, rules.ServiceCIDRs:
+	if s.Set.Kind.Interval() {
 		a := w.key("", s.Fields).Addr
 		for k, v := range set {
 			if k.Addr.Compare(a) <= 0 && a.Compare(v.To.Addr()) <= 0 {
@@ -226,10 +225,12 @@ func (w *walk) matchSet(s rules.MatchSet) (bool, error) {
 			}
 		}
 		return false, nil
-	default:
-		_, ok = set[w.key("", s.Fields)]
-		return ok, nil
 	}
+	if slices.Contains(s.Set.Kind.Key(), rules.KeySameAddr) && w.packet.Src.Addr() != w.packet.Dst.Addr() {
+		return false, nil
+	}
+	_, ok = set[w.key("", s.Fields)]
+	return ok, nil
 }
 
 func (w *walk) local(a netip.Addr) bool { return slices.Contains(w.tracer.Local, a) || a.IsLoopback() }
@@ -254,14 +255,15 @@ func (w *walk) dispatch(id string, s rules.Dispatch, note func()) (bool, error) 
 	return true, w.chain(v.Goto)
 }
 
-func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
+func (w *walk) dnat(id string, s rules.DNAT, note func()) (bool, error) {
 	set, ok := w.table.Sets[s.Map]
 	if !ok {
 		return false, fmt.Errorf("no map %s", s.Map.Name())
 	}
 	v, ok := set[w.key(id, s.Fields)]
 	if ok {
-		w.fate.To, w.stopped, w.translated = v.To, true, true
+		note()
+		w.result.To, w.stopped, w.translated = v.To, true, true
 	}
 	return ok, nil
 }
@@ -269,7 +271,7 @@ func (w *walk) dnat(id string, s rules.DNAT) (bool, error) {
 func (w *walk) client() rules.Key { return rules.Key{Addr: w.packet.Src.Addr()} }
 
 // dnatRemembered translates to the endpoint that the client is remembered with.
-func (w *walk) dnatRemembered(s rules.DNATRemembered) (bool, error) {
+func (w *walk) dnatRemembered(s rules.DNATRemembered, note func()) (bool, error) {
 	for _, id := range []rules.SetID{s.Clients, s.Map} {
 		if _, ok := w.table.Sets[id]; !ok {
 			return false, fmt.Errorf("no map %s", id.Name())
@@ -281,18 +283,23 @@ func (w *walk) dnatRemembered(s rules.DNATRemembered) (bool, error) {
 	}
 	v, ok := w.table.Sets[s.Map][s.Key(was.To)]
 	if ok {
-		w.fate.To, w.stopped, w.translated = v.To, true, true
+		note()
+		w.result.To, w.stopped, w.translated = v.To, true, true
 	} else {
 		w.packet.Dst = netip.AddrPortFrom(was.To.Addr(), w.packet.Dst.Port())
 	}
 	return ok, nil
 }
 
-func (w *walk) forget(s rules.Forget) {
-	if w.tracer.Forget {
+func (w *walk) forget(s rules.Forget, note func()) {
+	clients := w.table.Sets[s.Set]
+	if _, ok := clients[w.client()]; !ok {
 		return
 	}
-	delete(w.table.Sets[s.Set], w.client())
+	note()
+	if !w.tracer.Forget {
+		delete(clients, w.client())
+	}
 }
 
 // remember does as the kernel: a client that is remembered already keeps its endpoint.

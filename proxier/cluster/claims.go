@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
 	"cmp"
@@ -11,60 +11,16 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// class is what an address is to a Service. The first one has the better claim, however old the
-// Services are: ClusterIPs and NodePorts are allocated, load balancers have controllers, and
-// externalIPs are whatever somebody writes there.
-type class uint8
-
-const (
-	classClusterIP class = iota
-	classNodePort
-	classLoadBalancer
-	classExternalIP
-)
-
-func (c class) String() string {
-	return [...]string{"ClusterIP", "NodePort", "load balancer address", "external IP"}[c]
-}
-
-// claim is a frontend that a service port wants.
-type claim struct {
-	rules.Frontend
-	class class
-}
-
-// claimsOf returns what a service port wants, each once: convertService sees to it that no
-// address is in two lists.
-func claimsOf(sp *rules.ServicePort) []claim {
-	out := make([]claim, 0, 2+len(sp.LoadBalancerIPs)+len(sp.ExternalIPs))
-	add := func(c class, a netip.Addr, port uint16) {
-		out = append(out, claim{rules.Frontend{Addr: a, Protocol: sp.Protocol, Port: port}, c})
-	}
-	if sp.ClusterIP.IsValid() {
-		add(classClusterIP, sp.ClusterIP, sp.Port)
-	}
-	if sp.NodePort != 0 {
-		add(classNodePort, sp.Family.Unspecified(), sp.NodePort)
-	}
-	for _, a := range sp.LoadBalancerIPs {
-		add(classLoadBalancer, a, sp.Port)
-	}
-	for _, a := range sp.ExternalIPs {
-		add(classExternalIP, a, sp.Port)
-	}
-	return out
-}
-
 // claimant is an owner that wants a frontend. The better class gets it, of one class the older service,
 // then the one whose name sorts first: the same one on every node.
 type claimant struct {
 	owner   rules.Owner
 	created time.Time
-	class   class
+	class   Class
 }
 
 func (c claimant) compare(o claimant) int {
-	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), compareOwners(c.owner, o.owner))
+	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), CompareOwners(c.owner, o.owner))
 }
 
 // claims knows who has each frontend and who else wants it.
@@ -198,7 +154,7 @@ func (c *claims) refuses(f rules.Frontend) bool {
 	for at := range c.apiServers {
 		family := rules.FamilyOf(at.Addr())
 		_, own := c.nodeAddrs[at.Addr()]
-		own = own || c.localhost[family] && at.Addr() == loopback(family)
+		own = own || c.localhost[family] && at.Addr() == Loopback(family)
 		if own && at.Port() == f.Port && family == rules.FamilyOf(f.Addr) {
 			return true
 		}

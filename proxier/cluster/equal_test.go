@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
 	"slices"
@@ -33,7 +33,7 @@ func TestEqual(t *testing.T) {
 
 // TestStoreSeesEachField: a Service that differs in any one field is a change.
 func TestStoreSeesEachField(t *testing.T) {
-	name := objectName{"default", "web"}
+	name := ObjectName{"default", "web"}
 	wantUnequal(t, "service", func(a, b service) bool {
 		st := newStore()
 		st.setService(name, &a)

@@ -1,145 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
-	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// objectName is the namespace and name of a Service or an EndpointSlice.
-type objectName struct{ namespace, name string }
-
-func (n objectName) String() string { return n.namespace + "/" + n.name }
-
-// service is what proxying needs of a Service. Keep it so: there are thousands.
-// Arrays are by family. No address is twice among the three kinds of them.
-type service struct {
-	created       time.Time
-	uid           types.UID
-	clusterIPs    [2]netip.Addr
-	externalIPs   [2][]netip.Addr
-	loadBalancers [2][]netip.Addr
-	sourceRanges  [2][]netip.Prefix
-	ports         ports
-	internalLocal bool
-	externalLocal bool
-	affinity      uint32 // seconds
-	scheduler     rules.Scheduler
-	healthPort    uint16 // healthCheckNodePort
-	over          excess // what it asks for beyond the bounds
-}
-
-type servicePort struct {
-	name     string
-	protocol rules.Protocol
-	port     uint16
-	nodePort uint16 // of a Service only
-	plain    bool   // without sets of its own: see maxSets
-}
-
-// ports are those of a Service or an EndpointSlice, sorted by name: there may be thousands.
-type ports []servicePort
-
-func (l ports) sort() {
-	byName := func(a, b servicePort) int { return cmp.Compare(a.name, b.name) }
-	if !slices.IsSortedFunc(l, byName) {
-		slices.SortStableFunc(l, byName)
-	}
-}
-
-// named returns the ports of a name.
-func (l ports) named(name string) ports {
-	from, _ := slices.BinarySearchFunc(l, name, func(p servicePort, name string) int { return cmp.Compare(p.name, name) })
-	to := from
-	for to < len(l) && l[to].name == name {
-		to++
-	}
-	return l[from:to]
-}
-
-func (s *service) port(name string) (servicePort, bool) {
-	if s != nil {
-		for _, p := range s.ports.named(name) {
-			return p, true
-		}
-	}
-	return servicePort{}, false
-}
-
-// alike says, by family, whether two services have all in common that their ports share.
-func (s *service) alike(o *service) (by [2]bool) {
-	if s == nil || o == nil || !s.created.Equal(o.created) || s.healthPort != o.healthPort ||
-		s.internalLocal != o.internalLocal || s.externalLocal != o.externalLocal ||
-		s.affinity != o.affinity || s.scheduler != o.scheduler || endpointLimit(len(s.ports)) != endpointLimit(len(o.ports)) {
-		return by
-	}
-	for _, f := range rules.Families {
-		by[f] = s.clusterIPs[f] == o.clusterIPs[f] && slices.Equal(s.externalIPs[f], o.externalIPs[f]) &&
-			slices.Equal(s.loadBalancers[f], o.loadBalancers[f]) && slices.Equal(s.sourceRanges[f], o.sourceRanges[f])
-	}
-	return by
-}
-
-// slice is what proxying needs of an EndpointSlice.
-type slice struct {
-	service   objectName
-	family    rules.Family
-	ports     ports // name, protocol and port of the endpoints
-	endpoints []endpoint
-	at        int // in store.byService
-}
-
-type endpoint struct {
-	addr                        netip.Addr
-	ready, serving, terminating bool
-	local, nodeUnknown          bool
-	hints                       *hints // nil: none
-}
-
-// hints name the nodes and zones that an endpoint is meant for.
-type hints struct{ nodes, zones []string }
-
-func (e endpoint) equal(o endpoint) bool {
-	return e.addr == o.addr && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
-		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.hints.equal(o.hints)
-}
-
-func (h *hints) equal(o *hints) bool {
-	if h == nil || o == nil {
-		return h == o
-	}
-	return slices.Equal(h.nodes, o.nodes) && slices.Equal(h.zones, o.zones)
-}
-
-func (s *slice) equal(o *slice) bool {
-	return s != nil && o != nil && s.service == o.service && s.family == o.family &&
-		slices.Equal(s.ports, o.ports) && slices.EqualFunc(s.endpoints, o.endpoints, endpoint.equal)
-}
-
 // store holds all services and slices, and which owners have changed since they
 // were last taken.
 type store struct {
-	services map[objectName]*service
-	slices   map[objectName]*slice
+	services map[ObjectName]*service
+	slices   map[ObjectName]*slice
 	// byService finds the slices of a service.
-	byService map[objectName][]*slice
+	byService map[ObjectName][]*slice
 	frontends claims
 	changed   map[rules.Owner]struct{}
-	over      excess // of all services
+	over      Excess // of all services
 }
 
 func newStore() *store {
 	st := &store{
-		services:  map[objectName]*service{},
-		slices:    map[objectName]*slice{},
-		byService: map[objectName][]*slice{},
+		services:  map[ObjectName]*service{},
+		slices:    map[ObjectName]*slice{},
+		byService: map[ObjectName][]*slice{},
 		changed:   map[rules.Owner]struct{}{},
 	}
 	st.frontends = newClaims(st.mark)
@@ -148,7 +34,7 @@ func newStore() *store {
 
 // setService stores a service, or with nil forgets it, marks the owners that this
 // changes, and says whether there are any.
-func (st *store) setService(n objectName, s *service) (any bool) {
+func (st *store) setService(n ObjectName, s *service) (any bool) {
 	old := st.services[n]
 	if s == nil {
 		delete(st.services, n)
@@ -209,59 +95,16 @@ func (st *store) markAll() {
 	}
 }
 
-// eachOwner calls fn for each service port and family of a service.
-func eachOwner(n objectName, s *service, fn func(rules.Owner, rules.ServicePort)) {
-	if s == nil {
-		return
-	}
-	for _, f := range rules.Families {
-		if !s.clusterIPs[f].IsValid() {
-			continue
-		}
-		for _, p := range s.ports {
-			o := rules.Owner{ServicePortName: rules.ServicePortName{Namespace: n.namespace, Name: n.name, Port: p.name}, Family: f}
-			fn(o, s.as(o, p))
-		}
-	}
-}
-
-// portOf returns the service port that an owner stands for, as a service has it.
-func portOf(s *service, o rules.Owner) (rules.ServicePort, bool) {
-	p, ok := s.port(o.Port)
-	if !ok || !s.clusterIPs[o.Family].IsValid() {
-		return rules.ServicePort{}, false
-	}
-	return s.as(o, p), true
-}
-
-// as returns one of the ports as the service port of its owner.
-func (s *service) as(o rules.Owner, p servicePort) rules.ServicePort {
-	f := o.Family
-	sp := rules.ServicePort{
-		Name: o.ServicePortName, Family: f, Protocol: p.protocol,
-		ClusterIP: s.clusterIPs[f], Port: p.port, NodePort: p.nodePort,
-		ExternalIPs: s.externalIPs[f], LoadBalancerIPs: s.loadBalancers[f], SourceRanges: s.sourceRanges[f],
-		InternalLocal: s.internalLocal, ExternalLocal: s.externalLocal,
-		Affinity: s.affinity, Scheduler: s.scheduler, EndpointLimit: endpointLimit(len(s.ports)),
-	}
-	if p.plain {
-		if sp.Affinity = 0; len(sp.SourceRanges) > 0 {
-			sp.LoadBalancerIPs = nil
-		}
-	}
-	return sp
-}
-
 // servicePort returns the service port of an owner; its zero value if there is none.
 func (st *store) servicePort(o rules.Owner) rules.ServicePort {
-	n := objectName{o.Namespace, o.Name}
+	n := ObjectName{o.Namespace, o.Name}
 	sp, _ := portOf(st.services[n], o)
 	return sp
 }
 
 // setSlice stores a slice, or with nil forgets it, marks the owners whose endpoints it
 // changes, and says whether it has changed.
-func (st *store) setSlice(n objectName, s *slice) bool {
+func (st *store) setSlice(n ObjectName, s *slice) bool {
 	old := st.slices[n]
 	if old == nil && s == nil || old.equal(s) {
 		return false
@@ -302,7 +145,7 @@ func (st *store) markSlice(s *slice) {
 	for _, p := range s.ports {
 		if sp, ok := svc.port(p.name); ok && sp.protocol == p.protocol {
 			st.mark(rules.Owner{
-				ServicePortName: rules.ServicePortName{Namespace: s.service.namespace, Name: s.service.name, Port: p.name},
+				ServicePortName: rules.ServicePortName{Namespace: s.service.Namespace, Name: s.service.Name, Port: p.name},
 				Family:          s.family,
 			})
 		}
@@ -354,31 +197,28 @@ func (st *store) take() []rules.Owner {
 		out = append(out, o)
 	}
 	st.changed = map[rules.Owner]struct{}{} // after a full load the old one is large
-	slices.SortFunc(out, compareOwners)
+	slices.SortFunc(out, CompareOwners)
 	return out
 }
 
-func compareOwners(a, b rules.Owner) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
-		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Family, b.Family))
-}
-
-// input returns what rules.Build needs for an owner, and what it must do without
-// because others get it. An owner that is gone has a
-// service port without a port.
-func (st *store) input(o rules.Owner) (rules.ServicePort, []rules.Endpoint, []claim) {
-	sp := st.servicePort(o)
-	if sp.Port == 0 {
-		return rules.ServicePort{Name: o.ServicePortName, Family: o.Family}, nil, nil
+// input returns what an owner's objects are built from, as it is now.
+func (st *store) input(o rules.Owner) Input {
+	in := Input{Owner: o, Port: st.servicePort(o)}
+	if in.Port.Port == 0 {
+		in.Port = rules.ServicePort{Name: o.ServicePortName, Family: o.Family}
+		return in
 	}
-	lost := st.frontends.withhold(&sp, o)
-	return sp, st.endpoints(o, sp.Protocol), lost
+	for _, cl := range st.frontends.withhold(&in.Port, o) {
+		in.Lost = append(in.Lost, st.frontends.conflictOf(cl))
+	}
+	in.Endpoints = st.endpoints(o, in.Port.Protocol)
+	return in
 }
 
 // localReady returns how many ready endpoints of a service are on this node, by
 // family. As in kube-proxy each address counts once, whatever its ports, and none of a slice without
 // ports; and one that is terminating counts only where no other has its address and port.
-func (st *store) localReady(n objectName) (count [2]int) {
+func (st *store) localReady(n ObjectName) (count [2]int) {
 	seen := map[netip.Addr]bool{}
 	var taken map[served]bool
 	for _, s := range st.byService[n] {
@@ -411,7 +251,7 @@ type served struct {
 }
 
 // taken returns what endpoints of a service serve that are not terminating.
-func (st *store) taken(n objectName) map[served]bool {
+func (st *store) taken(n ObjectName) map[served]bool {
 	out := map[served]bool{}
 	for _, s := range st.byService[n] {
 		for _, e := range s.endpoints {
@@ -442,7 +282,7 @@ func (st *store) serving(o rules.Owner, protocol rules.Protocol) (serving, unrea
 // endpoints returns the endpoints of an owner, as its slices have them.
 func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpoint {
 	var out []rules.Endpoint
-	for _, s := range st.byService[objectName{o.Namespace, o.Name}] {
+	for _, s := range st.byService[ObjectName{o.Namespace, o.Name}] {
 		if s.family != o.Family {
 			continue
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxier
+package cluster
 
 import (
 	"encoding/json"
@@ -80,55 +80,55 @@ func TestConvertNode(t *testing.T) {
 	}
 }
 
-// woken tells whether Run would be woken now.
-func woken(p *Proxier) bool {
-	select {
-	case <-p.wake:
-		return true
-	default:
-		return false
-	}
-}
-
-// eligibility notes what it is told of the node.
-type eligibility struct {
-	noHealth
+// listener notes what a Cluster tells at once.
+type listener struct {
+	changed  bool
 	eligible []bool
 }
 
-func (e *eligibility) SetNodeEligible(yes bool) { e.eligible = append(e.eligible, yes) }
+func (e *listener) Changed() { e.changed = true }
+
+func (e *listener) SetNodeEligible(yes bool) { e.eligible = append(e.eligible, yes) }
+
+// woken says whether a change was told since the last call.
+func (e *listener) woken() bool {
+	was := e.changed
+	e.changed = false
+	return was
+}
 
 func TestSinkNodes(t *testing.T) {
 	t.Parallel()
-	var told eligibility
-	p := New(Config{NodeName: "n1", DetectNodeCIDR: true, Health: &told})
+	var told listener
+	c := New(Config{NodeName: "n1", DetectNodeCIDR: true}, &told)
+	s := NewSink(c)
 	now := func() string {
-		n := p.currentNode()
+		n := c.Take().Node
 		return fmt.Sprintf("%q %v %v", n.Zone, n.IPs[0], n.PodCIDRs)
 	}
 	other := node("InternalIP=10.0.0.2")
 	other.Name = "n2"
-	p.ReplaceNodes([]*corev1.Node{other})
-	if got, want := now(), `"" invalid IP []`; got != want || !p.haveNodes {
-		t.Errorf("without this node's object: got %s, want %s; list is in: %v, want true", got, want, p.haveNodes)
+	s.ReplaceNodes([]*corev1.Node{other})
+	if got, want := now(), `"" invalid IP []`; got != want || !c.listed.nodes {
+		t.Errorf("without this node's object: got %s, want %s; list is in: %v, want true", got, want, c.listed.nodes)
 	}
 	mine := node("InternalIP=10.0.0.1")
 	mine.Labels = map[string]string{corev1.LabelTopologyZone: "a"}
 	mine.Spec.PodCIDRs = []string{"10.244.1.0/24"}
-	woken(p)
-	p.ReplaceNodes([]*corev1.Node{other, mine})
-	if got, want := now(), `"a" 10.0.0.1 [10.244.1.0/24]`; got != want || !woken(p) {
+	told.woken()
+	s.ReplaceNodes([]*corev1.Node{other, mine})
+	if got, want := now(), `"a" 10.0.0.1 [10.244.1.0/24]`; got != want || !told.woken() {
 		t.Errorf("with this node's object: got %s, want %s, and to be woken", got, want)
 	}
 	changed := mine.DeepCopy()
 	changed.Labels[corev1.LabelTopologyZone] = "b"
 	changed.Spec.Taints = []corev1.Taint{{Key: taintToBeDeleted}}
-	p.UpdateNode(other)
-	p.UpdateNode(changed)
-	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want || !woken(p) {
+	s.UpdateNode(other)
+	s.UpdateNode(changed)
+	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want || !told.woken() {
 		t.Errorf("after a change: got %s, want %s, and to be woken", got, want)
 	}
-	p.DeleteNode("n1")
+	s.DeleteNode("n1")
 	if got, want := now(), `"b" 10.0.0.1 [10.244.1.0/24]`; got != want {
 		t.Errorf("when the object is gone: got %s, want %s", got, want)
 	}
@@ -139,30 +139,32 @@ func TestSinkNodes(t *testing.T) {
 
 func TestSinkServiceCIDRs(t *testing.T) {
 	t.Parallel()
-	p := New(Config{})
+	var told listener
+	c := New(Config{}, &told)
+	s := NewSink(c)
 	expect := func(want string) {
 		t.Helper()
-		if got := fmt.Sprint(p.currentNode().ServiceCIDRs); got != want || !woken(p) {
+		if got := fmt.Sprint(c.Take().Node.ServiceCIDRs); got != want || !told.woken() {
 			t.Errorf("got %s, want %s, and to be woken", got, want)
 		}
 	}
 	cidr := func(name string, cidrs ...string) *networkingv1.ServiceCIDR {
 		return &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: cidrs}}
 	}
-	p.ReplaceServiceCIDRs(nil)
+	s.ReplaceServiceCIDRs(nil)
 	expect("[]")
-	if !p.haveServiceCIDRs {
+	if !c.listed.serviceCIDRs {
 		t.Error("an empty list does not count as a list")
 	}
-	p.UpdateServiceCIDR(cidr("kubernetes", "10.96.0.1/16", "fd00::/108"))
+	s.UpdateServiceCIDR(cidr("kubernetes", "10.96.0.1/16", "fd00::/108"))
 	expect("[10.96.0.0/16 fd00::/108]")
-	p.UpdateServiceCIDR(cidr("extra", "10.95.0.0/16", "x"))
+	s.UpdateServiceCIDR(cidr("extra", "10.95.0.0/16", "x"))
 	expect("[10.95.0.0/16 10.96.0.0/16 fd00::/108]")
-	p.UpdateServiceCIDR(cidr("extra", "10.94.0.0/16"))
+	s.UpdateServiceCIDR(cidr("extra", "10.94.0.0/16"))
 	expect("[10.94.0.0/16 10.96.0.0/16 fd00::/108]")
-	p.DeleteServiceCIDR("kubernetes")
+	s.DeleteServiceCIDR("kubernetes")
 	expect("[10.94.0.0/16]")
-	p.ReplaceServiceCIDRs([]*networkingv1.ServiceCIDR{cidr("kubernetes", "10.96.0.0/16")})
+	s.ReplaceServiceCIDRs([]*networkingv1.ServiceCIDR{cidr("kubernetes", "10.96.0.0/16")})
 	expect("[10.96.0.0/16]")
 }
 
@@ -226,14 +228,14 @@ func TestNodePortKeywords(t *testing.T) {
 			n.CIDRs = append(n.CIDRs, netip.MustParsePrefix(s))
 		}
 		ips := nodePortIPs(n, row.addresses, own)
-		got := fmt.Sprintf("%v %v %v %v", ips, healthAddresses(n, ips, true), n.Localhost(rules.IPv4), n.Localhost(rules.IPv6))
+		got := fmt.Sprintf("%v %v %v %v", ips, n.HealthAddresses(ips, true), n.Localhost(rules.IPv4), n.Localhost(rules.IPv6))
 		if want := fmt.Sprintf("%v %v %v %v", row.want, row.health, row.local4, row.local6); got != want {
 			t.Errorf("%s, primary %v: %s, want %s", row.cidrs, row.primary, got, want)
 		}
 	}
 	// A family that the node has no address of is not listened on; it may be switched off.
 	n := NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
-	if got := fmt.Sprint(healthAddresses(n, own[:1], true)); got != "[0.0.0.0]" {
+	if got := fmt.Sprint(n.HealthAddresses(own[:1], true)); got != "[0.0.0.0]" {
 		t.Errorf("without an address of IPv6 health checks are answered at %s, want [0.0.0.0]", got)
 	}
 }
