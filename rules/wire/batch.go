@@ -144,7 +144,7 @@ func (b *Batch) object(op *rules.Op) error {
 	switch op.Kind {
 	case rules.ResetTable:
 		b.newTable(op, 0)
-		b.tableMessage(op, unix.NFT_MSG_DELTABLE, 0)
+		b.DeleteTable(op.Family)
 		b.newTable(op, unix.NLM_F_EXCL)
 	case rules.AddTable:
 		b.newTable(op, 0)
@@ -183,12 +183,6 @@ func (b *Batch) newTable(op *rules.Op, flags uint16) {
 	b.End()
 }
 
-func (b *Batch) tableMessage(op *rules.Op, typ, flags uint16) {
-	b.opMessage(op, typ, flags, 0)
-	b.Str(unix.NFTA_TABLE_NAME, b.table)
-	b.End()
-}
-
 // In says which table what follows is about.
 func (b *Batch) In(table string) {
 	b.table = table
@@ -207,7 +201,9 @@ func (b *Batch) tableOf(i int) string {
 
 // DeleteTable deletes the table of a family.
 func (b *Batch) DeleteTable(f rules.Family) {
-	b.tableMessage(&rules.Op{Kind: rules.ResetTable, Family: f}, unix.NFT_MSG_DELTABLE, 0)
+	b.opMessage(&rules.Op{Kind: rules.ResetTable, Family: f}, unix.NFT_MSG_DELTABLE, 0, 0)
+	b.Str(unix.NFTA_TABLE_NAME, b.table)
+	b.End()
 }
 
 // chainMessage is a message that names a chain only.

@@ -24,19 +24,19 @@ func (b *Batch) Object(message, offset int) (o rules.Object, ok bool) {
 	ref := b.refs[i]
 	o = ref.op.Object(b.tableOf(i))
 	if len(ref.op.Elements) > 0 {
-		o.Element = &ref.op.Elements[min(ref.elem+b.elementAt(ref.start, offset), len(ref.op.Elements)-1)]
+		o.Element = &ref.op.Elements[min(ref.elem+elementAt(b.Buf[ref.start:], offset), len(ref.op.Elements)-1)]
 	}
 	return o, true
 }
 
-// elementAt returns which element of the message at start has the byte at an
+// elementAt returns which element of the message that a buffer begins with has the byte at an
 // offset in the message, 0 if none has.
-func (b *Batch) elementAt(start, offset int) int {
+func elementAt(b []byte, offset int) int {
 	found := 0
 	if offset < headerLen {
 		return 0
 	}
-	msg := b.Buf[start : start+int(binary.NativeEndian.Uint32(b.Buf[start:]))]
+	msg := b[:binary.NativeEndian.Uint32(b)]
 	for typ, list := range nfnetlink.Data(msg[headerLen:]).Attributes() {
 		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
