@@ -28,7 +28,7 @@ LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 # Modules of their own, apart because of what they require; ./... does not enter them.
 NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 # Packages that must compile on systems other than Linux.
-PORTABLE := ./cmd/nftproxy ./rules ./rules/fate ./rules/rulestest
+PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
 .PHONY: all build image-tar manifests demo test fuzz flaky kernels race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help

@@ -10,89 +10,52 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// SetAPIServers says at which addresses and ports this node reaches its API server. No Service gets them as a
-// load balancer's address, an external IP or a NodePort: the node would lose the API server, and never hear that the
-// Service is gone. It may be called at any time, each time with all of them; what others have is taken from them.
-func (p *Proxier) SetAPIServers(list []netip.AddrPort) {
-	p.mu.Lock()
-	news := p.store.setAPIServers(list)
-	p.mu.Unlock()
-	if news {
-		p.signal()
-	}
+// notFreed leaves out the API servers whose addresses were freed before.
+func (p *programmer) notFreed(servers []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(servers, func(at netip.AddrPort) bool { _, ok := p.freed[at]; return ok })
 }
 
-// FreeAPIServers deletes from the kernel what an earlier run has left where this node reaches its API server:
-// without it the lists might never come in. It is called before the source runs, and not during Run, which does the
-// same for what becomes known before the first commit.
-func (p *Proxier) FreeAPIServers() error {
-	list := p.newAPIServers()
-	if len(list) == 0 {
-		return nil
-	}
+// free deletes from the kernel what an earlier run has left where this node reaches its API servers: without it the
+// lists might never come in. own are the node's addresses. The outcome's written tells what was deleted.
+func (p *programmer) free(list []netip.AddrPort, own []netip.Addr) (outcome, error) {
+	p.begin()
 	var things []rules.Thing
 	for _, at := range list {
 		things = append(things, frontendsAt(at)...)
 	}
 	found := elementFinder{}
-	if err := p.config.Kernel.Scan(p.config.Rules.Table, things, found); err != nil {
-		return fmt.Errorf("read the kernel's tables: %w", err)
+	if err := p.kernel.Scan(p.config.Table, things, found); err != nil {
+		return p.out, fmt.Errorf("read the kernel's tables: %w", err)
 	}
-	tx := rules.Tx{Name: p.config.Rules.Table}
-	p.freeOf(found, list, &tx)
-	if tx.Len() > 0 {
-		p.log.Info("The kernel's rules of an earlier run lead connections to the API server astray: they are deleted", "apiServers", list)
-		if err := p.apply(tx); err != nil {
-			return fmt.Errorf("delete frontends at the API server's address: %w", err)
-		}
+	p.out.written = rules.Tx{Name: p.config.Table}
+	p.freeOf(found, list, own, &p.out.written)
+	if err := p.apply(p.out.written); err != nil {
+		return p.out, fmt.Errorf("delete frontends at the API server's address: %w", err)
 	}
 	for _, at := range list {
 		p.freed[at] = struct{}{}
 	}
-	return nil
+	return p.out, nil
 }
-
-// newAPIServers returns those whose addresses have not been freed yet.
-func (p *Proxier) newAPIServers() []netip.AddrPort {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var out []netip.AddrPort
-	for at := range p.store.frontends.apiServers {
-		if _, ok := p.freed[at]; !ok {
-			out = append(out, at)
-		}
-	}
-	slices.SortFunc(out, netip.AddrPort.Compare)
-	return out
-}
-
-// What leads connections to an address and port, and to a NodePort, elsewhere.
-var (
-	outsideKinds  = [...]rules.SetKind{rules.Sticky, rules.MasqueradeIPs, rules.Single, rules.ServiceIPs}
-	nodePortKinds = [...]rules.SetKind{rules.StickyNodePorts, rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts}
-)
 
 // elementAt names an element of a set, in the family of an API server's address.
-func elementAt(at netip.AddrPort, kind rules.SetKind, k rules.Key) rules.Thing {
-	return rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: rules.SetID{Kind: kind}.Name(), Key: k}
+func elementAt(at netip.AddrPort, set rules.SetID, k rules.Key) rules.Thing {
+	return rules.Thing{Kind: rules.ThingElement, Family: rules.FamilyOf(at.Addr()), Name: set.Name(), Key: k}
 }
 
-func outsideKey(at netip.AddrPort) rules.Key {
-	return rules.Key{Addr: at.Addr(), Protocol: rules.TCP, Port: at.Port()}
-}
-
-func nodePortKey(at netip.AddrPort) rules.Key {
-	return rules.Key{Protocol: rules.TCP, Port: at.Port()}
+// addressAt names the element of a set of addresses.
+func addressAt(at netip.AddrPort, kind rules.SetKind) rules.Thing {
+	return elementAt(at, rules.SetID{Kind: kind}, rules.Key{Addr: at.Addr()})
 }
 
 // frontendsAt names all that has to do with an API server's address.
 func frontendsAt(at netip.AddrPort) []rules.Thing {
-	out := []rules.Thing{elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()}), elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})}
-	for _, kind := range outsideKinds {
-		out = append(out, elementAt(at, kind, outsideKey(at)))
-	}
-	for _, kind := range nodePortKinds {
-		out = append(out, elementAt(at, kind, nodePortKey(at)))
+	out := []rules.Thing{addressAt(at, rules.ClusterIPs), addressAt(at, rules.NodePortIPs)}
+	outside := rules.FrontendAt(at, rules.TCP)
+	for _, f := range []rules.Frontend{outside, outside.NodePort()} {
+		for _, set := range rules.SetsOf(f) {
+			out = append(out, elementAt(at, set, f.Key()))
+		}
 	}
 	return out
 }
@@ -115,34 +78,32 @@ func (f elementFinder) Part(p rules.Part) {
 }
 
 // freeOf adds the deletion of the frontends at API servers' addresses, but for ClusterIPs.
-func (p *Proxier) freeOf(found elementFinder, list []netip.AddrPort, tx *rules.Tx) {
-	free := func(at netip.AddrPort, kind rules.SetKind, k rules.Key) {
-		thing := elementAt(at, kind, k)
-		if v, ok := found[thing]; ok {
-			delete(found, thing) // a NodePort may be that of several API servers
-			tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: rules.SetID{Kind: kind}, Elements: []rules.Element{{Key: k, Value: v}}})
+func (p *programmer) freeOf(found elementFinder, list []netip.AddrPort, own []netip.Addr, tx *rules.Tx) {
+	free := func(at netip.AddrPort, f rules.Frontend) {
+		for _, set := range rules.SetsOf(f) {
+			thing := elementAt(at, set, f.Key())
+			if v, ok := found[thing]; ok {
+				delete(found, thing) // a NodePort may be that of several API servers
+				tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: set, Elements: []rules.Element{{Key: f.Key(), Value: v}}})
+			}
 		}
 	}
 	for _, at := range list {
-		if _, ok := found[elementAt(at, rules.ClusterIPs, rules.Key{Addr: at.Addr()})]; ok {
+		if _, ok := found[addressAt(at, rules.ClusterIPs)]; ok {
 			continue
 		}
-		for _, kind := range outsideKinds {
-			free(at, kind, outsideKey(at))
-		}
-		if !p.servesNodePorts(at, found) {
-			continue
-		}
-		for _, kind := range nodePortKinds {
-			free(at, kind, nodePortKey(at))
+		outside := rules.FrontendAt(at, rules.TCP)
+		free(at, outside)
+		if p.servesNodePorts(at, own, found) {
+			free(at, outside.NodePort())
 		}
 	}
 }
 
 // servesNodePorts says whether NodePorts are, or may soon be, served at an API server's address.
-func (p *Proxier) servesNodePorts(at netip.AddrPort, found elementFinder) bool {
-	if _, ok := found[elementAt(at, rules.NodePortIPs, rules.Key{Addr: at.Addr()})]; ok {
+func (p *programmer) servesNodePorts(at netip.AddrPort, own []netip.Addr, found elementFinder) bool {
+	if _, ok := found[addressAt(at, rules.NodePortIPs)]; ok {
 		return true
 	}
-	return p.config.Rules.AllNodePortIPs && p.config.Addresses != nil && slices.Contains(p.config.Addresses.Addrs(), at.Addr())
+	return p.config.AllNodePortIPs && slices.Contains(own, at.Addr())
 }

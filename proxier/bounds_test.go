@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -98,12 +99,12 @@ func TestBounds(t *testing.T) {
 			external(s, strings.Repeat("10.200.0.1 ", 100000))
 		}), none, "", 2, 0},
 		{"random", big(func(s *corev1.Service, es *discoveryv1.EndpointSlice) {
-			s.Annotations = map[string]string{proxier.SchedulerAnnotation: "random"}
+			s.Annotations = map[string]string{cluster.SchedulerAnnotation: "random"}
 			external(s, strings.Join(manyAddrs(100, 2000), " "))
 			es.Endpoints = endpoints("", "", "1", strings.Join(manyAddrs(50, 1000), " ")).Endpoints
 		}), none, "", 2001, 0},
 		{"random, a few", big(func(s *corev1.Service, _ *discoveryv1.EndpointSlice) {
-			s.Annotations = map[string]string{proxier.SchedulerAnnotation: "random"}
+			s.Annotations = map[string]string{cluster.SchedulerAnnotation: "random"}
 			external(s, strings.Join(manyAddrs(100, 3), " "))
 		}), none, "", 4, 8},
 		{"20,000 ports at a load balancer", big(func(s *corev1.Service, es *discoveryv1.EndpointSlice) {
@@ -158,7 +159,7 @@ func TestBounds(t *testing.T) {
 				// It changes, beside another Service, and goes.
 				if tt.frontends < 10000 { // the kernel in memory takes its time for more
 					big := tt.objects[0].(*corev1.Service).DeepCopy()
-					big.Annotations = map[string]string{proxier.SchedulerAnnotation: "source-hash"}
+					big.Annotations = map[string]string{cluster.SchedulerAnnotation: "source-hash"}
 					n.UpdateService(big)
 					n.UpdateEndpointSlice(endpoints("w", "web", "8080", "10.0.0.10"))
 					synctest.Wait()
@@ -203,7 +204,7 @@ func BenchmarkBigService(b *testing.B) {
 	for _, kind := range []string{"externalIPs", "conflicts", "ports", "slices", "duplicates"} {
 		for _, size := range []int{2500, 5000, 10000, 20000} {
 			b.Run(fmt.Sprintf("%s=%d", kind, size), func(b *testing.B) {
-				p := proxier.New(proxier.Config{NodeName: "here"})
+				p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}})
 				objects := bigObjects(kind, size)
 				for b.Loop() {
 					p.ReplaceServices(objects.services)

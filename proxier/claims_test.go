@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -69,7 +70,7 @@ func startAt(t *testing.T, kernel *rulestest.Kernel, own string, change func(*pr
 	n := &node{t: t, kernel: kernel, ports: loopback{}, registry: prometheus.NewRegistry()}
 	metrics := proxier.NewMetrics()
 	n.registry.MustRegister(metrics)
-	c := proxier.Config{Kernel: kernel, NodeName: "here", Logger: n.logger(), Conntrack: n, Events: n, Metrics: metrics, Addresses: a}
+	c := proxier.Config{Cluster: cluster.Config{NodeName: "here", Addresses: a}, Kernel: kernel, Logger: n.logger(), Conntrack: n, Events: n, Metrics: metrics}
 	if change != nil {
 		change(&c)
 	}
@@ -244,13 +245,13 @@ func TestClaimsOfOne(t *testing.T) {
 
 // TestNodePortAtNewAddress: which addresses a NodePort has before load balancers' and external IPs follows the node's.
 func TestNodePortAtNewAddress(t *testing.T) {
-	for name, where := range map[string]proxier.NodePortAddresses{
+	for name, where := range map[string]cluster.NodePortAddresses{
 		"all":   {CIDRs: prefixes("0.0.0.0/0", "::/0")},
 		"CIDRs": {CIDRs: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("fd00:2::/64")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.NodePorts = where })
+				n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.Cluster.NodePorts = where })
 				n.run()
 				defer func() { n.stop() }()
 				n.lists(created(nodePorts(service("web", "10.96.0.1", "80"), 30080), 200), endpoints("a", "web", "8080", "10.0.0.1"),
@@ -337,7 +338,7 @@ func ports(list ...string) (out []netip.AddrPort) {
 // TestAPIServers: nobody gets the address and port of an API server but as a ClusterIP.
 func TestAPIServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1 fd00:2::1", func(c *proxier.Config) { c.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") })
+		n, own := startAt(t, &rulestest.Kernel{}, "192.0.2.1 fd00:2::1", func(c *proxier.Config) { c.Cluster.NodePorts.CIDRs = prefixes("0.0.0.0/0", "::/0") })
 		n.SetAPIServers(ports("203.0.113.5:6443", "10.96.0.1:443"))
 		n.run()
 		defer func() { n.stop() }()
@@ -394,7 +395,7 @@ func TestAPIServerAtLocalhost(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				local := loopback{}
 				n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1 127.0.0.1 ::1", func(c *proxier.Config) {
-					c.NodePorts.CIDRs, c.LocalPorts = prefixes("127.0.0.0/8", "::1/128"), local
+					c.Cluster.NodePorts.CIDRs, c.LocalPorts = prefixes("127.0.0.0/8", "::1/128"), local
 				})
 				n.run()
 				defer func() { n.stop() }()
@@ -423,7 +424,7 @@ func TestAPIServerAfterRestart(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					kernel := &rulestest.Kernel{}
 					config := func(c *proxier.Config) {
-						c.NodePorts.CIDRs, c.Kernel = prefixes("0.0.0.0/0", "::/0"), inParts{c.Kernel}
+						c.Cluster.NodePorts.CIDRs, c.Kernel = prefixes("0.0.0.0/0", "::/0"), inParts{c.Kernel}
 					}
 					thief := with(balanced(nodePorts(service("thief", "10.96.0.2", "6443", "sticky:6444"), 0, 6443), "203.0.113.5"), func(s *corev1.Service) {
 						s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
@@ -627,7 +628,7 @@ func (a answers) DeleteService(string, string)                          { clear(
 func TestHealthPorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := answers{at: map[uint16]int{}}
-		n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.NodePorts.CIDRs, c.Health = prefixes("0.0.0.0/0", "::/0"), h })
+		n, _ := startAt(t, &rulestest.Kernel{}, "192.0.2.1", func(c *proxier.Config) { c.Cluster.NodePorts.CIDRs, c.Health = prefixes("0.0.0.0/0", "::/0"), h })
 		n.run()
 		defer func() { n.stop() }()
 		lb := service("lb", "10.96.0.1", "80")

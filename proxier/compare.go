@@ -5,8 +5,6 @@ package proxier
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -14,18 +12,12 @@ import (
 // compareTries is how often a comparison that others have overtaken is made again at once.
 const compareTries = 3
 
-// How often refused transactions lead to comparisons of everything: so many at once, then one each pause.
-const (
-	wholeBurst = 3
-	wholePause = 10 * time.Second
-)
-
 // compare makes things in the kernel as they should be; everything, if there are none. It reads them part by part. It
 // returns the transaction that this took.
-func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
+func (p *programmer) compare(things []rules.Thing) (rules.Tx, error) {
 	for try := 1; ; try++ {
 		c := p.desired.Compare(things)
-		if err := p.config.Kernel.Scan(p.config.Rules.Table, things, c); err != nil {
+		if err := p.kernel.Scan(p.config.Table, things, c); err != nil {
 			return rules.Tx{}, fmt.Errorf("read the kernel's tables: %w", err)
 		}
 		if c.Whole() {
@@ -57,7 +49,7 @@ func (p *Proxier) compare(things []rules.Thing) (rules.Tx, error) {
 
 // mend repairs what a transaction was about that the kernel refused, and says whether it was not as it should be. Only where it
 // was is everything compared, and not often: another program may make the kernel refuse one transaction after another.
-func (p *Proxier) mend(things []rules.Thing) (repaired bool, err error) {
+func (p *programmer) mend(things []rules.Thing) (repaired bool, err error) {
 	tx, err := p.compare(things)
 	if err == nil && tx.Len() == 0 && !rules.All(things) && p.wholes.Allow() {
 		tx, err = p.compare(nil)
@@ -75,16 +67,16 @@ func (p *Proxier) mend(things []rules.Thing) (repaired bool, err error) {
 var errOvertaken = errors.New("others change the tables all the time")
 
 // overtaken notes that the kernel holds something else than it should.
-func (p *Proxier) overtaken(err error) error {
+func (p *programmer) overtaken(err error) error {
 	p.unequal = fmt.Errorf("%w: %w", errOvertaken, err)
 	return p.unequal
 }
 
 // absent says whether the kernel has no table of ours.
-func (p *Proxier) absent() (bool, error) {
+func (p *programmer) absent() (bool, error) {
 	var found tableFinder
 	things := []rules.Thing{{Kind: rules.ThingTable, Family: rules.IPv4}, {Kind: rules.ThingTable, Family: rules.IPv6}}
-	if err := p.config.Kernel.Scan(p.config.Rules.Table, things, &found); err != nil {
+	if err := p.kernel.Scan(p.config.Table, things, &found); err != nil {
 		return false, fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	return !bool(found), nil
@@ -99,78 +91,68 @@ func (f *tableFinder) Begin() { *f = false }
 // Part implements rules.Parts.
 func (f *tableFinder) Part(p rules.Part) { *f = *f || p.Table != nil }
 
-// touched takes note of what others have changed, and plans its repair.
-func (p *Proxier) touched(repair *task) {
-	var what rules.Touched
-	if p.config.Touched != nil {
-		what = p.config.Touched()
+// reconcile reads the kernel and repairs it.
+func (p *programmer) reconcile() error {
+	have, err := p.kernel.Read(p.config.Table)
+	if err != nil {
+		p.unequal = err
+		return fmt.Errorf("read the kernel's tables: %w", err)
 	}
-	p.repairs.touch(time.Now(), what)
-	p.planRepair(repair)
+	return p.repair(have)
 }
 
-// planRepair sets when the next repair is due.
-func (p *Proxier) planRepair(repair *task) {
-	if d, ok := p.repairs.wait(time.Now()); ok {
-		repair.set(d)
-	}
-}
+// repairTries is how often a repair goes on without what the kernel refuses.
+const repairTries = 20
 
-// auditWhy says why an audit is made, and of what.
-type auditWhy struct {
-	why    string
-	things []rules.Thing // none: everything
-	by     []rules.Process
-}
-
-// tellRepair tells of a repair in the log, unless it is one of many.
-func (p *Proxier) tellRepair(why auditWhy, tx rules.Tx) {
-	tell, untold := p.repairs.told(time.Now(), why.things)
-	if !tell {
-		p.log.V(2).Info("Repaired the kernel's tables", "operations", tx.Len(), "reason", why.why)
-		return
-	}
-	fields := []any{"operations", tx.Len(), "reason", why.why, "repairs", describe(tx)}
-	if why.by != nil {
-		fields = append(fields, "by", processes(why.by))
-	}
-	if untold > 0 {
-		fields = append(fields, "moreSinceLast", untold)
-	}
-	if wait, again := p.repairs.again(why.things); again {
-		fields = append(fields, "again", "another program changes it again and again: repairs wait", "wait", wait)
-	}
-	p.log.Info("Repaired the kernel's tables", fields...)
-}
-
-// tellRefusal tells of a refused transaction in the log, unless it is one of many: another program may be the reason.
-func (p *Proxier) tellRefusal(err error, servicePorts int) {
-	const message = "The kernel refused a transaction"
-	if !p.refusals.Allow() {
-		p.untold++
-		p.log.V(2).Info(message, "servicePorts", servicePorts, "reason", err.Error())
-		return
-	}
-	p.log.Error(err, message, "servicePorts", servicePorts, "moreSinceLast", p.untold)
-	p.untold = 0
-}
-
-// mostDescribed is how many operations a message names.
-const mostDescribed = 3
-
-// describe names what a transaction does.
-func describe(tx rules.Tx) string {
-	var out []string
-	for i, op := range tx.Ops() {
-		if i == mostDescribed {
-			out = append(out, fmt.Sprintf("and %d more", tx.Len()-i))
-			break
+// repair makes a kernel that holds have equal to desired. Owners whose objects the kernel refuses are set aside; elements of
+// nobody's that it refuses are left out, which is noted.
+func (p *programmer) repair(have rules.State) (err error) {
+	p.unequal = nil
+	var left []rules.Object
+	kept := map[rules.Owner]bool{}
+	for tries := 0; ; tries++ {
+		tx := rules.Diff(have, p.desired.State())
+		tx.Omit(left)
+		refused := p.apply(tx)
+		if refused == nil {
+			return nil
 		}
-		what := op.Object(tx.Name).String()
-		if n := len(op.Elements); n > 1 {
-			what = fmt.Sprintf("%s (and %d more)", what, n-1)
+		var more []rules.Object
+		if tries == repairTries || general(refused) || !p.dropRefused(have, kept, refused, &more) {
+			p.unequal = refused
+			return refused
 		}
-		out = append(out, what)
+		if left = append(left, more...); len(left) > 0 {
+			p.unequal = refused
+		}
+		if untouched(refused) {
+			continue
+		}
+		if have, err = p.kernel.Read(p.config.Table); err != nil {
+			p.unequal = refused
+			return errors.Join(refused, fmt.Errorf("read the kernel's tables: %w", err))
+		}
 	}
-	return strings.Join(out, "; ")
+}
+
+// dropRefused sets the owners of refused objects aside, and adds refused elements that no owner has to left;
+// false if there was neither. In desired those owners keep what the kernel has of them, which works better than
+// nothing, or nothing if that is refused, too.
+func (p *programmer) dropRefused(have rules.State, kept map[rules.Owner]bool, err error, left *[]rules.Object) bool {
+	owners, nobodys := p.desired.OwnersOf(rules.RefusalOf(err).Objects)
+	for _, o := range nobodys {
+		if o.Element != nil {
+			*left = append(*left, o)
+		}
+	}
+	for _, o := range owners {
+		var keep rules.Objects
+		if t := have.Tables[o.Family]; t != nil && !kept[o] {
+			keep = t.Held(o.ServicePortName, p.desired.Objects(o))
+		}
+		kept[o] = true
+		p.desired.Update([]rules.Owned{{Owner: o, Objects: keep}})
+		p.setAside(o, err)
+	}
+	return len(owners)+len(*left) > 0
 }

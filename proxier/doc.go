@@ -1,21 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package proxier keeps the kernel's rules equal to what the cluster's Services
-// and EndpointSlices ask for.
+// and EndpointSlices ask for. It has three parts:
 //
-//	source ── objects ──> store ── changed owners ──> rules.Build ──> rules.Desired
-//	                                                                     │ rules.Tx
-//	                         conntrack <── done ── Kernel.Apply <────────┘
+//	source ── objects ──> cluster.Sink
+//	                          │ Take, Inputs: values
+//	                          v
+//	   Run ── syncer ──> programmer ── rules.Tx ──> Kernel.Apply
+//	                          │ outcome
+//	                          v
+//	                      follower ──> log, Events, metrics, health checks, loopback ports, conntrack
 //
-// A Proxier is the sink of a source: each call stores a compact form of an object
-// and notes which owners (a service port in one family) it changes. Run, in one
-// goroutine, takes the changed owners, builds their objects and commits the
-// difference; what changes meanwhile waits for the next commit, and for nothing
-// else. The first commit, after both full lists are in, is made against what the
-// kernel holds already: a restart writes only what differs.
+// The cluster knows what is asked for: see package cluster. It hears of objects at any time, and has a lock of its own.
 //
-// Invariant: Desired is what the kernel holds whenever no commit is running. A
-// commit that the kernel refuses is taken back from Desired, the kernel is read
-// and repaired, and the owners whose objects it refused are set aside and tried
-// again with growing intervals, while all others go on.
+// The programmer makes the kernel hold that. It takes objects of owners (a service port in one family), commits the
+// difference, and returns an outcome. What changes meanwhile waits for the next commit, and for nothing else. The first
+// commit, after all full lists are in, is made against what the kernel holds already: a restart writes only what differs.
+// The programmer has no lock, no log and no metrics, and knows nothing of Kubernetes.
+//
+// The follower tells everybody what has become of the changes.
+//
+// The syncer takes changes from one part to the next. All of this runs in one goroutine, that of Run; only stale flows are
+// looked for in others.
+//
+// Invariant of the programmer: between two operations the kernel holds what desired says, or unequal says why it may not.
+// A commit that the kernel refuses is taken back from desired, the kernel is compared and repaired where it may have
+// changed, and the owners whose objects it refused are set aside and tried again with growing intervals, while all
+// others go on.
+//
+// A file uses only what is below it:
+//
+//	snapshot.go
+//	proxier.go                                      Run: the loop
+//	sync.go, nodewait.go                            the order of things
+//	follow.go, flows.go, conflicts.go, health.go …  the follower
+//	build.go                                        from Inputs to objects, and what else comes of them
+//	program.go, load.go, compare.go, apiserver.go   the programmer's operations
+//	kernel.go, refusal.go                           what they have in common
+//	repairs.go, metrics.go, timers.go               used above
 package proxier

@@ -4,7 +4,9 @@ package proxier
 
 // BuildAll builds what has changed and makes the transaction, without a kernel.
 func (p *Proxier) BuildAll() int {
-	good, _ := p.collect()
-	tx, _ := p.update(good)
+	ch := p.cluster.Take()
+	b := &builder{cluster: p.cluster, config: p.config.Rules, node: ch.Node}
+	good, _ := p.syncer.program.aside.choose(ch.Owners)
+	tx, _ := p.syncer.program.update(b.build(good))
 	return tx.Len()
 }

@@ -22,7 +22,7 @@ func TestForeignLoop(t *testing.T) {
 		single := rules.SetID{Kind: rules.Single}
 		thing := rules.Thing{Kind: rules.ThingElement, Name: single.Name(), Key: frontend("10.96.0.2")}
 		n := startWith(t, kernel, func(c *proxier.Config) {
-			c.Touched = func() rules.Touched {
+			c.Foreign.Touched = func() rules.Touched {
 				return rules.Touched{Things: []rules.Thing{thing}, By: []rules.Process{{PID: 4711, Name: "evil\n"}}}
 			}
 		})

@@ -11,37 +11,34 @@ import (
 // loadStep is how many owners are built before the kernel gets to work on them.
 const loadStep = 1000
 
-// load programs owners into a kernel without our tables, and returns their objects and
+// load programs owners into a kernel without our tables, and returns
 // the transaction that this took, without elements. It comes to what repair does, but the kernel
 // works while the next owners are built. Chains come first, for all owners: a rule that
 // is added costs as much as the map that it reads has elements. After an error desired
 // has all owners, and the kernel some of their objects.
-func (p *Proxier) load(owners []rules.Owner) (builds []rules.Owned, written rules.Tx, err error) {
-	steps := make(chan rules.Tx, 2*(len(owners)/loadStep+2)) // all fit: the lock waits for no commit
+func (p *programmer) load(owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (written rules.Tx, err error) {
+	steps := make(chan rules.Tx, 2*(len(owners)/loadStep+2)) // all fit: building waits for no commit
 	done := make(chan error)
 	go func() { done <- p.applyAll(steps, &written) }()
 	steps <- rules.Diff(rules.State{}, p.desired.State())
 	var later []rules.Tx
-	p.mu.Lock()
 	for owners := range slices.Chunk(owners, loadStep) {
-		step := p.build(owners)
-		tx := p.desired.Update(step)
+		tx := p.desired.Update(build(owners))
 		chains, rest := tx.Split()
 		steps <- chains
-		builds, later = append(builds, step...), append(later, rest)
+		later = append(later, rest)
 	}
-	p.mu.Unlock()
 	for _, tx := range later {
 		steps <- tx
 	}
 	close(steps)
 	err = <-done
-	return builds, written, err
+	return written, err
 }
 
 // applyAll carries transactions out, up to the first that fails, and notes their
 // operations.
-func (p *Proxier) applyAll(steps <-chan rules.Tx, written *rules.Tx) (err error) {
+func (p *programmer) applyAll(steps <-chan rules.Tx, written *rules.Tx) (err error) {
 	for tx := range steps {
 		if err == nil {
 			err = p.apply(tx)

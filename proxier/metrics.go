@@ -5,11 +5,12 @@ package proxier
 import (
 	"errors"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -17,9 +18,7 @@ import (
 type Metrics struct {
 	collectors   []prometheus.Collector
 	syncDuration prometheus.Histogram
-	txDuration   prometheus.Histogram
-	txElements   prometheus.Histogram
-	refused      *prometheus.CounterVec
+	transactions transactionMetrics
 	repairs      prometheus.Counter
 	skipped      prometheus.Counter
 	servicePorts prometheus.Gauge
@@ -31,19 +30,25 @@ type Metrics struct {
 	kubeProxy    *kubeProxyMetrics
 }
 
+// transactionMetrics are about transactions.
+type transactionMetrics struct {
+	duration, elements prometheus.Histogram
+	refused            *prometheus.CounterVec // by errno
+}
+
 // NewMetrics returns metrics that start at zero.
 func NewMetrics() *Metrics {
 	seconds := prometheus.ExponentialBuckets(0.0001, 3, 12) // 0.1 ms to 18 s
 	m := &Metrics{
 		syncDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "nftproxy_sync_duration_seconds", Help: "Time from taking changes to having them in the kernel.", Buckets: seconds}),
-		txDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		transactions: transactionMetrics{duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "nftproxy_transaction_duration_seconds", Help: "Time of one transaction, encoding included.", Buckets: seconds}),
-		txElements: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "nftproxy_transaction_elements", Help: "Set and map elements in one transaction.",
-			Buckets: prometheus.ExponentialBuckets(1, 10, 7)}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "nftproxy_transactions_refused_total", Help: "Transactions that the kernel refused, by errno."}, []string{"errno"}),
+			elements: prometheus.NewHistogram(prometheus.HistogramOpts{
+				Name: "nftproxy_transaction_elements", Help: "Set and map elements in one transaction.",
+				Buckets: prometheus.ExponentialBuckets(1, 10, 7)}),
+			refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "nftproxy_transactions_refused_total", Help: "Transactions that the kernel refused, by errno."}, []string{"errno"})},
 		repairs: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "nftproxy_repairs_total", Help: "Operations by which audits repaired the kernel's tables."}),
 		skipped: prometheus.NewCounter(prometheus.CounterOpts{
@@ -63,12 +68,12 @@ func NewMetrics() *Metrics {
 			[]string{"family", "kind"}),
 	}
 	for _, errno := range []syscall.Errno{unix.EBUSY, unix.EEXIST, unix.EINVAL, unix.ENOBUFS, unix.ENOENT, unix.ENOMEM, unix.EOPNOTSUPP, unix.EPERM} {
-		m.refused.WithLabelValues(unix.ErrnoName(errno)) // there from the start: an increase from nothing would not be seen
+		m.transactions.refused.WithLabelValues(unix.ErrnoName(errno)) // there from the start: an increase from nothing would not be seen
 	}
-	m.refused.WithLabelValues(otherErrno)
-	m.collectors = []prometheus.Collector{m.syncDuration, m.txDuration, m.txElements, m.refused, m.repairs,
+	m.transactions.refused.WithLabelValues(otherErrno)
+	m.collectors = []prometheus.Collector{m.syncDuration, m.transactions.duration, m.transactions.elements, m.transactions.refused, m.repairs,
 		m.skipped, m.servicePorts, m.failing, m.flows, m.conflicts, m.leftOut, m.objects}
-	m.leavesOut(excess{}, 0)
+	m.leavesOut(cluster.Excess{}, 0)
 	m.kubeProxy = newKubeProxyMetrics()
 	m.collectors = append(m.collectors, m.kubeProxy.collectors()...)
 	return m
@@ -91,24 +96,30 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 // otherErrno is the label of refusals without a known errno.
 const otherErrno = "other"
 
-func (m *Metrics) transaction(tx rules.Tx, took time.Duration, err error) {
-	if err == nil {
-		m.txDuration.Observe(took.Seconds())
-		m.txElements.Observe(float64(tx.Elements()))
-		return
+// carriedOut notes transactions, and what the kernel refused.
+func (m *transactionMetrics) carriedOut(list []transaction) {
+	for _, t := range list {
+		if t.err == nil {
+			m.duration.Observe(t.took.Seconds())
+			m.elements.Observe(float64(t.elements))
+			continue
+		}
+		name := otherErrno
+		var errno syscall.Errno
+		if errors.As(t.err, &errno) {
+			name = unix.ErrnoName(errno)
+		}
+		m.refused.WithLabelValues(name).Inc()
 	}
-	name := otherErrno
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		name = unix.ErrnoName(errno)
-	}
-	m.refused.WithLabelValues(name).Inc()
 }
 
 // leavesOut notes what is left out.
-func (m *Metrics) leavesOut(over excess, endpoints int) {
-	for kind, n := range map[string]int{"port": over.ports, "frontend": over.frontends, "source-range": over.ranges, "set": over.sets, "endpoint": endpoints} {
-		m.leftOut.WithLabelValues(kind).Set(float64(n))
+func (m *Metrics) leavesOut(over cluster.Excess, endpoints int) {
+	for why, n := range map[reason.Code]int{
+		reason.TooManyPorts: over.Ports, reason.TooManyFrontends: over.Frontends, reason.TooManyRanges: over.Ranges,
+		reason.TooManySets: over.Sets, reason.TooManyEndpoints: endpoints,
+	} {
+		m.leftOut.WithLabelValues(why.Kind()).Set(float64(n))
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -76,11 +77,11 @@ func TestFlowsOfNodePorts(t *testing.T) {
 	node := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")} // whatever comes and goes
 	const first = "10.0.0.1 127.0.0.1 fd00::1 ::1 "
 	for name, row := range map[string]struct {
-		ports proxier.NodePortAddresses
+		ports cluster.NodePortAddresses
 		node  []netip.Addr // nil: the first ones
 		steps []step
 	}{
-		"CIDRs": {proxier.NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}, node, []step{
+		"CIDRs": {cluster.NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}, node, []step{
 			{first + "10.0.0.7", "0.0.0.0:30053/132 at [10.0.0.1 10.0.0.7]; 0.0.0.0:30053/17 at [10.0.0.1 10.0.0.7]; 0.0.0.0:30053/6 at [10.0.0.1 10.0.0.7]"},
 			{first + "10.0.0.7 192.0.2.1 fd00:7::7", ""},
 			{first + "10.0.0.7 fd00::7", "[::]:30053/132 at [fd00::1 fd00::7]; [::]:30053/17 at [fd00::1 fd00::7]; [::]:30053/6 at [fd00::1 fd00::7]"},
@@ -89,26 +90,25 @@ func TestFlowsOfNodePorts(t *testing.T) {
 			{"127.0.0.1 fd00::1 ::1 fd00::7", "0.0.0.0:30053/132 at [] no more at [10.0.0.7]; " +
 				"0.0.0.0:30053/17 at [] no more at [10.0.0.7]; 0.0.0.0:30053/6 at [] no more at [10.0.0.7]"},
 		}},
-		"all": {proxier.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, node, []step{
+		"all": {cluster.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, node, []step{
 			{first + "10.0.0.7", "0.0.0.0:30053/132 at [10.0.0.1 10.0.0.7] and link-local ones; " +
 				"0.0.0.0:30053/17 at [10.0.0.1 10.0.0.7] and link-local ones; 0.0.0.0:30053/6 at [10.0.0.1 10.0.0.7] and link-local ones"},
 			{first, "0.0.0.0:30053/132 at [10.0.0.1] no more at [10.0.0.7] and link-local ones; " +
 				"0.0.0.0:30053/17 at [10.0.0.1] no more at [10.0.0.7] and link-local ones; 0.0.0.0:30053/6 at [10.0.0.1] no more at [10.0.0.7] and link-local ones"},
 		}},
-		"primary": {proxier.NodePortAddresses{Primary: true}, nil, []step{
+		"primary": {cluster.NodePortAddresses{Primary: true}, nil, []step{
 			{first + "10.0.0.7", ""},
 			{"10.0.0.7 127.0.0.1 fd00::1 ::1", "0.0.0.0:30053/132 at [10.0.0.7] no more at [10.0.0.1]; " +
 				"0.0.0.0:30053/17 at [10.0.0.7] no more at [10.0.0.1]; 0.0.0.0:30053/6 at [10.0.0.7] no more at [10.0.0.1]; " +
 				"[::]:30053/132 at [fd00::1]; [::]:30053/17 at [fd00::1]; [::]:30053/6 at [fd00::1]"}, // all is built anew
 		}},
-		"localhost": {proxier.NodePortAddresses{CIDRs: prefixes("127.0.0.0/8", "::1/128")}, node, []step{{first + "10.0.0.7", ""}, {first, ""}}},
+		"localhost": {cluster.NodePortAddresses{CIDRs: prefixes("127.0.0.0/8", "::1/128")}, node, []step{{first + "10.0.0.7", ""}, {first, ""}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
 				own.set(first)
-				p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: own, NodePorts: row.ports, NodeIPs: row.node,
-					Rules: rules.Config{AllNodePortIPs: row.ports.Everything()}})
+				p, stop := runWith(t, proxier.Config{Cluster: cluster.Config{Addresses: own, NodePorts: row.ports, NodeIPs: row.node}, Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Rules: rules.Config{AllNodePortIPs: row.ports.Everything()}})
 				defer stop()
 				p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1 fd00:96::1", "u:53/UDP", "t:53", "s:53/SCTP"))})
 				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "dns", "u:53/UDP", "10.0.0.1")})
@@ -132,8 +132,7 @@ func TestFlowsOfNodePortsLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
 		own.set("10.0.0.1 10.0.0.7")
-		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: cleaned, Addresses: own,
-			NodePorts: proxier.NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}})
+		p, stop := runWith(t, proxier.Config{Cluster: cluster.Config{Addresses: own, NodePorts: cluster.NodePortAddresses{CIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}}}, Kernel: &rulestest.Kernel{}, Conntrack: cleaned})
 		defer stop()
 		p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1", "53/UDP"))})
 		p.ReplaceEndpointSlices(nil)
@@ -166,8 +165,7 @@ func TestFlowsOfNodePortsAfterARestart(t *testing.T) {
 			{"10.0.0.1", "0.0.0.0:30053/17 at [10.0.0.1] no more at [10.0.0.7] and link-local ones"},
 		} {
 			own.set(run.addrs)
-			p, stop := runWith(t, proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: own,
-				NodePorts: proxier.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}, Rules: rules.Config{AllNodePortIPs: true}})
+			p, stop := runWith(t, proxier.Config{Cluster: cluster.Config{Addresses: own, NodePorts: cluster.NodePortAddresses{CIDRs: prefixes("0.0.0.0/0", "::/0")}}, Kernel: kernel, Conntrack: cleaned, Rules: rules.Config{AllNodePortIPs: true}})
 			p.ReplaceServices([]*corev1.Service{withNodePort(service("dns", "10.96.0.1", "53/UDP"))})
 			p.ReplaceEndpointSlices(nil)
 			time.Sleep(time.Minute)
@@ -190,7 +188,7 @@ func TestFlowsOfAReplacedTable(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				kernel := &rulestest.Kernel{}
 				own, cleaned := &addresses{changed: make(chan struct{}, 1)}, &tracking{}
-				config := proxier.Config{Kernel: kernel, Conntrack: cleaned, Addresses: own, NodePorts: proxier.NodePortAddresses{CIDRs: prefixes("10.0.0.0/8")}}
+				config := proxier.Config{Cluster: cluster.Config{Addresses: own, NodePorts: cluster.NodePortAddresses{CIDRs: prefixes("10.0.0.0/8")}}, Kernel: kernel, Conntrack: cleaned}
 				run := func(addrs string, services ...*corev1.Service) {
 					own.set(addrs)
 					p, stop := runWith(t, config)

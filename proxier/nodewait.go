@@ -2,39 +2,52 @@
 
 package proxier
 
-import "time"
+import (
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+)
 
 // podCIDRsWait is how many times longer than for the Node it is waited for the Node's podCIDRs,
 // which a controller of the cluster gives it: 5 minutes, where kube-proxy's 30 seconds are the former.
 const podCIDRsWait = 10
 
-// awaitNode says whether the Node object tells what is needed of it, or has had its time to:
-// the rules that are there from before are better until then. p.mu is held.
-func (p *Proxier) awaitNode() bool {
-	if p.adopted || p.config.NodeWait <= 0 {
+// nodeWait waits, before anything is programmed, until the Node object tells what is needed of it, or has had its time to:
+// the rules that are there from before are better until then.
+type nodeWait struct {
+	node  string
+	most  time.Duration // 0: it does not wait
+	log   logr.Logger
+	began time.Time
+	told  cluster.Missing // what it waits for, as was logged
+	left  time.Duration   // that it still waits; 0: it does not
+}
+
+// over says whether nothing is waited for, or no longer.
+func (w *nodeWait) over(what cluster.Missing) bool {
+	if what == cluster.Nothing || w.most <= 0 {
+		w.left = 0
 		return true
 	}
-	wait := p.config.NodeWait
-	var missing string
-	switch {
-	case !p.nodeSeen:
-		missing = "the Node object; if this is not its name, set --hostname-override"
-	case !p.node.IPs[0].IsValid() && !p.node.IPs[1].IsValid():
-		missing = "an address in the Node object's status"
-	case p.config.DetectNodeCIDR && len(p.node.PodCIDRs) == 0:
-		wait, missing = podCIDRsWait*wait, "podCIDRs in the Node object's spec"
-	default:
-		p.nodeWait = 0
+	most := w.most
+	if what == cluster.NodePodCIDRs {
+		most *= podCIDRsWait
+	}
+	missing := map[cluster.Missing]string{
+		cluster.NodeObject:   "the Node object; if this is not its name, set --hostname-override",
+		cluster.NodeAddress:  "an address in the Node object's status",
+		cluster.NodePodCIDRs: "podCIDRs in the Node object's spec",
+	}[what]
+	w.left = most - time.Since(w.began)
+	if w.left <= 0 {
+		w.log.Info("Going on without what the Node object should tell; it is taken when it comes", "node", w.node, "missing", missing)
 		return true
 	}
-	p.nodeWait = wait - time.Since(p.began)
-	if p.nodeWait <= 0 {
-		p.log.Info("Going on without what the Node object should tell; it is taken when it comes", "node", p.config.NodeName, "missing", missing)
-		return true
-	}
-	if p.nodeMissing != missing {
-		p.nodeMissing = missing
-		p.log.Info("Waiting for the Node object before anything is programmed", "node", p.config.NodeName, "missing", missing, "atMost", p.nodeWait)
+	if w.told != what {
+		w.told = what
+		w.log.Info("Waiting for the Node object before anything is programmed", "node", w.node, "missing", missing, "atMost", w.left)
 	}
 	return false
 }

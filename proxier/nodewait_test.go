@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -50,8 +51,7 @@ func TestNodeWait(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
 				kernel := &rulestest.Kernel{}
-				p, stop := runWith(t, proxier.Config{Kernel: kernel, NodeWait: 30 * time.Second, DetectNodeCIDR: test.nodeCIDR,
-					Logger: funcr.New(func(_, args string) { log.WriteString(args + "\n") }, funcr.Options{})})
+				p, stop := runWith(t, proxier.Config{Cluster: cluster.Config{DetectNodeCIDR: test.nodeCIDR}, Kernel: kernel, Logger: funcr.New(func(_, args string) { log.WriteString(args + "\n") }, funcr.Options{}), Pace: proxier.Pace{NodeWait: 30 * time.Second}})
 				defer stop()
 				p.ReplaceServices(nil)
 				p.ReplaceEndpointSlices(nil)

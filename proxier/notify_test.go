@@ -20,6 +20,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -76,12 +77,14 @@ func TestEvents(t *testing.T) {
 		bad := service("bad", "10.96.0.2", "80", "other:0")
 		bad.UID, bad.Spec.ExternalIPs = "u1", []string{"x"}
 		n.UpdateService(bad)
+		synctest.Wait()
 		n.expectEvents(`v1 Service default/bad u1 InvalidService: service default/bad: port "other" has number 0: left out; ` +
 			`service default/bad: externalIP "x" is not an IP address: left out`)
 
 		es := endpoints("b", "web", "8080", "10.0.0.1")
 		es.UID, es.Endpoints[0].Addresses = "u2", []string{"fd00::1"}
 		n.UpdateEndpointSlice(es)
+		synctest.Wait()
 		n.expectEvents("discovery.k8s.io/v1 EndpointSlice default/b u2 InvalidEndpointSlice: endpointslice default/b: endpoint 0: address fd00::1 is not")
 
 		n.UpdateService(created(service("late", "10.96.0.1", "80"), 200))
@@ -345,11 +348,10 @@ func (l *listening) Delete(string, netip.AddrPort) {}
 // TestMissingFamily: nothing listens at addresses of a family that the node does not have.
 func TestMissingFamily(t *testing.T) {
 	for _, missing := range rules.Families {
-		for name, where := range map[string]proxier.NodePortAddresses{"all": {CIDRs: prefixes("0.0.0.0/0", "::/0")}, "primary": {Primary: true, CIDRs: prefixes("127.0.0.0/8", "::1/128")}} {
+		for name, where := range map[string]cluster.NodePortAddresses{"all": {CIDRs: prefixes("0.0.0.0/0", "::/0")}, "primary": {Primary: true, CIDRs: prefixes("127.0.0.0/8", "::1/128")}} {
 			synctest.Test(t, func(t *testing.T) {
 				l := &listening{}
-				c := proxier.Config{Kernel: &rulestest.Kernel{}, Health: l, LocalPorts: l, NodePorts: where,
-					NodeIPs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:18::2")}}
+				c := proxier.Config{Cluster: cluster.Config{NodePorts: where, NodeIPs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00:18::2")}}, Kernel: &rulestest.Kernel{}, Health: l, LocalPorts: l}
 				c.Missing[missing] = true
 				p, stop := runWith(t, c)
 				defer stop()

@@ -23,9 +23,10 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // node is a running proxier on a kernel in memory, inside a synctest bubble.
@@ -55,8 +56,7 @@ func startWith(t *testing.T, kernel *rulestest.Kernel, change func(*proxier.Conf
 	n := &node{t: t, kernel: kernel, changed: make(chan struct{}, 1), ports: loopback{}, registry: prometheus.NewRegistry()}
 	metrics := proxier.NewMetrics()
 	n.registry.MustRegister(metrics)
-	config := proxier.Config{Kernel: kernel, NodeName: "here", Changed: n.changed, Logger: n.logger(), Conntrack: n,
-		Events: n, LocalPorts: n.ports, Metrics: metrics}
+	config := proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: kernel, Logger: n.logger(), Conntrack: n, Events: n, LocalPorts: n.ports, Metrics: metrics, Foreign: proxier.Foreign{Changed: n.changed}}
 	change(&config)
 	n.Proxier = proxier.New(config)
 	n.ReplaceNodes(nil)
@@ -112,10 +112,10 @@ func (n *node) fates(to string, packets int) string {
 	if dst.Addr().Is6() {
 		src = netip.MustParseAddrPort("[fd00:10:244:1::10]:1000")
 	}
-	tracer := fate.Tracer{State: n.kernel.State()}
+	tr := tracer.Tracer{State: n.kernel.State()}
 	var out []string
 	for range packets {
-		became, err := tracer.Trace(fate.Packet{Protocol: p, Src: src, Dst: dst}, false)
+		became, err := tr.Trace(tracer.Packet{Protocol: p, Src: src, Dst: dst}, false)
 		if err != nil {
 			n.t.Fatal(err)
 		}

@@ -169,3 +169,23 @@ func processes(list []rules.Process) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+// mostDescribed is how many operations a message names.
+const mostDescribed = 3
+
+// describe names what a transaction does.
+func describe(tx rules.Tx) string {
+	var out []string
+	for i, op := range tx.Ops() {
+		if i == mostDescribed {
+			out = append(out, fmt.Sprintf("and %d more", tx.Len()-i))
+			break
+		}
+		what := op.Object(tx.Name).String()
+		if n := len(op.Elements); n > 1 {
+			what = fmt.Sprintf("%s (and %d more)", what, n-1)
+		}
+		out = append(out, what)
+	}
+	return strings.Join(out, "; ")
+}

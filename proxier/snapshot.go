@@ -2,11 +2,7 @@
 
 package proxier
 
-import (
-	"slices"
-
-	"github.com/nftproxy/nftproxy/rules"
-)
+import "github.com/nftproxy/nftproxy/rules"
 
 // Snapshot is what a Proxier works from, and what it made of it.
 type Snapshot struct {
@@ -42,20 +38,14 @@ func (p *Port) Owner() rules.Owner {
 
 // Snapshot returns what the Proxier knows. It is called after Run has returned.
 func (p *Proxier) Snapshot() Snapshot {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out := Snapshot{Config: p.config.Rules, Node: p.programmedNode, State: p.desired.State()}
-	for n, s := range p.store.services {
-		eachOwner(n, s, func(o rules.Owner, _ rules.ServicePort) {
-			sp, endpoints, lost := p.store.input(o)
-			port := Port{ServicePort: sp, Endpoints: endpoints, Objects: p.desired.Objects(o)}
-			for _, cl := range lost {
-				c, what := p.store.frontends.conflictOf(cl)
-				port.Lost = append(port.Lost, Lost{cl.String(), c.holder.ServicePortName, c.text(what)})
-			}
-			out.Ports = append(out.Ports, port)
-		})
+	program := p.syncer.program
+	out := Snapshot{Config: p.config.Rules, Node: program.node, State: program.desired.State()}
+	for _, in := range p.cluster.AllInputs() {
+		port := Port{ServicePort: in.Port, Endpoints: in.Endpoints, Objects: program.desired.Objects(in.Owner)}
+		for _, c := range in.Lost {
+			port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, conflictText(c)})
+		}
+		out.Ports = append(out.Ports, port)
 	}
-	slices.SortFunc(out.Ports, func(a, b Port) int { return compareOwners(a.Owner(), b.Owner()) })
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
@@ -67,7 +68,7 @@ func TestRefusedServicesHoldUpNobody(t *testing.T) {
 		t.Run(fmt.Sprintf("%d bad, nameless %v", tt.bad, tt.nameless), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := &largeKernel{nameless: tt.nameless}
-				p, stop := runWith(t, proxier.Config{Kernel: k, AuditPeriod: -1})
+				p, stop := runWith(t, proxier.Config{Kernel: k, Pace: proxier.Pace{AuditPeriod: -1}})
 				defer stop()
 				services := []*corev1.Service{service("good", "10.96.0.1", "80")}
 				slices := []*discoveryv1.EndpointSlice{endpoints("g", "good", "8080", "10.0.0.1 10.0.0.2")}
@@ -147,7 +148,7 @@ func TestGeneralErrors(t *testing.T) {
 			t.Run(errno.Error()+" from "+from, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					k, well := &largeKernel{}, alive{health.NewProxy(time.Minute)}
-					p, stop := runWith(t, proxier.Config{Kernel: k, Health: well, AuditPeriod: -1, Events: noEvents{t}})
+					p, stop := runWith(t, proxier.Config{Kernel: k, Health: well, Events: noEvents{t}, Pace: proxier.Pace{AuditPeriod: -1}})
 					defer stop()
 					if from == "the start" {
 						k.FailApplies(errno)
@@ -191,7 +192,7 @@ func TestHealthAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, well := &largeKernel{}, alive{health.NewProxy(time.Minute)}
 		k.FailReads(errors.New("no netlink"))
-		p, stop := runWith(t, proxier.Config{Kernel: k, Health: well, NodeWait: 30 * time.Second, DetectNodeCIDR: true})
+		p, stop := runWith(t, proxier.Config{Cluster: cluster.Config{DetectNodeCIDR: true}, Kernel: k, Health: well, Pace: proxier.Pace{NodeWait: 30 * time.Second}})
 		defer stop()
 		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80")})
 		p.ReplaceEndpointSlices(nil)
@@ -227,7 +228,7 @@ func (e eligibility) SetNodeEligible(v bool) { *e.eligible = v }
 func TestNodeWithoutObject(t *testing.T) {
 	for wait, want := range map[time.Duration]bool{0: true, time.Second: false} {
 		eligible := true
-		p := proxier.New(proxier.Config{NodeName: "here", NodeWait: wait, Health: eligibility{alive{health.NewProxy(time.Minute)}, &eligible}})
+		p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Health: eligibility{alive{health.NewProxy(time.Minute)}, &eligible}, Pace: proxier.Pace{NodeWait: wait}})
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "here"}}
 		for _, step := range []struct {
 			list []*corev1.Node

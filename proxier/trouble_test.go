@@ -62,7 +62,7 @@ func (s *slowConntrack) forget(err error) {
 // runWith runs a proxier on a kernel and a connection tracking until the test ends.
 func runWith(t *testing.T, c proxier.Config) (p *proxier.Proxier, stop func()) {
 	t.Helper()
-	c.NodeName = "here"
+	c.Cluster.NodeName = "here"
 	p = proxier.New(c)
 	p.ReplaceNodes(nil)
 	p.ReplaceServiceCIDRs(nil)
@@ -105,7 +105,6 @@ func TestFlowsOfTCP(t *testing.T) {
 		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
 		defer stop()
 		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80")})
-		p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2")})
 		looks := func(what string, change func(), want ...string) {
 			t.Helper()
 			tracking.forget(nil)
@@ -115,7 +114,9 @@ func TestFlowsOfTCP(t *testing.T) {
 				t.Errorf("%s: looked for %q, want %q", what, got, want)
 			}
 		}
-		looks("start", func() {}, "10.96.0.1 [10.0.0.1:8080 10.0.0.2:8080]")
+		looks("start", func() {
+			p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080", "10.0.0.1 10.0.0.2")})
+		}, "10.96.0.1 [10.0.0.1:8080 10.0.0.2:8080]")
 		for _, row := range []struct{ addrs, want string }{
 			{"10.0.0.2", "10.96.0.1 [10.0.0.2:8080]"},
 			{"10.0.0.3", "10.96.0.1 [10.0.0.3:8080]"},

@@ -31,6 +31,33 @@ var examples = map[Code][]any{
 	HealthPortAPIServer: {31443},
 	LoadBalancerName:    {"lb.example"},
 	LoadBalancerProxy:   {"10.200.0.1", "Proxy"},
+
+	BadAddress:       {"clusterIP", "x"},
+	SpecialAddress:   {"externalIP", "127.0.0.1", "a loopback address"},
+	MappedAddress:    {"externalIP", "::ffff:10.0.0.1"},
+	UnknownScheduler: {"nftproxy.io/scheduler", `"best" is none of round-robin, random, source-hash`, "round-robin"},
+	BadProtocol:      {"http", "ICMP"},
+	BadPort:          {"http", 0},
+	BadNodePort:      {"http", -1},
+	PortTwice:        {"http"},
+	NoHealthPort:     {0},
+	BadSourceRange:   {"everyone"},
+	MoreFaults:       {5},
+
+	TooManyPorts:     {30000, 20000},
+	TooManyFrontends: {"IPv4", 2000, 20, 32768, 1638},
+	TooManyRanges:    {"IPv6", 4000, 20, 65536, 3276},
+	TooManySets:      {5000, 4096},
+	TooManyEndpoints: {7, 13107},
+
+	BadSlicePort:           {"http", "ICMP", 80},
+	BadEndpointAddress:     {"x"},
+	SpecialEndpointAddress: {"127.0.0.1", "a loopback address"},
+	OtherFamily:            {"fd00::1"},
+
+	KernelRefused: {"default/web", "file exists"},
+	PortInUse:     {"address already in use"},
+	MoreConflicts: {4},
 }
 
 // TestTexts shows the whole list as it is read, each text with an example.

@@ -65,7 +65,7 @@ func (t *Table) applySet(op Op) error {
 	case op.Kind == AddSet:
 		t.Sets[op.Set] = map[Key]Value{}
 		t.Counted = t.Counted || op.Counted
-		if op.Set.Kind == Affinity {
+		if op.Set.Kind.Dynamic() {
 			t.Affinity[op.Set] = AffinityMap{Set: op.Set, Size: op.Size}
 		}
 	case !ok:
@@ -136,14 +136,8 @@ func (s *State) check() error {
 		}
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
-				chain, sets := r.refersTo()
-				if _, ok := t.Chains[chain]; chain != "" && !ok {
-					return missing(DeleteChain, chain, SetID{})
-				}
-				for _, id := range sets {
-					if _, ok := t.Sets[id]; !ok {
-						return missing(DeleteSet, "", id)
-					}
+				if err := t.checkRule(r, missing); err != nil {
+					return err
 				}
 			}
 		}
@@ -161,26 +155,18 @@ func (s *State) check() error {
 	return nil
 }
 
-func (r Rule) refersTo() (chain string, sets []SetID) {
+// checkRule verifies that what a rule refers to exists.
+func (t *Table) checkRule(r Rule, missing func(kind OpKind, chain string, set SetID) error) error {
 	for _, s := range r {
-		switch s := s.(type) {
-		case Jump:
-			chain = s.Chain
-		case Goto:
-			chain = s.Chain
-		case Remember:
-			sets = append(sets, s.Set)
-		case Forget:
-			sets = append(sets, s.Set)
-		case DNATRemembered:
-			sets = append(sets, s.Clients, s.Map)
-		case MatchSet:
-			sets = append(sets, s.Set)
-		case Dispatch:
-			sets = append(sets, s.Map)
-		case DNAT:
-			sets = append(sets, s.Map)
+		to := refersTo(s)
+		if _, ok := t.Chains[to.chain]; to.chain != "" && !ok {
+			return missing(DeleteChain, to.chain, SetID{})
+		}
+		for _, id := range to.sets {
+			if _, ok := t.Sets[id]; !ok {
+				return missing(DeleteSet, "", id)
+			}
 		}
 	}
-	return chain, sets
+	return nil
 }

@@ -4,30 +4,12 @@ package rules
 
 import "net/netip"
 
-// Names of the chains that every table has.
-const (
-	chainNoEndpoints      = "no-endpoints"
-	chainNoLocalEndpoints = "no-local-endpoints"
-	chainServices         = "services"
-	chainNodePorts        = "nodeports"
-	chainPrerouting       = "prerouting"
-	chainOutput           = "output"
-	chainPostrouting      = "postrouting"
-	chainInput            = "input"
-)
-
 // Priorities of the base chains, as kube-proxy's: the kernel's own for
 // translation of destination and source.
 const (
 	priorityDstNAT = -100
 	prioritySrcNAT = 100
 )
-
-// Loopback addresses.
-var loopback = [...]netip.Prefix{
-	IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8),
-	IPv6: netip.PrefixFrom(netip.IPv6Loopback(), 128),
-}
 
 // usage says what in a table depends on the services that there are.
 type usage struct {
@@ -40,8 +22,8 @@ type usage struct {
 func base(f Family, c Config, n Node, u usage) *Table {
 	t := NewTable()
 	t.Counted = c.CountConnections
-	for k := range setKinds {
-		if !k.onDemand() && k != Affinity {
+	for k := range numSetKinds {
+		if row := k.row(); !row.onDemand && !row.dynamic {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}
 		}
 	}
@@ -57,12 +39,12 @@ func base(f Family, c Config, n Node, u usage) *Table {
 		t.Sets[SetID{Kind: ServiceCIDRs}][e.Key] = e.Value
 	}
 	for _, ch := range append(usageChains(c, u), []Chain{
-		{Name: chainNoEndpoints, Rules: rejectRules(f)},
-		{Name: chainNoLocalEndpoints, Rules: []Rule{{Drop{}}}},
-		{Name: chainNodePorts, Rules: nodePortsRules(f, c)},
-		{Name: chainServices, Rules: servicesRules(f, c, n)},
-		{Name: chainPrerouting, Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
-		{Name: chainOutput, Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{chainServices}}}},
+		{Name: ChainNoEndpoints.Chain(), Rules: rejectRules(f)},
+		{Name: ChainNoLocalEndpoints.Chain(), Rules: []Rule{{Drop{}}}},
+		{Name: ChainNodePorts.Chain(), Rules: nodePortsRules(f, c)},
+		{Name: ChainServices.Chain(), Rules: servicesRules(f, c, n)},
+		{Name: ChainPrerouting.Chain(), Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
+		{Name: ChainOutput.Chain(), Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
 	}...) {
 		t.Chains[ch.Name] = ch
 	}
@@ -73,16 +55,16 @@ func base(f Family, c Config, n Node, u usage) *Table {
 // service's fall through.
 func servicesRules(f Family, c Config, n Node) []Rule {
 	toClusterIP := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ClusterIPs}}
-	toNodePort := Rule{MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: NodePortIPs}}, Jump{chainNodePorts}}
+	toNodePort := Rule{MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: NodePortIPs}}, Jump{ChainNodePorts.Chain()}}
 	if c.AllNodePortIPs {
-		toNodePort = Rule{MatchLocalDest{}, Jump{chainNodePorts}}
+		toNodePort = Rule{MatchLocalDest{}, Jump{ChainNodePorts.Chain()}}
 	}
 	return append(clusterIPMarkRules(f, c, n, toClusterIP),
 		Rule{MatchSet{Fields: frontendFields(), Set: SetID{Kind: MasqueradeIPs}}, SetMark{c.MasqueradeMark}},
 		Rule{knownProtocol(), DNAT{f, frontendFields(), SetID{Kind: Single}}},
 		Rule{Dispatch{frontendFields(), SetID{Kind: ServiceIPs}}},
 		toNodePort,
-		Rule{toClusterIP, Jump{chainNoEndpoints}},
+		Rule{toClusterIP, Jump{ChainNoEndpoints.Chain()}},
 	)
 }
 
@@ -184,7 +166,7 @@ func podCIDRs(f Family, c Config, n Node) []netip.Prefix {
 func postrouting(c Config, u usage) Chain {
 	self := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), Set: SetID{Kind: Hairpin}}
 	unallocated := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ServiceCIDRs}}
-	return Chain{Name: chainPostrouting, Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
+	return Chain{Name: ChainPostrouting.Chain(), Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
 		append([]Rule{{unallocated, Drop{}}}, stickyRules(u)...),
 		Rule{MatchMarkUnset{c.MasqueradeMark}, MatchDNAT{}, self, Masquerade{}},
 		Rule{MatchMarkUnset{c.MasqueradeMark}, Return{}},
@@ -195,7 +177,7 @@ func postrouting(c Config, u usage) Chain {
 // input remembers the endpoints that are on this node itself: packets to them do
 // not come to postrouting.
 func input(u usage) Chain {
-	return Chain{Name: chainInput, Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
+	return Chain{Name: ChainInput.Chain(), Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
 }
 
 // stickyRules goes to the chains that remember, by where the client connected to.

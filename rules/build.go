@@ -5,25 +5,8 @@ package rules
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"slices"
-)
-
-// MaxEndpoints is how many endpoints a service port can have; the rest is left
-// out. The index shares 32 bits with a part of the owner's identity.
-const MaxEndpoints = 1 << 16
-
-// What the names of service ports' chains begin with.
-const (
-	prefixService          = "service"           // the endpoints of the policy Cluster
-	prefixLocal            = "local"             // those of the policy Local
-	prefixExternal         = "external"          // decides between the two
-	prefixFirewall         = "firewall"          // lets only source ranges in
-	prefixRemember         = "remember"          // remembers a client's endpoint
-	prefixRememberLocal    = "remember-local"    // the same for the policy Local
-	prefixRememberExternal = "remember-external" // decides between the two
-	variantLocal           = "-local"            // comes after it in what remembers clients for the policy Local
 )
 
 // Build returns the objects of a service port, from it, its endpoints, and what
@@ -32,13 +15,17 @@ func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {
 	if sp.Port == 0 {
 		return Objects{}
 	}
-	u := SelectEndpoints(&sp, endpoints, &n)
+	return BuildUsable(sp, SelectEndpoints(&sp, endpoints, &n), c, n)
+}
+
+// BuildUsable is Build for who has selected the endpoints already. The service port has a Port.
+func BuildUsable(sp ServicePort, u Usable, c Config, n Node) Objects {
 	b := &objectsBuilder{sp: &sp, config: &c, node: &n, anywhere: u.Anywhere, sets: map[SetID][]Element{}, limit: MaxEndpoints}
 	if sp.EndpointLimit > 0 {
 		b.limit = min(sp.EndpointLimit, MaxEndpoints)
 	}
-	b.cluster = policy{prefix: prefixService, endpoints: u.Cluster[:min(len(u.Cluster), b.limit)]}
-	b.local = policy{prefix: prefixLocal, remember: variantLocal, endpoints: u.Local[:min(len(u.Local), b.limit)]}
+	b.cluster = policy{role: ChainService, remember: ChainRemember, endpoints: u.Cluster[:min(len(u.Cluster), b.limit)]}
+	b.local = policy{role: ChainLocal, remember: ChainRememberLocal, local: true, endpoints: u.Local[:min(len(u.Local), b.limit)]}
 	b.out.LeftOut = max(len(u.Cluster), len(u.Local), b.limit) - b.limit
 	b.clusterIP()
 	b.external()
@@ -62,8 +49,9 @@ type objectsBuilder struct {
 // policy is the endpoints of a traffic policy, and the chain that leads to them
 // once somebody needed it.
 type policy struct {
-	prefix    string
-	remember  string // what distinguishes the names of what remembers clients
+	role      Role // of the chain
+	remember  Role // of the chain that remembers clients
+	local     bool // it is the policy Local
 	endpoints []Endpoint
 	chain     string
 }
@@ -95,16 +83,16 @@ func (b *objectsBuilder) clusterIP() {
 	if b.sp.InternalLocal {
 		p = &b.local
 	}
-	key := Key{Addr: b.sp.ClusterIP, Protocol: b.sp.Protocol, Port: b.sp.Port}
-	b.frontend(key, p)
-	b.remember(key, p)
+	at := b.at(b.sp.ClusterIP)
+	b.frontend(at, p)
+	b.remember(at, p)
 	b.add(SetID{Kind: ClusterIPs}, Element{Key: addrKey(b.sp.ClusterIP)})
 }
 
 // external serves the NodePort and the addresses outside the cluster.
 func (b *objectsBuilder) external() {
 	if b.sp.NodePort != 0 {
-		b.externalFrontend(Key{Protocol: b.sp.Protocol, Port: b.sp.NodePort})
+		b.externalFrontend(NodePort(b.sp.Family, b.sp.Protocol, b.sp.NodePort))
 	}
 	if len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs) == 0 {
 		return
@@ -112,13 +100,12 @@ func (b *objectsBuilder) external() {
 	allowed := b.sourceRanges()
 	seen := map[netip.Addr]bool{b.sp.ClusterIP: true} // an address may be several things to a Service: the first one counts
 	for i, a := range slices.Concat(b.sp.LoadBalancerIPs, b.sp.ExternalIPs) {
-		key := Key{Addr: a, Protocol: b.sp.Protocol, Port: b.sp.Port}
 		switch {
 		case seen[a]:
 		case len(allowed) > 0 && i < len(b.sp.LoadBalancerIPs):
-			b.firewalled(key, allowed)
+			b.firewalled(b.at(a), allowed)
 		default:
-			b.externalFrontend(key)
+			b.externalFrontend(b.at(a))
 		}
 		seen[a] = true
 	}
@@ -127,25 +114,26 @@ func (b *objectsBuilder) external() {
 // externalFrontend serves an address outside the cluster, or a NodePort. Under the
 // policy Cluster its connections are masqueraded, because they may go to another
 // node, whose answers would not come back this way.
-func (b *objectsBuilder) externalFrontend(key Key) {
+func (b *objectsBuilder) externalFrontend(at Frontend) {
 	if b.sp.ExternalLocal && b.anywhere {
-		b.dispatch(key, b.externalChain())
-		b.rememberExternal(key)
+		b.dispatch(at, b.externalChain())
+		b.rememberExternal(at)
 		return
 	}
 	if len(b.cluster.endpoints) > 0 {
-		b.add(frontendSet(key, MasqueradeIPs, MasqueradeNodePorts), Element{Key: key})
+		b.addFrontend(MasqueradeIPs, at, Value{})
 	}
-	b.frontend(key, &b.cluster)
-	b.remember(key, &b.cluster)
+	b.frontend(at, &b.cluster)
+	b.remember(at, &b.cluster)
 }
 
 // firewalled serves a load balancer's address that only some may connect to.
-func (b *objectsBuilder) firewalled(key Key, allowed []Element) {
-	name := b.name(prefixFirewall)
-	if _, ok := b.sets[b.set(Sources, "")]; !ok {
-		b.add(b.set(Sources, ""), allowed...)
-		source := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}), Set: b.set(Sources, ""), Not: true}
+func (b *objectsBuilder) firewalled(at Frontend, allowed []Element) {
+	name := b.chain(ChainFirewall)
+	sources := portSet(Sources, b.sp.Name, false)
+	if _, ok := b.sets[sources]; !ok {
+		b.add(sources, allowed...)
+		source := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}), Set: sources, Not: true}
 		rules := []Rule{{source, Drop{}}}
 		switch {
 		case b.sp.ExternalLocal && b.anywhere:
@@ -157,12 +145,12 @@ func (b *objectsBuilder) firewalled(key Key, allowed []Element) {
 		}
 		b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: rules})
 	}
-	b.dispatch(key, name)
+	b.dispatch(at, name)
 	if b.sp.ExternalLocal {
-		b.rememberExternal(key)
+		b.rememberExternal(at)
 		return
 	}
-	b.remember(key, &b.cluster)
+	b.remember(at, &b.cluster)
 }
 
 // sourceRanges returns the ranges that may connect to load balancers' addresses;
@@ -185,15 +173,15 @@ func (b *objectsBuilder) sourceRanges() []Element {
 
 // externalChain adds, once, the chain for the policy Local, and returns its name.
 func (b *objectsBuilder) externalChain() string {
-	return b.decide(prefixExternal, b.policyChain(&b.cluster), b.policyChain(&b.local), SetMark{b.config.MasqueradeMark})
+	return b.decide(ChainExternal, b.policyChain(&b.cluster), b.policyChain(&b.local), SetMark{b.config.MasqueradeMark})
 }
 
 // decide adds, once, a chain that sends connections from pods and from the node
 // itself to one chain, as if they had gone out of the cluster and come back in at
 // any node, and others to another chain. Those from the node carry out extra
 // statements.
-func (b *objectsBuilder) decide(prefix, inside, outside string, extra ...Statement) string {
-	name := b.name(prefix)
+func (b *objectsBuilder) decide(role Role, inside, outside string, extra ...Statement) string {
+	name := b.chain(role)
 	if slices.ContainsFunc(b.out.Chains, func(c Chain) bool { return c.Name == name }) {
 		return name
 	}
@@ -209,30 +197,29 @@ func (b *objectsBuilder) decide(prefix, inside, outside string, extra ...Stateme
 }
 
 // frontend sends a frontend to the endpoints of a policy in the cheapest way.
-func (b *objectsBuilder) frontend(key Key, p *policy) {
+func (b *objectsBuilder) frontend(at Frontend, p *policy) {
 	n := len(p.endpoints)
 	switch {
 	case n == 1 && b.sp.Affinity == 0:
-		b.add(frontendSet(key, Single, SingleNodePorts), Element{key, Value{To: p.endpoints[0].Addr}})
-	case n > 1 && b.sp.Affinity == 0 && b.sp.Scheduler != RoundRobin && key.Addr.IsValid() && b.mayCopy(n):
-		b.dispatch(key, b.shared(key, p))
+		b.addFrontend(Single, at, Value{To: p.endpoints[0].Addr})
+	case n > 1 && b.sp.Affinity == 0 && schedulers[b.sp.Scheduler].shares && !at.IsNodePort() && b.mayCopy(n):
+		b.dispatch(at, b.shared(at, p))
 	default:
-		b.dispatch(key, b.policyChain(p))
+		b.dispatch(at, b.policyChain(p))
 	}
 }
 
-func (b *objectsBuilder) dispatch(key Key, chain string) {
-	b.add(frontendSet(key, ServiceIPs, NodePorts), Element{key, Value{Goto: chain}})
+func (b *objectsBuilder) dispatch(at Frontend, chain string) {
+	b.addFrontend(ServiceIPs, at, Value{Goto: chain})
 }
 
-// frontendSet returns the one of two sets that a frontend belongs in: the first
-// for addresses, the second for NodePorts.
-func frontendSet(key Key, addresses, nodePorts SetKind) SetID {
-	if key.Addr.IsValid() {
-		return SetID{Kind: addresses}
-	}
-	return SetID{Kind: nodePorts}
+// addFrontend adds an element for a frontend, to the set of the kind or the one that is the same for NodePorts.
+func (b *objectsBuilder) addFrontend(kind SetKind, at Frontend, v Value) {
+	b.add(kind.of(at), Element{at.Key(), v})
 }
+
+// at returns the frontend at one of the service port's own addresses.
+func (b *objectsBuilder) at(a netip.Addr) Frontend { return Frontend{a, b.sp.Protocol, b.sp.Port} }
 
 // mayCopy says whether each frontend may have copies of so many endpoints.
 func (b *objectsBuilder) mayCopy(endpoints int) bool {
@@ -242,14 +229,14 @@ func (b *objectsBuilder) mayCopy(endpoints int) bool {
 // shared adds the endpoints under a frontend's own key, and returns the name of
 // the chain that all frontends with as many endpoints share. It has no counter, so
 // it is not for round robin.
-func (b *objectsBuilder) shared(key Key, p *policy) string {
+func (b *objectsBuilder) shared(at Frontend, p *policy) string {
 	elements := make([]Element, len(p.endpoints))
 	for i, e := range p.endpoints {
-		elements[i] = Element{key, Value{To: e.Addr}}
+		elements[i] = Element{at.Key(), Value{To: e.Addr}}
 		elements[i].Key.Index = uint32(i)
 	}
 	b.add(SetID{Kind: Backends}, elements...)
-	name := fmt.Sprintf("%s-%d", b.sp.Scheduler, len(elements))
+	name := sharedChain(b.sp.Scheduler, len(elements)).Name()
 	if !slices.ContainsFunc(b.out.Shared, func(c Chain) bool { return c.Name == name }) {
 		fields := NewFields(append(frontendParts(), b.choice(uint32(len(elements)), 0))...)
 		b.out.Shared = append(b.out.Shared, Chain{Name: name, Rules: []Rule{
@@ -261,14 +248,7 @@ func (b *objectsBuilder) shared(key Key, p *policy) string {
 
 // choice is the field that chooses one of n endpoints.
 func (b *objectsBuilder) choice(n, offset uint32) Field {
-	kind := Numgen
-	switch b.sp.Scheduler {
-	case Random:
-		kind = RandomNumber
-	case SourceHash:
-		kind = ClientHash
-	}
-	return Field{Kind: kind, Mod: n, Offset: offset}
+	return Field{Kind: schedulers[b.sp.Scheduler].field, Mod: n, Offset: offset}
 }
 
 // policyChain adds, once, the chain that spreads connections over the endpoints of
@@ -280,15 +260,15 @@ func (b *objectsBuilder) policyChain(p *policy) string {
 	case len(p.endpoints) > 0:
 		p.chain = b.balance(p)
 	case b.anywhere:
-		p.chain = chainNoLocalEndpoints
+		p.chain = ChainNoLocalEndpoints.Chain()
 	default:
-		p.chain = chainNoEndpoints
+		p.chain = ChainNoEndpoints.Chain()
 	}
 	return p.chain
 }
 
 func (b *objectsBuilder) balance(p *policy) string {
-	name := b.name(p.prefix)
+	name := b.chain(p.role)
 	id := identify(name)
 	elements := make([]Element, len(p.endpoints))
 	for i, e := range p.endpoints {
@@ -310,49 +290,36 @@ func (b *objectsBuilder) balance(p *policy) string {
 
 // affinity adds the map of a policy's clients and the chain that fills it.
 func (b *objectsBuilder) affinity(p *policy) {
-	set := b.set(Affinity, p.remember)
+	set := portSet(Affinity, b.sp.Name, p.local)
 	b.out.Affinity = append(b.out.Affinity, AffinityMap{Set: set, Size: b.config.AffinitySize})
-	b.out.Chains = append(b.out.Chains, Chain{Name: b.name(prefixRemember + p.remember), Rules: []Rule{
+	b.out.Chains = append(b.out.Chains, Chain{Name: b.chain(p.remember), Rules: []Rule{
 		{Remember{Set: set, Seconds: b.sp.Affinity}},
 	}})
 }
 
 // remember makes connections to a frontend fill the map of a policy's clients.
-func (b *objectsBuilder) remember(key Key, p *policy) {
+func (b *objectsBuilder) remember(at Frontend, p *policy) {
 	if b.sp.Affinity > 0 && len(p.endpoints) > 0 {
-		b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: b.name(prefixRemember + p.remember)}})
+		b.addFrontend(Sticky, at, Value{Goto: b.chain(p.remember)})
 	}
 }
 
 // rememberExternal does so under the policy Local, where it depends on the client
 // which map that is.
-func (b *objectsBuilder) rememberExternal(key Key) {
+func (b *objectsBuilder) rememberExternal(at Frontend) {
 	if b.sp.Affinity == 0 || len(b.cluster.endpoints) == 0 {
 		return
 	}
 	if len(b.local.endpoints) == 0 {
-		b.remember(key, &b.cluster)
+		b.remember(at, &b.cluster)
 		return
 	}
-	chain := b.decide(prefixRememberExternal, b.name(prefixRemember), b.name(prefixRememberLocal))
-	b.add(frontendSet(key, Sticky, StickyNodePorts), Element{key, Value{Goto: chain}})
+	chain := b.decide(ChainRememberExternal, b.chain(ChainRemember), b.chain(ChainRememberLocal))
+	b.addFrontend(Sticky, at, Value{Goto: chain})
 }
 
-// name returns the name of one of the service port's chains.
-func (b *objectsBuilder) name(prefix string) string { return prefix + suffix(b.sp.Name) }
-
-// set returns one of the service port's own sets.
-func (b *objectsBuilder) set(k SetKind, variant string) SetID {
-	return SetID{Kind: k, Of: variant + suffix(b.sp.Name)}
-}
-
-// suffix is what the names of a service port's objects end with.
-func suffix(n ServicePortName) string {
-	if n.Port == "" {
-		return "/" + n.Namespace + "/" + n.Name
-	}
-	return "/" + n.Namespace + "/" + n.Name + "/" + n.Port
-}
+// chain returns the name of one of the service port's chains.
+func (b *objectsBuilder) chain(r Role) string { return ChainID{r, b.sp.Name}.Name() }
 
 // identity is what tells the endpoints of a chain from all others': 8 bits that
 // choose the map, 32 bits of the key's first part, and 16 bits above the index in
@@ -409,8 +376,7 @@ func hairpin(lists ...[]Endpoint) []Element {
 func (o Objects) Frontends(f Family) []Frontend {
 	var out []Frontend
 	for _, se := range o.Sets {
-		switch se.Set.Kind {
-		case Single, ServiceIPs, SingleNodePorts, NodePorts:
+		if se.Set.Kind.Serves() {
 			for _, e := range se.Elements {
 				out = append(out, e.Key.Frontend(f))
 			}
@@ -423,8 +389,7 @@ func (o Objects) Frontends(f Family) []Frontend {
 func (o Objects) Backends() []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, se := range o.Sets {
-		switch se.Set.Kind {
-		case Endpoints, Backends, Single, SingleNodePorts:
+		if se.Set.Kind.Forwards() {
 			for _, e := range se.Elements {
 				out = append(out, e.To)
 			}

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 var podCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")}
@@ -98,9 +98,9 @@ func TestFate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := rules.NewDesired(tt.config, testNode)
 			d.Update([]rules.Owned{owned(servicePort("", rules.TCP, web), tt.endpoints)})
-			tracer := fate.Tracer{State: d.State()}
+			tr := tracer.Tracer{State: d.State()}
 			for i, want := range tt.want {
-				became, err := tracer.Trace(fate.Packet{Protocol: tt.proto,
+				became, err := tr.Trace(tracer.Packet{Protocol: tt.proto,
 					Src: netip.MustParseAddrPort(tt.src), Dst: netip.MustParseAddrPort(tt.dst)}, tt.fromNode)
 				if err != nil {
 					t.Fatal(err)
@@ -113,7 +113,7 @@ func TestFate(t *testing.T) {
 	}
 }
 
-func fateText(f fate.Fate) string {
+func fateText(f tracer.Result) string {
 	switch {
 	case f.Rejected:
 		return "rejected"
@@ -133,14 +133,14 @@ func TestRoundRobinIsExact(t *testing.T) {
 	one := servicePort("one", rules.TCP, "10.96.0.10:80")
 	two := servicePort("two", rules.TCP, "10.96.0.11:80")
 	d.Update([]rules.Owned{owned(one, ready("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1")), owned(two, ready("10.0.0.4:1", "10.0.0.5:1"))})
-	tracer := fate.Tracer{State: d.State()}
+	tr := tracer.Tracer{State: d.State()}
 	hits := map[string]int{}
 	for i := range 60 {
 		sp := one
 		if i%3 == 0 { // 20 of 60
 			sp = two
 		}
-		became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("10.1.1.1:1"),
+		became, err := tr.Trace(tracer.Packet{Protocol: rules.TCP, Src: netip.MustParseAddrPort("10.1.1.1:1"),
 			Dst: netip.AddrPortFrom(sp.ClusterIP, sp.Port)}, false)
 		if err != nil {
 			t.Fatal(err)

@@ -72,7 +72,7 @@ func (c *Comparison) keys(p Part) map[SetID][]Key {
 	out := maps.Clone(p.Keys)
 	maps.DeleteFunc(out, func(id SetID, _ []Key) bool {
 		_, wanted := c.want[p.Family].sets[id]
-		return c.only.whole(p.Family, id) || !wanted && len(p.Table.Sets[id]) == 0 || id.Kind == Affinity
+		return c.only.whole(p.Family, id) || !wanted && len(p.Table.Sets[id]) == 0 || id.Kind.Dynamic()
 	})
 	return out
 }

@@ -20,7 +20,7 @@ func (t *Table) Counts() Counts {
 	}
 	for id, elements := range t.Sets {
 		c.set(id, +1)
-		if id.Kind != Affinity {
+		if !id.Kind.Dynamic() {
 			c.Elements += len(elements)
 		}
 	}
@@ -43,7 +43,7 @@ func (c *Counts) own(o Objects, n int) {
 		c.set(m.Set, n)
 	}
 	for _, se := range o.Sets {
-		if se.Set.Kind.exclusive() {
+		if se.Set.Kind.row().owners == exclusive {
 			c.Elements += n * len(se.Elements)
 		}
 	}
@@ -55,7 +55,7 @@ func (c *Counts) chain(chain Chain, n int) {
 }
 
 func (c *Counts) set(id SetID, n int) {
-	if declare(IPv4, id.Kind).word() == "map" {
+	if id.Kind.IsMap() {
 		c.Maps += n
 		return
 	}

@@ -209,7 +209,7 @@ func (u *update) chains(f Family, old, new []Chain) {
 
 // elements compares the elements of one owner in one set, both sorted.
 func (u *update) elements(f Family, set SetID, old, new []Element) {
-	if set.Kind.onDemand() {
+	if set.Kind.row().onDemand {
 		u.onDemand(f, set, len(old) > 0, len(new) > 0)
 	}
 	if set.Kind.Interval() {
@@ -218,7 +218,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 		}
 		return
 	}
-	if len(old) == 0 && set.Kind.exclusive() { // the common case, without copies
+	if len(old) == 0 && set.Kind.row().owners == exclusive { // the common case, without copies
 		u.add(setOf{f, set}, new)
 		return
 	}
@@ -235,7 +235,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 		default:
 			if old[i].Value != new[j].Value {
 				changed = append(changed, new[j])
-				if !set.Kind.exclusive() {
+				if set.Kind.row().owners != exclusive {
 					u.touch(f, set, old[i], -1)
 					u.touch(f, set, new[j], +1)
 				}
@@ -243,7 +243,7 @@ func (u *update) elements(f Family, set SetID, old, new []Element) {
 			i, j = i+1, j+1
 		}
 	}
-	if set.Kind.exclusive() {
+	if set.Kind.row().owners == exclusive {
 		addElementOps(f, set, added, changed, gone, &u.tx)
 		return
 	}
@@ -349,7 +349,7 @@ func (u *update) finish() {
 			c.added = append(c.added, Element{r.key, dl.new})
 		case dl.had && !dl.has:
 			c.gone = append(c.gone, Element{r.key, dl.old})
-		case dl.had && dl.has && dl.new != dl.old && !r.set.Kind.shared():
+		case dl.had && dl.has && dl.new != dl.old && r.set.Kind.row().owners != shared:
 			c.changed = append(c.changed, Element{r.key, dl.new})
 		}
 	}

@@ -35,10 +35,10 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	for _, id := range slices.SortedFunc(maps.Keys(want.Sets), SetID.compare) {
 		old, ok := have.Sets[id]
 		if !ok {
-			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size, Counted: want.Counted && id.Kind.CountsConnections()})
+			tx.Add(Op{Kind: AddSet, Family: f, Set: id, Size: want.Affinity[id].Size, Counted: want.Counted && id.Kind.Serves()})
 		}
 		switch {
-		case id.Kind == Affinity: // its clients are the kernel's own
+		case id.Kind.Dynamic(): // its clients are the kernel's own
 		case id.Kind.Interval():
 			fill(f, id, old, want.Sets[id], tx)
 		default:
@@ -47,7 +47,7 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(have.Sets), SetID.compare) {
 		if _, ok := want.Sets[id]; !ok {
-			if id.Kind != Affinity && !id.Kind.Interval() {
+			if !id.Kind.Dynamic() && !id.Kind.Interval() {
 				diffElements(f, id, have.Sets[id], nil, tx)
 			}
 			tx.Add(Op{Kind: DeleteSet, Family: f, Set: id})
@@ -120,8 +120,7 @@ func odd(list []Oddity, chain func(string) bool, set func(SetID) bool) bool {
 // served returns the elements that say where something is served.
 func (t *Table) served() (out []SetElements) {
 	for id, set := range t.Sets {
-		switch id.Kind {
-		case Single, ServiceIPs, SingleNodePorts, NodePorts, NodePortIPs:
+		if id.Kind.Serves() || id.Kind == NodePortIPs {
 			out = append(out, SetElements{id, sortedElements(set)})
 		}
 	}
@@ -152,8 +151,7 @@ func diffChains(f Family, have, want map[string]Chain, tx *Tx) {
 func (c Chain) mayRefer() bool {
 	for _, r := range c.Rules {
 		for _, s := range r {
-			switch s.(type) {
-			case Jump, Goto, Unknown:
+			if _, unknown := s.(Unknown); unknown || refersTo(s).chain != "" {
 				return true
 			}
 		}

@@ -89,7 +89,7 @@ func (d *differences) op(op Op) {
 		d.reset[f] = true
 		d.add(Missing, f, "table %s", d.want.Name)
 	case AddSet:
-		d.add(Missing, f, "%s %s", declare(f, op.Set.Kind).word(), setName(op))
+		d.add(Missing, f, "%s %s", op.Set.Kind.word(), setName(op))
 	case DeleteSet:
 		d.add(Extra, f, "set %s", setName(op))
 	case DeleteObject:

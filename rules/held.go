@@ -5,23 +5,24 @@ package rules
 import (
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Held returns what of a service port a table holds that was read from the kernel: its chains, what goes to
 // them, and what else has the keys of objects that it should have. It returns nothing where a chain is not as we make them.
 func (t *Table) Held(n ServicePortName, want Objects) Objects {
-	h := held{have: t, suffix: suffix(n), chains: map[string]Chain{}, sets: map[SetID][]Element{}}
+	h := held{have: t, chains: map[string]Chain{}, sets: map[SetID][]Element{}}
+	h.named = func(o ServicePortName) bool { return o == n }
+	h.expectFrontends(want.Frontends(IPv4)) // the keys of NodePorts do not depend on the family
 	for name, c := range t.Chains {
-		if h.owns(name) {
+		if h.chain(name) {
 			h.chains[name] = c
 		}
 	}
-	h.frontends(want.frontendKeys())
+	h.frontends()
 	h.endpoints()
 	h.shared(want)
 	for id := range t.Sets {
-		if id.Kind == Sources && h.owns(id.Name()) {
+		if id.Kind.Interval() && h.set(id) {
 			h.sets[id] = sortedElements(t.Sets[id])
 		}
 	}
@@ -30,62 +31,54 @@ func (t *Table) Held(n ServicePortName, want Objects) Objects {
 
 // held collects what Held returns.
 type held struct {
+	ownership
 	have   *Table
-	suffix string
 	chains map[string]Chain
 	sets   map[SetID][]Element
 }
 
-// owns says whether a name is that of a chain or a set of the service port.
-func (h *held) owns(name string) bool {
-	prefix, ok := strings.CutSuffix(name, h.suffix)
-	return ok && !strings.Contains(prefix, "/")
-}
-
-// frontends finds where the service port is served: under the keys that it should have, and by its chains.
-func (h *held) frontends(want map[Key]bool) {
-	for _, kind := range []SetKind{Single, ServiceIPs, SingleNodePorts, NodePorts, Sticky, StickyNodePorts, MasqueradeIPs, MasqueradeNodePorts} {
-		id := SetID{Kind: kind}
-		for k, v := range h.have.Sets[id] {
-			ours := h.owns(v.Goto)
-			if !ours && !want[k] {
-				continue
-			}
+// take takes the owner's elements of a set.
+func (h *held) take(id SetID) {
+	for k, v := range h.have.Sets[id] {
+		if h.element(id, k, v) {
 			h.sets[id] = append(h.sets[id], Element{k, v})
-			if c, ok := h.have.Chains[v.Goto]; ok && !ours && v.Goto != chainNoEndpoints && v.Goto != chainNoLocalEndpoints {
-				h.chains[v.Goto] = c
-			}
 		}
 	}
 }
 
-// frontendKeys returns the keys of the frontends that the objects serve.
-func (o Objects) frontendKeys() map[Key]bool {
-	out := map[Key]bool{}
-	for _, fr := range o.Frontends(IPv4) {
-		out[fr.Key()] = true
+// frontends finds where the service port is served: under the keys that it should have, and by its chains. It finds the
+// chains of others that its frontends go to.
+func (h *held) frontends() {
+	for _, id := range slices.Concat(SetsOf(Frontend{}), SetsOf(NodePort(IPv4, 0, 0))) {
+		h.take(id)
+		for _, e := range h.sets[id] {
+			if c, ok := h.have.Chains[e.Goto]; ok && !e.Refuses() {
+				h.chains[e.Goto] = c
+			}
+		}
 	}
-	return out
 }
 
 // endpoints finds those of the chains and frontends that were found.
 func (h *held) endpoints() {
+	sets := map[SetID]bool{}
 	for name := range h.chains {
+		h.chooses(name)
 		id := identify(name)
-		for _, set := range []SetID{id.set, id.stay()} {
-			for k, v := range h.have.Sets[set] {
-				if id.has(set, k) {
-					h.sets[set] = append(h.sets[set], Element{k, v})
-				}
-			}
-		}
+		sets[id.set], sets[id.stay()] = true, true
 	}
-	frontends := Objects{Sets: []SetElements{{SetID{Kind: ServiceIPs}, h.sets[SetID{Kind: ServiceIPs}]}}}.frontendKeys()
-	for k, v := range h.have.Sets[SetID{Kind: Backends}] {
+	for id := range sets {
+		h.take(id)
+	}
+	dispatched, backends := map[Key]bool{}, SetID{Kind: Backends}
+	for _, e := range h.sets[SetID{Kind: ServiceIPs}] {
+		dispatched[e.Key] = true
+	}
+	for k, v := range h.have.Sets[backends] {
 		frontend := k
 		frontend.Index = 0
-		if frontends[frontend] {
-			h.sets[SetID{Kind: Backends}] = append(h.sets[SetID{Kind: Backends}], Element{k, v})
+		if dispatched[frontend] {
+			h.sets[backends] = append(h.sets[backends], Element{k, v})
 		}
 	}
 }
@@ -93,7 +86,7 @@ func (h *held) endpoints() {
 // shared finds elements that the service port may share with others.
 func (h *held) shared(want Objects) {
 	for _, se := range want.Sets {
-		if !se.Set.Kind.shared() {
+		if se.Set.Kind.row().owners != shared {
 			continue
 		}
 		for _, e := range se.Elements {
@@ -114,7 +107,7 @@ func (h *held) objects() Objects {
 				return Objects{}
 			}
 		}
-		if h.owns(name) {
+		if h.chain(name) {
 			out.Chains = append(out.Chains, c)
 		} else {
 			out.Shared = append(out.Shared, c)
@@ -126,7 +119,7 @@ func (h *held) objects() Objects {
 		out.Sets = append(out.Sets, SetElements{id, elements})
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(h.have.Affinity), SetID.compare) {
-		if h.owns(id.Name()) {
+		if h.set(id) {
 			out.Affinity = append(out.Affinity, AffinityMap{Set: id, Size: h.have.Affinity[id].Size})
 		}
 	}

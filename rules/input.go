@@ -115,41 +115,6 @@ type Owner struct {
 // String names the service port and the family.
 func (o Owner) String() string { return o.ServicePortName.String() + " (" + o.Family.String() + ")" }
 
-// Scheduler says how new connections are spread over endpoints.
-type Scheduler uint8
-
-// The schedulers.
-const (
-	// RoundRobin gives each endpoint its turn, exactly, for each service port.
-	RoundRobin Scheduler = iota
-	// Random chooses by chance.
-	Random
-	// SourceHash chooses by the client's address and port: the same endpoint for
-	// both, as long as the endpoints stay the same.
-	SourceHash
-)
-
-// String returns the scheduler's name.
-func (s Scheduler) String() string {
-	switch s {
-	case Random:
-		return "random"
-	case SourceHash:
-		return "source-hash"
-	}
-	return "round-robin"
-}
-
-// ParseScheduler returns the scheduler of a name.
-func ParseScheduler(name string) (Scheduler, bool) {
-	for _, s := range []Scheduler{RoundRobin, Random, SourceHash} {
-		if s.String() == name {
-			return s, true
-		}
-	}
-	return 0, false
-}
-
 // ServicePort is a port of a Service in one family: where clients connect to, and
 // how their connections are spread. The addresses are of that family.
 type ServicePort struct {

@@ -7,31 +7,38 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/printable"
 )
 
-// object is a JSON object. The parts of rules are objects of one name.
-type object = map[string]any
-
 // entry is a JSON object whose first names come in nft's order.
 type entry struct {
-	Family  string   `json:"family"`
-	Name    string   `json:"name,omitempty"`
-	Table   string   `json:"table,omitempty"`
-	Chain   string   `json:"chain,omitempty"`
-	Comment string   `json:"comment,omitempty"`
-	Type    any      `json:"type,omitempty"`
-	Map     string   `json:"map,omitempty"`
-	Hook    string   `json:"hook,omitempty"`
-	Prio    *int32   `json:"prio,omitempty"`
-	Policy  string   `json:"policy,omitempty"`
-	Size    uint32   `json:"size,omitempty"`
-	Flags   []string `json:"flags,omitempty"`
-	Elem    []any    `json:"elem,omitempty"`
-	Stmt    []object `json:"stmt,omitempty"`
-	Expr    []object `json:"expr,omitempty"`
+	Family  string `json:"family"`
+	Name    string `json:"name,omitempty"`
+	Table   string `json:"table,omitempty"`
+	Chain   string `json:"chain,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	Type    any    `json:"type,omitempty"`
+	hookEntry
+	setEntry
+	Expr []object `json:"expr,omitempty"`
+}
+
+// hookEntry is what a base chain has besides.
+type hookEntry struct {
+	Hook   string `json:"hook,omitempty"`
+	Prio   *int32 `json:"prio,omitempty"`
+	Policy string `json:"policy,omitempty"`
+}
+
+// setEntry is what a set or a map has besides; a table may have flags, too.
+type setEntry struct {
+	Map   string   `json:"map,omitempty"`
+	Size  uint32   `json:"size,omitempty"`
+	Flags []string `json:"flags,omitempty"`
+	Elem  []any    `json:"elem,omitempty"`
+	Stmt  []object `json:"stmt,omitempty"`
 }
 
 // WriteJSON writes a state by libnftables' JSON schema (libnftables-json(5)), in the
@@ -105,7 +112,7 @@ func (j *tableJSON) table(t *Table) {
 		if c.Hook != nil {
 			e.Type, e.Hook, e.Prio, e.Policy = "nat", c.Hook.Number.String(), &c.Hook.Priority, "accept"
 		}
-		j.add("chain", e, c.note())
+		j.add("chain", e, ParseChainID(c.Name).note())
 	}
 	for _, c := range chains {
 		for _, r := range c.Rules {
@@ -116,23 +123,19 @@ func (j *tableJSON) table(t *Table) {
 
 func (j *tableJSON) set(id SetID, t *Table) {
 	d := declare(j.f, id.Kind)
-	e := entry{Name: id.Name(), Type: d.key, Flags: d.flags, Size: t.Affinity[id].Size}
+	e := entry{Name: id.Name(), Type: d.key}
+	e.Flags, e.Size = d.flags, t.Affinity[id].Size
 	if len(d.key) == 1 {
 		e.Type = d.key[0]
 	}
-	for i, data := range d.data {
-		if i > 0 {
-			e.Map += " . "
-		}
-		e.Map += data
-	}
-	if t.Counted && id.Kind.CountsConnections() {
+	e.Map = strings.Join(d.data, " . ")
+	if t.Counted && id.Kind.Serves() {
 		e.Stmt = []object{{"counter": nil}}
 	}
 	for _, el := range t.elementsInOrder(id) {
 		e.Elem = append(e.Elem, elementJSON(id.Kind, el, t.elementStateJSON(id, el.Key)))
 	}
-	j.add(d.word(), e, id.note())
+	j.add(id.Kind.word(), e, id.Kind.row().note)
 }
 
 // elementStateJSON returns what a listing shows of an element besides its key and value; nil: nothing.
@@ -140,7 +143,7 @@ func (t *Table) elementStateJSON(id SetID, k Key) object {
 	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
 		return object{"timeout": l.Timeout / 1000, "expires": l.Expires / 1000}
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		c := t.Counters[id][k]
 		return object{"counter": object{"packets": c.Packets, "bytes": c.Bytes}}
 	}
@@ -162,28 +165,15 @@ func elementJSON(k SetKind, e Element, state object) any {
 	return key
 }
 
-func concat(parts ...any) object { return object{"concat": parts} }
-
 func keyJSON(k SetKind, e Element) any {
-	switch k {
-	case Protocols:
-		return e.Protocol.String()
-	case Stay:
-		return concat(e.ID, e.Addr, e.Port)
-	case Endpoints:
-		return concat(e.ID, e.Index)
-	case Backends:
-		return concat(e.Addr, e.Protocol.String(), e.Port, e.Index)
-	case Hairpin:
-		return concat(e.Addr, e.Addr)
-	case Sources, ServiceCIDRs:
+	if k.Interval() {
 		return rangeJSON(e)
-	case Sticky, MasqueradeIPs, Single, ServiceIPs:
-		return concat(e.Addr, e.Protocol.String(), e.Port)
-	case StickyNodePorts, MasqueradeNodePorts, SingleNodePorts, NodePorts:
-		return concat(e.Protocol.String(), e.Port)
 	}
-	return e.Addr
+	values := k.values(e.Key)
+	if len(values) == 1 {
+		return values[0]
+	}
+	return concat(values...)
 }
 
 func rangeJSON(e Element) any {
@@ -193,148 +183,11 @@ func rangeJSON(e Element) any {
 	return object{"range": []any{e.Addr, e.To.Addr()}}
 }
 
-func prefixJSON(p netip.Prefix) any {
-	if p.IsSingleIP() {
-		return p.Addr()
-	}
-	return object{"prefix": object{"addr": p.Addr(), "len": p.Bits()}}
-}
-
 func (r Rule) json(f Family) []object {
 	listed, ports := r.listed()
 	var out []object
 	for _, s := range listed {
-		out = append(out, statementJSON(s, f, ports)...)
+		out = append(out, s.nftJSON(f, ports)...)
 	}
 	return out
-}
-
-// statementJSON returns the parts of a rule that stand for a statement; ports is
-// what a hash of ports calls the protocol.
-func statementJSON(s Statement, f Family, ports string) []object {
-	one := func(name string, value any) []object { return []object{{name: value}} }
-	switch s := s.(type) {
-	case MatchProtocol:
-		return match(false, metaJSON("l4proto"), s.Protocol.String())
-	case MatchSource:
-		return match(s.Not, payload(f.String(), "saddr"), prefixJSON(s.Prefix))
-	case MatchInterface:
-		return match(s.Not, metaJSON("iifname"), s.Name)
-	case MatchLocalSource:
-		return match(false, fibType("saddr"), "local")
-	case MatchLocalDest:
-		return append(match(true, payload(f.String(), "daddr"), prefixJSON(loopback[f])), match(false, fibType("daddr"), "local")...)
-	case MatchSet:
-		return match(s.Not, fieldsJSON(s.Fields, f, ports), "@"+s.Set.Name())
-	case MatchDNAT:
-		return one("match", object{"op": "in", "left": object{"ct": object{"key": "status"}}, "right": "dnat"})
-	case MatchMarkUnset:
-		if s.Bits == 1<<31 { // nft sees a prefix
-			return match(false, metaJSON("mark"), object{"prefix": object{"addr": 0, "len": 1}})
-		}
-		return match(false, object{"&": []any{metaJSON("mark"), s.Bits}}, 0)
-	case SetMark:
-		return markJSON("|", s.Bits)
-	case FlipMark:
-		return markJSON("^", s.Bits)
-	case Dispatch:
-		return one("vmap", object{"key": fieldsJSON(s.Fields, f, ports), "data": "@" + s.Map.Name()})
-	case DNAT:
-		to := object{"map": object{"key": fieldsJSON(s.Fields, f, ports), "data": "@" + s.Map.Name()}}
-		return one("dnat", object{"family": s.Family.String(), "addr": to})
-	case DNATRemembered:
-		client := object{"map": object{"key": payload(f.String(), "saddr"), "data": "@" + s.Clients.Name()}}
-		to := object{"map": object{"key": fieldsJSON(s.key(), f, ports), "data": "@" + s.Map.Name()}}
-		return append(one("mangle", object{"key": payload(f.String(), "daddr"), "value": client}),
-			one("dnat", object{"family": s.Family.String(), "addr": to})...)
-	case RestoreDest:
-		return one("mangle", object{"key": payload(f.String(), "daddr"), "value": fieldJSON(Field{Kind: OriginalAddr}, f, ports)})
-	case Forget:
-		return one("map", object{"op": "delete", "map": "@" + s.Set.Name(), "elem": payload(f.String(), "saddr"),
-			"data": concat(payload(f.String(), "daddr"), payload("th", "dport"))})
-	case Remember:
-		return one("map", object{"op": "update", "map": "@" + s.Set.Name(),
-			"elem": object{"elem": object{"val": payload(f.String(), "saddr"), "timeout": s.Seconds}},
-			"data": concat(payload(f.String(), "daddr"), payload("th", "dport"))})
-	case Jump:
-		return one("jump", object{"target": s.Chain})
-	case Goto:
-		return one("goto", object{"target": s.Chain})
-	case Return:
-		return one("return", nil)
-	case Reject:
-		return one("reject", object{"type": map[Family]string{IPv4: "icmp", IPv6: "icmpv6"}[f], "expr": "port-unreachable"})
-	case Reset:
-		return one("reject", object{"type": "tcp reset"})
-	case RejectProtocol:
-		return one("reject", object{"type": "icmp", "expr": "prot-unreachable"})
-	case Drop:
-		return one("drop", nil)
-	case Masquerade:
-		return one("masquerade", object{"flags": "fully-random"})
-	case Unknown:
-		return one("unknown", s.What)
-	}
-	panic(fmt.Sprintf("rules: no JSON for statement %T", s))
-}
-
-func match(not bool, left, right any) []object {
-	op := "=="
-	if not {
-		op = "!="
-	}
-	return []object{{"match": object{"op": op, "left": left, "right": right}}}
-}
-
-func metaJSON(key string) object { return object{"meta": object{"key": key}} }
-
-func payload(protocol, field string) object {
-	return object{"payload": object{"protocol": protocol, "field": field}}
-}
-
-func fibType(of string) object {
-	return object{"fib": object{"result": "type", "flags": []string{of}}}
-}
-
-func markJSON(operator string, bits uint32) []object {
-	return []object{{"mangle": object{"key": metaJSON("mark"), "value": object{operator: []any{metaJSON("mark"), bits}}}}}
-}
-
-func fieldsJSON(fs Fields, f Family, ports string) object {
-	var parts []any
-	for _, fd := range fs.All() {
-		parts = append(parts, fieldJSON(fd, f, ports))
-	}
-	if len(parts) == 1 {
-		return parts[0].(object)
-	}
-	return concat(parts...)
-}
-
-func fieldJSON(fd Field, f Family, ports string) object {
-	switch fd.Kind {
-	case SourceAddr:
-		return payload(f.String(), "saddr")
-	case DestAddr:
-		return payload(f.String(), "daddr")
-	case L4Protocol:
-		return metaJSON("l4proto")
-	case DestPort:
-		return payload(ports, "dport")
-	case Numgen:
-		return object{"numgen": object{"mode": "inc", "mod": fd.Mod, "offset": fd.Offset}}
-	case RandomNumber:
-		return object{"numgen": object{"mode": "random", "mod": fd.Mod, "offset": fd.Offset}}
-	case ClientHash:
-		hash := object{"mod": fd.Mod, "seed": uint32(HashSeed), "expr": concat(payload(f.String(), "saddr"), payload(ports, "sport"))}
-		if fd.Offset != 0 {
-			hash["offset"] = fd.Offset
-		}
-		return object{"jhash": hash}
-	case OriginalAddr:
-		return object{"ct": object{"key": f.String() + " daddr", "dir": "original"}}
-	case OriginalPort:
-		return object{"ct": object{"key": "proto-dst", "dir": "original"}}
-	}
-	panic(fmt.Sprintf("rules: no JSON for field kind %d", fd.Kind))
 }

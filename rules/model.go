@@ -85,123 +85,52 @@ func (r Rule) equal(o Rule) bool {
 	return true
 }
 
-// SetKind says what the keys and values of a set or map are.
-type SetKind uint8
-
-// The kinds, in the order in which their elements are added. A set comes after
-// those that its elements rely on, so that a long transaction that is cut in two
-// leaves nothing half working: endpoints before what sends packets to them, and
-// the reject of unknown ports last. Elements are deleted in the reverse order.
-const (
-	Protocols           SetKind = iota // set of protocols that Services can have
-	Affinity                           // map: client -> address and port; one for each policy of a sticky service port
-	Stay                               // map: (id, address, port) -> address and port that clients may stay with; in shards
-	Endpoints                          // map: (id, index) -> address and port; in shards
-	Backends                           // map: (frontend, index) -> address and port
-	Hairpin                            // set: (address, the same address) of endpoints on this node
-	Sources                            // set of the ranges that may connect; one for each service port that has any
-	Sticky                             // map: frontend -> verdict that remembers the client's endpoint
-	StickyNodePorts                    // the same for NodePorts
-	MasqueradeIPs                      // set of frontends whose connections are all masqueraded
-	MasqueradeNodePorts                // the same for NodePorts
-	Single                             // map: frontend -> the only endpoint's address and port
-	ServiceIPs                         // map: frontend -> verdict
-	SingleNodePorts                    // map: NodePort -> the only endpoint's address and port
-	NodePorts                          // map: NodePort -> verdict
-	NodePortIPs                        // set of the addresses that serve NodePorts
-	ClusterIPs                         // set of all ClusterIPs
-	ServiceCIDRs                       // set of the ranges of ClusterIPs
-	setKinds
-)
-
 // Shards is the number of maps that endpoints are spread over. The kernel checks
 // each element added to a map against each rule that reads the map, so few rules
 // should read one map; and it finds sets by walking the table's list of them, so
 // there should be few sets.
 const Shards = 256
 
-// SetID names a set or map in a table. Shard is used by Endpoints and Stay only; Of, the
-// rest of the name, by Affinity and Sources only.
+// SetID names a set or map in a table. Sharded kinds have a Shard; Of is the rest of the name where
+// each service port has its own.
 type SetID struct {
 	Kind  SetKind
 	Shard uint8
 	Of    string
 }
 
-// name is the name of a set that exists at most once; for Affinity, Stay, Endpoints and
-// Sources it is what the names begin with.
-func (k SetKind) name() string {
-	switch k {
-	case Protocols:
-		return "protocols"
-	case Affinity:
-		return "affinity"
-	case Stay:
-		return "stay"
-	case Endpoints:
-		return "endpoints"
-	case Backends:
-		return "backends"
-	case Hairpin:
-		return "hairpin"
-	case Sources:
-		return "sources"
-	case Sticky:
-		return "sticky"
-	case StickyNodePorts:
-		return "sticky-nodeports"
-	case MasqueradeIPs:
-		return "masquerade-ips"
-	case MasqueradeNodePorts:
-		return "masquerade-nodeports"
-	case Single:
-		return "single"
-	case ServiceIPs:
-		return "service-ips"
-	case SingleNodePorts:
-		return "single-nodeports"
-	case NodePorts:
-		return "service-nodeports"
-	case NodePortIPs:
-		return "nodeport-ips"
-	case ClusterIPs:
-		return "cluster-ips"
-	case ServiceCIDRs:
-		return "service-cidrs"
-	}
-	return fmt.Sprintf("set-%d", uint8(k))
-}
-
 // Name returns the set's name in the kernel.
 func (s SetID) Name() string {
-	switch s.Kind {
-	case Endpoints, Stay:
-		return fmt.Sprintf("%s-%02x", s.Kind.name(), s.Shard)
-	case Affinity, Sources:
-		return s.Kind.name() + s.Of
+	switch row := s.Kind.row(); row.names {
+	case Sharded:
+		return fmt.Sprintf("%s-%02x", row.name, s.Shard)
+	case PerPort:
+		return row.name + s.Of
+	default:
+		return row.name
 	}
-	return s.Kind.name()
 }
 
 // ParseSetID returns the SetID that has the name.
 func ParseSetID(name string) (SetID, bool) {
-	for k := range setKinds {
+	for k := range numSetKinds {
 		id := SetID{Kind: k}
-		switch k {
-		case Affinity, Sources:
-			of, ok := strings.CutPrefix(name, k.name())
-			id.Of = of
-			if ok && strings.Contains(of, "/") {
+		rest, ok := strings.CutPrefix(name, k.row().name)
+		if !ok {
+			continue
+		}
+		switch k.row().names {
+		case PerPort:
+			if id.Of = rest; strings.Contains(rest, "/") {
 				return id, true
 			}
-		case Endpoints, Stay:
-			shard, ok := strings.CutPrefix(name, k.name()+"-")
-			n, err := strconv.ParseUint(shard, 16, 8)
-			if id.Shard = uint8(n); ok && err == nil && id.Name() == name {
+		case Sharded:
+			n, err := strconv.ParseUint(strings.TrimPrefix(rest, "-"), 16, 8)
+			if id.Shard = uint8(n); err == nil && id.Name() == name {
 				return id, true
 			}
 		default:
-			if k.name() == name {
+			if rest == "" {
 				return id, true
 			}
 		}
@@ -209,15 +138,30 @@ func ParseSetID(name string) (SetID, bool) {
 	return SetID{}, false
 }
 
+// variantLocal begins the rest of the name of a set that is for the traffic policy Local.
+const variantLocal = "-local"
+
+// portSet names a service port's own set; local is the one for the traffic policy Local.
+func portSet(k SetKind, n ServicePortName, local bool) SetID {
+	if local {
+		return SetID{Kind: k, Of: variantLocal + n.suffix()}
+	}
+	return SetID{Kind: k, Of: n.suffix()}
+}
+
+// ServicePort returns whose own set it is, and whether it is the one for the traffic policy Local. The name is empty if
+// it is no service port's own.
+func (s SetID) ServicePort() (n ServicePortName, local bool) {
+	variant, of, _ := strings.Cut(s.Of, "/")
+	return parseSuffix(of), variant == variantLocal
+}
+
 func (s SetID) compare(o SetID) int {
 	return cmp.Or(cmp.Compare(s.Kind, o.Kind), cmp.Compare(s.Shard, o.Shard), cmp.Compare(s.Of, o.Of))
 }
 
-// Key is the key of an element. Which fields it has depends on the kind of the
-// set: Protocols has Protocol; Endpoints has ID and Index; Stay has ID, Addr and Port; Backends has Addr,
-// Protocol, Port and Index; maps and sets of frontends have Addr, Protocol and
-// Port; those of NodePorts have Protocol and Port; the others have Addr, which in
-// Sources and ServiceCIDRs is the first of a range.
+// Key is the key of an element. Which fields it has depends on the kind of the set: see SetKind.Key. Addr is the first of a
+// range in a set of ranges.
 type Key struct {
 	Addr     netip.Addr
 	Protocol Protocol
@@ -232,8 +176,7 @@ func (k Key) compare(o Key) int {
 }
 
 // Value is the value of a map's element: To for maps to endpoints, the chain that
-// Goto names for maps to verdicts. In Sources and ServiceCIDRs, To's address is the
-// last of a range.
+// Goto names for maps to verdicts. In a set of ranges, To's address is the last of a range.
 type Value struct {
 	To   netip.AddrPort
 	Goto string
@@ -246,7 +189,7 @@ type Element struct {
 }
 
 // Refuses says that the element is of a frontend without endpoints.
-func (e Element) Refuses() bool { return e.Goto == chainNoEndpoints || e.Goto == chainNoLocalEndpoints }
+func (e Element) Refuses() bool { return e.Goto != "" && ParseChainID(e.Goto).Role.Refuses() }
 
 // SetElements is some elements of one set, sorted by key.
 type SetElements struct {
@@ -280,47 +223,6 @@ type AffinityMap struct {
 // Lifetime is how long an element of a map that the kernel fills stays after its
 // last use, and how long it still will, in milliseconds.
 type Lifetime struct{ Timeout, Expires uint64 }
-
-// shared says whether several owners may have the same element in sets of this kind.
-func (k SetKind) shared() bool { return k == Hairpin || k == ClusterIPs }
-
-// exclusive says that an element of such a set never passes from one owner to
-// another.
-func (k SetKind) exclusive() bool { return k == Endpoints || k == Stay || k == Sources }
-
-// onDemand says that sets of this kind exist only while they have elements.
-func (k SetKind) onDemand() bool {
-	switch k {
-	case Stay, Endpoints, Backends, Sources, Sticky, StickyNodePorts:
-		return true
-	}
-	return false
-}
-
-// Interval says that the elements of such a set are ranges of addresses.
-func (k SetKind) Interval() bool { return k == Sources || k == ServiceCIDRs }
-
-// Verdict returns how a map of this kind goes to chains: jump or goto; empty for
-// other maps and sets.
-func (k SetKind) Verdict() string {
-	switch k {
-	case Sticky, StickyNodePorts:
-		return "jump"
-	case ServiceIPs, NodePorts:
-		return "goto"
-	}
-	return ""
-}
-
-// CountsConnections says that maps of this kind can count the connections to each of their
-// elements. The chains that read them see the first packet of each connection only.
-func (k SetKind) CountsConnections() bool {
-	switch k {
-	case Single, ServiceIPs, SingleNodePorts, NodePorts:
-		return true
-	}
-	return false
-}
 
 // Counter is what a connection counter of an element has come to.
 type Counter struct{ Packets, Bytes uint64 }
@@ -404,16 +306,9 @@ const chainRanks = 4
 // chainRank orders chains so that a chain comes after those that it jumps or goes to.
 func chainRank(c Chain) int {
 	if c.Hook != nil {
-		return 3
+		return chainRanks - 1
 	}
-	prefix, _, service := strings.Cut(c.Name, "/")
-	switch {
-	case service && (prefix == prefixExternal || prefix == prefixRememberExternal), c.Name == chainNodePorts:
-		return 1
-	case service && prefix == prefixFirewall, c.Name == chainServices:
-		return 2
-	}
-	return 0
+	return ParseChainID(c.Name).Role.row().rank
 }
 
 // oddMark begins the Goto of a value that is not as ours are: no chain has such a name.

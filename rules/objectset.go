@@ -56,7 +56,7 @@ func (s ObjectSet) each(f Family, o Objects, found func(i int)) {
 	for i := range o.Sets {
 		se := &o.Sets[i]
 		name := se.Set.Name()
-		if se.Set.Kind == Sources {
+		if se.Set.Kind.Interval() {
 			all(s.named[objectKey{family: f, set: name}])
 		}
 		for j := range se.Elements {

@@ -5,7 +5,6 @@ package rules
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"slices"
 )
@@ -51,7 +50,7 @@ func (t *Table) elementsInOrder(id SetID) []Element {
 		return nil // the kernel's own, of which nothing is known
 	}
 	out := sortedElements(set)
-	if len(declare(IPv4, id.Kind).key) == 1 {
+	if len(id.Kind.Key()) == 1 {
 		return out
 	}
 	keys := make(map[Key][]byte, len(out))
@@ -65,22 +64,8 @@ func (t *Table) elementsInOrder(id SetID) []Element {
 // sortKey returns bytes that sort as nft sorts keys of concatenations.
 func sortKey(k SetKind, key Key) []byte {
 	var b []byte
-	port := func() { b = binary.BigEndian.AppendUint16(append(b, byte(key.Protocol)), key.Port) }
-	switch k {
-	case Endpoints:
-		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, key.ID), key.Index)
-	case Stay:
-		b = append(binary.LittleEndian.AppendUint32(nil, key.ID), key.Addr.AsSlice()...)
-		b = binary.BigEndian.AppendUint16(b, key.Port)
-	case Hairpin:
-		b = append(key.Addr.AsSlice(), key.Addr.AsSlice()...)
-	case Backends:
-		b = key.Addr.AsSlice()
-		port()
-		b = binary.LittleEndian.AppendUint32(b, key.Index)
-	default:
-		b = key.Addr.AsSlice()
-		port()
+	for _, p := range k.Key() {
+		b = keyParts[p].bytes(b, key)
 	}
 	slices.Reverse(b)
 	return b

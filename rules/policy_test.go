@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // Who connects, in the tests below.
@@ -102,11 +102,11 @@ func TestPolicies(t *testing.T) {
 			}
 			for _, to := range tt.to {
 				for from, want := range tt.want {
-					tracer := trace(sp, tt.endpoints)
+					tr := trace(sp, tt.endpoints)
 					list := strings.Split(want, ",")
 					for range 2 {
 						for _, want := range list {
-							if got := send(t, tracer, from, to); got != want {
+							if got := send(t, tr, from, to); got != want {
 								t.Errorf("from %s to %s: %s, want %s", from, to, got, want)
 							}
 						}
@@ -125,17 +125,17 @@ func sources(ranges ...string) func(*rules.ServicePort) {
 	}
 }
 
-// trace returns a tracer through the rules for one service port.
-func trace(sp rules.ServicePort, endpoints []rules.Endpoint) *fate.Tracer {
+// trace returns a tr through the rules for one service port.
+func trace(sp rules.ServicePort, endpoints []rules.Endpoint) *tracer.Tracer {
 	d := rules.NewDesired(testConfig, testNode)
 	d.Update([]rules.Owned{owned(sp, endpoints)})
-	return &fate.Tracer{State: d.State(), Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+	return &tracer.Tracer{State: d.State(), Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
 }
 
-func send(t *testing.T, tracer *fate.Tracer, from, to string) string {
+func send(t *testing.T, tr *tracer.Tracer, from, to string) string {
 	t.Helper()
 	src := netip.AddrPortFrom(netip.MustParseAddr(from), 40000)
-	became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Src: src, Dst: netip.MustParseAddrPort(to)}, from == fromNode)
+	became, err := tr.Trace(tracer.Packet{Protocol: rules.TCP, Src: src, Dst: netip.MustParseAddrPort(to)}, from == fromNode)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,11 +153,11 @@ func TestAffinity(t *testing.T) {
 		}
 		return sp
 	}
-	tracer := trace(sticky(nil), on(a, b, c))
+	tr := trace(sticky(nil), on(a, b, c))
 	for i, want := range []string{a, c, b} { // three clients, in this node's turn
 		client := netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + i)}).String()
 		for _, to := range []string{toClusterIP, toNodePort, toLB, toExternal, toClusterIP} {
-			got := send(t, tracer, client, to)
+			got := send(t, tr, client, to)
 			if got, _, _ = strings.Cut(got, " "); got != want {
 				t.Errorf("client %s to %s: %s, want %s each time", client, to, got, want)
 			}
@@ -165,13 +165,13 @@ func TestAffinity(t *testing.T) {
 	}
 
 	// A client inside stays with an endpoint elsewhere; one outside must not get it.
-	tracer = trace(sticky(func(sp *rules.ServicePort) { sp.ExternalLocal = true }), on(a, b))
+	tr = trace(sticky(func(sp *rules.ServicePort) { sp.ExternalLocal = true }), on(a, b))
 	for _, s := range []struct{ from, to, want string }{
 		{fromPod, toLB, a}, {fromPod, toLB, a}, {fromPod, toClusterIP, a},
 		{fromOutside, toClusterIP, b + " masqueraded"}, {fromOutside, toClusterIP, b + " masqueraded"},
 		{fromOutside, toLB, a}, {fromOutside, toNodePort, a}, {fromOutside, toClusterIP, b + " masqueraded"},
 	} {
-		if got := send(t, tracer, s.from, s.to); got != s.want {
+		if got := send(t, tr, s.from, s.to); got != s.want {
 			t.Errorf("from %s to %s: %s, want %s", s.from, s.to, got, s.want)
 		}
 	}
@@ -202,11 +202,11 @@ func TestAffinityOfAnEndpointThatLeaves(t *testing.T) {
 		targets := []string{toClusterIP, toNodePort, toLB, toExternal}
 		where := func() map[string]string {
 			t.Helper()
-			tracer := &fate.Tracer{State: kernel, Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+			tr := &tracer.Tracer{State: kernel, Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
 			out := map[string]string{}
 			for _, from := range clients {
 				for _, to := range targets {
-					key, _, _ := strings.Cut(send(t, tracer, from, to), " ")
+					key, _, _ := strings.Cut(send(t, tr, from, to), " ")
 					if to == toClusterIP || !local { // under the policy Local another map remembers those from outside
 						to = "anywhere"
 					}
@@ -251,12 +251,12 @@ func TestSchedulers(t *testing.T) {
 		for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash} {
 			sp := full()
 			sp.Scheduler = s
-			tracer := trace(sp, endpoints)
+			tr := trace(sp, endpoints)
 			hits := map[string]int{}
 			same := 0
 			for i := range 300 {
 				from := netip.AddrFrom4([4]byte{10, 244, 3, byte(i)}).String()
-				one, two := send(t, tracer, from, to), send(t, tracer, from, to)
+				one, two := send(t, tr, from, to), send(t, tr, from, to)
 				hits[one]++
 				if one == two {
 					same++
@@ -288,11 +288,11 @@ func TestSchedulersWithManyFrontends(t *testing.T) {
 		if len(o.Chains) != 1 || len(o.Shared) != 0 || o.LeftOut != 1 || len(o.Backends()) != 5 {
 			t.Errorf("%s: chains %v, shared %v, %d left out, backends %v: want a chain of its own, and one endpoint of six left out", s, o.Chains, o.Shared, o.LeftOut, o.Backends())
 		}
-		tracer := trace(sp, endpoints)
+		tr := trace(sp, endpoints)
 		hits, same := map[string]int{}, 0
 		for i := range 300 {
 			from := netip.AddrFrom4([4]byte{10, 244, 3, byte(i)}).String()
-			one, two := send(t, tracer, from, toClusterIP), send(t, tracer, from, toClusterIP)
+			one, two := send(t, tr, from, toClusterIP), send(t, tr, from, toClusterIP)
 			hits[one]++
 			if one == two {
 				same++
@@ -318,11 +318,11 @@ func TestUnallocated(t *testing.T) {
 	if text(t, kernel) != text(t, d.State()) {
 		t.Errorf("after SetNode: got\n%s\nwant\n%s", text(t, kernel), text(t, d.State()))
 	}
-	tracer := &fate.Tracer{State: kernel}
+	tr := &tracer.Tracer{State: kernel}
 	for to, want := range map[string]string{
 		toClusterIP: "10.244.2.2:1", "10.96.0.10:81": "rejected", "10.96.0.11:80": "dropped", "10.97.0.1:80": "10.97.0.1:80",
 	} {
-		if got := send(t, tracer, fromPod, to); got != want {
+		if got := send(t, tr, fromPod, to); got != want {
 			t.Errorf("to %s: %s, want %s", to, got, want)
 		}
 	}
@@ -337,14 +337,14 @@ func TestPodInterface(t *testing.T) {
 		sp := full()
 		sp.ExternalLocal = true
 		d.Update([]rules.Owned{{Owner: owner(sp), Objects: rules.Build(sp, on("10.244.2.2:1"), c, testNode)}})
-		tracer := &fate.Tracer{State: d.State()}
+		tr := &tracer.Tracer{State: d.State()}
 		for _, name := range append(pods, "eth0", "") {
 			want := map[string]string{toClusterIP: "10.244.2.2:1 masqueraded", toLB: "dropped"}
 			if name != "eth0" && name != "" {
 				want = map[string]string{toClusterIP: "10.244.2.2:1", toLB: "10.244.2.2:1"}
 			}
 			for to, want := range want {
-				became, err := tracer.Trace(fate.Packet{Protocol: rules.TCP, Interface: name,
+				became, err := tr.Trace(tracer.Packet{Protocol: rules.TCP, Interface: name,
 					Src: netip.MustParseAddrPort("10.244.1.10:1"), Dst: netip.MustParseAddrPort(to)}, false)
 				if err != nil {
 					t.Fatal(err)

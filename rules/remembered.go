@@ -2,10 +2,7 @@
 
 package rules
 
-import (
-	"net/netip"
-	"strings"
-)
+import "net/netip"
 
 // remembered returns the rules that send a client to the endpoint that it is remembered with. They find it
 // among those that there are, which change in the same transaction as all else: a client whose endpoint is
@@ -14,30 +11,21 @@ func (b *objectsBuilder) remembered(p *policy, id identity) []Rule {
 	for _, e := range p.endpoints {
 		b.add(id.stay(), Element{Key{ID: id.id, Addr: e.Addr.Addr(), Port: e.Addr.Port()}, Value{To: e.Addr}})
 	}
-	clients := b.set(Affinity, p.remember)
+	clients := portSet(Affinity, b.sp.Name, p.local)
 	return []Rule{
 		{MatchProtocol{b.sp.Protocol}, DNATRemembered{Family: b.sp.Family, Clients: clients, ID: id.id, Map: id.stay()}},
 		{RestoreDest{}, Forget{clients}},
 	}
 }
 
-// key is what is looked up in Map.
-func (s DNATRemembered) key() Fields {
-	return NewFields(Field{Kind: Numgen, Mod: 1, Offset: s.ID}, Field{Kind: DestAddr}, Field{Kind: DestPort})
-}
-
-// Key is the key of an endpoint in Map.
-func (s DNATRemembered) Key(to netip.AddrPort) Key {
-	return Key{ID: s.ID, Addr: to.Addr(), Port: to.Port()}
-}
-
 // Stays says whether a client that a map of clients has with an endpoint still goes there.
 func (t *Table) Stays(clients SetID, to netip.AddrPort) bool {
-	chain := prefixService + clients.Of
-	if of, local := strings.CutPrefix(clients.Of, variantLocal); local {
-		chain = prefixLocal + of
+	of, local := clients.ServicePort()
+	chain := ChainID{ChainService, of}
+	if local {
+		chain.Role = ChainLocal
 	}
-	for _, r := range t.Chains[chain].Rules {
+	for _, r := range t.Chains[chain.Name()].Rules {
 		for _, s := range r {
 			if s, ok := s.(DNATRemembered); ok {
 				_, stays := t.Sets[s.Map][s.Key(to)]

@@ -5,7 +5,6 @@ package rules
 import (
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Select returns the part of a state that a Service has: the chains and sets that bear
@@ -17,10 +16,10 @@ func (s State) Select(namespace, name string, objects []Owned) State {
 		if s.Tables[f] == nil {
 			continue
 		}
-		sel := newSelection(s.Tables[f], namespace+"/"+name)
+		sel := newSelection(s.Tables[f], namespace, name)
 		for _, o := range objects {
 			if o.Owner.Family == f {
-				sel.expect(f, o.Objects)
+				sel.objects(f, o.Objects)
 			}
 		}
 		out.Tables[f] = sel.table()
@@ -37,15 +36,14 @@ func (s State) Common() State {
 		}
 		c := NewTable()
 		c.Dormant, c.SetOrder, c.ChainOrder = t.Dormant, t.SetOrder, t.ChainOrder
-		for _, name := range []string{chainNoEndpoints, chainNoLocalEndpoints, chainNodePorts, chainServices,
-			chainPrerouting, chainOutput, chainPostrouting, chainInput} {
-			if chain, ok := t.Chains[name]; ok {
+		for name, chain := range t.Chains {
+			if id := ParseChainID(name); id.Of == (ServicePortName{}) && id.Role.row().common {
 				c.Chains[name] = chain
 			}
 		}
-		for _, k := range []SetKind{Protocols, NodePortIPs, ServiceCIDRs} {
-			if set, ok := t.Sets[SetID{Kind: k}]; ok {
-				c.Sets[SetID{Kind: k}] = set
+		for id, set := range t.Sets {
+			if id.Kind.row().owners == nobodys {
+				c.Sets[id] = set
 			}
 		}
 		out.Tables[f] = c
@@ -55,56 +53,34 @@ func (s State) Common() State {
 
 // selection gathers what a Service has in one table.
 type selection struct {
-	from     *Table
-	service  string // namespace/name
-	chains   map[string]bool
-	ids      []identity             // of chains with endpoints
-	expected map[SetID]map[Key]bool // elements that the Service should have
+	ownership
+	from   *Table
+	chains map[string]bool
 }
 
-func newSelection(t *Table, service string) *selection {
-	s := &selection{from: t, service: service, chains: map[string]bool{}, expected: map[SetID]map[Key]bool{}}
-	for name := range t.Chains {
-		if s.owns(name) {
-			s.chains[name] = true
-			s.ids = append(s.ids, identify(name))
+func newSelection(t *Table, namespace, name string) *selection {
+	s := &selection{from: t, chains: map[string]bool{}}
+	s.named = func(n ServicePortName) bool { return n.Namespace == namespace && n.Name == name }
+	for chain := range t.Chains {
+		if s.chain(chain) {
+			s.chains[chain] = true
+			s.chooses(chain)
 		}
 	}
 	return s
 }
 
-// owns says whether a name of a chain, or the rest of a set's, is the Service's.
-func (s *selection) owns(name string) bool {
-	_, of, ok := strings.Cut(name, "/")
-	return ok && (of == s.service || strings.HasPrefix(of, s.service+"/"))
-}
-
-// expect adds what the Service should have.
-func (s *selection) expect(f Family, o Objects) {
+// objects adds what the Service should have.
+func (s *selection) objects(f Family, o Objects) {
 	for _, c := range o.Shared {
 		s.chains[c.Name] = true
 	}
 	for _, se := range o.Sets {
 		for _, e := range se.Elements {
-			s.expectKey(se.Set, e.Key)
+			s.expect(se.Set, e.Key)
 		}
 	}
-	for _, fr := range o.Frontends(f) { // wherever they are
-		kinds := []SetKind{Single, ServiceIPs, Sticky, MasqueradeIPs}
-		if fr.IsNodePort() {
-			kinds = []SetKind{SingleNodePorts, NodePorts, StickyNodePorts, MasqueradeNodePorts}
-		}
-		for _, k := range kinds {
-			s.expectKey(SetID{Kind: k}, fr.Key())
-		}
-	}
-}
-
-func (s *selection) expectKey(id SetID, k Key) {
-	if s.expected[id] == nil {
-		s.expected[id] = map[Key]bool{}
-	}
-	s.expected[id][k] = true
+	s.expectFrontends(o.Frontends(f))
 }
 
 // table returns what was selected.
@@ -117,7 +93,7 @@ func (s *selection) table() *Table {
 		}
 	}
 	for id, set := range s.from.Sets {
-		if s.owns(id.Of) {
+		if s.set(id) {
 			out.Sets[id] = set
 			if m, ok := s.from.Affinity[id]; ok {
 				out.Affinity[id] = m
@@ -125,7 +101,7 @@ func (s *selection) table() *Table {
 			continue
 		}
 		for k, v := range set {
-			if s.has(id, k, v) {
+			if s.element(id, k, v) {
 				out.add(id, k, v)
 			}
 		}
@@ -139,14 +115,6 @@ func (t *Table) add(id SetID, k Key, v Value) {
 		t.Sets[id] = map[Key]Value{}
 	}
 	t.Sets[id][k] = v
-}
-
-// has says whether an element is the Service's.
-func (s *selection) has(id SetID, k Key, v Value) bool {
-	if s.expected[id][k] || v.Goto != "" && s.chains[v.Goto] && s.owns(v.Goto) {
-		return true
-	}
-	return slices.ContainsFunc(s.ids, func(i identity) bool { return i.has(id, k) })
 }
 
 // follow adds what belongs to the addresses of the selected elements.

@@ -5,7 +5,6 @@ package rules
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -47,7 +46,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		b.WriteString("\tflags dormant\n")
 	}
 	for _, id := range t.setsInOrder() {
-		next(id.note())
+		next(id.Kind.row().note)
 		writeSet(b, f, id, t)
 	}
 	for _, foreign := range t.Foreign {
@@ -63,7 +62,7 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		fmt.Fprintf(b, "\t# %s\n", o)
 	}
 	for _, c := range t.chainsInOrder() {
-		next(c.note())
+		next(ParseChainID(c.Name).note())
 		writeChain(b, c, f)
 	}
 	b.WriteString("}\n")
@@ -74,23 +73,17 @@ func (s SetID) shown() string { return printable.Word(s.Name()) }
 
 func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	d := declare(f, id.Kind)
-	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", d.word(), id.shown(), d.text())
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s\n", id.Kind.word(), id.shown(), d.text())
 	if m, ok := t.Affinity[id]; ok {
 		fmt.Fprintf(b, "\t\tsize %d\n", m.Size)
 	}
 	if len(d.flags) > 0 {
 		fmt.Fprintf(b, "\t\tflags %s\n", strings.Join(d.flags, ","))
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		b.WriteString("\t\tcounter\n")
 	}
-	line := 1
-	if f == IPv4 && len(d.key) == 1 {
-		line = 2
-	}
-	if id.Kind == Protocols {
-		line = 6
-	}
+	line := id.Kind.inLine(f)
 	elements := t.elementsInOrder(id)
 	for i, e := range elements {
 		switch {
@@ -109,20 +102,6 @@ func writeSet(b *strings.Builder, f Family, id SetID, t *Table) {
 	b.WriteString("\t}\n")
 }
 
-// declaration is a set's types and flags, as nft names them.
-type declaration struct {
-	key, data []string // types; no data: a set. A map to verdicts has data "verdict".
-	typeof    string   // in place of types: key and data as expressions
-	flags     []string
-}
-
-func (d declaration) word() string {
-	if len(d.data) > 0 {
-		return "map"
-	}
-	return "set"
-}
-
 func (d declaration) text() string {
 	if d.typeof != "" {
 		return "typeof " + d.typeof
@@ -134,62 +113,19 @@ func (d declaration) text() string {
 	return s
 }
 
-// declare returns the declaration of sets of a kind.
-func declare(f Family, k SetKind) declaration {
-	const proto, service, integer, verdict = "inet_proto", "inet_service", "integer", "verdict"
-	addr, daddr := "ipv4_addr", f.String()+" daddr"
-	if f == IPv6 {
-		addr = "ipv6_addr"
-	}
-	to := []string{addr, service}
-	switch k {
-	case Protocols:
-		return declaration{key: []string{proto}}
-	case Affinity:
-		return declaration{key: []string{addr}, data: to, flags: []string{"dynamic", "timeout"}}
-	case Stay:
-		return declaration{key: []string{integer, addr, service}, data: to,
-			typeof: "numgen inc mod 1 . " + daddr + " . th dport : " + daddr + " . th dport"}
-	case Endpoints:
-		return declaration{key: []string{integer, integer}, data: to,
-			typeof: "numgen inc mod 1 . numgen inc mod 2 : " + daddr + " . th dport"}
-	case Backends:
-		return declaration{key: []string{addr, proto, service, integer}, data: to,
-			typeof: daddr + " . meta l4proto . th dport . numgen inc mod 65536 : " + daddr + " . th dport"}
-	case Hairpin:
-		return declaration{key: []string{addr, addr}}
-	case Sources, ServiceCIDRs:
-		return declaration{key: []string{addr}, flags: []string{"interval"}}
-	case MasqueradeIPs:
-		return declaration{key: []string{addr, proto, service}}
-	case MasqueradeNodePorts:
-		return declaration{key: []string{proto, service}}
-	case Single:
-		return declaration{key: []string{addr, proto, service}, data: to}
-	case SingleNodePorts:
-		return declaration{key: []string{proto, service}, data: to}
-	case ServiceIPs, Sticky:
-		return declaration{key: []string{addr, proto, service}, data: []string{verdict}}
-	case NodePorts, StickyNodePorts:
-		return declaration{key: []string{proto, service}, data: []string{verdict}}
-	}
-	return declaration{key: []string{addr}}
-}
-
-// elementText writes an element of a set of some kind; clients says how long those
-// of an affinity map stay.
 // elementState returns what a listing shows of an element besides its key and value.
 func (t *Table) elementState(id SetID, k Key) string {
 	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
 		return fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
 	}
-	if t.Counted && id.Kind.CountsConnections() {
+	if t.Counted && id.Kind.Serves() {
 		c := t.Counters[id][k]
 		return fmt.Sprintf(" counter packets %d bytes %d", c.Packets, c.Bytes)
 	}
 	return ""
 }
 
+// elementText writes an element of a set of some kind, with what a listing shows of it besides.
 func elementText(k SetKind, e Element, state string) string {
 	key := keyText(k, e) + state
 	switch {
@@ -205,25 +141,14 @@ func elementText(k SetKind, e Element, state string) string {
 }
 
 func keyText(k SetKind, e Element) string {
-	switch k {
-	case Protocols:
-		return e.Protocol.String()
-	case Stay:
-		return fmt.Sprintf("%d . %s . %d", e.ID, e.Addr, e.Port)
-	case Endpoints:
-		return fmt.Sprintf("%d . %d", e.ID, e.Index)
-	case Backends:
-		return fmt.Sprintf("%s . %s . %d . %d", e.Addr, e.Protocol, e.Port, e.Index)
-	case Hairpin:
-		return fmt.Sprintf("%s . %s", e.Addr, e.Addr)
-	case Sources, ServiceCIDRs:
+	if k.Interval() {
 		return rangeText(e)
-	case Sticky, MasqueradeIPs, Single, ServiceIPs:
-		return fmt.Sprintf("%s . %s . %d", e.Addr, e.Protocol, e.Port)
-	case StickyNodePorts, MasqueradeNodePorts, SingleNodePorts, NodePorts:
-		return fmt.Sprintf("%s . %d", e.Protocol, e.Port)
 	}
-	return e.Addr.String()
+	var parts []string
+	for _, v := range k.values(e.Key) {
+		parts = append(parts, fmt.Sprint(v))
+	}
+	return strings.Join(parts, " . ")
 }
 
 // rangeText writes a range of addresses as a prefix where it is one, as nft does.
@@ -232,17 +157,6 @@ func rangeText(e Element) string {
 		return prefixText(p)
 	}
 	return e.Addr.String() + "-" + e.To.Addr().String()
-}
-
-// rangePrefix returns the prefix that a range of addresses is, if it is one.
-func rangePrefix(e Element) (netip.Prefix, bool) {
-	first, last := e.Addr, e.To.Addr()
-	for bits := range first.BitLen() + 1 {
-		if p := netip.PrefixFrom(first, bits); p.Masked() == p && lastOf(p) == last {
-			return p, true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 func writeChain(b *strings.Builder, c Chain, f Family) {
@@ -311,136 +225,11 @@ func (r Rule) Text(f Family) string {
 	listed, ports := r.listed()
 	words := make([]string, len(listed))
 	for i, s := range listed {
-		words[i] = statementText(s, f)
+		words[i] = s.nft(f)
 	}
 	text := strings.Join(words, " ")
 	if ports != "th" {
 		text = strings.NewReplacer("th sport", ports+" sport", "th dport", ports+" dport").Replace(text)
 	}
 	return text
-}
-
-func statementText(s Statement, f Family) string {
-	not := map[bool]string{true: "!= "}
-	switch s := s.(type) {
-	case MatchProtocol:
-		return "meta l4proto " + s.Protocol.String()
-	case MatchSource:
-		return fmt.Sprintf("%s saddr %s%s", f, not[s.Not], prefixText(s.Prefix))
-	case MatchInterface:
-		return fmt.Sprintf("iifname %s%q", not[s.Not], printable.Word(s.Name))
-	case MatchLocalSource:
-		return "fib saddr type local"
-	case MatchLocalDest:
-		return fmt.Sprintf("%s daddr != %s fib daddr type local", f, prefixText(loopback[f]))
-	case MatchSet:
-		return fmt.Sprintf("%s %s@%s", fieldsText(s.Fields, f), not[s.Not], s.Set.shown())
-	case MatchDNAT:
-		return "ct status dnat"
-	case MatchMarkUnset:
-		if s.Bits == 1<<31 {
-			return "meta mark 0x00000000/1" // nft sees a prefix
-		}
-		return fmt.Sprintf("meta mark & 0x%08x == 0x00000000", s.Bits)
-	case SetMark:
-		return fmt.Sprintf("meta mark set meta mark | 0x%08x", s.Bits)
-	case FlipMark:
-		return fmt.Sprintf("meta mark set meta mark ^ 0x%08x", s.Bits)
-	case Dispatch:
-		return fieldsText(s.Fields, f) + " vmap @" + s.Map.shown()
-	case DNAT:
-		return fmt.Sprintf("dnat %s to %s map @%s", s.Family, fieldsText(s.Fields, f), s.Map.shown())
-	case DNATRemembered:
-		return fmt.Sprintf("%s daddr set %s saddr map @%s dnat %s to %s map @%s", f, f, s.Clients.shown(), s.Family, fieldsText(s.key(), f), s.Map.shown())
-	case RestoreDest:
-		return fmt.Sprintf("%s daddr set ct original %s daddr", f, f)
-	case Forget:
-		return fmt.Sprintf("delete @%s { %s saddr : %s daddr . th dport }", s.Set.shown(), f, f)
-	case Remember:
-		return fmt.Sprintf("update @%s { %s saddr timeout %s : %s daddr . th dport }", s.Set.shown(), f, secondsText(s.Seconds), f)
-	case Jump:
-		return "jump " + printable.Word(s.Chain)
-	case Goto:
-		return "goto " + printable.Word(s.Chain)
-	case Return:
-		return "return"
-	case Reject:
-		return "reject"
-	case Reset:
-		return "reject with tcp reset"
-	case RejectProtocol:
-		return "reject with icmp prot-unreachable"
-	case Drop:
-		return "drop"
-	case Masquerade:
-		return "masquerade fully-random"
-	case Unknown:
-		return "# unknown: " + printable.Line(s.What)
-	}
-	panic(fmt.Sprintf("rules: no text for statement %T", s))
-}
-
-// prefixText leaves out the length of a single address's prefix, as nft does.
-func prefixText(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
-}
-
-func fieldsText(fs Fields, f Family) string {
-	var words []string
-	for _, fd := range fs.All() {
-		words = append(words, fieldText(fd, f))
-	}
-	return strings.Join(words, " . ")
-}
-
-func fieldText(fd Field, f Family) string {
-	switch fd.Kind {
-	case SourceAddr:
-		return f.String() + " saddr"
-	case DestAddr:
-		return f.String() + " daddr"
-	case L4Protocol:
-		return "meta l4proto"
-	case DestPort:
-		return "th dport"
-	case Numgen:
-		return fmt.Sprintf("numgen inc mod %d", fd.Mod) + offsetText(fd)
-	case RandomNumber:
-		return fmt.Sprintf("numgen random mod %d", fd.Mod) + offsetText(fd)
-	case ClientHash:
-		return fmt.Sprintf("jhash %s saddr . th sport mod %d seed 0x%x", f, fd.Mod, uint32(HashSeed)) + offsetText(fd)
-	case OriginalAddr:
-		return "ct original " + f.String() + " daddr"
-	case OriginalPort:
-		return "ct original proto-dst"
-	}
-	panic(fmt.Sprintf("rules: no text for field kind %d", fd.Kind))
-}
-
-func offsetText(fd Field) string {
-	if fd.Offset == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" offset %d", fd.Offset)
-}
-
-// secondsText writes a time as nft does: 1d2h3m4s.
-func secondsText(s uint32) string { return timeText(uint64(s) * 1000) }
-
-// timeText writes milliseconds as nft does: 1d2h3m4s5ms.
-func timeText(ms uint64) string {
-	var b strings.Builder
-	for _, u := range []struct {
-		name string
-		ms   uint64
-	}{{"d", 86400e3}, {"h", 3600e3}, {"m", 60e3}, {"s", 1e3}, {"ms", 1}} {
-		if n := ms / u.ms; n > 0 {
-			fmt.Fprintf(&b, "%d%s", n, u.name)
-		}
-		ms %= u.ms
-	}
-	return b.String()
 }

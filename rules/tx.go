@@ -62,12 +62,12 @@ const (
 	phaseAddSet    = 1
 	phaseAddChain  = 2
 	phaseAddElem   = phaseAddChain + chainRanks
-	phaseRules     = phaseAddElem + int(setKinds)
+	phaseRules     = phaseAddElem + int(numSetKinds)
 	phaseReplace   = phaseRules + 1
 	phaseForeign   = phaseReplace + 1 // sets that are not ours: chains that go may be in them
 	phaseObjects   = phaseForeign + 1 // such sets may refer to objects
 	phaseDelElem   = phaseObjects + 1
-	phaseDelChain  = phaseDelElem + int(setKinds)
+	phaseDelChain  = phaseDelElem + int(numSetKinds)
 	phaseDeleteSet = phaseDelChain + chainRanks
 	phases         = phaseDeleteSet + 1
 )
@@ -87,7 +87,7 @@ func (o Op) phase() int {
 	case ReplaceElements:
 		return phaseReplace
 	case DeleteElements:
-		return phaseDelElem + int(setKinds-1-o.Set.Kind)
+		return phaseDelElem + int(numSetKinds-1-o.Set.Kind)
 	case DeleteChain:
 		return phaseDelChain + chainRanks - 1 - chainRank(o.Chain)
 	case DeleteObject:

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // TestUpgradeOfAffinity: a table of a version that sent clients to endpoints without a look whether they are there
@@ -34,13 +34,13 @@ func TestUpgradeOfAffinity(t *testing.T) {
 	if left := rules.Diff(kernel, desired.State()); left.Len() != 0 {
 		t.Errorf("%d operations left", left.Len())
 	}
-	tracer := &fate.Tracer{State: kernel, Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
+	tr := &tracer.Tracer{State: kernel, Local: []netip.Addr{netip.MustParseAddr(fromNode)}}
 	for from, gone := range map[string]bool{"10.244.1.21": true, "10.244.1.22": false, "10.244.1.23": true} {
-		first := send(t, tracer, from, toClusterIP)
+		first := send(t, tr, from, toClusterIP)
 		if !gone && first != b || first != b && first != c {
 			t.Errorf("client %s: %s", from, first)
 		}
-		if again := send(t, tracer, from, toClusterIP); again != first {
+		if again := send(t, tr, from, toClusterIP); again != first {
 			t.Errorf("client %s: %s, then %s", from, first, again)
 		}
 	}

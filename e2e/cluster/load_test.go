@@ -36,7 +36,7 @@ type load struct {
 	took     time.Duration // valid after stop
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
-	regulars []*regular
+	regulars []regular
 
 	mu       sync.Mutex
 	attempts []attempt // in the order of their ends
@@ -55,12 +55,7 @@ func (a attempt) fault() bool { return a.Outcome != traffic.Answered || a.Resent
 // regular is a connection that stays open.
 type regular struct {
 	route
-	*traffic.Conn
-	backend netip.AddrPort // who answered first
-	asked   int
-	resent  int // packets sent again
-	slowest time.Duration
-	lost    error // the first fault
+	*traffic.Regular
 }
 
 func (s *site) startLoad(what string) *load {
@@ -73,15 +68,15 @@ func (s *site) startLoad(what string) *load {
 		ways = append(ways, s.routes(f)...)
 	}
 	for _, r := range ways {
-		conn, err := traffic.Client{NS: r.from, Timeout: patience}.Open(ctx, traffic.TCP, r.to)
+		one, err := traffic.Client{NS: r.from, Timeout: patience}.OpenRegular(ctx, traffic.TCP, r.to)
 		must(s.t, err)
-		s.t.Cleanup(func() { _ = conn.Close() })
-		l.regulars = append(l.regulars, &regular{route: r, Conn: conn})
+		s.t.Cleanup(func() { _ = one.Close() })
+		l.regulars = append(l.regulars, regular{r, one})
 	}
 	l.began = time.Now()
 	l.running.Go(func() { l.goOn(ctx, ways) })
 	for _, r := range l.regulars {
-		l.running.Go(func() { r.goOn(ctx) })
+		l.running.Go(func() { r.GoOn(context.Background(), ctx, regularsPace) })
 	}
 	l.more(50)
 	return l
@@ -106,33 +101,6 @@ func (l *load) connect(r route) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.attempts = append(l.attempts, a)
-}
-
-// goOn asks until ctx ends or the connection is lost.
-func (r *regular) goOn(ctx context.Context) {
-	pace := time.NewTicker(regularsPace)
-	defer pace.Stop()
-	for r.lost == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case <-pace.C:
-		}
-		r.ask()
-	}
-}
-
-func (r *regular) ask() {
-	answer := r.Ask(context.Background())
-	r.asked, r.resent = r.asked+1, answer.Resent
-	switch {
-	case answer.Outcome != traffic.Answered:
-		r.lost = answer.Err
-		return
-	case r.backend.IsValid() && answer.Backend != r.backend:
-		r.lost = fmt.Errorf("%s answered in place of %s", answer.Backend, r.backend)
-	}
-	r.backend, r.slowest = answer.Backend, max(r.slowest, answer.Elapsed)
 }
 
 // more waits until so many more connections have ended.
@@ -184,9 +152,9 @@ func (l *load) report() {
 		}
 	}
 	for _, r := range l.regulars {
-		asked, resent = asked+r.asked, resent+r.resent
-		slowestAnswer = max(slowestAnswer, r.slowest)
-		if r.lost != nil {
+		asked, resent = asked+r.Asked, resent+r.Resent
+		slowestAnswer = max(slowestAnswer, r.Slowest)
+		if r.Lost != nil {
 			ended++
 		}
 	}
@@ -258,13 +226,13 @@ func (s *site) wantRegulars(l *load) {
 	}
 	stayed := 0
 	for _, r := range l.regulars {
-		if r.backend.IsValid() && !slices.Contains(present, r.backend) {
+		if r.Backend.IsValid() && !slices.Contains(present, r.Backend) {
 			continue
 		}
 		stayed++
-		if r.lost != nil || r.resent > 0 {
+		if r.Lost != nil || r.Resent > 0 {
 			s.t.Errorf("%s: an open connection %s, to %s, after %d requests and %d packets sent again: %v",
-				l.what, r.route, r.backend, r.asked, r.resent, r.lost)
+				l.what, r.route, r.Backend, r.Asked, r.Resent, r.Lost)
 		}
 	}
 	s.t.Logf("%d open connections are to pods that stayed", stayed)

@@ -36,7 +36,7 @@ const (
 // the proxy; any other lost datagram is.
 type load struct {
 	streams  []*stream
-	regulars []*regular
+	regulars []regular
 	removals []removal
 	going    context.Context
 	stop     context.CancelFunc
@@ -66,17 +66,10 @@ type attempt struct {
 	again bool // the first datagram was lost
 }
 
-// regular is a connection that stays open: of TCP with one backend, of UDP with one after
-// another when pods go.
+// regular is a connection that stays open.
 type regular struct {
-	*traffic.Conn
-	name     string
-	protocol traffic.Protocol
-	backend  netip.AddrPort // who answered last
-	asked    int
-	again    int // datagrams that were lost
-	slowest  time.Duration
-	lost     error // the first fault
+	*traffic.Regular
+	name string
 }
 
 // startLoad connects to the service: from a pod and from the node to its ClusterIPs, and from outside to its
@@ -112,9 +105,9 @@ func (l *load) open(t *testing.T, phase string) {
 			n = regularsPerStream
 		}
 		for range n {
-			r := openRegular(t, s, phase)
+			r := regular{openRegular(t, s), s.name + ", opened while " + phase}
 			l.regulars = append(l.regulars, r)
-			l.running.Go(func() { r.goOn(l.going) })
+			l.running.Go(func() { r.GoOn(context.WithoutCancel(l.going), l.going, regularsPace) })
 		}
 	}
 }
@@ -125,15 +118,14 @@ func (l *load) add(from netns.Host, p traffic.Protocol, to netip.AddrPort) {
 }
 
 // openRegular opens a connection and asks once.
-func openRegular(t *testing.T, s *stream, phase string) *regular {
+func openRegular(t *testing.T, s *stream) *traffic.Regular {
 	t.Helper()
 	client := s.client
 	client.Timeout = regularsPatience
-	conn, err := client.Open(t.Context(), s.protocol, s.to)
+	r, err := client.OpenRegular(t.Context(), s.protocol, s.to)
 	must(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	r := &regular{Conn: conn, name: s.name + ", opened while " + phase, protocol: s.protocol}
-	r.ask(t.Context())
+	t.Cleanup(func() { _ = r.Close() })
+	r.Ask(t.Context())
 	return r
 }
 
@@ -175,40 +167,6 @@ func (s *stream) connect(ctx context.Context) attempt {
 		a.again, a.Result = true, conn.Ask(ctx)
 	}
 	return a
-}
-
-// goOn asks until going ends, or the connection is lost.
-func (r *regular) goOn(going context.Context) {
-	pace := time.NewTicker(regularsPace)
-	defer pace.Stop()
-	for r.lost == nil {
-		select {
-		case <-going.Done():
-			return
-		case <-pace.C:
-		}
-		r.ask(context.WithoutCancel(going))
-	}
-}
-
-func (r *regular) ask(ctx context.Context) {
-	answer := r.Ask(ctx)
-	again := r.protocol == traffic.UDP && answer.Outcome == traffic.TimedOut
-	if again {
-		answer = r.Ask(ctx)
-		r.again++
-	}
-	r.asked++
-	r.slowest = max(r.slowest, answer.Elapsed)
-	switch {
-	case answer.Outcome != traffic.Answered:
-		r.lost = answer.Err
-	case r.protocol == traffic.TCP && r.backend.IsValid() && answer.Backend != r.backend:
-		r.lost = fmt.Errorf("%s answered in place of %s", answer.Backend, r.backend)
-	case again && (!r.backend.IsValid() || answer.Backend == r.backend):
-		r.lost = fmt.Errorf("a datagram was lost, and %s, which answered before, answered the next one", r.backend)
-	}
-	r.backend = answer.Backend
 }
 
 // recent is how many connections show where new ones go: of three backends, one that
@@ -264,11 +222,11 @@ func (l *load) end(t *testing.T) {
 	var asked int
 	var slowest time.Duration
 	for _, r := range l.regulars {
-		asked += r.asked
-		again += r.again
-		slowest = max(slowest, r.slowest)
-		if r.lost != nil {
-			t.Errorf("%s: an open connection was lost after %d requests: %v", r.name, r.asked, r.lost)
+		asked += r.Asked
+		again += r.Again
+		slowest = max(slowest, r.Slowest)
+		if r.Lost != nil {
+			t.Errorf("%s: an open connection was lost after %d requests: %v", r.name, r.Asked, r.Lost)
 		}
 	}
 	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +22,7 @@ const loadPace = 4 * time.Millisecond
 // load is traffic that goes on until end.
 type load struct {
 	newcomers []*newcomers
-	regulars  []*regular
+	regulars  []*traffic.Regular
 	going     context.Context // ends with the load; what has begun is not cut off
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -35,14 +34,6 @@ type newcomers struct {
 	client traffic.Client
 	steps  atomic.Int64
 	tally  traffic.Tally // once the load has ended
-}
-
-// regular is a connection that stays open and asks again and again.
-type regular struct {
-	*traffic.Conn
-	backend netip.AddrPort // who answered first
-	lost    error          // the first fault
-	steps   atomic.Int64
 }
 
 // startLoad makes new connections to all targets, each from one origin, and opens
@@ -64,7 +55,7 @@ func startLoad(ctx context.Context, origins []origin, targets []target) (*load, 
 		l.running.Go(func() { n.come(ctx, l.going) })
 	}
 	for _, r := range l.regulars {
-		l.running.Go(func() { r.goOn(ctx, l.going) })
+		l.running.Go(func() { r.GoOn(ctx, l.going, loadPace) })
 	}
 	return l, nil
 }
@@ -77,11 +68,11 @@ func (l *load) openRegulars(ctx context.Context, f netns.Family, origins []origi
 			continue
 		}
 		for _, from := range origins {
-			conn, err := t.client(from.NS).Open(ctx, t.protocol, t.address)
+			r, err := t.client(from.NS).OpenRegular(ctx, t.protocol, t.address)
 			if err != nil {
 				return err
 			}
-			l.regulars = append(l.regulars, &regular{Conn: conn})
+			l.regulars = append(l.regulars, r)
 		}
 		return nil
 	}
@@ -100,30 +91,6 @@ func (n *newcomers) come(ctx, going context.Context) {
 	})
 }
 
-// goOn asks until going ends.
-func (r *regular) goOn(ctx, going context.Context) {
-	pace := time.NewTicker(loadPace)
-	defer pace.Stop()
-	for going.Err() == nil {
-		r.ask(ctx)
-		r.steps.Add(1)
-		await(going, pace)
-	}
-}
-
-func (r *regular) ask(ctx context.Context) {
-	result := r.Ask(ctx)
-	switch {
-	case r.lost != nil:
-	case result.Outcome != traffic.Answered:
-		r.lost = fmt.Errorf("a connection that was open was lost: %s", result)
-	case r.backend.IsValid() && result.Backend != r.backend:
-		r.lost = fmt.Errorf("%s answered on a connection to %s", result.Backend, r.backend)
-	default:
-		r.backend = result.Backend
-	}
-}
-
 func await(going context.Context, pace *time.Ticker) {
 	select {
 	case <-going.Done():
@@ -136,15 +103,15 @@ func await(going context.Context, pace *time.Ticker) {
 func (l *load) goOn(ctx context.Context) error {
 	const more = 15
 	var goals []func() bool
-	add := func(steps *atomic.Int64) {
-		goal := steps.Load() + more
-		goals = append(goals, func() bool { return steps.Load() >= goal })
+	add := func(steps func() int64) {
+		goal := steps() + more
+		goals = append(goals, func() bool { return steps() >= goal })
 	}
 	for _, n := range l.newcomers {
-		add(&n.steps)
+		add(n.steps.Load)
 	}
 	for _, r := range l.regulars {
-		add(&r.steps)
+		add(r.Steps)
 	}
 	for _, reached := range goals {
 		for !reached() {

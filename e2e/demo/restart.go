@@ -84,9 +84,9 @@ func (d *demo) sayLoad(l *load) {
 		}
 	}
 	for _, r := range l.regulars {
-		asked += int(r.steps.Load())
-		if r.lost != nil {
-			lost = append(lost, r.lost.Error())
+		asked += r.Asked
+		if r.Lost != nil {
+			lost = append(lost, fmt.Sprintf("a connection that was open was lost: %v", r.Lost))
 		}
 	}
 	d.connections += made + len(l.regulars)

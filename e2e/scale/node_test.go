@@ -92,8 +92,10 @@ func (n *node) start() {
 	if err != nil {
 		n.b.Fatal(err)
 	}
-	n.Proxier = proxier.New(proxier.Config{Kernel: n.kernel, NodeName: "here", AuditPeriod: -1, CommitRate: n.commitRate,
-		Changed: n.watch.Changed(), Touched: n.watch.Touched})
+	config := proxier.Config{Kernel: n.kernel, Pace: proxier.Pace{AuditPeriod: -1, CommitRate: n.commitRate},
+		Foreign: proxier.Foreign{Changed: n.watch.Changed(), Touched: n.watch.Touched}}
+	config.Cluster.NodeName = "here"
+	n.Proxier = proxier.New(config)
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -36,7 +36,7 @@ func (k *Kernel) Connections(table string) ([]Connections, error) {
 			return nil, fmt.Errorf("count connections: %w", err)
 		}
 		for id := range t.Sets {
-			if !t.Counted || !id.Kind.CountsConnections() {
+			if !t.Counted || !id.Kind.Serves() {
 				continue
 			}
 			all := map[rules.Key]Connections{} // the kernel may list one twice

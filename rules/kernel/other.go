@@ -117,7 +117,7 @@ type TraceEvent struct {
 	Table, Chain string
 	Dropped      bool
 	Src, Dst     netip.AddrPort
-	Protocol     uint8
+	Protocol     rules.Protocol
 }
 
 // Trace is tracing that goes on.

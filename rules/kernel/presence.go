@@ -55,8 +55,7 @@ func (k *Kernel) Presence(table string) (out [2]Presence, err error) {
 
 // leadsToEndpoints says whether a map has endpoints.
 func (k *Kernel) leadsToEndpoints(f rules.Family, table string, id rules.SetID) (some bool, err error) {
-	switch id.Kind {
-	case rules.Single, rules.SingleNodePorts, rules.Backends, rules.Endpoints:
+	if id.Kind.Forwards() {
 		err = complete(k.readElements(f, table, id, func(element) bool { some = true; return false }))
 		if errors.Is(err, unix.ENOENT) { // it has just gone
 			err = nil

@@ -35,7 +35,7 @@ func (k *Kernel) readSetList(f rules.Family, table string, t *rules.Table) (n in
 			n++
 			s := parseSet(v)
 			id, ok := k.addSet(f, t, s)
-			if ok && id.Kind.CountsConnections() {
+			if ok && id.Kind.Serves() {
 				counting[s.counted] = s.name
 			}
 		})
@@ -51,12 +51,12 @@ func (k *Kernel) addSet(f rules.Family, t *rules.Table, s setDecl) (rules.SetID,
 	if s.flags&unix.NFT_SET_ANONYMOUS != 0 {
 		return id, false // the kernel deletes those with their rule
 	}
-	if !ok || !s.same(schemaOf(f, id.Kind)) || s.counted && !id.Kind.CountsConnections() {
+	if !ok || !s.same(schemaOf(f, id.Kind)) || s.counted && !id.Kind.Serves() {
 		t.Foreign = append(t.Foreign, s.name)
 		return id, false
 	}
 	t.Sets[id] = map[rules.Key]rules.Value{}
-	if id.Kind == rules.Affinity {
+	if id.Kind.Dynamic() {
 		t.Affinity[id] = rules.AffinityMap{Set: id, Size: s.size}
 	} else if s.size != 0 {
 		s.odd = append(s.odd, "a size")
@@ -75,7 +75,7 @@ func (k *Kernel) readSets(f rules.Family, table string, t *rules.Table) error {
 		t.Counters = map[rules.SetID]map[rules.Key]rules.Counter{}
 	}
 	for id := range t.Sets {
-		if id.Kind == rules.Affinity && !k.listing {
+		if id.Kind.Dynamic() && !k.listing {
 			continue
 		}
 		err := again(func() error { return complete(k.readSet(f, table, t, id)) })
@@ -91,7 +91,7 @@ func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.
 	var ends []netip.Addr
 	elements := t.Sets[id]
 	clear(elements)
-	if t.Counters != nil && id.Kind.CountsConnections() {
+	if t.Counters != nil && id.Kind.Serves() {
 		t.Counters[id] = map[rules.Key]rules.Counter{}
 	}
 	var clients map[netip.Addr]rules.Lifetime
@@ -109,7 +109,7 @@ func (k *Kernel) readSet(f rules.Family, table string, t *rules.Table, id rules.
 			t.Odd = append(t.Odd, rules.Oddity{Set: id.Name(), What: "an element for all keys (*)"})
 			return false
 		}
-		if e.stated && id.Kind != rules.Affinity && !(t.Counted && id.Kind.CountsConnections()) {
+		if e.stated && !id.Kind.Dynamic() && !(t.Counted && id.Kind.Serves()) {
 			e.Goto = rules.OddGoto("statement", e.Goto)
 		}
 		_, again := elements[e.Key]
@@ -279,7 +279,7 @@ func parseElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data) (e eleme
 			}
 		}
 	}
-	if e.odd != "" && kind != rules.Affinity {
+	if e.odd != "" && !kind.Dynamic() {
 		e.Goto = rules.OddGoto(e.odd, e.Goto)
 	}
 	return e, ok

@@ -228,7 +228,7 @@ func (s *scan) namedSet(name string) error {
 		t.Counted = set.counted
 	})
 	if err == nil && len(t.Sets) > 0 {
-		return s.set(t, id, id.Kind.CountsConnections())
+		return s.set(t, id, id.Kind.Serves())
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
@@ -250,7 +250,7 @@ func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
 		b.Close(list)
 	}, func(v nfnetlink.Data) {
 		eachElement(s.family, id.Kind, v, func(e element) {
-			if e.stated && id.Kind != rules.Affinity && !id.Kind.CountsConnections() {
+			if e.stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
 				e.Goto = rules.OddGoto("statement", e.Goto)
 			}
 			t.Sets[id][e.Key] = e.Value

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -50,52 +51,66 @@ func concat(types ...uint32) uint32 {
 	return t
 }
 
+// keyPart is how the kernel and nft have a part of a key.
+type keyPart struct {
+	dataType [2]uint32 // nft's number of its type, by family
+	length   [2]uint32 // in bytes, by family
+	// typeof returns the user data of an expression that has the type.
+	typeof func(rules.Family) []byte
+}
+
+var keyParts = [...]keyPart{
+	rules.KeyAddr:     {[2]uint32{typeIPv4, typeIPv6}, [2]uint32{4, 16}, daddrUdata},
+	rules.KeySameAddr: {[2]uint32{typeIPv4, typeIPv6}, [2]uint32{4, 16}, daddrUdata},
+	rules.KeyProtocol: {[2]uint32{typeInetProto, typeInetProto}, [2]uint32{1, 1}, l4protoUdata},
+	rules.KeyPort:     {[2]uint32{typeInetService, typeInetService}, [2]uint32{2, 2}, dportUdata},
+	rules.KeyID:       {[2]uint32{typeInteger, typeInteger}, [2]uint32{4, 4}, numgenUdata(1)},
+	rules.KeyCounter:  {[2]uint32{typeInteger, typeInteger}, [2]uint32{4, 4}, numgenUdata(2)},
+	rules.KeyChoice:   {[2]uint32{typeInteger, typeInteger}, [2]uint32{4, 4}, numgenUdata(65536)},
+}
+
+// keyLen returns the length of a key: that of its part, or of several, each of which begins a register.
+func keyLen(f rules.Family, k rules.SetKind) uint32 {
+	parts := k.Key()
+	if len(parts) == 1 {
+		return keyParts[parts[0]].length[f]
+	}
+	n := uint32(0)
+	for _, p := range parts {
+		n += uint32(nfnetlink.Align(int(keyParts[p].length[f])))
+	}
+	return n
+}
+
 func schemaOf(f rules.Family, k rules.SetKind) schema {
-	addr, addrLen := uint32(typeIPv4), uint32(4)
-	if f == rules.IPv6 {
-		addr, addrLen = typeIPv6, 16
+	s := schema{keyLen: keyLen(f, k)}
+	typeof := false
+	for _, p := range k.Key() {
+		s.keyType = concat(s.keyType, keyParts[p].dataType[f])
+		typeof = typeof || keyParts[p].dataType[f] == typeInteger
 	}
-	s := schema{keyType: addr, keyLen: addrLen}
-	switch k {
-	case rules.Protocols:
-		s = schema{keyType: typeInetProto, keyLen: 1}
-	case rules.Endpoints:
-		s = schema{keyType: concat(typeInteger, typeInteger), keyLen: 8, userdata: endpointsTypeof(f)}
-	case rules.Stay:
-		s = schema{keyType: concat(typeInteger, addr, typeInetService), keyLen: addrLen + 8, userdata: stayTypeof(f)}
-	case rules.Backends:
-		s = schema{keyType: concat(addr, typeInetProto, typeInetService, typeInteger), keyLen: addrLen + 12, userdata: backendsTypeof(f)}
-	case rules.Hairpin:
-		s = schema{keyType: concat(addr, addr), keyLen: 2 * addrLen}
-	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
-		s = schema{keyType: concat(addr, typeInetProto, typeInetService), keyLen: addrLen + 8}
-	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
-		s = schema{keyType: concat(typeInetProto, typeInetService), keyLen: 8}
-	case rules.Sources, rules.ServiceCIDRs:
+	switch k.Value() {
+	case rules.Range:
 		s.flags = unix.NFT_SET_INTERVAL
-	case rules.Affinity:
-		s.flags = unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
-	}
-	switch {
-	case k.Verdict() != "":
+	case rules.ToEndpoint:
+		s.dataType, s.dataLen = concat(keyParts[rules.KeyAddr].dataType[f], typeInetService), endpointLen(f)
+	case rules.JumpTo, rules.GoTo:
 		s.dataType, s.dataLen = unix.NFT_DATA_VERDICT, 16
-	case toEndpoints(k):
-		s.dataType, s.dataLen = concat(addr, typeInetService), addrLen+4
 	}
-	if s.dataLen > 0 {
+	if k.IsMap() {
 		s.flags |= unix.NFT_SET_MAP
+	}
+	if k.Dynamic() {
+		s.flags |= unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
+	}
+	if typeof {
+		s.userdata = typeofUdata(f, k)
 	}
 	return s
 }
 
-// toEndpoints says whether maps of a kind lead to endpoints.
-func toEndpoints(k rules.SetKind) bool {
-	switch k {
-	case rules.Stay, rules.Endpoints, rules.Backends, rules.Single, rules.SingleNodePorts, rules.Affinity:
-		return true
-	}
-	return false
-}
+// endpointLen returns the length of an address and port.
+func endpointLen(f rules.Family) uint32 { return keyParts[rules.KeyAddr].length[f] + 4 }
 
 // same says whether a set that the kernel holds can hold our elements, counted or not.
 func (s schema) same(o schema) bool {
@@ -137,9 +152,9 @@ func (b *builder) newSet(op *rules.Op, table string, id uint32) {
 func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
 	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &e.Key)
-	if !keyOnly && (k.Verdict() != "" || toEndpoints(k)) {
+	if !keyOnly && k.IsMap() {
 		data := b.Nest(unix.NFTA_SET_ELEM_DATA)
-		if k.Verdict() != "" {
+		if k.Value() != rules.ToEndpoint {
 			b.verdict(k, e.Goto)
 		} else {
 			v := b.Open(unix.NFTA_DATA_VALUE)
@@ -182,37 +197,33 @@ func (b *builder) verdict(k rules.SetKind, chain string) {
 }
 
 func verdictCode(k rules.SetKind) uint32 {
-	if k.Verdict() == "jump" {
+	if k.Value() == rules.JumpTo {
 		return jumpTo
 	}
 	return goTo
 }
 
-// appendKey writes a key as it stands in registers: each part padded to 32 bits.
+// appendKey writes a key as it stands in registers: each part of several padded to 32 bits.
 func appendKey(dst []byte, kind rules.SetKind, k *rules.Key) []byte {
-	switch kind {
-	case rules.Protocols:
-		return append(dst, byte(k.Protocol))
-	case rules.Endpoints:
-		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(dst, k.ID), k.Index)
-	case rules.Stay:
-		return appendBackend(binary.NativeEndian.AppendUint32(dst, k.ID), netip.AddrPortFrom(k.Addr, k.Port))
-	case rules.Hairpin:
-		return appendAddr(appendAddr(dst, k.Addr), k.Addr)
-	case rules.Backends:
-		return binary.NativeEndian.AppendUint32(appendPort(appendAddr(dst, k.Addr), k), k.Index)
-	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
-		return appendPort(appendAddr(dst, k.Addr), k)
-	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
-		return appendPort(dst, k)
-	default:
-		return appendAddr(dst, k.Addr)
+	parts, start := kind.Key(), len(dst)
+	for _, p := range parts {
+		switch p {
+		case rules.KeyAddr, rules.KeySameAddr:
+			dst = appendAddr(dst, k.Addr)
+		case rules.KeyProtocol:
+			dst = append(dst, byte(k.Protocol))
+		case rules.KeyPort:
+			dst = binary.BigEndian.AppendUint16(dst, k.Port)
+		case rules.KeyID:
+			dst = binary.NativeEndian.AppendUint32(dst, k.ID)
+		case rules.KeyCounter, rules.KeyChoice:
+			dst = binary.NativeEndian.AppendUint32(dst, k.Index)
+		}
+		for len(parts) > 1 && (len(dst)-start)%4 != 0 {
+			dst = append(dst, 0)
+		}
 	}
-}
-
-func appendPort(dst []byte, k *rules.Key) []byte {
-	dst = append(dst, byte(k.Protocol), 0, 0, 0)
-	return append(binary.BigEndian.AppendUint16(dst, k.Port), 0, 0)
+	return dst
 }
 
 func appendAddr(dst []byte, a netip.Addr) []byte {
@@ -231,30 +242,24 @@ func appendBackend(dst []byte, to netip.AddrPort) []byte {
 
 // parseKey is the reverse of appendKey.
 func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
-	if len(b) < int(schemaOf(f, kind).keyLen) {
+	if len(b) < int(keyLen(f, kind)) {
 		return rules.Key{}, false
 	}
 	var k rules.Key
-	switch kind {
-	case rules.Protocols:
-		k.Protocol = rules.Protocol(b[0])
-	case rules.Endpoints:
-		k.ID, k.Index = binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])
-	case rules.Stay:
-		k.ID = binary.NativeEndian.Uint32(b)
-		k.Addr, b = cutAddr(f, b[4:])
-		k.Port = binary.BigEndian.Uint16(b)
-	case rules.Backends:
-		k.Addr, b = cutAddr(f, b)
-		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
-		k.Index = binary.NativeEndian.Uint32(b[8:])
-	case rules.MasqueradeIPs, rules.Single, rules.ServiceIPs, rules.Sticky:
-		k.Addr, b = cutAddr(f, b)
-		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
-	case rules.MasqueradeNodePorts, rules.SingleNodePorts, rules.NodePorts, rules.StickyNodePorts:
-		k.Protocol, k.Port = rules.Protocol(b[0]), binary.BigEndian.Uint16(b[4:])
-	default:
-		k.Addr, _ = cutAddr(f, b)
+	for _, p := range kind.Key() {
+		switch p {
+		case rules.KeyAddr, rules.KeySameAddr:
+			k.Addr, _ = cutAddr(f, b)
+		case rules.KeyProtocol:
+			k.Protocol = rules.Protocol(b[0])
+		case rules.KeyPort:
+			k.Port = binary.BigEndian.Uint16(b)
+		case rules.KeyID:
+			k.ID = binary.NativeEndian.Uint32(b)
+		case rules.KeyCounter, rules.KeyChoice:
+			k.Index = binary.NativeEndian.Uint32(b)
+		}
+		b = b[min(nfnetlink.Align(int(keyParts[p].length[f])), len(b)):]
 	}
 	return k, true
 }
@@ -267,7 +272,7 @@ func cutAddr(f rules.Family, b []byte) (netip.Addr, []byte) {
 }
 
 func parseBackend(f rules.Family, b []byte) (netip.AddrPort, bool) {
-	if len(b) < int(schemaOf(f, rules.Single).dataLen) {
+	if len(b) < int(endpointLen(f)) {
 		return netip.AddrPort{}, false
 	}
 	a, b := cutAddr(f, b)

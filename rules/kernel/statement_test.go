@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -244,7 +245,7 @@ func chainLines(listing string) map[string]string {
 // TestStatementsAreComplete fails when a statement or a kind of field has no row.
 func TestStatementsAreComplete(t *testing.T) {
 	needSources(t)
-	statements, fields := declared(t, "../statement.go")
+	statements, fields := declared(t)
 	for _, r := range statementRows() {
 		delete(statements, strings.TrimPrefix(fmt.Sprintf("%T", r.statement), "rules."))
 		for _, fs := range fieldsOf(r.statement) {
@@ -273,34 +274,57 @@ func fieldsOf(s rules.Statement) []rules.Field {
 	return fs.All()
 }
 
-// declared returns the types of a file that have a method called statement, and its
+// declared returns the statements of package rules, which are the types that nft's JSON has as parts of a rule, and its
 // constants of type FieldKind, which count from 1 on.
-func declared(t *testing.T, file string) (statements map[string]bool, fields map[int]string) {
+func declared(t *testing.T) (statements map[string]bool, fields map[int]string) {
 	t.Helper()
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	files, err := filepath.Glob("../*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	statements, fields = map[string]bool{}, map[int]string{}
-	for _, d := range parsed.Decls {
-		switch d := d.(type) {
-		case *ast.FuncDecl:
-			if d.Name.Name == "statement" && d.Recv != nil {
-				statements[d.Recv.List[0].Type.(*ast.Ident).Name] = true
-			}
-		case *ast.GenDecl:
-			if d.Tok != token.CONST {
-				continue
-			}
-			if typ, ok := d.Specs[0].(*ast.ValueSpec).Type.(*ast.Ident); ok && typ.Name == "FieldKind" {
-				for i, s := range d.Specs {
-					fields[i+1] = s.(*ast.ValueSpec).Names[0].Name
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if isStatement(d) {
+					statements[d.Recv.List[0].Type.(*ast.Ident).Name] = true
+				}
+			case *ast.GenDecl:
+				for i, name := range fieldKinds(d) {
+					fields[i+1] = name
 				}
 			}
 		}
 	}
 	if len(statements) == 0 || len(fields) == 0 {
-		t.Fatalf("%s: found %d statements and %d fields", file, len(statements), len(fields))
+		t.Fatalf("found %d statements and %d fields", len(statements), len(fields))
 	}
 	return statements, fields
+}
+
+// isStatement says whether a function is the method of a statement that returns parts of a rule.
+func isStatement(d *ast.FuncDecl) bool {
+	if d.Recv == nil || d.Name.Name != "nftJSON" || d.Type.Results == nil {
+		return false
+	}
+	_, parts := d.Type.Results.List[0].Type.(*ast.ArrayType)
+	return parts
+}
+
+// fieldKinds returns the names of constants of type FieldKind.
+func fieldKinds(d *ast.GenDecl) (names []string) {
+	if d.Tok != token.CONST {
+		return nil
+	}
+	if typ, ok := d.Specs[0].(*ast.ValueSpec).Type.(*ast.Ident); ok && typ.Name == "FieldKind" {
+		for _, s := range d.Specs {
+			names = append(names, s.(*ast.ValueSpec).Names[0].Name)
+		}
+	}
+	return names
 }

@@ -33,28 +33,6 @@ const (
 	udataTypeofArg = 1 // what the expression consists of
 )
 
-// endpointsTypeof returns the user data of
-// `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
-func endpointsTypeof(f rules.Family) []byte {
-	return typeofUdata(concatUdata(numgenUdata(1), numgenUdata(2)), backendUdata(f))
-}
-
-// stayTypeof returns the user data of `typeof numgen inc mod 1 . ip daddr . th dport : ip daddr . th dport`.
-func stayTypeof(f rules.Family) []byte {
-	return typeofUdata(concatUdata(numgenUdata(1), daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport)), backendUdata(f))
-}
-
-// backendsTypeof returns the user data of
-// `typeof ip daddr . meta l4proto . th dport . numgen inc mod 65536 : ip daddr . th dport`.
-func backendsTypeof(f rules.Family) []byte {
-	key := concatUdata(daddrUdata(f), metaUdata(unix.NFT_META_L4PROTO), payloadUdata(udataProtoTH, udataTHDport), numgenUdata(65536))
-	return typeofUdata(key, backendUdata(f))
-}
-
-func backendUdata(f rules.Family) []byte {
-	return concatUdata(daddrUdata(f), payloadUdata(udataProtoTH, udataTHDport))
-}
-
 func daddrUdata(f rules.Family) []byte {
 	if f == rules.IPv6 {
 		return payloadUdata(udataProtoIP6, udataIP6Daddr)
@@ -62,15 +40,25 @@ func daddrUdata(f rules.Family) []byte {
 	return payloadUdata(udataProtoIP, udataIPDaddr)
 }
 
-func typeofUdata(key, data []byte) []byte {
-	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
-	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
-	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, key)
-	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, data)
-	return udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATA_INTERVAL), 0)
+func l4protoUdata(rules.Family) []byte {
+	return exprUdata(udataExprMeta, udata32(nil, 0, unix.NFT_META_L4PROTO))
 }
 
-func metaUdata(key uint32) []byte { return exprUdata(udataExprMeta, udata32(nil, 0, key)) }
+func dportUdata(rules.Family) []byte { return payloadUdata(udataProtoTH, udataTHDport) }
+
+// typeofUdata returns the user data that say from which expressions the types of a map to endpoints are taken, such as
+// `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
+func typeofUdata(f rules.Family, k rules.SetKind) []byte {
+	var key [][]byte
+	for _, p := range k.Key() {
+		key = append(key, keyParts[p].typeof(f))
+	}
+	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
+	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, concatUdata(key...))
+	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, concatUdata(daddrUdata(f), dportUdata(f)))
+	return udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATA_INTERVAL), 0)
+}
 
 func udata32(u []byte, typ uint8, v uint32) []byte {
 	return userdata.Append(u, userdata.Type(typ), binary.NativeEndian.AppendUint32(nil, v))
@@ -88,8 +76,10 @@ func concatUdata(parts ...[]byte) []byte {
 	return exprUdata(udataExprConcat, list)
 }
 
-func numgenUdata(mod uint32) []byte {
-	return exprUdata(udataExprNumgen, udata32(udata32(udata32(nil, 0, 0), 1, mod), 2, 0))
+func numgenUdata(mod uint32) func(rules.Family) []byte {
+	return func(rules.Family) []byte {
+		return exprUdata(udataExprNumgen, udata32(udata32(udata32(nil, 0, 0), 1, mod), 2, 0))
+	}
 }
 
 func payloadUdata(proto, field uint32) []byte {

@@ -105,12 +105,13 @@ func (w *World) Node() rules.Node {
 // frontends that no other has.
 func (w *World) servicePort(o rules.Owner) rules.ServicePort {
 	n := o.Name[len(o.Name)-1] - '0'
+	schedulers := append([]rules.Scheduler{rules.RoundRobin}, rules.Schedulers()...) // that one more often
 	sp := rules.ServicePort{
 		Name: o.ServicePortName, Family: o.Family, ClusterIP: worldAddr(o.Family, 96, n),
 		Port:          80 + uint16(len(o.Port)),
-		Protocol:      []rules.Protocol{rules.TCP, rules.UDP, rules.SCTP}[w.rand.IntN(3)],
+		Protocol:      rules.AllProtocols[w.rand.IntN(len(rules.AllProtocols))],
 		InternalLocal: w.chance(4), ExternalLocal: w.chance(2),
-		Scheduler: []rules.Scheduler{rules.RoundRobin, rules.RoundRobin, rules.Random, rules.SourceHash}[w.rand.IntN(4)],
+		Scheduler: schedulers[w.rand.IntN(len(schedulers))],
 	}
 	if w.chance(2) {
 		sp.NodePort = 30000 + uint16(n)*10 + uint16(len(o.Port))

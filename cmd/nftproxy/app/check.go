@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -156,17 +157,19 @@ func probes() []probe {
 		}
 		return out
 	}
-	return []probe{
-		{"round robin", "numgen, maps of concatenations, masquerade, reject", config, node, port(func(*rules.ServicePort) {})},
-		{"random", "numgen random", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.Random })},
-		{"source hash", "jhash", config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = rules.SourceHash })},
+	var out []probe
+	for _, s := range rules.Schedulers() {
+		fine := cmp.Or(s.Needs(), "numgen, maps of concatenations, masquerade, reject") // what all need
+		out = append(out, probe{strings.ReplaceAll(s.String(), "-", " "), fine, config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = s })})
+	}
+	return append(out, []probe{
 		{"session affinity", "maps that packets fill, with a timeout", config, node, port(func(sp *rules.ServicePort) { sp.Affinity = 60 })},
 		{"NodePorts", "fib", config, node, port(func(sp *rules.ServicePort) { sp.NodePort = 30000 })},
 		{"source ranges", "interval sets", config, node, port(func(sp *rules.ServicePort) {
 			sp.LoadBalancerIPs = []netip.Addr{probeAddress(sp.Family, 2)}
 			sp.SourceRanges = []netip.Prefix{netip.PrefixFrom(probeAddress(sp.Family, 0), 24)}
 		})},
-	}
+	}...)
 }
 
 func probeAddress(f rules.Family, i byte) netip.Addr {

@@ -71,14 +71,14 @@ configSyncPeriod: 1m
 		got, want any
 	}{
 		{"API server", rest.Host, "https://[::1]:1"},
-		{"host name", p.NodeName, "node-1"},
-		{"bind address", fmt.Sprint(p.NodeIPs), "[fd00::1]"},
+		{"host name", p.Cluster.NodeName, "node-1"},
+		{"bind address", fmt.Sprint(p.Cluster.NodeIPs), "[fd00::1]"},
 		{"addresses", o.kubeProxy.HealthzBindAddress + " " + o.kubeProxy.MetricsBindAddress, "10.0.0.1:10256 [::]:9999"},
 		{"cluster CIDRs", fmt.Sprint(p.Rules.PodCIDRs), "[10.244.0.0/16 fd00:10:244::/48]"},
-		{"NodePorts", fmt.Sprint(p.NodePorts), "{[10.0.0.0/8 10.1.0.0/16 127.0.0.0/8] true}"},
+		{"NodePorts", fmt.Sprint(p.Cluster.NodePorts), "{[10.0.0.0/8 10.1.0.0/16 127.0.0.0/8] true}"},
 		{"masquerade", fmt.Sprint(p.Rules.MasqueradeAll, p.Rules.MasqueradeMark), "true 32768"},
 		{"conntrack", host.Tracking(&c.Conntrack), conntrack.Settings{Min: 1, TCPEstablished: time.Hour, TCPBeLiberal: true, UDP: 10 * time.Second, UDPStream: 20 * time.Second}},
-		{"gates", p.NoExternalIPs, true},
+		{"gates", p.Cluster.NoExternalIPs, true},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %v, want %v", row.what, row.got, row.want)
@@ -99,7 +99,7 @@ configSyncPeriod: 1m
 		o.kubeProxy.Config = *c
 		p, err := o.proxierConfig()
 		must(t, err)
-		if got := fmt.Sprint(p.Rules.PodInterface, " ", p.DetectNodeCIDR, " ", p.Rules.PodCIDRs); got != want {
+		if got := fmt.Sprint(p.Rules.PodInterface, " ", p.Cluster.DetectNodeCIDR, " ", p.Rules.PodCIDRs); got != want {
 			t.Errorf("%q is read as %s, want %s", text, got, want)
 		}
 	}

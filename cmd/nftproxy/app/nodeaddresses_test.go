@@ -22,7 +22,7 @@ import (
 // ofKubeProxy calls f with each line of what kube-proxy's own tests expect, and its name.
 func ofKubeProxy(t *testing.T, file string, f func(name string, line []byte)) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../../proxier/testdata/kube-proxy", file))
+	data, err := os.ReadFile(filepath.Join("../../../proxier/cluster/testdata/kube-proxy", file))
 	must(t, err)
 	lines := 0
 	for line := range strings.Lines(string(data)) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -60,7 +61,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
-	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: round-robin, random or source-hash; a Service's annotation "+proxier.SchedulerAnnotation+" overrides it")
+	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+" overrides it")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 }
 
@@ -83,8 +84,8 @@ func (o *wantOptions) validate() error {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IP address", s))
 		}
 	}
-	if _, ok := rules.ParseScheduler(o.scheduler); !ok {
-		errs = append(errs, fmt.Errorf("--scheduler: %q is none of round-robin, random, source-hash", o.scheduler))
+	if _, err := rules.ParseScheduler(o.scheduler); err != nil {
+		errs = append(errs, fmt.Errorf("--scheduler: %w", err))
 	}
 	if o.affinitySize == 0 {
 		errs = append(errs, errors.New("--affinity-size: 0 would remember nobody: give a number above it"))
@@ -102,9 +103,9 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 		return proxier.Config{}, err
 	}
 	in := &o.kubeProxy
-	c := proxier.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == config.DetectNodeCIDR}
+	c := proxier.Config{Cluster: cluster.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == config.DetectNodeCIDR}}
 	c.Rules = rules.Config{Table: tableName(o.source.proxyName), MasqueradeAll: in.NFTables.MasqueradeAll, MasqueradeMark: 1 << *in.NFTables.MasqueradeBit,
-		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.NodePorts.Everything()}.WithDefaults()
+		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.Cluster.NodePorts.Everything()}.WithDefaults()
 	switch in.DetectLocalMode {
 	case config.DetectBridgeInterface:
 		c.Rules.PodInterface = in.DetectLocal.BridgeInterface
@@ -112,26 +113,26 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 		c.Rules.PodInterface = in.DetectLocal.InterfaceNamePrefix + "*"
 	}
 	for s := range strings.SplitSeq(in.ClusterCIDR, ",") {
-		if p, err := config.ParseCIDR(s); err == nil && !c.DetectNodeCIDR {
+		if p, err := config.ParseCIDR(s); err == nil && !c.Cluster.DetectNodeCIDR {
 			c.Rules.PodCIDRs = append(c.Rules.PodCIDRs, p)
 		}
 	}
 	if a, _ := netip.AddrFromSlice(netutils.ParseIPSloppy(in.BindAddress)); !a.Unmap().IsUnspecified() {
-		c.NodeIPs = append(c.NodeIPs, a.Unmap())
+		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, a.Unmap())
 	}
 	for _, s := range o.nodeIPs {
-		c.NodeIPs = append(c.NodeIPs, netip.MustParseAddr(s).Unmap())
+		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, netip.MustParseAddr(s).Unmap())
 	}
-	c.Scheduler, _ = rules.ParseScheduler(o.scheduler)
+	c.Cluster.Scheduler, _ = rules.ParseScheduler(o.scheduler)
 	if allowed, ok := in.FeatureGates[config.GateExternalIPs]; ok {
-		c.NoExternalIPs = !allowed
+		c.Cluster.NoExternalIPs = !allowed
 	}
 	return c, nil
 }
 
 // nodePorts reads nodePortAddresses. Keywords become CIDRs of both families, but for primary, whose
 // addresses may change.
-func nodePorts(list []string) (a proxier.NodePortAddresses) {
+func nodePorts(list []string) (a cluster.NodePortAddresses) {
 	for _, s := range list {
 		switch s {
 		case "primary":
@@ -167,4 +168,10 @@ func (o *wantOptions) nodeName() (string, error) {
 		}
 	}
 	return strings.ToLower(strings.TrimSpace(name)), nil
+}
+
+// oneOf lists names as 'a, b or c'.
+func oneOf(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/bounded"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/events"
 	"github.com/nftproxy/nftproxy/proxier/health"
 	"github.com/nftproxy/nftproxy/proxier/localport"
@@ -44,7 +45,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		_ = host.AskTracking(ctx)
 		return host.Tracking(&o.kubeProxy.Conntrack).Apply(o.sysctlRoot, host.CPUs())
 	}
-	node, log := config.NodeName, klog.Background()
+	node, log := config.Cluster.NodeName, klog.Background()
 	host.LimitMemory(ctx, log, memlimit.FromCgroup)
 	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
 	src := o.sourceFrom(o.api.Interface, node, problem)
@@ -54,7 +55,7 @@ func (o *runOptions) run(ctx context.Context) error {
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
-		config.NodeWait = nodeWait
+		config.Pace.NodeWait = nodeWait
 		_ = host.AskTracking(ctx)
 		host.Prepare(log, &o.kubeProxy.Config, "/", o.sysctlRoot, func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
 	}
@@ -100,24 +101,24 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 
 	config.Missing = host.MissingFamilies(log)
 	config.Metrics = proxier.NewMetrics()
-	config.Kernel, config.Conntrack, config.Addresses = k, flows, addresses
-	config.Changed, config.Touched = watch.Changed(), watch.Touched
-	config.MinSyncPeriod, config.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
+	config.Kernel, config.Conntrack, config.Cluster.Addresses = k, flows, addresses
+	config.Foreign.Changed, config.Foreign.Touched = watch.Changed(), watch.Touched
+	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
 	if forwards(log, k, config.Rules.Table) {
 		alive.Found()
 	}
-	answers := healthAnswers(log, config.Events, config.NodeName, alive)
+	answers := healthAnswers(log, config.Events, config.Cluster.NodeName, alive)
 	defer answers.Close()
 	config.Health = struct {
 		*health.Services
 		*health.Proxy
 	}{answers, alive}
-	if config.NodePorts.Localhost(rules.IPv4) || config.NodePorts.Localhost(rules.IPv6) {
+	if config.Cluster.NodePorts.Localhost(rules.IPv4) || config.Cluster.NodePorts.Localhost(rules.IPv6) {
 		forwarder := localport.New()
 		defer forwarder.Close()
-		config.LocalPorts = localPorts{forwarder, config.NodePorts}
+		config.LocalPorts = localPorts{forwarder, config.Cluster.NodePorts}
 	}
 	return o.keep(ctx, config, src, watch, alive)
 }
@@ -125,7 +126,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 // keep runs a proxier of the configuration, its source and its servers.
 func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source.Source, watch *kernel.Watch, alive *health.Proxy) error {
 	memory := host.NewMemoryKeeper()
-	config.Audited = memory.Soon
+	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
 	servers, err := o.serve(&config, p, alive)
 	if err != nil {
@@ -136,7 +137,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	if err := p.FreeAPIServers(); err != nil {
 		config.Logger.Error(err, "Connections to the API server may be led astray")
 	}
-	config.Logger.Info("Starting", "version", o.source.version, "node", config.NodeName, "table", config.Rules.Table)
+	config.Logger.Info("Starting", "version", o.source.version, "node", config.Cluster.NodeName, "table", config.Rules.Table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.Run(ctx); return nil },
@@ -157,7 +158,7 @@ func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.
 	pages := serve.Pages{Metrics: registry, Config: &shown, Flags: o.flags, Version: o.source.version,
 		Confinement: func() string { return confinement("/", "self") }}
 	return serve.Start(c.Logger, at, serve.Handlers{Health: alive.Handler(), Metrics: pages.Handler(), Probes: alive.ProbeHandler()},
-		func(reason, message string) { c.Events.Warning(nodeReference(c.NodeName), reason, message) })
+		func(reason, message string) { c.Events.Warning(nodeReference(c.Cluster.NodeName), reason, message) })
 }
 
 // forwards says whether rules of a former run are in force.
@@ -212,7 +213,7 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 // localPorts is a localport.Forwarder as package proxier wants it, for the families that are served.
 type localPorts struct {
 	forwarder *localport.Forwarder
-	serve     proxier.NodePortAddresses
+	serve     cluster.NodePortAddresses
 }
 
 func (l localPorts) Set(network string, at netip.AddrPort, endpoints []netip.AddrPort, affinity time.Duration) error {

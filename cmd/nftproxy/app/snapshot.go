@@ -39,16 +39,16 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 		return proxier.Snapshot{}, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	here, err := o.watchHere(ctx, config.NodeName, live, warn)
+	here, err := o.watchHere(ctx, config.Cluster.NodeName, live, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
 	if here.Watcher != nil {
 		defer here.Watcher.Close()
-		config.Addresses = here
+		config.Cluster.Addresses = here
 	}
 	o.source.apiServers = &apiServers{}
-	src, err := o.open(config.NodeName, warn)
+	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
@@ -59,7 +59,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 	p := proxier.New(config)
 	o.source.apiServers.follow(p.SetAPIServers)
 	var sink source.Sink = p
-	if config.Addresses != nil && !live {
+	if config.Cluster.Addresses != nil && !live {
 		here.Sink, sink = sink, here
 	}
 	if seen != nil {

@@ -257,14 +257,14 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 
 // whyDropped says why a chain ends packets.
 func whyDropped(chain string) string {
-	switch {
-	case chain == "no-endpoints":
+	switch rules.ParseChainID(chain).Role {
+	case rules.ChainNoEndpoints:
 		return "refused: " + reason.NoEndpoint.Brief()
-	case chain == "no-local-endpoints":
+	case rules.ChainNoLocalEndpoints:
 		return "dropped: " + reason.NoLocalEndpoint.Brief()
-	case strings.HasPrefix(chain, "firewall/"):
+	case rules.ChainFirewall:
 		return "dropped: " + reason.NotInSourceRanges.Brief()
-	case chain == "postrouting":
+	case rules.ChainPostrouting:
 		return "dropped: " + reason.NoSuchClusterIP.Brief()
 	}
 	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))

@@ -45,7 +45,7 @@ func (o *worldOptions) world(ctx context.Context, stderr io.Writer) (*explain.Wo
 			return nil, nil, kerr
 		}
 		w := explain.FromKernel(have)
-		w.Node.Name, w.Config.PodCIDRs, w.Config.PodInterface = config.NodeName, config.Rules.PodCIDRs, config.Rules.PodInterface
+		w.Node.Name, w.Config.PodCIDRs, w.Config.PodInterface = config.Cluster.NodeName, config.Rules.PodCIDRs, config.Rules.PodInterface
 		w.Local, w.InterfaceTo = append(w.Local, own...), interfaceTo
 		return w, seen, nil
 	}
@@ -59,7 +59,7 @@ func (o *worldOptions) world(ctx context.Context, stderr io.Writer) (*explain.Wo
 	}
 	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr)
 	if err == nil && o.source.manifests == "" && !seen.HasNode() {
-		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.NodeName))
+		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.Cluster.NodeName))
 	}
 	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
 		if a.IsValid() && !slices.Contains(w.Local, a) {

@@ -9,7 +9,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // clientPort is the port of clients: any will do.
@@ -19,18 +19,18 @@ const clientPort = 40000
 func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, error) {
 	out := ClientView{From: printable.Line(c.Name)}
 	choice, choices := uint32(0), uint32(1)
-	tracer := fate.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
+	packets := tracer.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
 		choices = max(choices, mod)
 		return choice
 	}}
-	packet := fate.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
+	packet := tracer.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
 	seen := map[To]bool{}
 	for choice = 0; choice < choices; choice++ {
-		end, err := tracer.Trace(packet, c.IsNode)
+		end, err := packets.Trace(packet, c.IsNode)
 		if err != nil {
 			return out, err
 		}
-		e := ending{Fate: end, port: p, frontend: f, client: c.addr(p.Family), masqueradeAll: w.Config.MasqueradeAll}
+		e := ending{Result: end, port: p, frontend: f, client: c.addr(p.Family), masqueradeAll: w.Config.MasqueradeAll}
 		out.Outcome = e.outcome()
 		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
 		if out.Rules == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
@@ -37,7 +38,7 @@ func programmed(t *testing.T, config func(*proxier.Config)) node {
 		t.Fatal(errs)
 	}
 	n := node{observer: NewObserver(), kernel: &rulestest.Kernel{}}
-	c := proxier.Config{Kernel: n.kernel, Events: n.observer, NodeName: "here", Rules: rules.Config{
+	c := proxier.Config{Kernel: n.kernel, Events: n.observer, Cluster: cluster.Config{NodeName: "here"}, Rules: rules.Config{
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/32")}}.WithDefaults()}
 	if config != nil {
 		config(&c)
@@ -146,7 +147,7 @@ func TestTextOf(t *testing.T) {
 		{name: "pods not known", target: "default/zones",
 			config: func(c *proxier.Config) { c.Rules.PodCIDRs = nil }},
 		{name: "another scheduler", target: "default/zones:80", from: []string{"outside"},
-			config: func(c *proxier.Config) { c.Scheduler = rules.Random }},
+			config: func(c *proxier.Config) { c.Cluster.Scheduler = rules.Random }},
 		{name: "no address for NodePorts", target: "default/outer", from: []string{"outside"},
 			change: func(w *World) { w.Node.NodePortIPs = nil }},
 		{name: "remembered clients", target: "default/sticky", change: func(w *World) { remember(w, 8) }, from: []string{"10.244.2.1", "10.244.2.3", "outside"}},

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
@@ -39,9 +38,13 @@ func FromKernel(have rules.State) *World {
 func kernelPorts(f rules.Family, t *rules.Table) []proxier.Port {
 	named := map[rules.ServicePortName]*proxier.Port{}
 	var nameless []proxier.Port
-	for _, kind := range []rules.SetKind{rules.Single, rules.ServiceIPs, rules.SingleNodePorts, rules.NodePorts} {
-		for k, v := range t.Sets[rules.SetID{Kind: kind}] {
-			name, ok := portOfChain(v.Goto)
+	for id, set := range t.Sets {
+		if !id.Kind.Serves() {
+			continue
+		}
+		for k, v := range set {
+			name := rules.ParseChainID(v.Goto).Of
+			ok := name != rules.ServicePortName{}
 			p := named[name]
 			if !ok || p == nil {
 				p = &proxier.Port{ServicePort: rules.ServicePort{Name: name, Family: f, Protocol: k.Protocol}}
@@ -55,7 +58,8 @@ func kernelPorts(f rules.Family, t *rules.Table) []proxier.Port {
 		}
 	}
 	for id, m := range t.Affinity {
-		if p := named[portOfSuffix(id.Of)]; p != nil {
+		name, _ := id.ServicePort()
+		if p := named[name]; p != nil {
 			p.Objects.Affinity = append(p.Objects.Affinity, m)
 		}
 	}
@@ -78,18 +82,4 @@ func addFrontend(p *proxier.Port, k rules.Key, t *rules.Table) {
 		slices.SortFunc(p.ExternalIPs, netip.Addr.Compare)
 	}
 	p.Port = k.Port
-}
-
-// portOfChain returns the service port whose chain it is: PREFIX/NAMESPACE/NAME, and
-// /PORT where the port has a name.
-func portOfChain(chain string) (rules.ServicePortName, bool) {
-	_, of, ok := strings.Cut(chain, "/")
-	return portOfSuffix("/" + of), ok
-}
-
-func portOfSuffix(of string) rules.ServicePortName {
-	_, of, _ = strings.Cut(of, "/")
-	namespace, rest, _ := strings.Cut(of, "/")
-	name, port, _ := strings.Cut(rest, "/")
-	return rules.ServicePortName{Namespace: namespace, Name: name, Port: port}
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/fate"
+	"github.com/nftproxy/nftproxy/rules/tracer"
 )
 
 // ending is the end of a connection's first packet, with what its reasons are about.
 type ending struct {
-	fate.Fate
+	tracer.Result
 	port     *proxier.Port
 	frontend FrontendView
 	client   netip.Addr
@@ -66,7 +66,7 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 			return reason.MasqueradeHairpin.With()
 		}
 	case rules.Goto:
-		if strings.HasPrefix(step.Chain, "external/") && len(step.Rule) > 1 {
+		if rules.ParseChainID(step.Chain).Role == rules.ChainExternal && len(step.Rule) > 1 {
 			return reason.ExternalFromInside.With()
 		}
 	case rules.DNATRemembered:
@@ -95,7 +95,7 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
-func (e *ending) whyMarked(step fate.Step) reason.Code {
+func (e *ending) whyMarked(step tracer.Step) reason.Code {
 	switch {
 	case setOf(step.Rule, rules.ClusterIPs) && e.masqueradeAll:
 		return reason.MasqueradeAll

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// builder builds owners' objects for one operation of a programmer.
+type builder struct {
+	cluster *cluster.Cluster
+	config  rules.Config
+	node    rules.Node
+	forward bool    // NodePorts are forwarded on loopback addresses
+	missing [2]bool // but in families that the node does not have
+	built   []rules.Owner
+	aspects map[rules.Owner]aspects
+}
+
+// aspects is what comes of an owner's input besides its objects. Few owners have any: there may be very many.
+type aspects struct {
+	lost           []cluster.Conflict
+	leftOut, limit int // endpoints beyond the limit
+	noLocal        noLocal
+	forwarding     *forwarding // nil: nothing is forwarded
+}
+
+// build builds the objects of owners from what is known of them now.
+func (b *builder) build(owners []rules.Owner) []rules.Owned {
+	inputs := b.cluster.Inputs(owners)
+	b.built = append(b.built, owners...)
+	out := make([]rules.Owned, len(inputs))
+	for i := range inputs {
+		out[i] = rules.Owned{Owner: inputs[i].Owner, Objects: b.objects(&inputs[i])}
+	}
+	return out
+}
+
+// objects builds one owner's objects.
+func (b *builder) objects(in *cluster.Input) rules.Objects {
+	if in.Port.Port == 0 {
+		return rules.Objects{}
+	}
+	usable := rules.SelectEndpoints(&in.Port, in.Endpoints, &b.node)
+	objects := rules.BuildUsable(in.Port, usable, b.config, b.node)
+	a := aspects{lost: in.Lost, leftOut: objects.LeftOut, limit: in.Port.EndpointLimit, noLocal: noLocalOf(&in.Port, &usable)}
+	if b.forward {
+		if at := localPortOf(&in.Port, b.missing); at.network != "" {
+			a.forwarding = forwardingOf(&in.Port, at, &usable)
+		}
+	}
+	if a.any() {
+		if b.aspects == nil {
+			b.aspects = map[rules.Owner]aspects{}
+		}
+		b.aspects[in.Owner] = a
+	}
+	return objects
+}
+
+func (a *aspects) any() bool {
+	return len(a.lost) > 0 || a.leftOut > 0 || a.noLocal != noLocal{} || a.forwarding != nil
+}

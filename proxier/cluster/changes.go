@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Changes is what has changed since the last call of Take.
+type Changes struct {
+	// Owners are those whose Inputs may have changed, sorted.
+	Owners []Changed
+	// Node is what holds for all services now, Before what did so at the last call.
+	Node, Before rules.Node
+	// Excess is how much of all Services is left out.
+	Excess Excess
+	// Triggers are when what has changed was triggered, by family.
+	Triggers [2]Triggers
+
+	pending pending
+}
+
+// Changed is an owner whose Input may have changed.
+type Changed struct {
+	rules.Owner
+	// Gone says that it wants nothing any more.
+	Gone bool
+}
+
+// Take returns what has changed since the last call. It is called when no list is missing.
+func (c *Cluster) Take() Changes {
+	own, primary := c.addresses()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := Changes{Node: c.currentNode(own, primary), Before: c.node.taken, pending: c.pending, Triggers: c.pending.triggers}
+	c.pending = newPending()
+	if !out.Node.Equal(&out.Before) {
+		if !out.Node.BuildsEqual(&out.Before) {
+			c.store.markAll()
+		}
+		c.node.taken = out.Node
+		c.store.setNodeAddrs(out.Node.NodePortIPs)
+	}
+	for _, o := range c.store.take() {
+		out.Owners = append(out.Owners, Changed{o, c.store.servicePort(o).Port == 0})
+	}
+	out.Excess = c.store.over
+	return out
+}
+
+// PutBack makes the next call of Take return what an earlier one returned, but for the Node, besides what is new.
+func (c *Cluster) PutBack(was Changes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range was.Owners {
+		c.store.mark(was.Owners[i].Owner)
+	}
+	c.pending.putBack(was.pending)
+}
+
+// Faults returns what was found at objects since the last call.
+func (c *Cluster) Faults() []Fault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.faults
+	c.faults = nil
+	return out
+}
+
+// Backlog returns how many objects have changed.
+func (c *Cluster) Backlog() Backlog {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.backlog
+	out.Services, out.Slices = len(c.pending.services), c.pending.slices
+	return out
+}
+
+// addresses returns the node's own addresses and the primary ones among them.
+func (c *Cluster) addresses() (own []netip.Addr, primary [2]netip.Addr) {
+	if c.config.Addresses == nil {
+		return nil, primary
+	}
+	return c.config.Addresses.Addrs(), c.config.Addresses.Primary()
+}
+
+// currentNode gathers what holds for all services now.
+func (c *Cluster) currentNode(own []netip.Addr, primary [2]netip.Addr) rules.Node {
+	info := &c.node.info
+	n := rules.Node{Name: c.config.NodeName, Zone: info.Zone}
+	for _, f := range rules.Families {
+		n.IPs[f] = primaryIP(f, c.config.NodeIPs, info.IPs[:], primary[:])
+	}
+	if c.config.DetectNodeCIDR {
+		n.PodCIDRs = slices.Clone(info.PodCIDRs)
+	}
+	n.NodePortIPs = nodePortIPs(c.config.NodePorts, n.IPs, own)
+	for _, cidrs := range c.node.serviceCIDRs {
+		n.ServiceCIDRs = append(n.ServiceCIDRs, cidrs...)
+	}
+	slices.SortFunc(n.ServiceCIDRs, comparePrefixes)
+	return n
+}

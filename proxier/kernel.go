@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Kernel holds the tables. rules/kernel's does so in the running kernel.
+type Kernel interface {
+	// Read returns what the tables of a name hold.
+	Read(table string) (rules.State, error)
+	// Scan hands over, part by part, what things name of the tables of a name; everything, if there are none.
+	Scan(table string, things []rules.Thing, to rules.Parts) error
+	// Apply carries a transaction out. A *rules.Refusal says which objects the kernel refused.
+	Apply(tx rules.Tx) error
+}
+
+// How often refused transactions lead to comparisons of everything: so many at once, then one each pause.
+const (
+	wholeBurst = 3
+	wholePause = 10 * time.Second
+)
+
+// programmer makes the kernel hold what it should. Its operations are commit, adopt, audit and free; each returns what
+// became of it. They belong to one goroutine.
+type programmer struct {
+	kernel  Kernel
+	config  rules.Config
+	desired *rules.Desired
+	node    rules.Node // what desired has
+	aside   aside
+	adopted bool  // the kernel was made equal to desired once, and has been kept so
+	unequal error // why the kernel is known to hold something else than desired
+	// compared says that this operation has compared the kernel because of a refusal.
+	compared bool
+	wholes   *rate.Limiter               // of comparisons of everything because of refused transactions
+	freed    map[netip.AddrPort]struct{} // of API servers
+	out      outcome                     // of this operation
+}
+
+func newProgrammer(k Kernel, c rules.Config) *programmer {
+	return &programmer{kernel: k, config: c, desired: rules.NewDesired(c, rules.Node{}), aside: newAside(),
+		wholes: rate.NewLimiter(rate.Every(wholePause), wholeBurst), freed: map[netip.AddrPort]struct{}{}}
+}
+
+// outcome is what an operation of a programmer has done.
+type outcome struct {
+	// adopted says that all was programmed, not only what has changed.
+	adopted bool
+	// node is whether what holds for all services has changed, nodeBefore what it was, and nodeErr why the kernel
+	// did not take the change.
+	node       bool
+	nodeBefore rules.Node
+	nodeErr    error
+	// before and after are the objects of owners that were changed, each at the same place in both.
+	before, after []rules.Owned
+	// refusals are what the kernel refused, in order.
+	refusals     []refusal
+	transactions []transaction
+	// written is by what the kernel was made equal where it was compared, or filled.
+	written rules.Tx
+}
+
+// refusal is a transaction that the kernel refused, or an owner that was set aside because of one.
+type refusal struct {
+	err error
+	// servicePorts is how many the transaction was about.
+	servicePorts int
+	// loading says that it was to fill an empty kernel, which is read back.
+	loading bool
+	// owner was set aside; without a name: none. It is tried again after wait.
+	owner rules.Owner
+	wait  time.Duration
+}
+
+// setAside says how many owners were set aside.
+func (o *outcome) setAside() (n int) {
+	for i := range o.refusals {
+		if o.refusals[i].owner.Name != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// done notes owners that were programmed.
+func (o *outcome) done(before, after []rules.Owned) {
+	if o.before == nil { // the common case, without copies
+		o.before, o.after = slices.Clip(before), slices.Clip(after)
+		return
+	}
+	o.before, o.after = append(o.before, before...), append(o.after, after...)
+}
+
+// transaction is one that was sent to the kernel.
+type transaction struct {
+	elements int
+	took     time.Duration
+	err      error
+}
+
+// begin begins an operation.
+func (p *programmer) begin() { p.out, p.compared = outcome{}, false }
+
+// apply carries a transaction out.
+func (p *programmer) apply(tx rules.Tx) error {
+	if tx.Len() == 0 {
+		return nil
+	}
+	start := time.Now()
+	err := p.kernel.Apply(tx)
+	p.out.transactions = append(p.out.transactions, transaction{tx.Elements(), time.Since(start), err})
+	return err
+}
+
+// setAside notes that the kernel refuses an owner's objects.
+func (p *programmer) setAside(o rules.Owner, err error) {
+	p.out.refusals = append(p.out.refusals, refusal{err: err, owner: o, wait: p.aside.put(o)})
+}
+
+// update sets the objects of owners in desired, and returns the transaction and
+// what they had before.
+func (p *programmer) update(builds []rules.Owned) (tx rules.Tx, before []rules.Owned) {
+	before = make([]rules.Owned, len(builds))
+	for i, b := range builds {
+		before[i] = rules.Owned{Owner: b.Owner, Objects: p.desired.Objects(b.Owner)}
+	}
+	return p.desired.Update(builds), before
+}
