@@ -8,12 +8,17 @@ ip link set lo up
 echo 3 >/proc/sys/kernel/printk
 option() { sed -n "s/.*t\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 has() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
+# Whether the kernel takes a flag of tables; old versions of nft do not know all.
+flag() {
+	if message=$(nft add table ip "$1" "{ flags $2; }" 2>&1); then echo yes; return; fi
+	case $message in *syntax*) echo unknown ;; *) echo no ;; esac
+}
 NFTPROXY_TEST_SLOWNESS=$(option slowness); export NFTPROXY_TEST_SLOWNESS
 echo "=== kernel $(uname -r)"
 if [ "$(option sctp)" = yes ]; then modprobe sctp; else rm -rf /lib/modules/*/kernel/net/sctp; fi # or the kernel loads it by itself
 echo "=== has SCTP $(has grep -q '^sctp ' /proc/modules)"
-echo "=== has owner $(has nft add table ip owner '{ flags owner; }')"
-echo "=== has persist $(has nft add table ip persist '{ flags owner, persist; }')"
+echo "=== has owner $(flag owner owner)"
+echo "=== has persist $(flag persist owner,persist)"
 /t/nftproxy check | grep nftables
 cd /tmp
 for suite in $(option suites | tr , ' '); do
