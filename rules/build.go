@@ -9,10 +9,6 @@ import (
 	"slices"
 )
 
-// MaxEndpoints is how many endpoints a service port can have; the rest is left
-// out. The index shares 32 bits with a part of the owner's identity.
-const MaxEndpoints = 1 << 16
-
 // Build returns the objects of a service port, from it, its endpoints, and what
 // holds for all services on the node.
 func Build(sp ServicePort, endpoints []Endpoint, c Config, n Node) Objects {

@@ -10,6 +10,10 @@ import (
 	"slices"
 )
 
+// MaxEndpoints is how many endpoints a service port can have; the rest is left
+// out. The index shares 32 bits with a part of the owner's identity.
+const MaxEndpoints = 1 << 16
+
 // Usable is which endpoints of a service port get new connections on a node. The
 // lists name each address once. They are in the order of the endpoints' turns, which
 // differs from node to node for round robin, and is that of the addresses else.

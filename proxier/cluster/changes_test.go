@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// clusterIP returns a Service default/NAME at an address and port 80.
+func clusterIP(name, ip string) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	s.Spec.ClusterIP, s.Spec.Ports = ip, []corev1.ServicePort{{Port: 80}}
+	return s
+}
+
+// sliceOf returns an EndpointSlice of default/NAME, of port 8080, which a change at a time has triggered.
+func sliceOf(name string, at time.Time, addrs ...string) *discoveryv1.EndpointSlice {
+	es := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name,
+		Labels: map[string]string{discoveryv1.LabelServiceName: name}, Annotations: map[string]string{corev1.EndpointsLastChangeTriggerTime: at.Format(time.RFC3339Nano)}}}
+	es.Ports = []discoveryv1.EndpointPort{{Port: ptr.To[int32](8080)}}
+	for _, a := range addrs {
+		es.Endpoints = append(es.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}})
+	}
+	return es
+}
+
+// listed returns a Cluster with full lists, which were taken.
+func listed(t *testing.T, services ...*corev1.Service) (*Cluster, *Sink, *listener) {
+	t.Helper()
+	var l listener
+	c := New(Config{NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}, &l)
+	s := NewSink(c)
+	for _, give := range []func(){
+		func() { s.ReplaceServices(services) }, func() { s.ReplaceEndpointSlices(nil) }, func() { s.ReplaceServiceCIDRs(nil) }, func() { s.ReplaceNodes(nil) },
+	} {
+		if c.Missing() != List {
+			t.Fatal("no list is missing, but not all are in")
+		}
+		give()
+	}
+	if c.Missing() != NodeObject {
+		t.Fatalf("missing is %d, want the Node object", c.Missing())
+	}
+	c.Take()
+	c.Faults()
+	l.woken()
+	return c, s, &l
+}
+
+func names(ch Changes) string {
+	var out []string
+	for _, o := range ch.Owners {
+		name := o.Name
+		if o.Gone {
+			name += " gone"
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// TestTake: each change comes out once, and again if it is put back, with what is new.
+func TestTake(t *testing.T) {
+	t.Parallel()
+	c, s, l := listed(t, clusterIP("a", "10.96.0.1"), clusterIP("b", "10.96.0.2"))
+	later := c.began.Add(time.Hour)
+	if got := names(c.Take()); got != "" {
+		t.Errorf("taken: %s, want nothing", got)
+	}
+	s.DeleteService("default", "b")
+	s.UpdateEndpointSlice(sliceOf("a", later, "10.244.0.1"))
+	if !l.woken() {
+		t.Error("nobody was told")
+	}
+	if b := c.Backlog(); b != (Backlog{Services: 1, Slices: 1, AllServices: 3, AllSlices: 1}) {
+		t.Errorf("backlog %+v", b)
+	}
+	first := c.Take()
+	if got := names(first); got != "a, b gone" || len(first.Triggers[rules.IPv4][ObjectName{"default", "a"}]) != 1 {
+		t.Errorf("taken: %s, triggers %v", got, first.Triggers)
+	}
+	if b := c.Backlog(); b.Services+b.Slices > 0 {
+		t.Errorf("backlog %+v after all was taken", b)
+	}
+	s.UpdateService(clusterIP("c", "10.96.0.3"))
+	s.UpdateEndpointSlice(sliceOf("a", later.Add(time.Second), "10.244.0.2"))
+	c.PutBack(first)
+	if b := c.Backlog(); b.Services != 2 || b.Slices != 2 {
+		t.Errorf("backlog %+v, want what was put back and what is new", b)
+	}
+	second := c.Take()
+	if got := names(second); got != "a, b gone, c" || len(second.Triggers[rules.IPv4][ObjectName{"default", "a"}]) != 2 {
+		t.Errorf("taken: %s, triggers %v; want what was put back and what is new", got, second.Triggers)
+	}
+	s.UpdateEndpointSlice(sliceOf("a", later, "10.244.0.2"))
+	if got := names(c.Take()); got != "" {
+		t.Errorf("taken: %s, but nothing has changed", got)
+	}
+}
+
+// TestInputs: an input has what the owner gets, and what it does without.
+func TestInputs(t *testing.T) {
+	t.Parallel()
+	c, s, _ := listed(t, clusterIP("a", "10.96.0.1"))
+	s.UpdateEndpointSlice(sliceOf("a", c.began, "10.244.0.1", "10.244.0.2"))
+	late := clusterIP("b", "10.96.0.2")
+	late.CreationTimestamp = metav1.NewTime(time.Unix(1, 0))
+	late.Spec.ExternalIPs = []string{"10.96.0.1", "192.0.2.1"}
+	s.UpdateService(late)
+	owner := func(name string) rules.Owner {
+		return rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: name}}
+	}
+	in := c.Inputs([]rules.Owner{owner("b"), owner("a"), owner("nobody")})
+	if in[0].Owner != owner("b") || fmt.Sprint(in[0].Port.ExternalIPs) != "[192.0.2.1]" || len(in[0].Lost) != 1 {
+		t.Errorf("b: %+v", in[0])
+	}
+	want := Conflict{rules.FrontendAt(netip.MustParseAddrPort("10.96.0.1:80"), rules.TCP), owner("a"), Better, classClusterIP}
+	if len(in[0].Lost) == 1 && in[0].Lost[0] != want {
+		t.Errorf("b lost %+v, want %+v", in[0].Lost[0], want)
+	}
+	if len(in[1].Endpoints) != 2 || len(in[1].Lost) != 0 {
+		t.Errorf("a: %+v", in[1])
+	}
+	if in[2].Port.Port != 0 || in[2].Port.Name != owner("nobody").ServicePortName {
+		t.Errorf("nobody: %+v", in[2])
+	}
+	if all := c.AllInputs(); len(all) != 2 || all[0].Owner != owner("a") || all[1].Owner != owner("b") {
+		t.Errorf("all inputs: %+v", all)
+	}
+}
+
+// TestFaults: what is wrong with an object comes out once.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	c, s, _ := listed(t)
+	bad := clusterIP("bad", "10.96.0.1")
+	bad.UID, bad.Spec.ExternalIPs = "u1", []string{"x"}
+	s.UpdateService(bad)
+	fqdn := sliceOf("a", c.began)
+	fqdn.AddressType = discoveryv1.AddressTypeFQDN
+	s.UpdateEndpointSlice(fqdn)
+	s.DeleteNode("n1")
+	s.DeleteNode("n2")
+	got := c.Faults()
+	if len(got) != 3 || got[0].Kind != Unusable || got[0].About != (Object{"v1", "Service", ObjectName{"default", "bad"}, "u1"}) || len(got[0].Errs) != 1 ||
+		got[1].Kind != NotForProxies || got[1].Text != "FQDN" || got[2].Kind != NodeGone {
+		t.Errorf("faults: %+v", got)
+	}
+	if got := c.Faults(); len(got) > 0 {
+		t.Errorf("they come again: %+v", got)
+	}
+}
+
+// TestNodeChanges: a change of the node comes out with what was before, and marks the owners that depend on it.
+func TestNodeChanges(t *testing.T) {
+	t.Parallel()
+	c, s, _ := listed(t, clusterIP("a", "10.96.0.1"))
+	n := node("InternalIP=10.0.0.1")
+	n.Labels = map[string]string{corev1.LabelTopologyZone: "z"}
+	s.UpdateNode(n)
+	if ch := c.Take(); ch.Before.Zone != "" || ch.Node.Zone != "z" || names(ch) != "a" {
+		t.Errorf("before %q, now %q, owners %s; want the zone z and a", ch.Before.Zone, ch.Node.Zone, names(ch))
+	}
+	if ch := c.Take(); !ch.Node.Equal(&ch.Before) || names(ch) != "" {
+		t.Errorf("it has changed again: %+v", ch)
+	}
+}
+
+// TestConcurrently lets sources, a programmer and cleaners use a Cluster at once, for the race detector; nothing is lost.
+func TestConcurrently(t *testing.T) {
+	t.Parallel()
+	var l quiet
+	c := New(Config{NodeName: "n1"}, &l)
+	s := NewSink(c)
+	var wg sync.WaitGroup
+	const each = 200
+	for name := range 4 {
+		wg.Go(func() {
+			for i := range each {
+				s.UpdateService(clusterIP(fmt.Sprintf("s%d-%d", name, i), fmt.Sprintf("10.96.%d.%d", name, i)))
+				s.UpdateNode(node("InternalIP=10.0.0.1"))
+			}
+		})
+	}
+	taken := map[rules.Owner]bool{}
+	take := func() {
+		ch := c.Take()
+		for _, o := range ch.Owners {
+			taken[o.Owner] = true
+			c.Inputs([]rules.Owner{o.Owner})
+			c.ServedBy(rules.NodePort(rules.IPv4, rules.TCP, 80))
+		}
+		c.Faults()
+		c.Backlog()
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		take()
+	}
+	if len(taken) != 4*each {
+		t.Errorf("%d owners were taken, want %d", len(taken), 4*each)
+	}
+}
+
+// quiet is a listener that is told by several goroutines.
+type quiet struct{}
+
+func (*quiet) Changed() {}
+
+func (*quiet) SetNodeEligible(bool) {}
