@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -67,52 +68,42 @@ func (c *conflicts) tell() {
 	t := c.telling
 	c.telling = telling{}
 	if t.more > 0 {
-		c.log.Info("Not served: more addresses and ports that others have", "service", t.service.String(), "number", t.more)
-		t.texts = append(t.texts, fmt.Sprintf("and %d more are not", t.more))
+		c.log.Info(reason.MoreConflicts.Log(), "service", t.service.String(), "number", t.more)
+		t.texts = append(t.texts, reason.MoreConflicts.Text(t.more))
 	}
 	if len(t.texts) > 0 {
-		c.service(t.service, reasonConflict, strings.Join(t.texts, "; "))
+		c.service(t.service, reason.EventConflict, strings.Join(t.texts, "; "))
 	}
 }
 
 // line tells of a conflict in the log.
 func (c *conflicts) line(o rules.Owner, l cluster.Conflict) {
-	switch l.Why {
-	case cluster.APIServer:
-		c.log.Info("Not served: this node reaches its API server there", "servicePort", o.String(), "frontend", l.Frontend.String())
-	case cluster.Better:
-		c.log.Info("Not served: another service has a better claim to this address, protocol and port", "servicePort", o.String(),
-			"frontend", l.Frontend.String(), "servedInstead", l.Holder.String(), "asIts", l.As.String())
-	default:
-		c.log.Info("Not served: an older service has this address, protocol and port", "servicePort", o.String(),
-			"frontend", l.Frontend.String(), "servedInstead", l.Holder.String())
+	about := []any{"servicePort", o.String(), "frontend", l.Frontend.String()}
+	if l.Why != reason.ReachAPIServer {
+		about = append(about, "servedInstead", l.Holder.String())
 	}
+	if l.Why == reason.BetterClaim {
+		about = append(about, "asIts", l.As.String())
+	}
+	c.log.Info(l.Why.Log(), about...)
 }
 
 // conflictEvent says why in an event, which those of the owner's namespace read: Services of others have no names there.
 func conflictEvent(o rules.Owner, c cluster.Conflict) string {
-	holder := c.Holder.ServicePortName.String()
-	foreign := c.Holder.Namespace != o.Namespace
-	switch {
-	case c.Why == cluster.APIServer:
-		return "this node reaches its API server there"
-	case c.Why == cluster.Better && foreign:
-		return fmt.Sprintf("it is the %s of another Service", c.As)
-	case c.Why == cluster.Better:
-		return fmt.Sprintf("it is the %s of %s", c.As, holder)
-	case foreign:
-		return "an older Service in another namespace has it"
+	args := conflictArgs(c)
+	if c.Holder.Namespace != o.Namespace {
+		return c.Why.ForeignNote(args[:max(0, len(args)-1)]...) // without the name
 	}
-	return fmt.Sprintf("the older %s has it", holder)
+	return c.Why.Note(args...)
 }
 
-// conflictText says why, to those who may know of all Services.
-func conflictText(c cluster.Conflict) string {
+// conflictArgs returns what the reason names; the holder, if any, comes last.
+func conflictArgs(c cluster.Conflict) []any {
 	switch c.Why {
-	case cluster.APIServer:
-		return "by which this node reaches its API server"
-	case cluster.Better:
-		return fmt.Sprintf("which is the %s of Service port %s", c.As, c.Holder.ServicePortName)
+	case reason.OlderService:
+		return []any{c.Holder.ServicePortName}
+	case reason.BetterClaim:
+		return []any{c.As, c.Holder.ServicePortName}
 	}
-	return fmt.Sprintf("which the older Service port %s has", c.Holder.ServicePortName)
+	return nil
 }

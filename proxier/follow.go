@@ -3,13 +3,13 @@
 package proxier
 
 import (
-	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -102,8 +102,8 @@ func (f *follower) ports(b *builder) {
 func (f *follower) refused(r *refusal) {
 	switch {
 	case r.owner.Name != "":
-		f.log.Error(r.err, "Service port is not programmed; the others are", "servicePort", r.owner.String(), "nextTry", r.wait)
-		f.service(cluster.ServiceOf(r.owner), reasonRefused, fmt.Sprintf("%s is not programmed: %v", r.owner, r.err))
+		f.log.Error(r.err, reason.KernelRefused.Log(), "servicePort", r.owner.String(), "nextTry", r.wait)
+		f.service(cluster.ServiceOf(r.owner), reason.KernelRefused.Event(), reason.KernelRefused.Text(r.owner, r.err))
 	case r.loading:
 		f.log.Error(r.err, "The kernel refused a transaction; reading its state back", "servicePorts", r.servicePorts)
 	default:

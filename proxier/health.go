@@ -3,11 +3,11 @@
 package proxier
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -133,8 +133,8 @@ func (h *healthChecks) tell(list []healthCheck) {
 		case !c.refused:
 			h.health.SetService(c.name.Namespace, c.name.Name, c.number, c.ready)
 		case !told:
-			h.log.Info("Not served: this node reaches its API server there", "service", c.name.String(), "healthCheckNodePort", c.number)
-			h.service(c.name, reasonConflict, fmt.Sprintf("healthCheckNodePort %d is not served: this node reaches its API server there", c.number))
+			h.log.Info(reason.HealthPortAPIServer.Log(), "service", c.name.String(), "healthCheckNodePort", c.number)
+			h.service(c.name, reason.HealthPortAPIServer.Event(), reason.HealthPortAPIServer.Text(c.number))
 		}
 	}
 }

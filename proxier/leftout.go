@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -45,8 +46,7 @@ func (l *leftOut) report(o rules.Owner, n, limit int) {
 	if !l.set(o, n) {
 		return
 	}
-	text := fmt.Sprintf("service %s: a port has %d endpoints more than %d, which this Service can have for each port: they get no connections",
-		cluster.ServiceOf(o), n, limit)
+	text := fmt.Sprintf("service %s: %s", cluster.ServiceOf(o), reason.TooManyEndpoints.Text(n, limit))
 	l.log.Info("Skipped", "reason", text)
-	l.service(cluster.ServiceOf(o), ReasonInvalid, text)
+	l.service(cluster.ServiceOf(o), reason.TooManyEndpoints.Event(), text)
 }

@@ -3,12 +3,12 @@
 package proxier
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -86,7 +86,7 @@ func (l *forwardings) set(o rules.Owner, now *forwarding) {
 	}
 	l.have[o] = now.localPort
 	if err := l.ports.Set(now.network, now.at, now.endpoints, now.affinity); err != nil {
-		l.log.Error(err, "NodePort is not served on a loopback address", "servicePort", o.String())
-		l.service(cluster.ServiceOf(o), reasonPort, fmt.Sprintf("NodePort is not served on a loopback address: %s", printable.Error(err)))
+		l.log.Error(err, reason.PortInUse.Log(), "servicePort", o.String())
+		l.service(cluster.ServiceOf(o), reason.PortInUse.Event(), reason.PortInUse.Text(printable.Error(err)))
 	}
 }

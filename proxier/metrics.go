@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -114,8 +115,11 @@ func (m *transactionMetrics) carriedOut(list []transaction) {
 
 // leavesOut notes what is left out.
 func (m *Metrics) leavesOut(over cluster.Excess, endpoints int) {
-	for kind, n := range map[string]int{"port": over.Ports, "frontend": over.Frontends, "source-range": over.Ranges, "set": over.Sets, "endpoint": endpoints} {
-		m.leftOut.WithLabelValues(kind).Set(float64(n))
+	for why, n := range map[reason.Code]int{
+		reason.TooManyPorts: over.Ports, reason.TooManyFrontends: over.Frontends, reason.TooManyRanges: over.Ranges,
+		reason.TooManySets: over.Sets, reason.TooManyEndpoints: endpoints,
+	} {
+		m.leftOut.WithLabelValues(why.Kind()).Set(float64(n))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -18,15 +19,6 @@ import (
 type Events interface {
 	Warning(about corev1.ObjectReference, reason, message string)
 }
-
-// Reasons of events.
-const (
-	reasonConflict     = "FrontendConflict"     // another Service has the address, protocol and port
-	ReasonInvalid      = "InvalidService"       // a part of the Service cannot be used
-	reasonInvalidSlice = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
-	reasonRefused      = "KernelRefused"        // the kernel does not take the rules
-	reasonPort         = "PortInUse"            // something else listens on the port
-)
 
 // teller tells of things in the log and in events.
 type teller struct {
@@ -37,14 +29,14 @@ type teller struct {
 }
 
 // service sends an event about a Service.
-func (t *teller) service(n cluster.ObjectName, reason, message string) {
-	t.warn(cluster.Object{APIVersion: "v1", Kind: "Service", ObjectName: n, UID: t.cluster.ServiceUID(n)}, reason, message)
+func (t *teller) service(n cluster.ObjectName, event, message string) {
+	t.warn(cluster.Object{APIVersion: "v1", Kind: "Service", ObjectName: n, UID: t.cluster.ServiceUID(n)}, event, message)
 }
 
-func (t *teller) warn(about cluster.Object, reason, message string) {
+func (t *teller) warn(about cluster.Object, event, message string) {
 	if t.events != nil {
 		t.events.Warning(corev1.ObjectReference{APIVersion: about.APIVersion, Kind: about.Kind, Namespace: about.Namespace, Name: about.Name,
-			UID: about.UID}, reason, printable.Line(message))
+			UID: about.UID}, event, printable.Line(message))
 	}
 }
 
@@ -74,9 +66,9 @@ func (t *teller) unusable(f *cluster.Fault) {
 	message := printable.Error(errors.Join(f.Errs...))
 	switch f.About.Kind {
 	case "Service":
-		t.service(f.About.ObjectName, ReasonInvalid, message)
+		t.service(f.About.ObjectName, reason.EventInvalidService, message)
 	case "EndpointSlice":
-		t.warn(f.About, reasonInvalidSlice, message)
+		t.warn(f.About, reason.EventInvalidSlice, message)
 	}
 }
 

@@ -35,7 +35,7 @@ var examples = map[Code][]any{
 	BadAddress:       {"clusterIP", "x"},
 	SpecialAddress:   {"externalIP", "127.0.0.1", "a loopback address"},
 	MappedAddress:    {"externalIP", "::ffff:10.0.0.1"},
-	UnknownScheduler: {"nftproxy.io/scheduler", "best", "round-robin"},
+	UnknownScheduler: {"nftproxy.io/scheduler", `"best" is none of round-robin, random, source-hash`, "round-robin"},
 	BadProtocol:      {"http", "ICMP"},
 	BadPort:          {"http", 0},
 	BadNodePort:      {"http", -1},

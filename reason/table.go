@@ -37,9 +37,9 @@ const (
 	NotOnThisNode
 
 	// Why a Service port does without a frontend.
-	OlderService        // [Service port that has it]
-	BetterClaim         // [what it is to the Service port, the Service port]; in a foreign note without the last
-	ReachAPIServer      //
+	OlderService // [Service port that has it]
+	BetterClaim  // [what it is to the Service port, the Service port]; in a foreign note without the last
+	ReachAPIServer
 	HealthPortAPIServer // [number]
 
 	// Why a Service, or its load balancer, is not served at all.
@@ -70,8 +70,8 @@ const (
 	TooManyEndpoints // [how many more, most]
 
 	// Why a part of an EndpointSlice is not used.
-	BadSlicePort           // [name, protocol, number]
-	NoAddress              //
+	BadSlicePort // [name, protocol, number]
+	NoAddress
 	BadEndpointAddress     // [text]
 	SpecialEndpointAddress // [address, what it is]
 	OtherFamily            // [address]
@@ -84,11 +84,11 @@ const (
 
 // Reasons of Events, in CamelCase.
 const (
-	eventConflict     = "FrontendConflict"     // another Service, or the API server, has the address, protocol and port
-	eventInvalid      = "InvalidService"       // a part of the Service cannot be used
-	eventInvalidSlice = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
-	eventRefused      = "KernelRefused"        // the kernel does not take the rules
-	eventPort         = "PortInUse"            // something else listens on the port
+	EventConflict       = "FrontendConflict"     // another Service, or the API server, has the address, protocol and port
+	EventInvalidService = "InvalidService"       // a part of the Service cannot be used
+	EventInvalidSlice   = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
+	EventRefused        = "KernelRefused"        // the kernel does not take the rules
+	EventPort           = "PortInUse"            // something else listens on the port
 )
 
 // table has a row for each code.
@@ -126,16 +126,16 @@ var table = [...]row{
 	NamedTwice:          {code: "named-twice", text: "named twice"},
 	NotOnThisNode:       {code: "not-on-this-node", text: "not on this node"},
 
-	OlderService: {code: "older-service", event: eventConflict, text: "which the older Service port %s has",
+	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",
 		log: "Not served: an older service has this address, protocol and port"},
-	BetterClaim: {code: "better-claim", event: eventConflict, text: "which is the %s of Service port %s",
+	BetterClaim: {code: "better-claim", event: EventConflict, text: "which is the %s of Service port %s",
 		note: "it is the %s of %s", foreign: "it is the %s of another Service",
 		log: "Not served: another service has a better claim to this address, protocol and port"},
-	ReachAPIServer: {code: "api-server", event: eventConflict, text: "by which this node reaches its API server",
+	ReachAPIServer: {code: "api-server", event: EventConflict, text: "by which this node reaches its API server",
 		note: "this node reaches its API server there", foreign: "this node reaches its API server there",
 		log: "Not served: this node reaches its API server there"},
-	HealthPortAPIServer: {code: "health-port-api-server", event: eventConflict, text: "healthCheckNodePort %d is not served: this node reaches its API server there",
+	HealthPortAPIServer: {code: "health-port-api-server", event: EventConflict, text: "healthCheckNodePort %d is not served: this node reaches its API server there",
 		log: "Not served: this node reaches its API server there"},
 
 	ExternalName:      {code: "external-name", text: "is of type ExternalName, a name in DNS"},
@@ -144,38 +144,38 @@ var table = [...]row{
 	LoadBalancerName:  {code: "load-balancer-name", text: "load balancer %s is not served: it is a name, not an address"},
 	LoadBalancerProxy: {code: "load-balancer-proxy", text: "load balancer %s is not served: its ipMode is %s, so connections must go through it"},
 
-	BadAddress:     {code: "bad-address", event: eventInvalid, text: "%s %q is not an IP address: left out"},
-	SpecialAddress: {code: "special-address", event: eventInvalid, text: "%s %q is %s: left out"},
-	MappedAddress:  {code: "mapped-address", event: eventInvalid, text: "%s %q is an IPv4 address in its IPv6 form: left out"},
-	UnknownScheduler: {code: "unknown-scheduler", event: eventInvalid,
-		text: "annotation %s: scheduler %q is none of round-robin, random, source-hash: %s is used"},
-	BadProtocol:    {code: "bad-protocol", event: eventInvalid, text: "port %q has protocol %q: only TCP, UDP and SCTP can be served"},
-	BadPort:        {code: "bad-port", event: eventInvalid, text: "port %q has number %d: left out"},
-	BadNodePort:    {code: "bad-node-port", event: eventInvalid, text: "port %q has node port %d: served without"},
-	PortTwice:      {code: "port-twice", event: eventInvalid, text: "it has two ports named %q: the second is left out"},
-	NoHealthPort:   {code: "no-health-port", event: eventInvalid, text: "healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints"},
-	BadSourceRange: {code: "bad-source-range", event: eventInvalid, text: "loadBalancerSourceRanges: %q is not a CIDR: nobody is let in for it"},
-	MoreFaults:     {code: "more-faults", event: eventInvalid, text: "and %d more parts of it cannot be used"},
+	BadAddress:     {code: "bad-address", event: EventInvalidService, text: "%s %q is not an IP address: left out"},
+	SpecialAddress: {code: "special-address", event: EventInvalidService, text: "%s %q is %s: left out"},
+	MappedAddress:  {code: "mapped-address", event: EventInvalidService, text: "%s %q is an IPv4 address in its IPv6 form: left out"},
+	UnknownScheduler: {code: "unknown-scheduler", event: EventInvalidService,
+		text: "annotation %s: scheduler %s: %s is used"},
+	BadProtocol:    {code: "bad-protocol", event: EventInvalidService, text: "port %q has protocol %q: only TCP, UDP and SCTP can be served"},
+	BadPort:        {code: "bad-port", event: EventInvalidService, text: "port %q has number %d: left out"},
+	BadNodePort:    {code: "bad-node-port", event: EventInvalidService, text: "port %q has node port %d: served without"},
+	PortTwice:      {code: "port-twice", event: EventInvalidService, text: "it has two ports named %q: the second is left out"},
+	NoHealthPort:   {code: "no-health-port", event: EventInvalidService, text: "healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints"},
+	BadSourceRange: {code: "bad-source-range", event: EventInvalidService, text: "loadBalancerSourceRanges: %q is not a CIDR: nobody is let in for it"},
+	MoreFaults:     {code: "more-faults", event: EventInvalidService, text: "and %d more parts of it cannot be used"},
 
-	TooManyPorts: {code: "too-many-ports", event: eventInvalid, kind: "port", text: "it has %d ports, more than %d: the others are left out"},
-	TooManyFrontends: {code: "too-many-frontends", event: eventInvalid, kind: "frontend",
+	TooManyPorts: {code: "too-many-ports", event: EventInvalidService, kind: "port", text: "it has %d ports, more than %d: the others are left out"},
+	TooManyFrontends: {code: "too-many-frontends", event: EventInvalidService, kind: "frontend",
 		text: "%s: it has %d addresses outside the cluster and %d ports, together more than %d: the first %d addresses are served"},
-	TooManyRanges: {code: "too-many-source-ranges", event: eventInvalid, kind: "source-range",
+	TooManyRanges: {code: "too-many-source-ranges", event: EventInvalidService, kind: "source-range",
 		text: "%s: it has %d loadBalancerSourceRanges and %d ports, together more than %d: the first %d ranges are let in"},
-	TooManySets: {code: "too-many-sets", event: eventInvalid, kind: "set",
+	TooManySets: {code: "too-many-sets", event: EventInvalidService, kind: "set",
 		text: "it has %d ports with session affinity or loadBalancerSourceRanges, more than %d: the others, by their names, are served " +
 			"without affinity, and where there are ranges not at load balancer addresses"},
-	TooManyEndpoints: {code: "too-many-endpoints", event: eventInvalid, kind: "endpoint",
+	TooManyEndpoints: {code: "too-many-endpoints", event: EventInvalidService, kind: "endpoint",
 		text: "a port has %d endpoints more than %d, which this Service can have for each port: they get no connections"},
 
-	BadSlicePort:           {code: "bad-slice-port", event: eventInvalidSlice, text: "port %q (%s %d) cannot be served: left out"},
-	NoAddress:              {code: "no-address", event: eventInvalidSlice, text: "it has no address: left out"},
-	BadEndpointAddress:     {code: "bad-endpoint-address", event: eventInvalidSlice, text: "address %q is not an IP address: left out"},
-	SpecialEndpointAddress: {code: "special-endpoint-address", event: eventInvalidSlice, text: "address %s is %s: left out"},
-	OtherFamily:            {code: "other-family", event: eventInvalidSlice, text: "address %s is not of the slice's address type: left out"},
+	BadSlicePort:           {code: "bad-slice-port", event: EventInvalidSlice, text: "port %q (%s %d) cannot be served: left out"},
+	NoAddress:              {code: "no-address", event: EventInvalidSlice, text: "it has no address: left out"},
+	BadEndpointAddress:     {code: "bad-endpoint-address", event: EventInvalidSlice, text: "address %q is not an IP address: left out"},
+	SpecialEndpointAddress: {code: "special-endpoint-address", event: EventInvalidSlice, text: "address %s is %s: left out"},
+	OtherFamily:            {code: "other-family", event: EventInvalidSlice, text: "address %s is not of the slice's address type: left out"},
 
-	KernelRefused: {code: "kernel-refused", event: eventRefused, text: "%s is not programmed: %v", log: "Service port is not programmed; the others are"},
-	PortInUse: {code: "port-in-use", event: eventPort, text: "NodePort is not served on a loopback address: %s",
+	KernelRefused: {code: "kernel-refused", event: EventRefused, text: "%s is not programmed: %v", log: "Service port is not programmed; the others are"},
+	PortInUse: {code: "port-in-use", event: EventPort, text: "NodePort is not served on a loopback address: %s",
 		log: "NodePort is not served on a loopback address"},
-	MoreConflicts: {code: "more-conflicts", event: eventConflict, text: "and %d more are not", log: "Not served: more addresses and ports that others have"},
+	MoreConflicts: {code: "more-conflicts", event: EventConflict, text: "and %d more are not", log: "Not served: more addresses and ports that others have"},
 }

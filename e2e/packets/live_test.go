@@ -24,26 +24,26 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // traced says whether the node has the table of `nftproxy trace`.
 func (w *world) traced(t *testing.T) bool {
 	t.Helper()
-	var chains []kernel.BaseChain
+	var chains []inspect.BaseChain
 	err := w.Node.Do(func() error {
-		k, err := kernel.Open()
+		i, err := inspect.Open()
 		if err != nil {
 			return err
 		}
-		defer func() { _ = k.Close() }()
-		chains, err = k.BaseChains()
+		defer func() { _ = i.Close() }()
+		chains, err = i.BaseChains()
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.ContainsFunc(chains, func(c kernel.BaseChain) bool { return c.Table == "nftproxy-trace" })
+	return slices.ContainsFunc(chains, func(c inspect.BaseChain) bool { return c.Table == "nftproxy-trace" })
 }
 
 // story connects until `nftproxy trace` has told a story that has all texts. Its first

@@ -5,18 +5,18 @@ package cluster
 import (
 	"slices"
 
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // bound leaves out what is beyond the bounds, and says so once for each kind.
-func (s *service) bound(fault func(string, ...any)) {
+func (s *service) bound(fault func(reason.Code, ...any)) {
 	if n := len(s.ports) - maxSets; n > 0 && (s.affinity > 0 || len(s.sourceRanges[0])+len(s.sourceRanges[1]) > 0) {
 		for i := range s.ports[maxSets:] {
 			s.ports[maxSets+i].plain = true
 		}
 		s.over.Sets = n
-		fault("it has %d ports with session affinity or loadBalancerSourceRanges, more than %d: the others, by their names, are served "+
-			"without affinity, and where there are ranges not at load balancer addresses", len(s.ports), maxSets)
+		fault(reason.TooManySets, len(s.ports), maxSets)
 	}
 	perPort := maxOutside / max(1, len(s.ports))
 	perPortRanges := maxRanges / max(1, len(s.ports))
@@ -26,14 +26,12 @@ func (s *service) bound(fault func(string, ...any)) {
 			s.loadBalancers[f] = slices.Clone(lbs[:min(len(lbs), perPort)])
 			s.externalIPs[f] = slices.Clone(externals[:perPort-len(s.loadBalancers[f])])
 			s.over.Frontends += (n - perPort) * len(s.ports)
-			fault("%s: it has %d addresses outside the cluster and %d ports, together more than %d: the first %d addresses are served",
-				familyNames[f], n, len(s.ports), maxOutside, perPort)
+			fault(reason.TooManyFrontends, familyNames[f], n, len(s.ports), maxOutside, perPort)
 		}
 		if n := len(s.sourceRanges[f]); n > perPortRanges {
 			s.sourceRanges[f] = slices.Clone(s.sourceRanges[f][:perPortRanges])
 			s.over.Ranges += (n - perPortRanges) * len(s.ports)
-			fault("%s: it has %d loadBalancerSourceRanges and %d ports, together more than %d: the first %d ranges are let in",
-				familyNames[f], n, len(s.ports), maxRanges, perPortRanges)
+			fault(reason.TooManyRanges, familyNames[f], n, len(s.ports), maxRanges, perPortRanges)
 		}
 	}
 }

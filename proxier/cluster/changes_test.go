@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -126,7 +127,7 @@ func TestInputs(t *testing.T) {
 	if in[0].Owner != owner("b") || fmt.Sprint(in[0].Port.ExternalIPs) != "[192.0.2.1]" || len(in[0].Lost) != 1 {
 		t.Errorf("b: %+v", in[0])
 	}
-	want := Conflict{rules.FrontendAt(netip.MustParseAddrPort("10.96.0.1:80"), rules.TCP), owner("a"), Better, classClusterIP}
+	want := Conflict{rules.FrontendAt(netip.MustParseAddrPort("10.96.0.1:80"), rules.TCP), owner("a"), reason.BetterClaim, classClusterIP}
 	if len(in[0].Lost) == 1 && in[0].Lost[0] != want {
 		t.Errorf("b lost %+v, want %+v", in[0].Lost[0], want)
 	}

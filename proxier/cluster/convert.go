@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	netutils "k8s.io/utils/net"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -39,9 +41,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, scheduler: o.scheduler}
 	object := "service " + s.Namespace + "/" + s.Name
 	var faults faultList
-	fault := func(format string, args ...any) {
-		faults.add(fmt.Errorf("%s: %w", object, fmt.Errorf(format, args...)))
-	}
+	fault := func(why reason.Code, args ...any) { faults.add(fmt.Errorf("%s: %s", object, why.Text(args...))) }
 	ips := s.Spec.ClusterIPs
 	if len(ips) == 0 {
 		ips = []string{s.Spec.ClusterIP}
@@ -50,9 +50,9 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		a, ok := parseAddr(ip)
 		switch {
 		case !ok:
-			fault("clusterIP %q is not an IP address: left out", ip)
+			fault(reason.BadAddress, "clusterIP", ip)
 		case special(a) != "":
-			fault("clusterIP %q is %s: left out", ip, special(a))
+			fault(reason.SpecialAddress, "clusterIP", ip, special(a))
 		default:
 			out.clusterIPs[rules.FamilyOf(a)] = a
 		}
@@ -72,30 +72,30 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		if scheduler, err := rules.ParseScheduler(name); err == nil {
 			out.scheduler = scheduler
 		} else {
-			fault("annotation %s: scheduler %w: %s is used", SchedulerAnnotation, err, o.scheduler)
+			fault(reason.UnknownScheduler, SchedulerAnnotation, err, o.scheduler)
 		}
 	}
 	out.bound(fault)
 	return out, faults.errs(object)
 }
 
-func convertPorts(s *corev1.Service, out *service, fault func(string, ...any)) {
+func convertPorts(s *corev1.Service, out *service, fault func(reason.Code, ...any)) {
 	list := s.Spec.Ports
 	if n := len(list) - maxPorts; n > 0 {
 		list = list[:maxPorts]
 		out.over.Ports = n
-		fault("it has %d ports, more than %d: the others are left out", len(s.Spec.Ports), maxPorts)
+		fault(reason.TooManyPorts, len(s.Spec.Ports), maxPorts)
 	}
 	out.ports = make(ports, 0, len(list))
 	for _, p := range list {
 		proto, ok := protocolOf(p.Protocol)
 		switch {
 		case !ok:
-			fault("port %q has protocol %q: only TCP, UDP and SCTP can be served", p.Name, p.Protocol)
+			fault(reason.BadProtocol, p.Name, p.Protocol)
 		case p.Port < 1 || p.Port > math.MaxUint16:
-			fault("port %q has number %d: left out", p.Name, p.Port)
+			fault(reason.BadPort, p.Name, p.Port)
 		case p.NodePort < 0 || p.NodePort > math.MaxUint16:
-			fault("port %q has node port %d: served without", p.Name, p.NodePort)
+			fault(reason.BadNodePort, p.Name, p.NodePort)
 			out.ports = append(out.ports, servicePort{name: p.Name, protocol: proto, port: uint16(p.Port)})
 		default:
 			out.ports = append(out.ports, servicePort{name: p.Name, protocol: proto, port: uint16(p.Port), nodePort: uint16(p.NodePort)})
@@ -104,14 +104,14 @@ func convertPorts(s *corev1.Service, out *service, fault func(string, ...any)) {
 	out.ports.sort()
 	out.ports = slices.CompactFunc(out.ports, func(a, b servicePort) bool {
 		if a.name == b.name {
-			fault("it has two ports named %q: the second is left out", b.name)
+			fault(reason.PortTwice, b.name)
 		}
 		return a.name == b.name
 	})
 }
 
 // convertExternal reads what serves clients outside the cluster.
-func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault func(string, ...any)) {
+func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault func(reason.Code, ...any)) {
 	convertAddresses(s, out, o, fault)
 	convertSourceRanges(s, out, fault)
 	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
@@ -121,14 +121,14 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 		if n := s.Spec.HealthCheckNodePort; n > 0 && n <= math.MaxUint16 {
 			out.healthPort = uint16(n)
 		} else {
-			fault("healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints", n)
+			fault(reason.NoHealthPort, n)
 		}
 	}
 }
 
 // convertAddresses reads the addresses outside the cluster. One that the Service has twice is what it is first of
 // ClusterIP, load balancer's address and externalIP.
-func convertAddresses(s *corev1.Service, out *service, o serviceOptions, fault func(string, ...any)) {
+func convertAddresses(s *corev1.Service, out *service, o serviceOptions, fault func(reason.Code, ...any)) {
 	if len(s.Status.LoadBalancer.Ingress)+len(s.Spec.ExternalIPs) == 0 {
 		return
 	}
@@ -150,7 +150,7 @@ func convertAddresses(s *corev1.Service, out *service, o serviceOptions, fault f
 
 // convertSourceRanges reads who may connect to load balancers' addresses. If a range cannot be
 // read, a family without any other lets nobody in: to leave it out would let all in.
-func convertSourceRanges(s *corev1.Service, out *service, fault func(string, ...any)) {
+func convertSourceRanges(s *corev1.Service, out *service, fault func(reason.Code, ...any)) {
 	unreadable := false
 	for _, r := range s.Spec.LoadBalancerSourceRanges {
 		r = strings.TrimSpace(r) // the API lets blanks around a range pass
@@ -159,7 +159,7 @@ func convertSourceRanges(s *corev1.Service, out *service, fault func(string, ...
 		}
 		p, ok := parsePrefix(r)
 		if !ok {
-			fault("loadBalancerSourceRanges: %q is not a CIDR: nobody is let in for it", r)
+			fault(reason.BadSourceRange, r)
 			unreadable = true
 			continue
 		}
@@ -186,18 +186,18 @@ func (s addrSet) put(a netip.Addr) bool {
 }
 
 // add reads an address outside the cluster and, if it can be one and is new, adds it to a list.
-func (s addrSet) add(to *[2][]netip.Addr, text, what string, fault func(string, ...any)) {
+func (s addrSet) add(to *[2][]netip.Addr, text, what string, fault func(reason.Code, ...any)) {
 	if strings.TrimSpace(text) == "" {
 		return // as kube-proxy: the API did not refuse it once
 	}
 	a, ok := parseAddr(text)
 	switch {
 	case !ok:
-		fault("%s %q is not an IP address: left out", what, text)
+		fault(reason.BadAddress, what, text)
 	case mapped(text):
-		fault("%s %q is an IPv4 address in its IPv6 form: left out", what, text)
+		fault(reason.MappedAddress, what, text)
 	case special(a) != "":
-		fault("%s %q is %s: left out", what, text, special(a))
+		fault(reason.SpecialAddress, what, text, special(a))
 	case s.put(a):
 		f := rules.FamilyOf(a)
 		to[f] = append(to[f], a)
@@ -292,7 +292,7 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		}
 		proto, ok := protocolOf(protocol)
 		if !ok || *p.Port < 1 || *p.Port > math.MaxUint16 {
-			faults.add(fmt.Errorf("endpointslice %s: port %q (%s %d) cannot be served: left out", name, portName, protocol, *p.Port))
+			faults.add(fmt.Errorf("endpointslice %s: %s", name, reason.BadSlicePort.Text(portName, protocol, *p.Port)))
 			continue
 		}
 		out.ports = append(out.ports, servicePort{name: portName, protocol: proto, port: uint16(*p.Port)})
@@ -312,18 +312,18 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 
 func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (endpoint, error) {
 	if len(e.Addresses) == 0 {
-		return endpoint{}, fmt.Errorf("it has no address: left out")
+		return endpoint{}, errors.New(reason.NoAddress.Text())
 	}
 	// Consumers use the first address only (discovery/v1).
 	a, ok := parseAddr(e.Addresses[0])
 	if !ok {
-		return endpoint{}, fmt.Errorf("address %q is not an IP address: left out", e.Addresses[0])
+		return endpoint{}, errors.New(reason.BadEndpointAddress.Text(e.Addresses[0]))
 	}
 	if what := special(a); what != "" {
-		return endpoint{}, fmt.Errorf("address %s is %s: left out", a, what)
+		return endpoint{}, errors.New(reason.SpecialEndpointAddress.Text(a, what))
 	}
 	if rules.FamilyOf(a) != f {
-		return endpoint{}, fmt.Errorf("address %s is not of the slice's address type: left out", a)
+		return endpoint{}, errors.New(reason.OtherFamily.Text(a))
 	}
 	out := endpoint{addr: a, ready: ptr.Deref(e.Conditions.Ready, true)}
 	out.serving = ptr.Deref(e.Conditions.Serving, true)

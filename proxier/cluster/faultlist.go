@@ -2,7 +2,11 @@
 
 package cluster
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/nftproxy/nftproxy/reason"
+)
 
 // maxFaults is how many faults of one object are told of. It may have as many as its writer likes.
 const maxFaults = 8
@@ -26,5 +30,5 @@ func (l *faultList) errs(object string) []error {
 	if l.more == 0 {
 		return l.list
 	}
-	return append(l.list, fmt.Errorf("%s: and %d more parts of it cannot be used", object, l.more))
+	return append(l.list, fmt.Errorf("%s: %s", object, reason.MoreFaults.Text(l.more)))
 }

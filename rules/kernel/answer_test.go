@@ -11,6 +11,7 @@ import (
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // TestLeftoverAnswer: what is left of an earlier request's answer says nothing about a transaction.
@@ -27,9 +28,7 @@ func TestLeftoverAnswer(t *testing.T) {
 	} {
 		ask := func() {
 			t.Helper()
-			var b builder
-			b.message(unix.NFT_MSG_GETTABLE, unix.NLM_F_ACK, nfproto(rules.IPv4))
-			b.Str(unix.NFTA_TABLE_NAME, tt.table)
+			b := wire.GetTable(rules.IPv4, tt.table)
 			b.End()
 			if err := h.sock.Send(b.Buf); err != nil { // and the answer is not read
 				t.Fatal(err)
@@ -65,21 +64,6 @@ func TestRejoinFails(t *testing.T) {
 	}
 	h.Kernel.watch = nil
 	wantSame(t, h.read(t, rules.DefaultTable), d.State())
-}
-
-// TestOffsets: an error is about some element of its message, wherever the kernel says it is.
-func TestOffsets(t *testing.T) {
-	op := &rules.Op{Kind: rules.AddElements, Set: singleSet, Elements: []rules.Element{{}, {}}}
-	b := &batch{table: rules.DefaultTable}
-	b.reset()
-	b.elementMessage(op, unix.NFT_MSG_NEWSETELEM, 0, 0, 2)
-	for _, offset := range []int{0, 1, 0x201, 0x30201, 0xffffffff} {
-		var a answer
-		b.note(&a, 1, &nfnetlink.Error{Errno: unix.ENOENT, Offset: offset})
-		if len(a.objects) != 1 || a.objects[0].Element == nil {
-			t.Errorf("offset %d: %+v", offset, a)
-		}
-	}
 }
 
 // TestLostAnswer: where the errors about a transaction did not fit the receive buffer, it was refused all the same.

@@ -5,7 +5,6 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // Most that is sent at once: some 800 services of 10 endpoints. Small batches load
@@ -51,24 +51,22 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 		defer func() { _, _ = k.sock.SendRoom(maxBatch) }()
 	}
 	b := &k.batch
-	b.table = table
-	b.reset()
-	defer b.forget()
-	mark := 0 // where the batch could be cut last
-	marked := 0
+	b.Begin(table)
+	defer b.Free(2 * maxBatch)
+	var mark wire.Mark // where the batch could be cut last
 	cuts := 0
 	cut := func() error {
-		if len(b.Buf)+headerLen > limit && marked > 0 {
-			if err := k.flushUpTo(mark, marked); err != nil {
+		if len(b.Buf)+nfnetlink.HeaderLen > limit && !mark.Empty() {
+			if err := k.flushUpTo(mark); err != nil {
 				return afterCuts(err, cuts)
 			}
 			cuts++
 		}
-		mark, marked = len(b.Buf), len(b.refs)
+		mark = b.Mark()
 		return nil
 	}
 	for i := range ops {
-		if err := b.units(&ops[i], cut); err != nil {
+		if err := b.Add(&ops[i], cut); err != nil {
 			var refused *rules.Refusal
 			if errors.As(err, &refused) {
 				return err
@@ -76,7 +74,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 			return fmt.Errorf("%s: %w", ops[i].Object(table), err)
 		}
 	}
-	return afterCuts(k.flush(), cuts)
+	return afterCuts(k.commit(&k.batch), cuts)
 }
 
 // manyElements is how many elements a transaction has that the kernel had better write while we do not
@@ -101,38 +99,34 @@ func afterCuts(err error, cuts int) error {
 }
 
 // flushUpTo sends the batch up to a mark and begins the next with what is behind it.
-func (k *Kernel) flushUpTo(mark, refs int) error {
-	b := &k.batch
-	rest := append([]byte(nil), b.Buf[mark:]...)
-	restRefs := append([]msgRef(nil), b.refs[refs:]...)
-	b.Buf, b.refs = b.Buf[:mark], b.refs[:refs]
-	if err := k.flush(); err != nil {
+func (k *Kernel) flushUpTo(m wire.Mark) error {
+	rest := k.batch.Cut(m)
+	if err := k.commit(&k.batch); err != nil {
 		return err
 	}
-	b.reset()
-	moved := len(b.Buf)
-	b.Buf = append(b.Buf, rest...)
-	for _, r := range restRefs {
-		r.start += moved - mark
-		b.refs = append(b.refs, r)
-	}
+	k.batch.BeginWith(rest)
 	return nil
 }
 
-// flush sends the batch and reads the kernel's answer, which is there when send
-// returns.
-func (k *Kernel) flush() error {
-	b := &k.batch
-	if len(b.refs) == 0 {
+// Commit carries out a batch that was begun and filled elsewhere, in one transaction. Its errors are Apply's.
+func (k *Kernel) Commit(b *wire.Batch) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.commit(b)
+}
+
+// commit sends a batch and reads the kernel's answer.
+func (k *Kernel) commit(b *wire.Batch) error {
+	if b.Empty() {
 		return nil
 	}
-	b.seal()
+	b.Seal()
 	start := time.Now()
 	defer func() { k.busy += time.Since(start) }()
 	var a answer
 	var lost bool
 	var err error
-	a.acked, lost, err = k.sock.Transact(b.Buf, func(i int, e *nfnetlink.Error) { b.note(&a, i, e) })
+	a.acked, lost, err = k.sock.Transact(b.Buf, func(i int, e *nfnetlink.Error) { a.note(b, i, e) })
 	if err != nil {
 		return fmt.Errorf("send a transaction and read its answer: %w", err)
 	}
@@ -145,50 +139,6 @@ func (k *Kernel) flush() error {
 	if !a.acked {
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
 	}
-	k.commits.ours++
+	k.ours++
 	return nil
-}
-
-// note adds the error about a message of the batch to an answer.
-func (b *batch) note(a *answer, message int, e *nfnetlink.Error) {
-	if a.said.Errno == 0 {
-		a.said.Errno = e.Errno
-	}
-	if e.Message != "" {
-		a.said.Message = e.Message
-	}
-	i := message - 1
-	if i < 0 || i >= len(b.refs) {
-		return // the whole batch: the error came with the commit
-	}
-	ref := b.refs[i]
-	o := ref.op.Object(b.table)
-	if len(ref.op.Elements) > 0 {
-		o.Element = &ref.op.Elements[min(ref.elem+b.elementAt(ref.start, e.Offset), len(ref.op.Elements)-1)]
-	}
-	a.objects = append(a.objects, o)
-}
-
-// elementAt returns which element of the message at start has the byte at an
-// offset in the message, 0 if none has.
-func (b *batch) elementAt(start, offset int) int {
-	found := 0
-	if offset < headerLen {
-		return 0
-	}
-	msg := b.Buf[start : start+int(binary.NativeEndian.Uint32(b.Buf[start:]))]
-	for typ, list := range nfnetlink.Data(msg[headerLen:]).Attributes() {
-		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-			continue
-		}
-		at, i := cap(msg)-cap(list), 0
-		for _, e := range list.Attributes() {
-			if offset >= at {
-				found = i
-			}
-			at += unix.SizeofNlAttr + nfnetlink.Align(len(e))
-			i++
-		}
-	}
-	return found
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // commits returns how many transactions the namespace has seen.
 func (h host) commits(t testing.TB) int {
 	t.Helper()
-	n, err := h.generation()
+	n, _, err := h.others()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +80,14 @@ func TestBatchLimit(t *testing.T) {
 // size returns how many bytes a batch of operations takes.
 func (h host) size(t *testing.T, ops []rules.Op) int {
 	t.Helper()
-	b := batch{table: rules.DefaultTable}
-	b.reset()
+	var b wire.Batch
+	b.Begin(rules.DefaultTable)
 	for i := range ops {
-		if err := b.units(&ops[i], func() error { return nil }); err != nil {
+		if err := b.Add(&ops[i], func() error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.seal()
+	b.Seal()
 	return len(b.Buf)
 }
 

@@ -128,7 +128,7 @@ func BenchmarkApply(b *testing.B) {
 			h.encode(b, tx.Name, ops)
 			parts.lap("encode", start)
 			start = time.Now()
-			if err := h.flush(); err != nil {
+			if err := h.commit(&h.batch); err != nil {
 				b.Fatal(err)
 			}
 			parts.lap("kernel", start)
@@ -141,10 +141,9 @@ func BenchmarkApply(b *testing.B) {
 
 // encode writes operations as Apply does, into one batch.
 func (h host) encode(b *testing.B, table string, ops []rules.Op) {
-	h.batch.table = table
-	h.batch.reset()
+	h.batch.Begin(table)
 	for i := range ops {
-		if err := h.batch.units(&ops[i], func() error { return nil }); err != nil {
+		if err := h.batch.Add(&ops[i], func() error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

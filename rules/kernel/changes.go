@@ -11,6 +11,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // How much is remembered of what others change: so many elements of a set, then the set; so many things, then
@@ -139,8 +140,8 @@ func (c *changes) elementEvent(f rules.Family, set string, attrs nfnetlink.Data)
 		return
 	}
 	n := 0
-	eachElement(f, id.Kind, attrs, func(e element) {
-		if n++; e.catchall {
+	wire.EachElement(f, id.Kind, attrs, func(e wire.Element) {
+		if n++; e.Catchall {
 			c.add(whole)
 			return
 		}

@@ -9,11 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
-
-// needCapability is for requests that the kernel does not even look at.
-const needCapability = "CAP_NET_ADMIN is needed in the user namespace that the network namespace belongs to"
 
 // AnswerError is what the kernel said when it refused a transaction. A rules.Refusal wraps it.
 type AnswerError struct {
@@ -32,7 +31,7 @@ func (e *AnswerError) Error() string {
 		text += ": " + e.Message
 	}
 	if e.Errno == unix.EPERM && e.Whole {
-		text += ": " + needCapability
+		text += ": " + wire.NeedCapability
 	}
 	return text
 }
@@ -54,4 +53,17 @@ func (a *answer) refusal() error {
 	}
 	a.said.Whole = len(a.objects) == 0
 	return &rules.Refusal{Objects: a.objects, Untouched: true, Err: &a.said}
+}
+
+// note adds the error about a message of a batch to the answer.
+func (a *answer) note(b *wire.Batch, message int, e *nfnetlink.Error) {
+	if a.said.Errno == 0 {
+		a.said.Errno = e.Errno
+	}
+	if e.Message != "" {
+		a.said.Message = e.Message
+	}
+	if o, ok := b.Object(message, e.Offset); ok {
+		a.objects = append(a.objects, o)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // nftablesGroup is NFNLGRP_NFTABLES.
@@ -30,14 +31,10 @@ type events struct {
 	changed bool   // something in the table, or events were lost
 }
 
-// joinEvents joins the group of events. k.mu is locked.
-func (k *Kernel) joinEvents(table string) (*events, error) {
-	e := &events{sock: k.eventSock, table: table}
-	err := e.sock.Join(nftablesGroup)
-	if errors.Is(err, unix.EPERM) {
-		err = fmt.Errorf("%w: %s", err, needCapability)
-	}
-	if err != nil {
+// joinEvents joins the group of events.
+func joinEvents(sock *nfnetlink.Socket, table string) (*events, error) {
+	e := &events{sock: sock, table: table}
+	if err := wire.Permission(e.sock.Join(nftablesGroup)); err != nil {
 		return nil, fmt.Errorf("listen for changes: %w", err)
 	}
 	return e, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // Kernel is the nftables of one network namespace. Its methods may be called from
@@ -22,18 +23,16 @@ type Kernel struct {
 	mu    sync.Mutex // one request at a time
 	sock  *nfnetlink.Socket
 	limit int // bytes that a batch may have
-	batch batch
+	batch wire.Batch
 	busy  time.Duration
-	// commits tells our commits from others'.
-	commits commits
+	// ours is how many commits are ours.
+	ours uint32
+	// seen is how many commits of others a reading saw, counted from an unknown number.
+	seen uint32
 	// eventSock gets events while tables are read.
 	eventSock *nfnetlink.Socket
 	// watch is to leave its group while much is written; nil: nobody watches.
 	watch *Watch
-	// events are those during a reading.
-	events *events
-	// listing says that a reading keeps what listings show.
-	listing bool
 }
 
 // Open opens the nftables of the calling thread's network namespace.
@@ -90,10 +89,7 @@ func (k *Kernel) Remove(table string) (int, error) {
 }
 
 func (k *Kernel) removeTable(f rules.Family, table string) error {
-	op := &rules.Op{Kind: rules.ResetTable, Family: f}
-	b := &k.batch
-	b.table = table
-	b.reset()
-	b.tableMessage(op, unix.NFT_MSG_DELTABLE, 0)
-	return k.flush()
+	k.batch.Begin(table)
+	k.batch.DeleteTable(f)
+	return k.commit(&k.batch)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables/expr"
 
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 func TestReadNothing(t *testing.T) {
@@ -134,7 +135,7 @@ func TestRepair(t *testing.T) {
 				c.AddTable(ip4)
 				c.AddChain(base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -100))
 			},
-			func(t *rules.Table) bool { return t.Chains["output"].Hook.Number == foreignHook },
+			func(t *rules.Table) bool { return t.Chains["output"].Hook.Number == wire.ForeignHook },
 		},
 		"base chain with another policy": {
 			func(c *nftables.Conn) {
@@ -143,7 +144,7 @@ func TestRepair(t *testing.T) {
 				ch.Policy = &drop
 				c.AddChain(ch)
 			},
-			func(t *rules.Table) bool { return t.Chains["output"].Hook.Number == foreignHook },
+			func(t *rules.Table) bool { return t.Chains["output"].Hook.Number == wire.ForeignHook },
 		},
 		"base chain as a regular one": {
 			func(c *nftables.Conn) {

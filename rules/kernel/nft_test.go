@@ -16,12 +16,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // nftStates are states of all shapes that rules makes. They are small: nft's own
@@ -364,13 +364,8 @@ func TestNftTypeof(t *testing.T) {
 // userdata returns what nft keeps beside a set.
 func (h host) userdata(t *testing.T, f rules.Family, set string) []byte {
 	t.Helper()
-	var data nfnetlink.Data
-	err := h.request(unix.NFT_MSG_GETSET, 0, nfproto(f), func(b *builder) {
-		b.Str(unix.NFTA_SET_TABLE, rules.DefaultTable)
-		b.Str(unix.NFTA_SET_NAME, set)
-	}, func(v nfnetlink.Data) {
-		data = parseSet(v).userdata
-	})
+	var data []byte
+	err := h.ask(wire.GetSet(f, rules.DefaultTable, set), func(v nfnetlink.Data) { data = wire.ParseSet(v).Userdata() })
 	if err != nil {
 		t.Fatal(err)
 	}

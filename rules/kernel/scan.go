@@ -14,6 +14,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 // scanTries is how often a scan is made at most.
@@ -28,18 +29,18 @@ const chainsInPart = 500
 func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.listing = false
-	if k.events, err = k.joinEvents(table); err != nil {
+	r, err := k.newReader(table, false)
+	if err != nil {
 		return err
 	}
-	defer func() { k.events.close(); k.events = nil }()
+	defer r.close()
 	all := rules.All(things)
 	for range scanTries {
 		to.Begin()
 		var failed error // nil: all was read
-		err = k.steady(func() error {
+		err = r.steady(func() error {
 			for _, f := range rules.Families {
-				s := &scan{Kernel: k, family: f, table: table, to: to}
+				s := &scan{reader: r, family: f, to: to}
 				if failed = s.read(things, all); failed != nil {
 					failed = fmt.Errorf("read table %s %s: %w", f, table, failed)
 					return failed
@@ -57,9 +58,8 @@ func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err e
 
 // scan reads the table of a family.
 type scan struct {
-	*Kernel
+	*reader
 	family rules.Family
-	table  string
 	to     rules.Parts
 }
 
@@ -78,7 +78,7 @@ func (s *scan) part(p rules.Part) {
 
 // everything reads the whole table.
 func (s *scan) everything() error {
-	head, err := s.readHead(s.family, s.table)
+	head, err := s.readHead(s.family)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *scan) chains(heads map[string]rules.Chain) error {
 		s.part(rules.Part{Table: t, Chains: slices.Collect(maps.Keys(t.Chains))})
 		t = rules.NewTable()
 	}
-	err := s.readRules(s.family, s.table, "", func(chain string, r rules.Rule) {
+	err := s.readRules(s.family, "", func(chain string, r rules.Rule) {
 		if chain != last && len(t.Chains) >= chainsInPart {
 			flush()
 		}
@@ -137,7 +137,7 @@ func (s *scan) chains(heads map[string]rules.Chain) error {
 
 // set reads a set's elements and hands it over.
 func (s *scan) set(t *rules.Table, id rules.SetID, counting bool) error {
-	if err := s.readSets(s.family, s.table, t); err != nil {
+	if err := s.readSets(s.family, t); err != nil {
 		return err
 	}
 	s.part(rules.Part{Table: t, Sets: []rules.SetID{id}, Counting: counting})
@@ -166,7 +166,7 @@ func (s *scan) some(things []rules.Thing) error {
 				keys[id] = append(keys[id], thing.Key)
 			}
 		case rules.ThingOther:
-			err = s.readObjects(s.family, s.table, t)
+			err = s.readObjects(s.family, t)
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
@@ -189,7 +189,7 @@ func (s *scan) some(things []rules.Thing) error {
 
 // tableItself reads the table without what is in it.
 func (s *scan) tableItself() error {
-	t, _, err := s.readTableOnly(s.family, s.table)
+	t, _, err := s.readTableOnly(s.family)
 	if err == nil {
 		s.part(rules.Part{Table: t})
 	}
@@ -199,17 +199,14 @@ func (s *scan) tableItself() error {
 // chain adds a chain with its rules.
 func (s *scan) chain(t *rules.Table, name string) error {
 	var c rules.Chain
-	err := s.request(unix.NFT_MSG_GETCHAIN, 0, nfproto(s.family), func(b *builder) {
-		b.Str(unix.NFTA_CHAIN_TABLE, s.table)
-		b.Str(unix.NFTA_CHAIN_NAME, name)
-	}, func(v nfnetlink.Data) {
-		_, chain, odd := parseChain(v)
+	err := s.ask(wire.GetChain(s.family, s.table, name), func(v nfnetlink.Data) {
+		_, chain, odd := wire.ParseChain(v)
 		c, t.Odd = chain, append(t.Odd, odd...)
 	})
 	if err != nil {
 		return err
 	}
-	err = s.readRules(s.family, s.table, name, func(_ string, r rules.Rule) { c.Rules = append(c.Rules, r) })
+	err = s.readRules(s.family, name, func(_ string, r rules.Rule) { c.Rules = append(c.Rules, r) })
 	t.Chains[name] = c
 	return complete(err)
 }
@@ -219,13 +216,10 @@ func (s *scan) namedSet(name string) error {
 	t := rules.NewTable()
 	id, ours := rules.ParseSetID(name)
 	part := rules.Part{Table: t}
-	err := s.request(unix.NFT_MSG_GETSET, 0, nfproto(s.family), func(b *builder) {
-		b.Str(unix.NFTA_SET_TABLE, s.table)
-		b.Str(unix.NFTA_SET_NAME, name)
-	}, func(v nfnetlink.Data) {
-		set := parseSet(v)
+	err := s.ask(wire.GetSet(s.family, s.table, name), func(v nfnetlink.Data) {
+		set := wire.ParseSet(v)
 		s.addSet(s.family, t, set)
-		t.Counted = set.counted
+		t.Counted = set.Counted()
 	})
 	if err == nil && len(t.Sets) > 0 {
 		return s.set(t, id, id.Kind.Serves())
@@ -242,15 +236,9 @@ func (s *scan) namedSet(name string) error {
 
 // element adds one element, if it is there.
 func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
-	return s.request(unix.NFT_MSG_GETSETELEM, 0, nfproto(s.family), func(b *builder) {
-		b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, s.table)
-		b.Str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
-		list := b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		b.element(id.Kind, &rules.Element{Key: key}, true)
-		b.Close(list)
-	}, func(v nfnetlink.Data) {
-		eachElement(s.family, id.Kind, v, func(e element) {
-			if e.stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
+	return s.ask(wire.GetElement(s.family, s.table, id, key), func(v nfnetlink.Data) {
+		wire.EachElement(s.family, id.Kind, v, func(e wire.Element) {
+			if e.Stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
 				e.Goto = rules.OddGoto("statement", e.Goto)
 			}
 			t.Sets[id][e.Key] = e.Value

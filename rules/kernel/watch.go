@@ -43,7 +43,7 @@ func (w *Watch) Join() error {
 	k := w.kernel
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := w.rejoin(k.commits.seen); err != nil {
+	if err := w.rejoin(k.seen); err != nil {
 		return fmt.Errorf("watch nftables: %w", err)
 	}
 	k.watch = w

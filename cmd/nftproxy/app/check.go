@@ -24,6 +24,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -92,13 +93,8 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 	}
 	r := &report{w: stdout, colours: coloursFor(stdout)}
 	r.ok("kernel", o.file("proc/sys/kernel/osrelease"))
-	k, err := kernel.Open()
-	if err != nil {
+	if err := o.nftables(r); err != nil {
 		r.fail("nftables", printable.Error(err)+": run this as root, or with CAP_NET_ADMIN")
-	} else {
-		o.features(r, k)
-		o.competition(r, k)
-		_ = k.Close()
 	}
 	o.confinement(r)
 	o.tracking(ctx, r)
@@ -107,6 +103,23 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 	if r.failed {
 		return &exitError{code: exitFailed}
 	}
+	return nil
+}
+
+// nftables checks what the kernel's nftables can, and what else is in it.
+func (o *checkOptions) nftables(r *report) error {
+	k, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.Close() }()
+	i, err := inspect.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = i.Close() }()
+	o.features(r, k)
+	o.competition(r, i)
 	return nil
 }
 
@@ -184,8 +197,8 @@ func probeEndpoints(f rules.Family) []rules.Endpoint {
 }
 
 // competition looks for who else handles Services or translates addresses first.
-func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
-	found, err := kubeproxy.Competition(k, o.root, kubeproxy.Find(o.root))
+func (o *checkOptions) competition(r *report, i *inspect.Inspector) {
+	found, err := kubeproxy.Competition(i, o.root, kubeproxy.Find(o.root))
 	if err != nil {
 		r.fail("kube-proxy", printable.Error(err))
 	}
@@ -202,7 +215,7 @@ func (o *checkOptions) competition(r *report, k *kernel.Kernel) {
 	if pid != "" {
 		r.warning("firewalld", "is running as process "+pid+": it may drop forwarded connections; let it accept those to and from pods")
 	}
-	chains, err := k.BaseChains()
+	chains, err := i.BaseChains()
 	if err != nil {
 		r.fail("other nat chains", printable.Error(err))
 		return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -53,13 +54,18 @@ func (c *cleanup) run(w io.Writer) error {
 		return err
 	}
 	defer func() { _ = k.Close() }()
+	i, err := inspect.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = i.Close() }()
 	pid, notes := runningOf(c.root, c.proxyName)
 	other := kubeproxy.Find(c.root)
 	for _, note := range slices.Concat(notes, other.Notes) {
 		fmt.Fprintln(w, note)
 	}
 	table := tableName(c.proxyName)
-	if err := c.mayRemove(k, table, pid, other.Process); err != nil {
+	if err := c.mayRemove(i, table, pid, other.Process); err != nil {
 		return err
 	}
 	if pid != "" {
@@ -72,30 +78,30 @@ func (c *cleanup) run(w io.Writer) error {
 		fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
 	}
 	if c.kubeProxy {
-		return kubeproxy.Remove(w, k, c.root)
+		return kubeproxy.Remove(w, k, i, c.root)
 	}
 	return nil
 }
 
 // mayRemove says what is against it: what is removed would come back, or the node would have no Services.
 // pid is the nftproxy that runs, if one does, and other the kube-proxy.
-func (c *cleanup) mayRemove(k *kernel.Kernel, table, pid, other string) error {
+func (c *cleanup) mayRemove(i *inspect.Inspector, table, pid, other string) error {
 	switch {
 	case c.kubeProxy && other != "":
 		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other)
 	case c.kubeProxy && pid != "":
-		return mustHold(k, table, pid)
+		return mustHold(i, table, pid)
 	case pid != "":
 		return fmt.Errorf("nftproxy is running as process %s and would write its tables again: stop it first; nothing is removed", pid)
 	case other != "":
-		return c.mustServe(k, table, other)
+		return c.mustServe(i, table, other)
 	}
 	return nil
 }
 
 // mustHold fails if the tables of the nftproxy that runs are not all there.
-func mustHold(k *kernel.Kernel, table, pid string) error {
-	ours, err := k.Presence(table)
+func mustHold(i *inspect.Inspector, table, pid string) error {
+	ours, err := i.Presence(table)
 	if err != nil {
 		return err
 	}
@@ -110,12 +116,12 @@ func mustHold(k *kernel.Kernel, table, pid string) error {
 
 // mustServe fails if the kube-proxy that runs has nothing where our tables lead to endpoints. Legacy iptables and IPVS,
 // which netlink's nftables does not show, get the benefit of the doubt.
-func (c *cleanup) mustServe(k *kernel.Kernel, table, pid string) error {
-	ours, err := k.Presence(table)
+func (c *cleanup) mustServe(i *inspect.Inspector, table, pid string) error {
+	ours, err := i.Presence(table)
 	if err != nil {
 		return err
 	}
-	theirs, err := k.FindKubeProxy()
+	theirs, err := i.FindKubeProxy()
 	if err != nil {
 		return err
 	}

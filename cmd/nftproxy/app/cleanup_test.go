@@ -11,6 +11,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -78,10 +79,10 @@ func TestCleanup(t *testing.T) {
 			}
 			want := before
 			if !tt.refused && !strings.Contains(said, "its tables stay") {
-				want[0] = [2]kernel.Presence{}
+				want[0] = [2]inspect.Presence{}
 			}
 			if !tt.refused && tt.cleanup.kubeProxy {
-				want[1] = [2]kernel.Presence{}
+				want[1] = [2]inspect.Presence{}
 			}
 			if tt.cleanup.proxyName != "" {
 				want = before
@@ -98,6 +99,7 @@ type cleanupNode struct {
 	t    *testing.T
 	ns   *netns.NS
 	k    *kernel.Kernel
+	look *inspect.Inspector
 	root string
 }
 
@@ -111,6 +113,8 @@ func newCleanupNode(t *testing.T, commands []string, procNet map[string]string) 
 	t.Cleanup(func() { must(t, n.ns.Close()) })
 	must(t, n.ns.Do(func() (err error) { n.k, err = kernel.Open(); return err }))
 	t.Cleanup(func() { must(t, n.k.Close()) })
+	must(t, n.ns.Do(func() (err error) { n.look, err = inspect.Open(); return err }))
+	t.Cleanup(func() { must(t, n.look.Close()) })
 	fakeProcess(t, n.root, "self", "nftproxy", "nftproxy\x00cleanup", "net:[1]")
 	for i, command := range commands {
 		args := strings.Fields(command)
@@ -146,11 +150,11 @@ func (n *cleanupNode) load(table string, families, services int) {
 }
 
 // tables says what is there.
-func (n *cleanupNode) tables() (out [2][2]kernel.Presence) {
+func (n *cleanupNode) tables() (out [2][2]inspect.Presence) {
 	n.t.Helper()
 	for i, table := range []string{"nftproxy", "kube-proxy"} {
 		var err error
-		out[i], err = n.k.Presence(table)
+		out[i], err = n.look.Presence(table)
 		must(n.t, err)
 	}
 	return out

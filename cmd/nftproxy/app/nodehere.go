@@ -14,7 +14,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // machine tells this machine's addresses if it is the node that is looked at. The Node object
@@ -81,11 +81,11 @@ func (o *wantOptions) isHere() bool {
 	if o.running || o.source.manifests != "" && (override == "" || err == nil && strings.EqualFold(override, host)) {
 		return true
 	}
-	k, err := kernel.Open()
+	i, err := inspect.Open()
 	if err != nil {
 		return false // not for us to see, or a system that has none
 	}
-	defer func() { _ = k.Close() }()
-	found, err := k.Presence(tableName(o.source.proxyName))
+	defer func() { _ = i.Close() }()
+	found, err := i.Presence(tableName(o.source.proxyName))
 	return err == nil && (found[rules.IPv4].Table || found[rules.IPv6].Table)
 }

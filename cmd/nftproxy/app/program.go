@@ -29,6 +29,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -77,7 +78,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	warnLeftovers(log, k, o.kubeProxyRuns)
+	forwarding, err := lookAround(log, config.Rules.Table, o.kubeProxyRuns)
+	if err != nil {
+		return err
+	}
 	watch, err := k.Watch(config.Rules.Table)
 	if err != nil {
 		return err
@@ -106,7 +110,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
 	config.Logger = log
 	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
-	if forwards(log, k, config.Rules.Table) {
+	if forwarding {
 		alive.Found()
 	}
 	answers := healthAnswers(log, config.Events, config.Cluster.NodeName, alive)
@@ -161,13 +165,24 @@ func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.
 		func(reason, message string) { c.Events.Warning(nodeReference(c.Cluster.NodeName), reason, message) })
 }
 
+// lookAround tells of what would compete with nftproxy, and says whether rules of a former run are in force.
+func lookAround(log klog.Logger, table string, running kubeproxy.Running) (forwarding bool, err error) {
+	i, err := inspect.Open()
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = i.Close() }()
+	warnLeftovers(log, i, running)
+	return forwards(log, i, table), nil
+}
+
 // forwards says whether rules of a former run are in force.
-func forwards(log klog.Logger, k *kernel.Kernel, table string) bool {
-	found, err := k.Presence(table)
+func forwards(log klog.Logger, i *inspect.Inspector, table string) bool {
+	found, err := i.Presence(table)
 	if err != nil {
 		log.Error(err, "Cannot tell whether rules of a former run are in force; /healthz says no until all is programmed")
 	}
-	return slices.ContainsFunc(found[:], func(p kernel.Presence) bool { return p.Forwards })
+	return slices.ContainsFunc(found[:], func(p inspect.Presence) bool { return p.Forwards })
 }
 
 // checkConnections is how many connections all healthCheckNodePorts together have at most.
@@ -183,8 +198,8 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 }
 
 // warnLeftovers tells of what would compete with nftproxy.
-func warnLeftovers(log klog.Logger, k *kernel.Kernel, running kubeproxy.Running) {
-	found, err := kubeproxy.Competition(k, "/", running)
+func warnLeftovers(log klog.Logger, i *inspect.Inspector, running kubeproxy.Running) {
+	found, err := kubeproxy.Competition(i, "/", running)
 	if err != nil {
 		log.Error(err, "Cannot tell whether kube-proxy left rules")
 	}

@@ -20,7 +20,8 @@ import (
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
+	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 type traceOptions struct {
@@ -74,17 +75,12 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if world.Have == nil {
 		return fmt.Errorf("there is nothing to trace: %s", world.Problem)
 	}
-	k, err := kernel.Open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = k.Close() }()
 	flows, err := conntrack.Open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = flows.Close() }()
-	t, err := k.Trace(filter)
+	t, err := inspect.StartTrace(filter)
 	if err != nil {
 		return err
 	}
@@ -106,8 +102,8 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 }
 
 // filter reads what is to be traced.
-func (o *traceOptions) filter() (kernel.TraceFilter, error) {
-	var f kernel.TraceFilter
+func (o *traceOptions) filter() (wire.TraceFilter, error) {
+	var f wire.TraceFilter
 	var err error
 	if o.protocol != "" {
 		if f.Protocol, err = rules.ParseProtocol(o.protocol); err != nil {
@@ -167,7 +163,7 @@ type stories struct {
 	showRules bool
 }
 
-func (s *stories) add(e kernel.TraceEvent) {
+func (s *stories) add(e wire.TraceEvent) {
 	st := s.open[e.ID]
 	if st == nil {
 		st = &story{began: time.Now()}

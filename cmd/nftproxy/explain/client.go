@@ -23,7 +23,7 @@ type Client struct {
 
 func (c Client) addr(f rules.Family) netip.Addr { return c.Addrs[f] }
 
-// outside are addresses that are nobody's: those of documentation.
+// outside are the addresses of a client outside the cluster: those that are reserved for documentation.
 var outside = [2]netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, 1}), netip.MustParseAddr("2001:db8::1")}
 
 // outsideInterface is no pod's.
@@ -71,9 +71,8 @@ func (w *World) PodClient() (Client, bool) {
 	return c, c.Addrs[rules.IPv4].IsValid() || c.Addrs[rules.IPv6].IsValid()
 }
 
-// interfaceOf returns where packets from an address come in. It matters where
-// interfaces tell pods from others: where the node's routes are not known, endpoints on
-// this node are taken to be pods.
+// interfaceOf returns the interface at which packets from an address come in. It matters where pods are told from others by
+// their interfaces. If the node's routes are not known, endpoints on this node are taken to be pods.
 func (w *World) interfaceOf(a netip.Addr) string {
 	if w.Config.PodInterface == "" {
 		return outsideInterface // any will do

@@ -11,8 +11,7 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// frontends returns where clients connect to a port; of an address as target, that
-// alone.
+// frontends returns where clients connect to a port. If the target is an address, that is the only one.
 func (w *World) frontends(p *proxier.Port, target Target) []FrontendView {
 	var out []FrontendView
 	seen := map[rules.Frontend]bool{}

@@ -13,7 +13,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/printable"
-	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
@@ -90,8 +89,8 @@ func loadBalancerNotes(svc *corev1.Service) []string {
 }
 
 // Warning implements proxier.Events: it keeps what of a Service cannot be served.
-func (o *Observer) Warning(about corev1.ObjectReference, reason, message string) {
-	if reason == proxier.ReasonInvalid {
+func (o *Observer) Warning(about corev1.ObjectReference, event, message string) {
+	if event == reason.EventInvalidService {
 		name := about.Namespace + "/" + about.Name
 		o.note(name, strings.TrimPrefix(message, "service "+name+": "))
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/nftproxy/nftproxy/proxier"
 )
 
-// pins returns which of some clients the kernel remembers for a port; of none: all. Those of endpoints that are
-// gone it remembers, too, but with no effect.
+// pins returns the clients that the kernel remembers for a port: of those that were asked for, or else all. Clients of endpoints that
+// are gone are not among them: the kernel remembers them without effect.
 func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 	var out []Pin
 	if w.Have == nil || w.Have.Tables[p.Family] == nil {

@@ -104,8 +104,8 @@ func portNames(ports []*proxier.Port) string {
 	return strings.Join(out, ", ")
 }
 
-// findAddress returns the service port that an address is, or one whose ClusterIP it
-// is with another port.
+// findAddress returns the service port that is served at an address. If none is, but a Service has it as its ClusterIP, that is a
+// port without a name and endpoints: one that the Service does not have.
 func (w *World) findAddress(t Target) (*proxier.Port, error) {
 	var same *proxier.Port
 	to := t.Frontend

@@ -13,16 +13,17 @@ import (
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ipvs"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
 // Remove removes what kube-proxy left in nftables and of its IPVS mode, and names what it left
 // where netlink does not reach. root is that of /proc and /sys. What fails holds up nothing else.
 // A line about each goes to w.
-func Remove(w io.Writer, k *kernel.Kernel, root string) error {
+func Remove(w io.Writer, k *kernel.Kernel, i *inspect.Inspector, root string) error {
 	left, leftErr := ipvs.Find(root)
 	lines, serversErr := left.RemoveServers()
-	gone, rulesErr := k.RemoveKubeProxy()
+	gone, rulesErr := removeRules(k, i)
 	if rulesErr == nil {
 		lines = append(gone.Removed(), lines...)
 	}
@@ -40,16 +41,28 @@ func Remove(w io.Writer, k *kernel.Kernel, root string) error {
 	return err
 }
 
+// removeRules removes what kube-proxy left in nftables, in one transaction, and returns what that was.
+func removeRules(k *kernel.Kernel, i *inspect.Inspector) (inspect.KubeProxy, error) {
+	found, err := i.FindKubeProxy()
+	if err != nil {
+		return found, err
+	}
+	if err := k.Commit(found.Removal()); err != nil {
+		return found, fmt.Errorf("remove what kube-proxy left: %w", err)
+	}
+	return found, nil
+}
+
 // Competition says what of kube-proxy's would compete with nftproxy, a line each. root is that of /proc and
 // /sys. Beside an error are those that were found all the same.
-func Competition(k *kernel.Kernel, root string, running Running) ([]string, error) {
+func Competition(i *inspect.Inspector, root string, running Running) ([]string, error) {
 	out := slices.Clone(running.Notes)
 	if pid := running.Process; pid != "" {
 		out = append(out, "kube-proxy is running as process "+pid+": two proxies compete for Services; stop one of them")
 	} else if mode := modeAt(Status); mode != "" {
 		out = append(out, "kube-proxy answers at "+Status+", in mode "+mode+": two proxies compete for Services; stop one of them")
 	}
-	found, err := k.FindKubeProxy()
+	found, err := i.FindKubeProxy()
 	for _, what := range found.Found() {
 		out = append(out, what+": these rules compete with ours; remove them with 'nftproxy cleanup --kube-proxy'")
 	}

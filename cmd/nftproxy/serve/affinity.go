@@ -7,7 +7,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/printable"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // Affinity counts clients with session affinity when it is asked.
@@ -25,13 +25,13 @@ func (c Affinity) Collect(ch chan<- prometheus.Metric) {
 	labels := []string{"family", "map"}
 	clients := prometheus.NewDesc("nftproxy_affinity_clients", "Clients that a service port with session affinity remembers; those of endpoints that are gone until they connect again.", labels, nil)
 	size := prometheus.NewDesc("nftproxy_affinity_size", "Clients that it can remember.", labels, nil)
-	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
+	i, err := inspect.Open() // of its own: a reading of large maps must not hold up commits
 	if err != nil {
 		c.Log.Error(err, "Metrics about session affinity are missing")
 		return
 	}
-	defer func() { _ = k.Close() }()
-	usage, err := k.AffinityUsage(c.Table)
+	defer func() { _ = i.Close() }()
+	usage, err := i.AffinityUsage(c.Table)
 	if err != nil {
 		c.Log.Error(err, "Metrics about session affinity are missing")
 		return

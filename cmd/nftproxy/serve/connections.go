@@ -9,7 +9,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // Connections reads the kernel's counters of new connections when it is asked. A
@@ -18,7 +18,7 @@ import (
 type Connections struct {
 	log klog.Logger
 	// read reads the kernel's counters.
-	read func() ([]kernel.Connections, error)
+	read func() ([]inspect.Connections, error)
 	// portAt names who has a frontend.
 	portAt func(rules.Frontend) (rules.ServicePortName, bool)
 
@@ -29,7 +29,7 @@ type Connections struct {
 
 // NewConnections returns the collector for the tables of a name. portAt names who has a frontend.
 func NewConnections(log klog.Logger, table string, portAt func(rules.Frontend) (rules.ServicePortName, bool)) *Connections {
-	return &Connections{log: log, portAt: portAt, read: func() ([]kernel.Connections, error) { return readConnections(table) }}
+	return &Connections{log: log, portAt: portAt, read: func() ([]inspect.Connections, error) { return readConnections(table) }}
 }
 
 // counted is an element with a counter.
@@ -69,17 +69,17 @@ func (c *Connections) Collect(ch chan<- prometheus.Metric) {
 }
 
 // readConnections reads the counters of a table.
-func readConnections(table string) ([]kernel.Connections, error) {
-	k, err := kernel.Open() // of its own: a reading of large maps must not hold up commits
+func readConnections(table string) ([]inspect.Connections, error) {
+	i, err := inspect.Open() // of its own: a reading of large maps must not hold up commits
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = k.Close() }()
-	return k.Connections(table)
+	defer func() { _ = i.Close() }()
+	return i.Connections(table)
 }
 
 // count adds what the counters have gained, and forgets service ports that are gone.
-func (c *Connections) count(list []kernel.Connections) {
+func (c *Connections) count(list []inspect.Connections) {
 	last, totals := make(map[counted]uint64, len(list)), make(map[portProtocol]float64, len(c.totals))
 	for _, e := range list {
 		name, ok := c.portAt(e.Key.Frontend(e.Family))

@@ -11,7 +11,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/kernel"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // TestConnectionsAtOnce: of two readings at once each connection is counted once.
@@ -22,7 +22,7 @@ func TestConnectionsAtOnce(t *testing.T) {
 		portAt: func(rules.Frontend) (rules.ServicePortName, bool) {
 			return rules.ServicePortName{Name: "web"}, true
 		},
-		read: func() ([]kernel.Connections, error) {
+		read: func() ([]inspect.Connections, error) {
 			mu.Lock()
 			readings++
 			n := uint64(readings)
@@ -37,7 +37,7 @@ func TestConnectionsAtOnce(t *testing.T) {
 				case <-time.After(100 * time.Millisecond):
 				}
 			}
-			return []kernel.Connections{{Counter: rules.Counter{Packets: 10 * n}}}, nil
+			return []inspect.Connections{{Counter: rules.Counter{Packets: 10 * n}}}, nil
 		}}
 	var both sync.WaitGroup
 	for range 2 {

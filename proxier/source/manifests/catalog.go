@@ -90,8 +90,8 @@ func (c *catalog) settle() (changes []change, hidden []*FileError) {
 	return changes, hidden
 }
 
-// lacks says whether the winning definition of an object is to be applied, but its value was let go when that was
-// done before, and another definition won since.
+// lacks says whether the winning definition of an object is to be applied while its value is no longer kept. That is so if it was
+// applied before, and another definition has won in between.
 func (c *catalog) lacks(k key) bool {
 	claims := c.claims[k]
 	if len(claims) == 0 {
@@ -102,7 +102,7 @@ func (c *catalog) lacks(k key) bool {
 	return now.value == nil && !(had && last == now.sum)
 }
 
-// lacking returns the files that must be read again for that.
+// lacking returns the files that must be read again for the values that are lacking.
 func (c *catalog) lacking() []string {
 	files := map[string]struct{}{}
 	for k := range c.touched {
@@ -113,7 +113,7 @@ func (c *catalog) lacking() []string {
 	return slices.Sorted(maps.Keys(files))
 }
 
-// decide compares the winning definition of an object with the one last applied, and lets its value go.
+// decide compares the winning definition of an object with the one last applied, and keeps its value no longer.
 func (c *catalog) decide(k key) (change, bool) {
 	last, had := c.applied[k]
 	claims := c.claims[k]

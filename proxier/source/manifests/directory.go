@@ -26,8 +26,8 @@ type directory struct {
 	warn    func(error)
 }
 
-// watchDirectory starts to watch an existing directory. Where nobody can tell of its changes, for want of inotify instances for
-// instance, warn is told, and it is polled.
+// watchDirectory starts to watch an existing directory. Where the kernel cannot notify of its changes, for instance for want of
+// inotify instances, the directory is polled, after a warning.
 func watchDirectory(path string, newWatcher func() (*fsnotify.Watcher, error), warn func(error)) (*directory, error) {
 	d := &directory{path: filepath.Clean(path), warn: warn}
 	watcher, err := newWatcher()
@@ -49,13 +49,13 @@ func (d *directory) close() {
 	}
 }
 
-// polled tells that nobody tells of changes from now on.
+// polled ends the notifications and warns that the files are looked at instead.
 func (d *directory) polled(err error) {
 	d.close()
 	d.warn(fmt.Errorf("watch manifest directory %q: %w: looking at its files every %v instead; raise fs.inotify.max_user_instances or max_user_watches", d.path, err, recheckEvery))
 }
 
-// events returns what tells of changes; nil where nothing does.
+// events returns the channels of notifications; nil where the directory is polled.
 func (d *directory) events() (<-chan fsnotify.Event, <-chan error) {
 	if d.watcher == nil {
 		return nil, nil
@@ -66,7 +66,7 @@ func (d *directory) events() (<-chan fsnotify.Event, <-chan error) {
 // look is what can be seen of files without reading them: a sum of names, sizes, times and inodes.
 type look uint64
 
-// poll tells whether files have changed since the last poll, where nobody else does.
+// poll says whether files have changed since the last poll. Where there are notifications it is always false.
 func (d *directory) poll() bool {
 	if d.watcher != nil {
 		return false
@@ -94,14 +94,14 @@ func (d *directory) poll() bool {
 	return d.look != before || fresh
 }
 
-// gone tells whether the directory was missing at the last refresh.
+// gone says whether the directory was missing at the last refresh.
 func (d *directory) gone() bool { return d.missing }
 
 // lose says that the watch has ended: the inode that it was on is deleted or moved away.
 func (d *directory) lose() { d.watched = nil }
 
-// refresh makes sure that what is at the path now is what is watched. It tells whether that is another directory
-// than before. It fails once when the directory goes away, and not again while it stays away.
+// refresh watches the directory that is at the path now. moved says that it is another one than before. It fails once when the
+// directory goes away, and not again while it stays away.
 func (d *directory) refresh() (moved bool, err error) {
 	info, err := listable(d.path)
 	if err == nil && d.watched != nil && os.SameFile(info, d.watched) {
@@ -151,7 +151,7 @@ func listable(path string) (fs.FileInfo, error) {
 	return info, nil
 }
 
-// isManifestName tells whether a file of that name is read.
+// isManifestName says whether a file of that name is read.
 func isManifestName(name string) bool {
 	if strings.HasPrefix(name, ".") {
 		return false

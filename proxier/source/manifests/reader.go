@@ -10,7 +10,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
-// reader turns files into a catalog of objects.
+// reader reads files into a catalog of objects.
 type reader struct {
 	dir      string
 	ours     source.ProxyName

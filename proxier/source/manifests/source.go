@@ -23,8 +23,8 @@ const (
 	maxSettleTime = 200 * time.Millisecond
 )
 
-// recheckEvery is how often the directory's own identity is looked at (one stat): no notification tells
-// that it came back, or that a symbolic link in its path now leads elsewhere. Without notifications its files are, too.
+// recheckEvery is how often the directory itself is looked at (one stat): no notification tells that it came back, or that a symbolic
+// link in its path now leads elsewhere. A directory that is polled has its files looked at as often.
 const recheckEvery = 500 * time.Millisecond
 
 // Source reads objects from the files of a directory and follows its changes. It is a source.Source.
@@ -138,7 +138,7 @@ func (m Source) follow(ctx context.Context, dir *directory, r *reader, sink sour
 	}
 }
 
-// recheck tells whether the directory is another one than before. It warns when the directory goes away.
+// recheck says whether the directory is another one than before. It warns when the directory goes away.
 func (m Source) recheck(dir *directory) bool {
 	moved, err := dir.refresh()
 	if err != nil {

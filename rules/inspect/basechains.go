@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package inspect
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
+)
+
+// BaseChains returns all base chains for IPv4 and IPv6.
+func (i *Inspector) BaseChains() ([]BaseChain, error) {
+	var out []BaseChain
+	for _, f := range []struct {
+		number uint8
+		name   string
+	}{{unix.NFPROTO_IPV4, "ip"}, {unix.NFPROTO_IPV6, "ip6"}, {unix.NFPROTO_INET, "inet"}} {
+		var list []BaseChain
+		err := nfnetlink.Again(func() error {
+			list = nil
+			return i.ask(wire.GetChains(f.number), func(v nfnetlink.Data) {
+				c := BaseChain{Family: f.name}
+				var hook *rules.Hook
+				for typ, v := range v.Attributes() {
+					switch typ {
+					case unix.NFTA_CHAIN_TABLE:
+						c.Table = v.Text()
+					case unix.NFTA_CHAIN_NAME:
+						c.Name = v.Text()
+					case unix.NFTA_CHAIN_TYPE:
+						c.Type = v.Text()
+					case unix.NFTA_CHAIN_HOOK:
+						hook = wire.ParseHook(v)
+					}
+				}
+				if hook != nil {
+					c.Hook, c.Priority = hook.Number, hook.Priority
+					list = append(list, c)
+				}
+			})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list chains (%s): %w", f.name, err)
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}

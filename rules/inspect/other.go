@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package inspect
+
+import (
+	"context"
+	"errors"
+
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/wire"
+)
+
+// errSystem is what Open returns, so that nothing else is ever called.
+var errSystem = errors.New("open nftables: only Linux has it")
+
+// Inspector exists so that programs compile on systems other than Linux, where it
+// cannot be opened.
+type Inspector struct{}
+
+// Open fails.
+func Open() (*Inspector, error) { return nil, errSystem }
+
+// Close does nothing.
+func (*Inspector) Close() error { return nil }
+
+// AffinityUsage fails.
+func (*Inspector) AffinityUsage(string) ([]AffinityUsage, error) { return nil, errSystem }
+
+// Connections fails.
+func (*Inspector) Connections(string) ([]Connections, error) { return nil, errSystem }
+
+// Presence fails.
+func (*Inspector) Presence(string) ([2]Presence, error) { return [2]Presence{}, errSystem }
+
+// BaseChains fails.
+func (*Inspector) BaseChains() ([]BaseChain, error) { return nil, errSystem }
+
+// FindKubeProxy fails.
+func (*Inspector) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
+
+// KubeProxy is what kube-proxy left.
+type KubeProxy struct{}
+
+// Serves returns false.
+func (KubeProxy) Serves(rules.Family) bool { return false }
+
+// Found returns nil.
+func (KubeProxy) Found() []string { return nil }
+
+// Removed returns nil.
+func (KubeProxy) Removed() []string { return nil }
+
+// Removal returns nil.
+func (KubeProxy) Removal() *wire.Batch { return nil }
+
+// Trace is tracing that goes on.
+type Trace struct{}
+
+// StartTrace fails.
+func StartTrace(wire.TraceFilter) (*Trace, error) { return nil, errSystem }
+
+// Next fails.
+func (*Trace) Next(context.Context, func(wire.TraceEvent), func()) error { return errSystem }
+
+// Close does nothing.
+func (*Trace) Close() error { return nil }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/rules/wire"
+)
+
+// traceGroup is NFNLGRP_NFTRACE.
+const traceGroup = 9
+
+// receiveBuffer is how many bytes of events may wait to be read.
+const receiveBuffer = 4 << 20
+
+// Trace is tracing that goes on.
+type Trace struct {
+	sock *nfnetlink.Socket // owns the table and gets the events
+}
+
+// StartTrace begins to trace new connections in the calling thread's network namespace.
+// Nothing happens to packets by it.
+func StartTrace(filter wire.TraceFilter) (*Trace, error) {
+	sock, err := nfnetlink.Open(nfnetlink.Options{ReceiveBuffer: receiveBuffer})
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	t := &Trace{sock: sock}
+	if err := t.mark(filter); err != nil {
+		_ = t.Close()
+		if errors.Is(err, unix.EINVAL) {
+			return nil, fmt.Errorf("trace: the kernel has no tables that go with the program that made them; it takes Linux 5.12: %w", err)
+		}
+		return nil, fmt.Errorf("trace: add table %s, which chooses what is traced (is another trace running?): %w", wire.TraceTable, err)
+	}
+	if err := sock.Join(traceGroup); err != nil {
+		_ = t.Close()
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	return t, nil
+}
+
+// mark makes the table, which goes with its socket.
+func (t *Trace) mark(filter wire.TraceFilter) error {
+	batch, err := filter.Table()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	acked, lost, err := t.sock.Transact(batch, func(_ int, e *nfnetlink.Error) { errs = append(errs, e) })
+	if err == nil && !acked && !lost && len(errs) == 0 {
+		err = errors.New("the kernel gave no answer")
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// Next calls fn for each event until ctx ends, and pause every few events and moments.
+func (t *Trace) Next(ctx context.Context, fn func(wire.TraceEvent), pause func()) error {
+	const moment = 20 * time.Millisecond
+	for ctx.Err() == nil {
+		ready, err := t.sock.Wait(ctx, moment)
+		if err != nil {
+			return fmt.Errorf("trace: %w", err)
+		}
+		pause()
+		if !ready {
+			continue
+		}
+		if _, err := t.sock.Receive(false, func(m nfnetlink.Message) {
+			if e, ok := wire.ParseTrace(m); ok {
+				fn(e)
+			}
+		}); err != nil && !errors.Is(err, unix.ENOBUFS) { // what was too much is lost
+			return fmt.Errorf("trace: %w", err)
+		}
+	}
+	return nil
+}
+
+// Close ends tracing: its table goes.
+func (t *Trace) Close() error { return t.sock.Close() }
