@@ -16,6 +16,10 @@ DEMO_FLAGS  ?=
 # How long `make fuzz` tries each reader.
 FUZZ_TIME   ?= 20s
 
+# Which of Debian's kernels `make kernels` boots, and further options of it.
+KERNELS       ?= 5.10,6.1,6.12,newest
+KERNELS_FLAGS ?=
+
 FLAKY_COUNT    ?= 20
 FLAKY_PACKAGES ?= ./...
 
@@ -27,7 +31,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test fuzz flaky race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
+.PHONY: all build image-tar manifests demo test fuzz flaky kernels race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
 
 all: build ## The same as build
 
@@ -63,6 +67,10 @@ fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) wi
 # Fails for every test that does not pass each time, and says how often.
 flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)
 	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
+
+# Takes no root and no KVM; needs qemu-system-x86, busybox-static, kmod, nftables, iproute2 and bash.
+kernels: ## Boot Debian's kernels in emulated machines, run the packet tests and the demo in each, print a table (hours; KERNELS=6.1: one)
+	$(GO) run ./e2e/kernels -series $(KERNELS) $(KERNELS_FLAGS)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
 	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...

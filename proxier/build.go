@@ -28,11 +28,11 @@ type aspects struct {
 
 // build builds the objects of owners from what is known of them now.
 func (b *builder) build(owners []rules.Owner) []rules.Owned {
-	inputs := b.cluster.Inputs(owners)
 	b.built = append(b.built, owners...)
-	out := make([]rules.Owned, len(inputs))
-	for i := range inputs {
-		out[i] = rules.Owned{Owner: inputs[i].Owner, Objects: b.objects(&inputs[i])}
+	out := make([]rules.Owned, len(owners))
+	for i, o := range owners {
+		in := b.cluster.Input(o)
+		out[i] = rules.Owned{Owner: o, Objects: b.objects(&in)}
 	}
 	return out
 }

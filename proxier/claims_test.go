@@ -353,7 +353,7 @@ func TestAPIServers(t *testing.T) {
 		n.expect("[fd00:5::5]:6443", "[fd01::2]:1")
 		n.expect("192.0.2.1:6443", "10.0.0.3:1") // a NodePort elsewhere
 		if got := n.Snapshot(); !slices.ContainsFunc(got.Ports, func(p proxier.Port) bool {
-			return p.Name.Name == "thief" && len(p.Lost) == 1 && p.Lost[0].Why == "by which this node reaches its API server"
+			return p.Name.Name == "thief" && len(p.Lost) == 1 && p.Lost[0].Why.Text == "by which this node reaches its API server"
 		}) {
 			t.Errorf("the snapshot does not say what thief does without: %+v", got.Ports)
 		}

@@ -97,9 +97,6 @@ func conflictEvent(o rules.Owner, c cluster.Conflict) string {
 	return c.Why.Note(args...)
 }
 
-// conflictText says why, to those who may know of all Services.
-func conflictText(c cluster.Conflict) string { return c.Why.Text(conflictArgs(c)...) }
-
 // conflictArgs returns what the reason names; the holder, if any, comes last.
 func conflictArgs(c cluster.Conflict) []any {
 	switch c.Why {

@@ -4,7 +4,7 @@
 // and EndpointSlices ask for. It has three parts:
 //
 //	source ── objects ──> cluster.Sink
-//	                          │ Take, Inputs: values
+//	                          │ Take, Input: values
 //	                          v
 //	   Run ── syncer ──> programmer ── rules.Tx ──> Kernel.Apply
 //	                          │ outcome
@@ -34,7 +34,7 @@
 //	proxier.go                                      Run: the loop
 //	sync.go, nodewait.go                            the order of things
 //	follow.go, flows.go, conflicts.go, health.go …  the follower
-//	build.go                                        from Inputs to objects, and what else comes of them
+//	build.go                                        from an Input to objects, and what else comes of them
 //	program.go, load.go, compare.go, apiserver.go   the programmer's operations
 //	kernel.go, refusal.go                           what they have in common
 //	repairs.go, metrics.go, timers.go               used above

@@ -2,7 +2,10 @@
 
 package proxier
 
-import "github.com/nftproxy/nftproxy/rules"
+import (
+	"github.com/nftproxy/nftproxy/reason"
+	"github.com/nftproxy/nftproxy/rules"
+)
 
 // Snapshot is what a Proxier works from, and what it made of it.
 type Snapshot struct {
@@ -27,8 +30,8 @@ type Lost struct {
 	Frontend string
 	// Holder is the service port that gets it; without a name: nobody does.
 	Holder rules.ServicePortName
-	// Why goes on after Frontend, such as 'which the older Service port default/web has'.
-	Why string
+	// Why has a text that goes on after Frontend, such as 'which the older Service port default/web has'.
+	Why reason.Given
 }
 
 // Owner returns the owner that the port is.
@@ -43,7 +46,7 @@ func (p *Proxier) Snapshot() Snapshot {
 	for _, in := range p.cluster.AllInputs() {
 		port := Port{ServicePort: in.Port, Endpoints: in.Endpoints, Objects: program.desired.Objects(in.Owner)}
 		for _, c := range in.Lost {
-			port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, conflictText(c)})
+			port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})
 		}
 		out.Ports = append(out.Ports, port)
 	}

@@ -188,20 +188,31 @@ func TestTop(t *testing.T) {
 			}
 		}
 	}()
-	interval := patience / 50 // more connections than it takes to see all
-	text := w.run(t, "top", "--once", "--interval", interval.String(), "--manifests", w.manifests.Dir, "--hostname-override", "node")
-	short := w.run(t, "top", "--once", "--interval", interval.String(), "-n", "1")
-	cancel()
-	<-done
 	busyRow := fmt.Sprintf(`(?m)^test/busy\S*\s+%s/tcp\s+(\d+\.\d)\s+(?:%s|%s) (\d+)%%, \S+ (\d+)%%$`, regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String()),
 		regexp.QuoteMeta(netip.AddrPortFrom(a.V4, backendPort).String()), regexp.QuoteMeta(netip.AddrPortFrom(b.V4, backendPort).String()))
 	calmRow := fmt.Sprintf(`(?m)^test/calm\S*\s+%s/udp\s+\d+\.\d\s+%s 100%%$`, regexp.QuoteMeta(calm.at(netns.IPv6, servicePort).String()),
 		regexp.QuoteMeta(netip.AddrPortFrom(b.V6, backendPort).String()))
-	for _, row := range []string{busyRow, calmRow} {
-		if !regexp.MustCompile(row).MatchString(text) {
-			t.Errorf("no row like %s in\n%s", row, text)
-		}
+	// On a slow machine it takes long until there are connections to both.
+	interval := 150 * time.Millisecond
+	top := func(has func(string) bool, args ...string) (text string) {
+		t.Helper()
+		eventually(t, "top telling of both services", func() error {
+			interval *= 2
+			if text = w.run(t, append([]string{"top", "--once", "--interval", interval.String()}, args...)...); !has(text) {
+				return fmt.Errorf("in %s it tells of\n%s", interval, text)
+			}
+			return nil
+		})
+		return text
 	}
+	text := top(func(s string) bool {
+		return regexp.MustCompile(busyRow).MatchString(s) && regexp.MustCompile(calmRow).MatchString(s)
+	},
+		"--manifests", w.manifests.Dir, "--hostname-override", "node")
+	seconds := interval.Seconds()
+	short := top(func(s string) bool { return strings.Contains(s, "and 1 more") }, "-n", "1")
+	cancel()
+	<-done
 	if row := regexp.MustCompile(busyRow).FindStringSubmatch(text); row != nil {
 		var rate, more, less float64
 		for i, to := range []*float64{&rate, &more, &less} {
@@ -209,7 +220,7 @@ func TestTop(t *testing.T) {
 				t.Fatalf("row %q", row)
 			}
 		}
-		if connections := rate * interval.Seconds(); more-less > 100/connections+2 { // round robin: one connection more, and rounding
+		if connections := rate * seconds; more-less > 100/connections+2 { // round robin: one connection more, and rounding
 			t.Errorf("of %.0f connections one endpoint got %v %%, the other %v %%", connections, more, less)
 		}
 	}

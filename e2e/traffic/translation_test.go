@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -147,7 +148,13 @@ func TestChecksumIsChecked(t *testing.T) {
 			r.conn.AddTable(r.table)
 			forward := r.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0)
 			r.rule([]*nftables.Chain{forward}, protocol(SCTP), match(r), spoil(window))
-			r.commit(t)
+			err := r.conn.Flush()
+			if errors.Is(err, syscall.EPERM) && netns.InUserNamespace() {
+				t.Skip("this kernel (Linux 7.3 is one) lets nobody change packets by rules in a user namespace")
+			}
+			if err != nil {
+				t.Fatalf("load %s rules: %v", f, err)
+			}
 		}
 
 		load(func(r ruleset) []expr.Any { return r.from(c.Client.Addr(f)) })

@@ -11,7 +11,7 @@ import (
 
 // Changes is what has changed since the last call of Take.
 type Changes struct {
-	// Owners are those whose Inputs may have changed, sorted.
+	// Owners are those whose Input may have changed, sorted.
 	Owners []Changed
 	// Node is what holds for all services now, Before what did so at the last call.
 	Node, Before rules.Node
@@ -21,13 +21,6 @@ type Changes struct {
 	Triggers [2]Triggers
 
 	pending pending
-}
-
-// Changed is an owner whose Input may have changed.
-type Changed struct {
-	rules.Owner
-	// Gone says that it wants nothing any more.
-	Gone bool
 }
 
 // Take returns what has changed since the last call. It is called when no list is missing.
@@ -44,9 +37,7 @@ func (c *Cluster) Take() Changes {
 		c.node.taken = out.Node
 		c.store.setNodeAddrs(out.Node.NodePortIPs)
 	}
-	for _, o := range c.store.take() {
-		out.Owners = append(out.Owners, Changed{o, c.store.servicePort(o).Port == 0})
-	}
+	out.Owners = c.store.take()
 	out.Excess = c.store.over
 	return out
 }

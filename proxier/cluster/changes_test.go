@@ -123,7 +123,7 @@ func TestInputs(t *testing.T) {
 	owner := func(name string) rules.Owner {
 		return rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: name}}
 	}
-	in := c.Inputs([]rules.Owner{owner("b"), owner("a"), owner("nobody")})
+	in := []Input{c.Input(owner("b")), c.Input(owner("a")), c.Input(owner("nobody"))}
 	if in[0].Owner != owner("b") || fmt.Sprint(in[0].Port.ExternalIPs) != "[192.0.2.1]" || len(in[0].Lost) != 1 {
 		t.Errorf("b: %+v", in[0])
 	}
@@ -200,7 +200,7 @@ func TestConcurrently(t *testing.T) {
 		ch := c.Take()
 		for _, o := range ch.Owners {
 			taken[o.Owner] = true
-			c.Inputs([]rules.Owner{o.Owner})
+			c.Input(o.Owner)
 			c.ServedBy(rules.NodePort(rules.IPv4, rules.TCP, 80))
 		}
 		c.Faults()

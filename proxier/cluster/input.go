@@ -4,6 +4,13 @@ package cluster
 
 import "github.com/nftproxy/nftproxy/rules"
 
+// Changed is an owner whose Input may have changed.
+type Changed struct {
+	rules.Owner
+	// Gone says that it wants nothing any more.
+	Gone bool
+}
+
 // Input is what an owner's objects are built from.
 type Input struct {
 	Owner rules.Owner

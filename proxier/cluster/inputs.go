@@ -11,15 +11,12 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Inputs returns those of owners, as they are now.
-func (c *Cluster) Inputs(owners []rules.Owner) []Input {
+// Input returns that of an owner, as it is now. All at once would take as much memory as the store. What changes between
+// one and the next is taken again: until then two owners may have one frontend, or none.
+func (c *Cluster) Input(o rules.Owner) Input {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]Input, len(owners))
-	for i, o := range owners {
-		out[i] = c.store.input(o)
-	}
-	return out
+	return c.store.input(o)
 }
 
 // AllInputs returns the Inputs of all owners, sorted.

@@ -188,16 +188,16 @@ func (st *store) refusesHealthPort(s *service) bool {
 }
 
 // take returns the changed owners, in order, and forgets that they changed.
-func (st *store) take() []rules.Owner {
+func (st *store) take() []Changed {
 	if len(st.changed) == 0 {
 		return nil
 	}
-	out := make([]rules.Owner, 0, len(st.changed))
+	out := make([]Changed, 0, len(st.changed))
 	for o := range st.changed {
-		out = append(out, o)
+		out = append(out, Changed{o, st.servicePort(o).Port == 0})
 	}
 	st.changed = map[rules.Owner]struct{}{} // after a full load the old one is large
-	slices.SortFunc(out, CompareOwners)
+	slices.SortFunc(out, func(a, b Changed) int { return CompareOwners(a.Owner, b.Owner) })
 	return out
 }
 
@@ -208,8 +208,11 @@ func (st *store) input(o rules.Owner) Input {
 		in.Port = rules.ServicePort{Name: o.ServicePortName, Family: o.Family}
 		return in
 	}
-	for _, cl := range st.frontends.withhold(&in.Port, o) {
-		in.Lost = append(in.Lost, st.frontends.conflictOf(cl))
+	if lost := st.frontends.withhold(&in.Port, o); len(lost) > 0 {
+		in.Lost = make([]Conflict, len(lost))
+		for i, cl := range lost {
+			in.Lost[i] = st.frontends.conflictOf(cl)
+		}
 	}
 	in.Endpoints = st.endpoints(o, in.Port.Protocol)
 	return in

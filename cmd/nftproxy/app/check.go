@@ -3,11 +3,9 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/feature"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
@@ -23,16 +22,12 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
-	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
 // exitFailed is the exit code of check when something failed.
 const exitFailed = 1
-
-// probeTable is made and removed by check.
-const probeTable = "nftproxy-check"
 
 type checkOptions struct {
 	wantOptions
@@ -131,69 +126,12 @@ func (o *checkOptions) file(name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// features programs a service of each kind into a table of its own, with the code that
-// programs all of them.
+// features programs a service of each kind.
 func (o *checkOptions) features(r *report, k *kernel.Kernel) {
 	const advice = "the kernel needs the modules nf_tables, nft_chain_nat, nft_ct, nft_fib, nft_hash, nft_masq, nft_nat, nft_numgen, nft_reject; 5.13 or newer has all that is used"
-	defer func() { _, _ = k.Remove(probeTable) }()
-	for _, f := range probes() {
-		d := rules.NewDesired(f.config, f.node)
-		var owned []rules.Owned
-		for _, sp := range f.ports {
-			owned = append(owned, rules.Owned{Owner: rules.Owner{ServicePortName: sp.Name, Family: sp.Family},
-				Objects: rules.Build(sp, probeEndpoints(sp.Family), f.config, f.node)})
-		}
-		d.Update(owned)
-		_, _ = k.Remove(probeTable)
-		r.result("nftables: "+f.name, k.Apply(rules.Diff(rules.State{}, d.State())), f.fine, advice)
+	for f := range feature.Check(k) {
+		r.result("nftables: "+f.Name, f.Err, f.Uses, advice)
 	}
-}
-
-// probe is a kind of service.
-type probe struct {
-	name, fine string
-	config     rules.Config
-	node       rules.Node
-	ports      []rules.ServicePort
-}
-
-func probes() []probe {
-	config := rules.Config{Table: probeTable}.WithDefaults()
-	node := rules.Node{NodePortIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
-	port := func(change func(*rules.ServicePort)) []rules.ServicePort {
-		var out []rules.ServicePort
-		for _, f := range rules.Families {
-			sp := rules.ServicePort{Name: rules.ServicePortName{Namespace: "check", Name: "check"}, Family: f, Protocol: rules.TCP,
-				ClusterIP: probeAddress(f, 1), Port: 80}
-			change(&sp)
-			out = append(out, sp)
-		}
-		return out
-	}
-	var out []probe
-	for _, s := range rules.Schedulers() {
-		fine := cmp.Or(s.Needs(), "numgen, maps of concatenations, masquerade, reject") // what all need
-		out = append(out, probe{strings.ReplaceAll(s.String(), "-", " "), fine, config, node, port(func(sp *rules.ServicePort) { sp.Scheduler = s })})
-	}
-	return append(out, []probe{
-		{"session affinity", "maps that packets fill, with a timeout", config, node, port(func(sp *rules.ServicePort) { sp.Affinity = 60 })},
-		{"NodePorts", "fib", config, node, port(func(sp *rules.ServicePort) { sp.NodePort = 30000 })},
-		{"source ranges", "interval sets", config, node, port(func(sp *rules.ServicePort) {
-			sp.LoadBalancerIPs = []netip.Addr{probeAddress(sp.Family, 2)}
-			sp.SourceRanges = []netip.Prefix{netip.PrefixFrom(probeAddress(sp.Family, 0), 24)}
-		})},
-	}...)
-}
-
-func probeAddress(f rules.Family, i byte) netip.Addr {
-	if f == rules.IPv6 {
-		return netip.AddrFrom16([16]byte{0xfd, 15: i})
-	}
-	return netip.AddrFrom4([4]byte{10, 0, 0, i})
-}
-
-func probeEndpoints(f rules.Family) []rules.Endpoint {
-	return []rules.Endpoint{{Addr: netip.AddrPortFrom(probeAddress(f, 11), 80), Ready: true}, {Addr: netip.AddrPortFrom(probeAddress(f, 12), 80), Ready: true}}
 }
 
 // competition looks for who else handles Services or translates addresses first.

@@ -136,8 +136,10 @@ func (n *cleanupNode) load(table string, families, services int) {
 		if services&(1<<f) == 0 {
 			continue
 		}
-		sp := rules.ServicePort{Name: rules.ServicePortName{Namespace: "shop", Name: "web"}, Family: f, Protocol: rules.TCP, ClusterIP: probeAddress(f, 1), Port: 80}
-		endpoints := []rules.Endpoint{{Addr: netip.AddrPortFrom(probeAddress(f, 2), 80), Ready: true}}
+		addrs := [2]string{rules.IPv4: "10.0.0.1 10.0.0.2", rules.IPv6: "fd00::1 fd00::2"}
+		clusterIP, endpoint, _ := strings.Cut(addrs[f], " ")
+		sp := rules.ServicePort{Name: rules.ServicePortName{Namespace: "shop", Name: "web"}, Family: f, Protocol: rules.TCP, ClusterIP: netip.MustParseAddr(clusterIP), Port: 80}
+		endpoints := []rules.Endpoint{{Addr: netip.AddrPortFrom(netip.MustParseAddr(endpoint), 80), Ready: true}}
 		desired.Update([]rules.Owned{{Owner: rules.Owner{ServicePortName: sp.Name, Family: f}, Objects: rules.Build(sp, endpoints, config, rules.Node{})}})
 	}
 	state := desired.State()

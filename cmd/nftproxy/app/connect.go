@@ -5,6 +5,7 @@ package app
 import (
 	"fmt"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/follow"
 )
 
@@ -21,7 +22,7 @@ func (o *runOptions) connect() error {
 		content, _ := follow.ReadSmall(path) // before the client does: what it reads is this or newer
 		files = append(files, apiFile{kubeconfigFile, path, content})
 	}
-	o.source.apiServers = &apiServers{} // of its own: those before are in use until this one runs
+	o.source.apiServers = &apiserver.Addresses{} // of its own: those before are in use until this one runs
 	config, err := o.clientConfig()
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	netutils "k8s.io/utils/net"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -40,7 +41,7 @@ type sourceOptions struct {
 	proxyName  string // of --service-proxy-name
 	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
 	// apiServers learns where the API server is reached; nil: nobody wants to know.
-	apiServers *apiServers
+	apiServers *apiserver.Addresses
 }
 
 // add adds the flags of a command that looks at what should be and changes nothing.

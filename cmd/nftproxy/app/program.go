@@ -137,7 +137,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 		return err
 	}
 	defer servers.Close()
-	o.source.apiServers.follow(p.SetAPIServers)
+	o.source.apiServers.Follow(p.SetAPIServers)
 	if err := p.FreeAPIServers(); err != nil {
 		config.Logger.Error(err, "Connections to the API server may be led astray")
 	}

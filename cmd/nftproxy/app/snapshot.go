@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
@@ -47,7 +48,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 		defer here.Watcher.Close()
 		config.Cluster.Addresses = here
 	}
-	o.source.apiServers = &apiServers{}
+	o.source.apiServers = &apiserver.Addresses{}
 	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
 		return proxier.Snapshot{}, err
@@ -57,7 +58,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 		config.Events = seen
 	}
 	p := proxier.New(config)
-	o.source.apiServers.follow(p.SetAPIServers)
+	o.source.apiServers.Follow(p.SetAPIServers)
 	var sink source.Sink = p
 	if config.Cluster.Addresses != nil && !live {
 		here.Sink, sink = sink, here

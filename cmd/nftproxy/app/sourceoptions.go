@@ -4,15 +4,13 @@ package app
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"os"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
@@ -22,7 +20,7 @@ import (
 func (o *wantOptions) restConfig() (*rest.Config, error) {
 	master := o.source.master
 	if file := o.kubeProxy.ClientConnection.Kubeconfig; file != "" {
-		if err := checkKubeconfigs(file); err != nil {
+		if err := apiserver.CheckKubeconfigs(file); err != nil {
 			return nil, err
 		}
 		config, err := clientcmd.BuildConfigFromFlags(master, file)
@@ -30,7 +28,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
 		}
 		if o.running {
-			err = mayInherit(config)
+			err = apiserver.MayInherit(config)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("kubeconfig %s of the nftproxy that runs here: %w: give --kubeconfig to use it all the same", file, err)
@@ -45,7 +43,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		config = &rest.Config{Host: master}
 	case err != nil && o.source.userConfig:
 		files := clientcmd.NewDefaultClientConfigLoadingRules() // KUBECONFIG, or ~/.kube/config
-		if checkErr := checkKubeconfigs(files.GetLoadingPrecedence()...); checkErr != nil {
+		if checkErr := apiserver.CheckKubeconfigs(files.GetLoadingPrecedence()...); checkErr != nil {
 			return nil, checkErr
 		}
 		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
@@ -60,37 +58,6 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	}
 	return config, nil
-}
-
-// mayInherit says what of another process's kubeconfig must not be used: a program that
-// would be run, and files that others can change.
-func mayInherit(config *rest.Config) error {
-	if config.ExecProvider != nil || config.AuthProvider != nil {
-		return errors.New("it names a credential plugin, which runs only for those who ask for it")
-	}
-	var errs []error
-	for _, file := range []string{config.CAFile, config.CertFile, config.KeyFile, config.BearerTokenFile} {
-		if file != "" {
-			errs = append(errs, trust.File(file))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkKubeconfigs refuses files whose YAML stands for much more than they say. What else is wrong with them
-// their reader says. A pipe, as a shell makes one of <(command), can be read but once.
-func checkKubeconfigs(files ...string) error {
-	for _, file := range files {
-		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if data, err := os.ReadFile(file); err == nil {
-			if err := manifests.CheckExpansion(data); err != nil {
-				return fmt.Errorf("read kubeconfig %s: %w", file, err)
-			}
-		}
-	}
-	return nil
 }
 
 // client returns a client for the API server.
@@ -124,7 +91,7 @@ func (o *wantOptions) clientConfig() (*rest.Config, error) {
 		config.WarningHandler = rest.NoWarnings{}
 	}
 	config.QPS, config.Burst = connection.QPS, int(connection.Burst)
-	o.source.apiServers.use(config)
+	o.source.apiServers.Use(config)
 	config.Wrap(source.Bound)
 	return config, nil
 }

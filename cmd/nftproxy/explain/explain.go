@@ -75,7 +75,7 @@ func (w *World) kernel(name rules.ServicePortName) Kernel {
 func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, error) {
 	out := Port{Identity: identity(p), Policies: w.policies(p)}
 	for _, l := range p.Lost {
-		out.Lost = append(out.Lost, l.Frontend+", "+l.Why)
+		out.Lost, out.LostCodes = append(out.Lost, l.Frontend+", "+l.Why.Text), append(out.LostCodes, l.Why.Code)
 	}
 	if out.Endpoints = []Endpoint{}; !w.FromKernel {
 		out.Endpoints = w.endpoints(p)

@@ -29,8 +29,10 @@ type NodeView struct {
 type Port struct {
 	Identity
 	Policies
-	// Lost are frontends at which another Service or the API server is served instead, and why.
+	// Lost are frontends at which another Service or the API server is served instead, and why. LostCodes are the reasons, one for
+	// each.
 	Lost      []string       `json:"lost,omitempty"`
+	LostCodes []reason.Code  `json:"lostCodes,omitempty"`
 	Endpoints []Endpoint     `json:"endpoints"`
 	Pinned    []Pin          `json:"pinned,omitempty"`
 	Frontends []FrontendView `json:"frontends"`

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package apiserver
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// heard is what an apiServers told last.
+// heard is what an Addresses told last.
 type heard struct {
 	mu   sync.Mutex
 	last []netip.AddrPort
@@ -35,9 +35,9 @@ func (h *heard) String() string {
 // TestAPIServersOfConfigurations: the address in a configuration is known before anything is dialled.
 func TestAPIServersOfConfigurations(t *testing.T) {
 	t.Parallel()
-	var a apiServers
+	var a Addresses
 	var h heard
-	a.follow(h.tell)
+	a.Follow(h.tell)
 	for _, tt := range []struct{ host, want string }{
 		{"https://192.0.2.1:6443", "[192.0.2.1:6443]"},
 		{"https://192.0.2.1", "[192.0.2.1:443]"},
@@ -48,16 +48,16 @@ func TestAPIServersOfConfigurations(t *testing.T) {
 		{"https://[::ffff:192.0.2.1]:6443", "[192.0.2.1:6443]"},
 		{"https://localhost:6443", ""}, // whatever it has here
 	} {
-		a.use(&rest.Config{Host: tt.host})
+		a.Use(&rest.Config{Host: tt.host})
 		if got := h.String(); got != tt.want && tt.want != "" || got == "[]" {
 			t.Errorf("%s: got %s, want %s", tt.host, got, tt.want)
 		}
 	}
 	t.Run("in a pod", func(t *testing.T) {
-		var none *apiServers
+		var none *Addresses
 		config := &rest.Config{Host: "https://10.96.0.1:443"}
-		none.use(config)
-		none.follow(h.tell)
+		none.Use(config)
+		none.Follow(h.tell)
 		if config.Dial != nil {
 			t.Error("nobody wants to know, but the way to dial has changed")
 		}
@@ -74,11 +74,11 @@ func TestAPIServersDialled(t *testing.T) {
 	}
 	defer listener.Close()
 	at := listener.Addr().(*net.TCPAddr).AddrPort()
-	var a apiServers
+	var a Addresses
 	var h heard
-	a.follow(h.tell)
+	a.Follow(h.tell)
 	config := &rest.Config{Host: "https://192.0.2.1:6443"}
-	a.use(config)
+	a.Use(config)
 	conn, err := config.Dial(t.Context(), "tcp", at.String())
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestAPIServersDialled(t *testing.T) {
 		before = h.String()
 		return nil, errors.New("down")
 	}}
-	a.use(config)
+	a.Use(config)
 	if _, err := config.Dial(t.Context(), "tcp", net.JoinHostPort("localhost", "7")); err == nil {
 		t.Error("the configuration's own way to dial was not taken")
 	}
@@ -113,7 +113,7 @@ func TestAPIServersDialled(t *testing.T) {
 		t.Errorf("after the name changed: %s", got)
 	}
 	// A configuration takes the place of another.
-	a.use(&rest.Config{Host: "https://192.0.2.2:6443"})
+	a.Use(&rest.Config{Host: "https://192.0.2.2:6443"})
 	if got := h.String(); got != "[192.0.2.2:6443]" {
 		t.Errorf("after the configuration changed: %s", got)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package apiserver
 
 import (
 	"context"
@@ -25,19 +25,19 @@ const (
 // lookUpTime is how long the name of an API server is looked up at most, before it is dialled.
 const lookUpTime = 5 * time.Second
 
-// apiServers knows at which addresses API servers are reached: those that configurations name, and those that are
+// Addresses knows at which addresses API servers are reached: those that configurations name, and those that are
 // dialled, which are more where a name has several addresses, or others after it has changed, or a proxy's. A nil
 // one knows none.
-type apiServers struct {
+type Addresses struct {
 	mu    sync.Mutex
 	hosts map[string]map[netip.AddrPort]struct{} // by host:port, as it is dialled
 	tell  func([]netip.AddrPort)
 	told  []netip.AddrPort
 }
 
-// use makes a client's configuration tell where it connects to. It forgets the hosts of the configurations before,
+// Use makes a client's configuration tell where it connects to. It forgets the hosts of the configurations before,
 // which this one takes the place of; what their clients still dial is known again.
-func (a *apiServers) use(config *rest.Config) {
+func (a *Addresses) Use(config *rest.Config) {
 	if a == nil {
 		return
 	}
@@ -83,7 +83,7 @@ func portOf(u *url.URL) string {
 }
 
 // lookUp finds the addresses of host:port. If that fails the ones from before stay.
-func (a *apiServers) lookUp(ctx context.Context, address string) {
+func (a *Addresses) lookUp(ctx context.Context, address string) {
 	if at, err := netip.ParseAddrPort(address); err == nil {
 		a.add(address, at)
 		return
@@ -117,7 +117,7 @@ func plain(at netip.AddrPort) netip.AddrPort {
 }
 
 // add notes one more address of a host.
-func (a *apiServers) add(address string, at netip.AddrPort) {
+func (a *Addresses) add(address string, at netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	list := maps.Clone(a.hosts[address])
@@ -129,7 +129,7 @@ func (a *apiServers) add(address string, at netip.AddrPort) {
 }
 
 // put notes the addresses of a host, and tells of them if they are news. a.mu is held.
-func (a *apiServers) put(address string, list map[netip.AddrPort]struct{}) {
+func (a *Addresses) put(address string, list map[netip.AddrPort]struct{}) {
 	if a.hosts == nil {
 		a.hosts = map[string]map[netip.AddrPort]struct{}{}
 	}
@@ -137,8 +137,8 @@ func (a *apiServers) put(address string, list map[netip.AddrPort]struct{}) {
 	a.report()
 }
 
-// follow tells fn of all addresses, now and whenever they change. fn must not call back.
-func (a *apiServers) follow(fn func([]netip.AddrPort)) {
+// Follow tells fn of all addresses, now and whenever they change. fn must not call back.
+func (a *Addresses) Follow(fn func([]netip.AddrPort)) {
 	if a == nil {
 		return
 	}
@@ -149,7 +149,7 @@ func (a *apiServers) follow(fn func([]netip.AddrPort)) {
 }
 
 // report tells of changes. a.mu is held, so that they are told in their order.
-func (a *apiServers) report() {
+func (a *Addresses) report() {
 	all := map[netip.AddrPort]struct{}{}
 	for _, list := range a.hosts {
 		maps.Copy(all, list)

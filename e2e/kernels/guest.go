@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// guest says how to run the tests in an emulated machine.
+type guest struct {
+	kernel   kernel
+	image    string // the initramfs
+	sctp     bool   // with the kernel's own SCTP
+	suites   []string
+	run      string // which tests, as of go test
+	slowness int    // how many times longer tests wait
+	memory   int    // MiB
+	limit    time.Duration
+}
+
+// boot runs the guest to its end, and tells of each line of its console. What it wrote last says how far it came.
+func (g guest) boot(ctx context.Context, line func(string)) error {
+	ctx, cancel := context.WithTimeout(ctx, g.limit)
+	defer cancel()
+	sctp := "no"
+	if g.sctp {
+		sctp = "yes"
+	}
+	// no_timer_check: on a busy machine the kernel takes the emulated timer for broken, and panics.
+	options := fmt.Sprintf("console=ttyS0 quiet panic=-1 mitigations=off no_timer_check t.sctp=%s t.slowness=%d t.suites=%s t.run=%s",
+		sctp, g.slowness, strings.Join(g.suites, ","), g.run)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(g.memory),
+		"-kernel", g.kernel.image, "-initrd", g.image, "-append", options,
+		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio")
+	console, guest := io.Pipe()
+	cmd.Stdout, cmd.Stderr = guest, guest
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("boot kernel %s: %w", g.kernel.version, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		_ = guest.Close()
+		ended <- err
+	}()
+	for lines := bufio.NewReader(console); ; {
+		text, err := lines.ReadString('\n')
+		if text != "" {
+			line(strings.TrimRight(text, "\r\n"))
+		}
+		if err != nil {
+			break
+		}
+	}
+	err := <-ended
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("not done in %v", g.limit)
+	}
+	if err != nil {
+		return fmt.Errorf("run kernel %s: %w", g.kernel.version, err)
+	}
+	return nil
+}

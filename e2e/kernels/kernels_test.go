@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
+)
+
+// TestArchive: cpio, whose format the kernel reads, lists what was written.
+func TestArchive(t *testing.T) {
+	tool := netnstest.Tool(t, "cpio")
+	root := t.TempDir()
+	for name, size := range map[string]int{"empty": 0, "three": 3, "d/four": 4, "d/e/large": 100_001} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Repeat([]byte("x"), size), 0o755); err != nil { //nolint:gosec // it stands for a program
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("d/four", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := writeArchive(&archive, root); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), tool, "-id", "--quiet")
+	cmd.Dir, cmd.Stdin = out, &archive
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if text, err := exec.CommandContext(t.Context(), "diff", "-r", "--no-dereference", root, out).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, text)
+	}
+	if info, err := os.Stat(filepath.Join(out, "three")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("%v, %v: want mode 0755", info, err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	versions := []string{"6.12.118+deb13-cloud-amd64", "5.10.0-46-cloud-amd64", "6.12.9+deb13-cloud-amd64", "7.3.4+deb13-cloud-amd64", "5.10.0-9-cloud-amd64"}
+	slices.SortFunc(versions, func(a, b string) int { return slices.Compare(numbers(a), numbers(b)) })
+	want := []string{"5.10.0-9-cloud-amd64", "5.10.0-46-cloud-amd64", "6.12.9+deb13-cloud-amd64", "6.12.118+deb13-cloud-amd64", "7.3.4+deb13-cloud-amd64"}
+	if diff := cmp.Diff(want, versions); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestResults(t *testing.T) {
+	suites := []string{"demo", "traffic", "packets"}
+	one, two, none := newResult("6.1"), newResult("6.12"), newResult("7.3")
+	for line := range strings.Lines(`=== kernel 6.1.0
+=== has SCTP no
+=== has owner yes
+=== has persist no
+ok       nftables: random  numgen
+=== begin demo
+failed is a word of the demo
+=== end demo 0
+=== begin traffic
+=== RUN   TestA
+--- PASS: TestA (0.1s)
+    --- PASS: TestA/one (0.1s)
+--- SKIP: TestB (0.1s)
+=== end traffic 0
+=== begin packets
+--- FAIL: TestC (0.1s)
+--- PASS: TestD (0.1s)
+=== end packets 1
+`) {
+		one.read(strings.TrimSuffix(line, "\n"))
+	}
+	for _, line := range []string{"=== has SCTP yes", "failed   nftables: NodePorts  no fib", "=== begin demo"} {
+		two.read(line)
+	}
+	var b strings.Builder
+	if err := writeTable(&b, []*result{one, two, none}, suites); err != nil {
+		t.Fatal(err)
+	}
+	const want = `KERNEL  SCTP  owner  persist  check   demo      traffic                            packets
+6.1     no    yes    no       ok      ok        ok: 1 passed, 0 failed, 1 skipped  failed: 1 passed, 1 failed, 0 skipped
+6.12    yes   -      -        failed  not done  -                                  -
+7.3     -     -      -        failed  -         -                                  -
+6.1 (SCTP: no): packets: TestC
+6.12: check: failed   nftables: NodePorts  no fib
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if one.good(suites) || !one.good(suites[:2]) || two.good(nil) || none.good(suites) {
+		t.Error("what failed is good, or the other way round")
+	}
+}
