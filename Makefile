@@ -60,7 +60,7 @@ test: ## Run all tests that need no cluster, as root or not
 
 # Readers of what others write. What they find goes to testdata/fuzz, as a test; see `go doc testing.F`.
 fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
-	@set -e; grep -rno '^func Fuzz[A-Za-z]*' --include='*_test.go' cmd conntrack printable proxier rules | while IFS=: read -r file _ func; do \
+	@set -e; grep -rno '^func Fuzz[A-Za-z]*' --include='*_test.go' cmd conntrack nfnetlink printable proxier rules | while IFS=: read -r file _ func; do \
 		echo "$$(dirname $$file) $${func#func }"; \
 		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 100x; done
 
@@ -73,7 +73,7 @@ kernels: ## Boot Debian's kernels in emulated machines, run the packet tests and
 	$(GO) run ./e2e/kernels -series $(KERNELS) $(KERNELS_FLAGS)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
-	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./conntrack
+	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...

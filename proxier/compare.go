@@ -148,7 +148,7 @@ func (p *programmer) dropRefused(have rules.State, kept map[rules.Owner]bool, er
 	for _, o := range owners {
 		var keep rules.Objects
 		if t := have.Tables[o.Family]; t != nil && !kept[o] {
-			keep = t.Held(o.ServicePortName, p.desired.Objects(o))
+			keep = t.ObjectsOf(o.ServicePortName, p.desired.Objects(o))
 		}
 		kept[o] = true
 		p.desired.Update([]rules.Owned{{Owner: o, Objects: keep}})

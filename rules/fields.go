@@ -65,6 +65,9 @@ func frontendParts() []Field {
 
 func nodePortFields() Fields { return NewFields(Field{Kind: L4Protocol}, Field{Kind: DestPort}) }
 
+// hashesPorts says that the field has a port in it, whose protocol nft wants to know.
+func (fd Field) hashesPorts() bool { return fd.Kind == ClientHash }
+
 // nft returns the fields in nft's syntax.
 func (f *Fields) nft(of Family) string {
 	var words []string

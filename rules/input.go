@@ -133,17 +133,21 @@ type ServicePort struct {
 	LoadBalancerIPs []netip.Addr
 	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may.
 	SourceRanges []netip.Prefix
+	Policies
+	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
+	// frontends of schedulers that share chains, beyond which the service port has one of its own; 0: MaxEndpoints.
+	EndpointLimit int
+}
+
+// Policies say how a Service has its connections spread over endpoints: the same for all of its ports.
+type Policies struct {
 	// InternalLocal and ExternalLocal are the traffic policies Local, for the
 	// ClusterIP and for all other addresses.
-	InternalLocal bool
-	ExternalLocal bool
+	InternalLocal, ExternalLocal bool
 	// Affinity is how long a client stays with its endpoint after its last new
 	// connection, in seconds; 0: it does not.
 	Affinity  uint32
 	Scheduler Scheduler
-	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
-	// frontends of the schedulers Random and SourceHash, beyond which they share one chain; 0: MaxEndpoints.
-	EndpointLimit int
 }
 
 // External says whether the service port has any address besides its ClusterIP.

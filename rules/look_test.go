@@ -17,15 +17,15 @@ import (
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
-// TestJudge: an endpoint counts as SelectEndpoints says, and where it does not under a
+// TestExplainEndpoints: an endpoint counts as SelectEndpoints says, and where it does not under a
 // policy that is in use, and only there, is a reason. Each reason occurs.
-func TestJudge(t *testing.T) {
+func TestExplainEndpoints(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	coin := func() bool { return r.IntN(2) == 0 }
 	hints := [][]string{nil, {"a"}, {"b"}, {"a", "b"}}
 	met := map[string]bool{}
 	for range 5000 {
-		sp := rules.ServicePort{InternalLocal: coin(), ExternalLocal: coin(), NodePort: uint16(r.IntN(2))}
+		sp := rules.ServicePort{Policies: rules.Policies{InternalLocal: coin(), ExternalLocal: coin()}, NodePort: uint16(r.IntN(2))}
 		endpoints := make([]rules.Endpoint, r.IntN(5))
 		for i := range endpoints {
 			endpoints[i] = rules.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80),
@@ -35,7 +35,7 @@ func TestJudge(t *testing.T) {
 			}
 		}
 		u := rules.SelectEndpoints(&sp, endpoints, &testNode)
-		list := rules.Judge(&sp, endpoints, &testNode)
+		list := rules.ExplainEndpoints(&sp, endpoints, &testNode)
 		if len(list) != len(endpoints) {
 			t.Fatalf("%d of %d endpoints are judged", len(list), len(endpoints))
 		}
@@ -61,15 +61,15 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestJudgeGhosts: of one address the endpoint that is not terminating decides.
-func TestJudgeGhosts(t *testing.T) {
+// TestExplainGhosts: of one address the endpoint that is not terminating decides.
+func TestExplainGhosts(t *testing.T) {
 	at := netip.MustParseAddrPort("10.1.0.1:80")
 	old := rules.Endpoint{Addr: at, Serving: true, Terminating: true, Local: true}
 	const gone = "terminating: another endpoint has its address now"
 	for name, now := range map[string]rules.Endpoint{"": {Addr: at, Ready: true, Local: true}, "not ready": {Addr: at, Local: true}} {
 		for _, list := range [][]rules.Endpoint{{old, now}, {now, old}} {
-			sp := rules.ServicePort{ExternalLocal: true, NodePort: 30080}
-			for _, j := range rules.Judge(&sp, list, &testNode) {
+			sp := rules.ServicePort{Policies: rules.Policies{ExternalLocal: true}, NodePort: 30080}
+			for _, j := range rules.ExplainEndpoints(&sp, list, &testNode) {
 				want := name
 				if j.Terminating {
 					want = gone

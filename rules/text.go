@@ -207,7 +207,7 @@ func (r Rule) listed() (listed Rule, ports string) {
 			case Reset:
 				continue
 			case DNAT:
-				if slices.ContainsFunc(next.Fields.All(), func(fd Field) bool { return fd.Kind == ClientHash }) {
+				if slices.ContainsFunc(next.Fields.All(), Field.hashesPorts) {
 					ports = p.Protocol.String()
 					continue
 				}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -24,7 +23,7 @@ type demo struct {
 	log logTap // of nftproxy
 
 	cluster   *netns.Cluster
-	names     map[netip.Addr]string // of pods
+	names     podNames
 	servers   []*traffic.Server
 	manifests proxy.Manifests
 	nftproxy  *proxy.Process

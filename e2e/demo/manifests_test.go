@@ -17,7 +17,7 @@ import (
 // The built-in manifests are valid, every endpoint is a pod of the cluster, and
 // every change changes the web service and nothing else.
 func TestBuiltIn(t *testing.T) {
-	d := demo{names: podNames(netnstest.NewCluster(t, netns.Config{LocalPods: 2, RemotePods: 3}))}
+	d := demo{names: namesOf(netnstest.NewCluster(t, netns.Config{LocalPods: 2, RemotePods: 3}))}
 	d.manifests = proxy.Manifests{Dir: t.TempDir()}
 	if err := copyManifests("", &d.manifests); err != nil {
 		t.Fatal(err)

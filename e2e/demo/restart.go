@@ -80,7 +80,7 @@ func (d *demo) sayLoad(l *load) {
 		steps := int(n.steps.Load())
 		made += steps
 		if verdict, ok := n.verdict(n.tally, steps); !ok {
-			faults = append(faults, fmt.Sprintf("%s %s %s: %s", n.service, n.protocol, n.address, d.named(verdict, n.target)))
+			faults = append(faults, fmt.Sprintf("%s %s %s: %s", n.service, n.protocol, n.address, d.names.named(verdict, n.target)))
 		}
 	}
 	for _, r := range l.regulars {

@@ -35,7 +35,7 @@ func (d *demo) setUp() ([]target, error) {
 	if d.cluster, err = netns.NewCluster(netns.Config{LocalPods: 2, RemotePods: 3}); err != nil {
 		return nil, err
 	}
-	d.names = podNames(d.cluster)
+	d.names = namesOf(d.cluster)
 	if d.keep {
 		if err := d.cluster.Keep(d.name); err != nil {
 			return nil, err

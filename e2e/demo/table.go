@@ -15,9 +15,12 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
-// podNames returns short names of the pods that are backends: p1, p2, ...
-func podNames(c *netns.Cluster) map[netip.Addr]string {
-	names := map[netip.Addr]string{}
+// podNames are the short names of pods, by their addresses.
+type podNames map[netip.Addr]string
+
+// namesOf returns short names of the pods that are backends: p1, p2, ...
+func namesOf(c *netns.Cluster) podNames {
+	names := podNames{}
 	for i, h := range slices.Concat(c.Local, c.RemotePods) {
 		name := fmt.Sprintf("p%d", i+1)
 		names[h.V4], names[h.V6] = name, name
@@ -32,7 +35,7 @@ func (d *demo) table(rows []row) {
 	fmt.Fprintln(w, "SERVICE\tPROTO\tADDRESS\tFROM\tCONNS\tHITS\tVERDICT")
 	for _, r := range rows {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.service, r.protocol, r.address,
-			strings.Join(r.from, " "), r.connections, d.hits(r), d.screen.mark(d.named(r.verdict, r.target), r.ok))
+			strings.Join(r.from, " "), r.connections, d.names.hits(r), d.screen.mark(d.names.named(r.verdict, r.target), r.ok))
 		d.connections += r.connections
 		d.judge(r.ok)
 	}
@@ -40,11 +43,11 @@ func (d *demo) table(rows []row) {
 }
 
 // hits returns who answered how often, backends that did not answer included.
-func (d *demo) hits(r row) string {
+func (n podNames) hits(r row) string {
 	all := slices.SortedFunc(maps.Keys(r.hits), netip.AddrPort.Compare)
 	var parts []string
 	for _, b := range append(slices.Clone(r.backends), slices.DeleteFunc(all, r.isBackend)...) {
-		parts = append(parts, fmt.Sprintf("%s:%d", d.pod(b), r.hits[b]))
+		parts = append(parts, fmt.Sprintf("%s:%d", n.pod(b), r.hits[b]))
 	}
 	if len(parts) == 0 {
 		return "-"
@@ -55,17 +58,17 @@ func (d *demo) hits(r row) string {
 func (t target) isBackend(b netip.AddrPort) bool { return slices.Contains(t.backends, b) }
 
 // pod returns a backend's short name, or its address if it is none of the pods.
-func (d *demo) pod(b netip.AddrPort) string {
-	if name := d.names[b.Addr()]; name != "" {
+func (n podNames) pod(b netip.AddrPort) string {
+	if name := n[b.Addr()]; name != "" {
 		return name
 	}
 	return b.Addr().String()
 }
 
 // named puts short names in place of the backends' addresses.
-func (d *demo) named(text string, t target) string {
+func (n podNames) named(text string, t target) string {
 	for _, b := range t.backends {
-		text = strings.ReplaceAll(text, b.String(), d.pod(b))
+		text = strings.ReplaceAll(text, b.String(), n.pod(b))
 	}
 	return text
 }

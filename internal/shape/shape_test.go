@@ -15,12 +15,8 @@ import (
 
 // exceptions are over the limit still, by the kind's title. They may only get fewer.
 var exceptions = map[string][]string{
-	"fields in a struct": {
-		"rules.ServicePort",
-	},
-	"methods on a type": {
-		"e2e/demo.demo",
-	},
+	"fields in a struct":                           {},
+	"methods on a type":                            {},
 	"lines in a file":                              {},
 	"lines in a function":                          {},
 	"upward arrows between the files of a package": {},

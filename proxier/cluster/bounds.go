@@ -11,7 +11,7 @@ import (
 
 // bound leaves out what is beyond the bounds, and says so once for each kind.
 func (s *service) bound(fault func(reason.Code, ...any)) {
-	if n := len(s.ports) - maxSets; n > 0 && (s.affinity > 0 || len(s.sourceRanges[0])+len(s.sourceRanges[1]) > 0) {
+	if n := len(s.ports) - maxSets; n > 0 && (s.policies.Affinity > 0 || len(s.sourceRanges[0])+len(s.sourceRanges[1]) > 0) {
 		for i := range s.ports[maxSets:] {
 			s.ports[maxSets+i].plain = true
 		}

@@ -38,7 +38,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, scheduler: o.scheduler}
+	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler}}
 	object := "service " + s.Namespace + "/" + s.Name
 	var faults faultList
 	fault := func(why reason.Code, args ...any) { faults.add(fmt.Errorf("%s: %s", object, why.Text(args...))) }
@@ -59,18 +59,18 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	}
 	convertPorts(s, out, fault)
 	convertExternal(s, out, o, fault)
-	out.local.internal = ptr.Deref(s.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
+	out.policies.InternalLocal = ptr.Deref(s.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
 	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		out.affinity = defaultAffinity
+		out.policies.Affinity = defaultAffinity
 		if c := s.Spec.SessionAffinityConfig; c != nil && c.ClientIP != nil {
 			if n := ptr.Deref(c.ClientIP.TimeoutSeconds, defaultAffinity); n > 0 {
-				out.affinity = uint32(n)
+				out.policies.Affinity = uint32(n)
 			}
 		}
 	}
 	if name, ok := s.Annotations[SchedulerAnnotation]; ok {
 		if scheduler, err := rules.ParseScheduler(name); err == nil {
-			out.scheduler = scheduler
+			out.policies.Scheduler = scheduler
 		} else {
 			fault(reason.UnknownScheduler, SchedulerAnnotation, err, o.scheduler)
 		}
@@ -116,8 +116,8 @@ func convertExternal(s *corev1.Service, out *service, o serviceOptions, fault fu
 	convertSourceRanges(s, out, fault)
 	external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort ||
 		len(s.Spec.ExternalIPs) > 0
-	out.local.external = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	if out.local.external && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+	out.policies.ExternalLocal = external && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if out.policies.ExternalLocal && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		if n := s.Spec.HealthCheckNodePort; n > 0 && n <= math.MaxUint16 {
 			out.healthPort = uint16(n)
 		} else {

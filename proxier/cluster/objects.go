@@ -32,15 +32,10 @@ type service struct {
 	loadBalancers [2][]netip.Addr
 	sourceRanges  [2][]netip.Prefix
 	ports         ports
-	local         localPolicies
-	affinity      uint32 // seconds
-	scheduler     rules.Scheduler
+	policies      rules.Policies
 	healthPort    uint16 // healthCheckNodePort
 	over          Excess // what it asks for beyond the bounds
 }
-
-// localPolicies says which traffic policies are Local.
-type localPolicies struct{ internal, external bool }
 
 type servicePort struct {
 	name     string
@@ -82,7 +77,7 @@ func (s *service) port(name string) (servicePort, bool) {
 // alike says, by family, whether two services have all in common that their ports share.
 func (s *service) alike(o *service) (by [2]bool) {
 	if s == nil || o == nil || !s.created.Equal(o.created) || s.healthPort != o.healthPort ||
-		s.local != o.local || s.affinity != o.affinity || s.scheduler != o.scheduler || endpointLimit(len(s.ports)) != endpointLimit(len(o.ports)) {
+		s.policies != o.policies || endpointLimit(len(s.ports)) != endpointLimit(len(o.ports)) {
 		return by
 	}
 	for _, f := range rules.Families {
@@ -160,8 +155,7 @@ func (s *service) as(o rules.Owner, p servicePort) rules.ServicePort {
 		Name: o.ServicePortName, Family: f, Protocol: p.protocol,
 		ClusterIP: s.clusterIPs[f], Port: p.port, NodePort: p.nodePort,
 		ExternalIPs: s.externalIPs[f], LoadBalancerIPs: s.loadBalancers[f], SourceRanges: s.sourceRanges[f],
-		InternalLocal: s.local.internal, ExternalLocal: s.local.external,
-		Affinity: s.affinity, Scheduler: s.scheduler, EndpointLimit: endpointLimit(len(s.ports)),
+		Policies: s.policies, EndpointLimit: endpointLimit(len(s.ports)),
 	}
 	if p.plain {
 		if sp.Affinity = 0; len(sp.SourceRanges) > 0 {

@@ -19,7 +19,7 @@ func stickyServices(endpoints int) []rules.Owned {
 			sp := rules.ServicePort{
 				Name:   rules.ServicePortName{Namespace: "default", Name: fmt.Sprintf("sticky-%d", i)},
 				Family: f, Protocol: rules.TCP, ClusterIP: address(f, 96, i), Port: 80, NodePort: uint16(30000 + i),
-				ExternalLocal: true, Affinity: seconds,
+				Policies: rules.Policies{ExternalLocal: true, Affinity: seconds},
 			}
 			var list []rules.Endpoint
 			for j := range endpoints {

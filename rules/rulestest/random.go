@@ -108,10 +108,9 @@ func (w *World) servicePort(o rules.Owner) rules.ServicePort {
 	schedulers := append([]rules.Scheduler{rules.RoundRobin}, rules.Schedulers()...) // that one more often
 	sp := rules.ServicePort{
 		Name: o.ServicePortName, Family: o.Family, ClusterIP: worldAddr(o.Family, 96, n),
-		Port:          80 + uint16(len(o.Port)),
-		Protocol:      rules.AllProtocols[w.rand.IntN(len(rules.AllProtocols))],
-		InternalLocal: w.chance(4), ExternalLocal: w.chance(2),
-		Scheduler: schedulers[w.rand.IntN(len(schedulers))],
+		Port:     80 + uint16(len(o.Port)),
+		Protocol: rules.AllProtocols[w.rand.IntN(len(rules.AllProtocols))],
+		Policies: rules.Policies{InternalLocal: w.chance(4), ExternalLocal: w.chance(2), Scheduler: schedulers[w.rand.IntN(len(schedulers))]},
 	}
 	if w.chance(2) {
 		sp.NodePort = 30000 + uint16(n)*10 + uint16(len(o.Port))

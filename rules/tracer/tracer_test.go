@@ -16,7 +16,7 @@ import (
 // web is a sticky service of two endpoints, in a state.
 func web() rules.State {
 	sp := rules.ServicePort{Name: rules.ServicePortName{Namespace: "default", Name: "web"}, Protocol: rules.TCP,
-		ClusterIP: netip.MustParseAddr("10.96.0.10"), Port: 80, Affinity: 60}
+		ClusterIP: netip.MustParseAddr("10.96.0.10"), Port: 80, Policies: rules.Policies{Affinity: 60}}
 	var endpoints []rules.Endpoint
 	for _, a := range []string{"10.244.1.2:8080", "10.244.2.2:8080"} {
 		endpoints = append(endpoints, rules.Endpoint{Addr: netip.MustParseAddrPort(a), Ready: true})

@@ -82,7 +82,19 @@ func keyLen(f rules.Family, k rules.SetKind) uint32 {
 	return n
 }
 
-func schemaOf(f rules.Family, k rules.SetKind) schema {
+// schemas are those of all kinds of sets, by family and kind.
+var schemas = func() (out [2][]schema) {
+	for _, f := range rules.Families {
+		for _, k := range rules.SetKinds() {
+			out[f] = append(out[f], newSchema(f, k))
+		}
+	}
+	return out
+}()
+
+func schemaOf(f rules.Family, k rules.SetKind) schema { return schemas[f][k] }
+
+func newSchema(f rules.Family, k rules.SetKind) schema {
 	s := schema{keyLen: keyLen(f, k)}
 	typeof := false
 	for _, p := range k.Key() {
@@ -242,7 +254,7 @@ func appendBackend(dst []byte, to netip.AddrPort) []byte {
 
 // parseKey is the reverse of appendKey.
 func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
-	if len(b) < int(keyLen(f, kind)) {
+	if len(b) < int(schemaOf(f, kind).keyLen) {
 		return rules.Key{}, false
 	}
 	var k rules.Key

@@ -13,7 +13,7 @@ import (
 // endpoints returns the endpoints of a port, and why they get connections or not.
 func (w *World) endpoints(p *proxier.Port) []Endpoint {
 	out := []Endpoint{}
-	for _, j := range rules.Judge(&p.ServicePort, p.Endpoints, &w.Node) {
+	for _, j := range rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, &w.Node) {
 		d := w.details(p, &j.Endpoint)
 		e := Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local}
@@ -24,7 +24,7 @@ func (w *World) endpoints(p *proxier.Port) []Endpoint {
 }
 
 // why puts the reasons of both policies together.
-func why(p *proxier.Port, j rules.Judged) (text string, codes []reason.Code) {
+func why(p *proxier.Port, j rules.ExplainedEndpoint) (text string, codes []reason.Code) {
 	cluster, local := j.WhyNotCluster, j.WhyNotLocal
 	one := func(g reason.Given, text string) (string, []reason.Code) { return text, []reason.Code{g.Code} }
 	switch neither := !j.Cluster && !j.Local; {

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// Held returns what of a service port a table holds that was read from the kernel: its chains, what goes to
+// ObjectsOf returns the objects of a service port in a table that was read from the kernel: its chains, what goes to
 // them, and what else has the keys of objects that it should have. It returns nothing where a chain is not as we make them.
-func (t *Table) Held(n ServicePortName, want Objects) Objects {
-	h := held{have: t, chains: map[string]Chain{}, sets: map[SetID][]Element{}}
+func (t *Table) ObjectsOf(n ServicePortName, want Objects) Objects {
+	h := finder{have: t, chains: map[string]Chain{}, sets: map[SetID][]Element{}}
 	h.named = func(o ServicePortName) bool { return o == n }
 	h.expectFrontends(want.Frontends(IPv4)) // the keys of NodePorts do not depend on the family
 	for name, c := range t.Chains {
@@ -29,8 +29,8 @@ func (t *Table) Held(n ServicePortName, want Objects) Objects {
 	return h.objects()
 }
 
-// held collects what Held returns.
-type held struct {
+// finder collects what ObjectsOf returns.
+type finder struct {
 	ownership
 	have   *Table
 	chains map[string]Chain
@@ -38,7 +38,7 @@ type held struct {
 }
 
 // take takes the owner's elements of a set.
-func (h *held) take(id SetID) {
+func (h *finder) take(id SetID) {
 	for k, v := range h.have.Sets[id] {
 		if h.element(id, k, v) {
 			h.sets[id] = append(h.sets[id], Element{k, v})
@@ -48,7 +48,7 @@ func (h *held) take(id SetID) {
 
 // frontends finds where the service port is served: under the keys that it should have, and by its chains. It finds the
 // chains of others that its frontends go to.
-func (h *held) frontends() {
+func (h *finder) frontends() {
 	for _, id := range slices.Concat(SetsOf(Frontend{}), SetsOf(NodePort(IPv4, 0, 0))) {
 		h.take(id)
 		for _, e := range h.sets[id] {
@@ -60,7 +60,7 @@ func (h *held) frontends() {
 }
 
 // endpoints finds those of the chains and frontends that were found.
-func (h *held) endpoints() {
+func (h *finder) endpoints() {
 	sets := map[SetID]bool{}
 	for name := range h.chains {
 		h.chooses(name)
@@ -84,7 +84,7 @@ func (h *held) endpoints() {
 }
 
 // shared finds elements that the service port may share with others.
-func (h *held) shared(want Objects) {
+func (h *finder) shared(want Objects) {
 	for _, se := range want.Sets {
 		if se.Set.Kind.row().owners != shared {
 			continue
@@ -98,7 +98,7 @@ func (h *held) shared(want Objects) {
 }
 
 // objects puts all in order.
-func (h *held) objects() Objects {
+func (h *finder) objects() Objects {
 	var out Objects
 	for _, name := range slices.Sorted(maps.Keys(h.chains)) {
 		c := h.chains[name]

@@ -11,8 +11,8 @@ import (
 	"github.com/nftproxy/nftproxy/reason"
 )
 
-// Judged is an endpoint, and whether it gets new connections on a node.
-type Judged struct {
+// ExplainedEndpoint is an endpoint, whether it gets new connections on a node, and why not.
+type ExplainedEndpoint struct {
 	Endpoint
 	// Cluster and Local say that it gets those under that traffic policy.
 	Cluster, Local bool
@@ -21,9 +21,9 @@ type Judged struct {
 	WhyNotCluster, WhyNotLocal reason.Given
 }
 
-// Judge says which endpoints SelectEndpoints has selected, and why not the others.
+// ExplainEndpoints returns all endpoints, and says which of them SelectEndpoints selects, and why not the others.
 // The result is sorted by address, what is terminating last, and names each address once for each reason.
-func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
+func ExplainEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) []ExplainedEndpoint {
 	u := SelectEndpoints(sp, endpoints, n)
 	counted := WithoutGhosts(endpoints)
 	preferred := topology(counted, n)
@@ -32,10 +32,10 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 		taken[counted[i].Addr] = taken[counted[i].Addr] || !counted[i].Terminating
 	}
 	cluster, local := !sp.InternalLocal || sp.External(), sp.InternalLocal || sp.ExternalLocal && sp.External()
-	out := make([]Judged, 0, len(endpoints))
+	out := make([]ExplainedEndpoint, 0, len(endpoints))
 	for _, e := range endpoints {
 		p := place{e.Addr, e.Ready, e.Terminating}
-		j := Judged{Endpoint: e, Cluster: inCluster[p], Local: inLocal[p]}
+		j := ExplainedEndpoint{Endpoint: e, Cluster: inCluster[p], Local: inLocal[p]}
 		isGhost := e.Terminating && taken[e.Addr]
 		if cluster && !j.Cluster {
 			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
@@ -55,7 +55,7 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 		}
 		out = append(out, j)
 	}
-	slices.SortStableFunc(out, func(a, b Judged) int {
+	slices.SortStableFunc(out, func(a, b ExplainedEndpoint) int {
 		if c := a.Addr.Compare(b.Addr); c != 0 || a.Terminating == b.Terminating {
 			return c
 		}
@@ -64,7 +64,7 @@ func Judge(sp *ServicePort, endpoints []Endpoint, n *Node) []Judged {
 		}
 		return -1
 	})
-	return slices.CompactFunc(out, func(a, b Judged) bool {
+	return slices.CompactFunc(out, func(a, b ExplainedEndpoint) bool {
 		return a.Addr == b.Addr && a.WhyNotCluster == b.WhyNotCluster && a.WhyNotLocal == b.WhyNotLocal
 	})
 }

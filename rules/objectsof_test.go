@@ -11,9 +11,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
-// TestHeld finds each service port's objects among all, whatever they were before: to put what is found in the place of
+// TestObjectsOf finds each service port's objects among all, whatever they were before: to put what is found in the place of
 // what should be there changes nothing in a table.
-func TestHeld(t *testing.T) {
+func TestObjectsOf(t *testing.T) {
 	for seed := range uint64(8) {
 		w := rulestest.NewWorld(seed)
 		d := rules.NewDesired(w.Config(), w.Node())
@@ -24,7 +24,7 @@ func TestHeld(t *testing.T) {
 			step := w.Step()
 			for _, o := range step {
 				if old := d.Objects(o.Owner); len(old.Sets) > 0 {
-					held := kernel.Tables[o.Owner.Family].Held(o.Owner.ServicePortName, old)
+					held := kernel.Tables[o.Owner.Family].ObjectsOf(o.Owner.ServicePortName, old)
 					if got, want := fmt.Sprint(objects(held)), fmt.Sprint(objects(old)); got != want {
 						t.Fatalf("seed %d, %s: found\n%s\nwant\n%s", seed, o.Owner, got, want)
 					}
