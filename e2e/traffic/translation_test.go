@@ -158,7 +158,8 @@ func TestChecksumIsChecked(t *testing.T) {
 		}
 
 		load(func(r ruleset) []expr.Any { return r.from(c.Client.Addr(f)) })
-		if r := connect(short(c.Client.NS)); r.Outcome != TimedOut {
+		// Long enough to open a socket on a slow machine, before which nothing is sent.
+		if r := connect(Client{NS: c.Client.NS, Timeout: netns.Patience() / 20}); r.Outcome != TimedOut {
 			t.Errorf("%s: spoilt INIT: %s, want timed out", f, r)
 		}
 		if bad := waitBad(s); len(bad) != 1 || !errors.Is(bad[0], errChecksum) {
