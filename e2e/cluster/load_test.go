@@ -6,7 +6,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
