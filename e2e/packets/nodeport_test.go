@@ -77,11 +77,12 @@ func TestNodePortAddresses(t *testing.T) {
 			s := w.full("web").to(ready(a, b))
 			w.apply(t, s)
 			// IPv6's neighbour discovery that was under way from an address that came or went begins anew, a second later.
-			discovered := func(t *testing.T, from netns.Host, to netip.AddrPort) {
+			// nftproxy itself listens on loopback addresses, from just after the kernel was programmed on.
+			reached := func(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort) {
 				t.Helper()
 				try := longer(t)
 				eventually(t, "reaching both endpoints", func() error {
-					for _, r := range connect(try(), traffic.Client{NS: from.NS}, traffic.TCP, to, 4) {
+					for _, r := range connect(try(), traffic.Client{NS: from.NS}, p, to, 4) {
 						if r.Outcome != traffic.Answered {
 							return r.Err
 						}
@@ -94,10 +95,10 @@ func TestNodePortAddresses(t *testing.T) {
 				first := w.address(s, nodePort, traffic.TCP, netns.IPv6)
 				for _, from := range w.clients() {
 					if row.primary {
-						discovered(t, from, first)
+						reached(t, from, traffic.TCP, first)
 					}
 					if row.more && more {
-						discovered(t, from, netip.AddrPortFrom(moreAddresses[netns.IPv6], first.Port()))
+						reached(t, from, traffic.TCP, netip.AddrPortFrom(moreAddresses[netns.IPv6], first.Port()))
 					}
 				}
 				for _, p := range traffic.Protocols() {
@@ -111,7 +112,11 @@ func TestNodePortAddresses(t *testing.T) {
 							}
 						}
 						loopback := netip.AddrPortFrom(netip.MustParseAddr(map[netns.Family]string{netns.IPv4: "127.0.0.1", netns.IPv6: "::1"}[f]), first.Port())
-						w.wantServedAt(t, w.Node, p, loopback, row.loopback && p != traffic.SCTP, a, b)
+						served := row.loopback && p != traffic.SCTP
+						if served {
+							reached(t, w.Node, p, loopback)
+						}
+						w.wantServedAt(t, w.Node, p, loopback, served, a, b)
 					}
 				}
 			}
