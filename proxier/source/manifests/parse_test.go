@@ -105,6 +105,8 @@ func TestParseFaults(t *testing.T) {
 		{"a bracket too many", "f.yaml", strings.Replace(head, "name: a\n", "labels: {a: b}}\n# comment\n\n", 1), []string{"f.yaml:4: did not find expected key"}},
 		{"a word in a list", "f.yaml", head + "  ports:\n    - port: 1\n    port: 2\n", []string{"f.yaml:9: did not find expected '-' indicator"}},
 		{"a list item in another column", "f.yaml", head + "  ports:\n    - port: 1\n   - port: 2\n", []string{"f.yaml:9: did not find expected key"}},
+		{"lines that end with CR", "f.yaml", "a: b\r- c\r", []string{"f.yaml:1: did not find expected key"}},
+		{"line separators", "f.yaml", "a: \"x\u2028y\u2028z\"\n- c\n", []string{"f.yaml:2: did not find expected key"}},
 		{"no end of a text", "f.yaml", head + "  type: \"ClusterIP\n", []string{"f.yaml:7: found unexpected end of stream"}},
 		{"a key without a colon", "f.yaml", docs(head, strings.Replace(head, "name: a", "name", 1)+"  ports\n"), []string{"f.yaml:14: could not find expected ':'"}},
 		{"unclosed bracket", "f.yaml", head + "  clusterIPs: [10.0.0.1\n  type: ClusterIP\n", []string{"f.yaml:7: did not find expected ',' or ']'"}},

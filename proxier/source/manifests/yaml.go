@@ -87,6 +87,7 @@ const wordsAhead = 2
 // line with content that it read, unless only the words ahead are in it: then what is before it is wrong by itself.
 func (r *lineReader) stoppedAt(start int) int {
 	lines := bytes.SplitAfter(r.data[:r.read], []byte("\n"))
+	start = min(start, len(lines)) // to the library a line ends with CR, NEL, LS or PS as well
 	document := 0
 	for i, line := range lines[:start] {
 		if bytes.HasPrefix(line, []byte("---")) {
