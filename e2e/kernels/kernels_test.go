@@ -66,6 +66,7 @@ func TestResults(t *testing.T) {
 === has SCTP no
 === has owner yes
 === has persist no
+=== check 1
 ok       nftables: random  numgen
 === begin demo
 failed is a word of the demo
@@ -102,5 +103,36 @@ failed is a word of the demo
 	}
 	if one.good(suites) || !one.good(suites[:2]) || two.good(nil) || none.good(suites) {
 		t.Error("what failed is good, or the other way round")
+	}
+}
+
+// TestChecked: a check that crashed, or that found nothing, is not good.
+func TestChecked(t *testing.T) {
+	const ok, failed = "ok       nftables: random  numgen", "failed   nftables: NodePorts  no fib"
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  bool
+	}{
+		{"all there", []string{"=== check 0", ok}, true},
+		{"no API server", []string{"=== check 1", ok, ok}, true},
+		{"a feature missing", []string{"=== check 1", ok, failed}, false},
+		{"nothing printed", []string{"=== check 1"}, false},
+		{"crashed", []string{"=== check 2", ok}, false},
+		{"not ended", []string{ok}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newResult("6.1")
+			for _, line := range append([]string{"=== has SCTP yes"}, tt.lines...) {
+				r.read(line)
+			}
+			var b strings.Builder
+			if err := writeTable(&b, []*result{r}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if r.good(nil) != tt.want || strings.Contains(b.String(), "  ok") != tt.want {
+				t.Errorf("good: %v, want %v:\n%s", r.good(nil), tt.want, b.String())
+			}
+		})
 	}
 }
