@@ -136,3 +136,43 @@ func TestChecked(t *testing.T) {
 		})
 	}
 }
+
+// stubs puts scripts before this machine's programs, by name.
+func stubs(t *testing.T, scripts map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, script := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil { //nolint:gosec // it is a program
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestInterruptedUnpacking: a kernel that was not unpacked to the end is fetched again.
+func TestInterruptedUnpacking(t *testing.T) {
+	r := repository{t.TempDir()}
+	stubs(t, map[string]string{
+		"apt-cache": "echo '  Depends: linux-modules-6.1'\n",
+		"apt-get":   "shift 2; for p; do touch $p.deb; done\n",
+		"dpkg": "echo >>" + r.dir + "/calls\n" + // the second one is interrupted
+			"mkdir -p $3/boot $3/lib/modules/6.1/kernel && touch $3/boot/vmlinuz-6.1 && [ $(wc -l <" + r.dir + "/calls) != 2 ] && touch $2.done\n",
+	})
+	if _, err := r.fetch(t.Context(), "6.1"); err == nil {
+		t.Fatal("no error of an interrupted dpkg")
+	}
+	for range 2 { // the second time it is there
+		k, err := r.fetch(t.Context(), "6.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{k.image, k.modules, filepath.Join(r.dir, "6.1", "linux-image-6.1.deb.done"), filepath.Join(r.dir, "6.1", "linux-modules-6.1.deb.done")} {
+			if _, err := os.Stat(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if calls, err := os.ReadFile(filepath.Join(r.dir, "calls")); err != nil || len(calls) != 4 {
+		t.Errorf("%d packages were unpacked, %v; want 4", len(calls), err)
+	}
+}
