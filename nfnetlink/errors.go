@@ -43,11 +43,14 @@ func (m Message) Err() *Error {
 		return nil
 	}
 	e := &Error{Errno: unix.Errno(errno)}
-	// The request, of which only the header is repeated, comes before the attributes.
-	if m.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.Data) <= 4+unix.NLMSG_HDRLEN {
+	at := 4
+	if m.Type != unix.NLMSG_DONE {
+		at += unix.NLMSG_HDRLEN // of the request, which is repeated so far
+	}
+	if m.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.Data) <= at {
 		return e
 	}
-	for typ, v := range m.Data[4+unix.NLMSG_HDRLEN:].Attributes() {
+	for typ, v := range m.Data[at:].Attributes() {
 		switch typ {
 		case unix.NLMSGERR_ATTR_MSG:
 			e.Message = v.Text()

@@ -139,14 +139,24 @@ func TestExtendedAcknowledgements(t *testing.T) {
 		{Errno: unix.EINVAL, Message: "no such thing"},
 		{Errno: unix.EINVAL, Message: "no such thing", Offset: 24},
 	} {
-		_, s := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: &want} })
-		err := s.Ask(t.Context(), nfnetlink.Request(1, unix.NLM_F_ACK, 2), nil)
-		got := (*nfnetlink.Error)(nil)
-		if !errors.As(err, &got) || *got != want || !errors.Is(err, unix.EINVAL) {
-			t.Errorf("error %#v, want %#v", err, want)
-		}
-		if text := err.Error(); !strings.HasPrefix(text, "invalid argument") || !strings.HasSuffix(text, want.Message) {
-			t.Errorf("text %q", text)
+		for what, answer := range map[string]nfnetlinktest.Answer{
+			"a request":    {Err: &want},
+			"a dump":       {Err: &want},
+			"a dump's end": {Err: &want, Entries: [][]byte{entry(0, "a")}},
+		} {
+			flags := uint16(unix.NLM_F_DUMP)
+			if what == "a request" {
+				flags = unix.NLM_F_ACK
+			}
+			_, s := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return answer })
+			err := s.Ask(t.Context(), nfnetlink.Request(1, flags, 2), func(nfnetlink.Message) {})
+			got := (*nfnetlink.Error)(nil)
+			if !errors.As(err, &got) || *got != want || !errors.Is(err, unix.EINVAL) {
+				t.Errorf("%s: error %#v, want %#v", what, err, want)
+			}
+			if text := err.Error(); !strings.HasPrefix(text, "invalid argument") || !strings.HasSuffix(text, want.Message) {
+				t.Errorf("%s: text %q", what, text)
+			}
 		}
 	}
 	for _, offset := range [][]byte{nil, {1}, {1, 2}, {1, 2, 3}} { // shorter than it should be
