@@ -48,7 +48,7 @@ func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err e
 			}
 			return nil
 		})
-		if !errors.Is(err, errChanged) && !errors.Is(err, nfnetlink.ErrInterrupted) {
+		if !errors.Is(err, errChanged) && !errors.Is(err, nfnetlink.ErrInterrupted) && !errors.Is(err, nfnetlink.ErrCutShort) {
 			return err
 		}
 		err = failed
