@@ -238,6 +238,9 @@ func (s *scan) namedSet(name string) error {
 func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
 	return s.ask(wire.GetElement(s.family, s.table, id, key), func(v nfnetlink.Data) {
 		wire.EachElement(s.family, id.Kind, v, func(e wire.Element) {
+			if e.OddKey != "" {
+				return // one with the key was asked for
+			}
 			if e.Stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
 				e.Goto = rules.OddGoto("statement", e.Goto)
 			}
