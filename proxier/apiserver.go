@@ -25,17 +25,17 @@ func (p *programmer) free(list []netip.AddrPort, own []netip.Addr) (outcome, err
 	}
 	found := elementFinder{}
 	if err := p.kernel.Scan(p.config.Table, things, found); err != nil {
-		return p.out, fmt.Errorf("read the kernel's tables: %w", err)
+		return p.end(), fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	p.out.written = rules.Tx{Name: p.config.Table}
 	p.freeOf(found, list, own, &p.out.written)
 	if err := p.apply(p.out.written); err != nil {
-		return p.out, fmt.Errorf("delete frontends at the API server's address: %w", err)
+		return p.end(), fmt.Errorf("delete frontends at the API server's address: %w", err)
 	}
 	for _, at := range list {
 		p.freed[at] = struct{}{}
 	}
-	return p.out, nil
+	return p.end(), nil
 }
 
 // elementAt names an element of a set, in the family of an API server's address.

@@ -9,7 +9,8 @@ import (
 
 // builder builds owners' objects for one operation of a programmer.
 type builder struct {
-	cluster *cluster.Cluster
+	view    *cluster.View // closed after the last owner
+	left    int           // owners that are not built yet
 	config  rules.Config
 	node    rules.Node
 	forward bool    // NodePorts are forwarded on loopback addresses
@@ -26,14 +27,22 @@ type aspects struct {
 	forwarding     *forwarding // nil: nothing is forwarded
 }
 
-// build builds the objects of owners from what is known of them now.
+// expect says how many owners are to be built. Afterwards changes may come in again.
+func (b *builder) expect(owners int) {
+	if b.left = owners; owners == 0 {
+		b.view.Close()
+	}
+}
+
+// build builds the objects of owners. Inputs come one by one: all at once would take as much memory as the store.
 func (b *builder) build(owners []rules.Owner) []rules.Owned {
 	b.built = append(b.built, owners...)
 	out := make([]rules.Owned, len(owners))
 	for i, o := range owners {
-		in := b.cluster.Input(o)
+		in := b.view.Input(o)
 		out[i] = rules.Owned{Owner: o, Objects: b.objects(&in)}
 	}
+	b.expect(b.left - len(owners))
 	return out
 }
 

@@ -20,8 +20,8 @@
 //
 // The follower tells everybody what has become of the changes.
 //
-// The syncer takes changes from one part to the next. All of this runs in one goroutine, that of Run; only stale flows are
-// looked for in others.
+// The syncer takes changes from one part to the next. All of this runs in Run's goroutine, but for two things: at a first
+// load transactions are applied in a second one, while the first builds, and stale flows are looked for in others.
 //
 // Invariant of the programmer: between two operations the kernel holds what desired says, or unequal says why it may not.
 // A commit that the kernel refuses is taken back from desired, the kernel is compared and repaired where it may have
@@ -34,7 +34,7 @@
 //	proxier.go                                      Run: the loop
 //	sync.go, nodewait.go                            the order of things
 //	follow.go, flows.go, conflicts.go, health.go …  the follower
-//	build.go                                        from an Input to objects, and what else comes of them
+//	build.go, nolocal.go, localports.go             from an Input to objects, and what else comes of them
 //	program.go, load.go, compare.go, apiserver.go   the programmer's operations
 //	kernel.go, refusal.go                           what they have in common
 //	repairs.go, metrics.go, timers.go               used above

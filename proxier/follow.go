@@ -52,6 +52,9 @@ func (f *follower) after(p *programmer, out *outcome) {
 		f.refused(&out.refusals[i])
 	}
 	f.metrics.failing.Set(float64(len(p.aside.failing)))
+	if p.adopted {
+		f.metrics.servicePorts.Set(float64(p.desired.Owners()))
+	}
 	f.flows.queue(out.before, out.after)
 }
 
@@ -165,8 +168,5 @@ func (f *follower) repaired(why auditWhy, tx rules.Tx) {
 	f.log.Info("Repaired the kernel's tables", fields...)
 }
 
-// programmed tells that something was programmed: so many service ports are now, and it took so long.
-func (f *follower) programmed(servicePorts int, took time.Duration) {
-	f.metrics.servicePorts.Set(float64(servicePorts))
-	f.metrics.syncDuration.Observe(took.Seconds())
-}
+// programmed tells that something was programmed, and how long that took.
+func (f *follower) programmed(took time.Duration) { f.metrics.syncDuration.Observe(took.Seconds()) }

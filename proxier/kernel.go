@@ -29,7 +29,7 @@ const (
 )
 
 // programmer makes the kernel hold what it should. Its operations are commit, adopt, audit and free; each returns what
-// became of it. They belong to one goroutine.
+// became of it. No two of them run at once.
 type programmer struct {
 	kernel  Kernel
 	config  rules.Config
@@ -107,7 +107,14 @@ type transaction struct {
 }
 
 // begin begins an operation.
-func (p *programmer) begin() { p.out, p.compared = outcome{}, false }
+func (p *programmer) begin() { p.compared = false }
+
+// end ends an operation, and returns what it has done. The programmer keeps nothing of that: it may be large.
+func (p *programmer) end() outcome {
+	out := p.out
+	p.out = outcome{}
+	return out
+}
 
 // apply carries a transaction out.
 func (p *programmer) apply(tx rules.Tx) error {

@@ -102,6 +102,22 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// TestEventsBeforeSynced: what was found at objects is told by the time that they are programmed.
+func TestEventsBeforeSynced(t *testing.T) {
+	n := &node{t: t}
+	p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: &rulestest.Kernel{}, Events: n})
+	p.ReplaceNodes(nil)
+	p.ReplaceServiceCIDRs(nil)
+	bad := service("bad", "10.96.0.2", "80")
+	bad.Spec.ExternalIPs = []string{"x"}
+	p.ReplaceServices([]*corev1.Service{bad})
+	p.ReplaceEndpointSlices(nil)
+	if err := p.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	n.expectEvents("Service default/bad  InvalidService: ")
+}
+
 func TestLocalPorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := start(t, &rulestest.Kernel{})

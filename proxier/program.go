@@ -21,10 +21,10 @@ func (p *programmer) commit(node rules.Node, good, again []rules.Owned) (outcome
 	}
 	for _, part := range [][]rules.Owned{good, again} {
 		if err := p.commitOwners(part); err != nil {
-			return p.out, err
+			return p.end(), err
 		}
 	}
-	return p.out, nil
+	return p.end(), nil
 }
 
 // setNode changes what holds for all services in desired, and returns the transaction.
@@ -89,21 +89,18 @@ func (p *programmer) commitOthers(builds []rules.Owned, err error) error {
 	return p.commitOwners(rest)
 }
 
-// adopt makes the kernel equal to all that was listed, starting from what it holds. build builds the objects of some of
-// the owners. An error means that all must be tried again.
-func (p *programmer) adopt(node rules.Node, owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (outcome, error) {
+// adopt makes the kernel equal to all that was listed, starting from what it holds; absent says that it has no table of
+// ours. build builds the objects of some of the owners. An error means that all must be tried again.
+func (p *programmer) adopt(node rules.Node, absent bool, owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (outcome, error) {
 	p.begin()
 	p.out.adopted = true
 	p.setNode(node)
-	absent, err := p.absent()
-	if err == nil {
-		err = p.programAll(absent, owners, build)
-	}
+	err := p.programAll(absent, owners, build)
 	p.adopted = err == nil
-	return p.out, err
+	return p.end(), err
 }
 
-// programAll programs owners; absent says that the kernel has no table of ours.
+// programAll programs owners.
 func (p *programmer) programAll(absent bool, owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (err error) {
 	if absent && p.desired.Owners() == 0 {
 		if p.out.written, err = p.load(owners, build); err == nil {
@@ -124,5 +121,5 @@ func (p *programmer) audit(things []rules.Thing) (_ outcome, err error) {
 	if p.out.written, err = p.compare(things); err == nil {
 		err = p.unequal
 	}
-	return p.out, err
+	return p.end(), err
 }

@@ -30,7 +30,7 @@ func newWorkbench(t *testing.T, builds ...rules.Owned) *workbench {
 	t.Helper()
 	k := &rulestest.Kernel{}
 	w := &workbench{newProgrammer(k, rules.Config{}.WithDefaults()), t, k}
-	if _, err := w.adopt(here, ownersOf(builds), buildOf(builds)); err != nil {
+	if _, err := w.adopt(here, true, ownersOf(builds), buildOf(builds)); err != nil {
 		t.Fatal(err)
 	}
 	k.Applied()
@@ -192,7 +192,7 @@ func TestAdopt(t *testing.T) {
 	builds := []rules.Owned{owned("web", 1, 1, 2), owned("bad", 2, 1, 2)}
 	w := newWorkbench(t, builds[0])
 	next := &workbench{newProgrammer(w.kernel, w.config), t, w.kernel}
-	out, err := next.adopt(here, ownersOf(builds[:1]), buildOf(builds))
+	out, err := next.adopt(here, false, ownersOf(builds[:1]), buildOf(builds))
 	if got := told(out); err != nil || got != "; 0 sent" || !next.adopted {
 		t.Errorf("the same again: %q, %v; want nothing sent", got, err)
 	}
@@ -203,7 +203,7 @@ func TestAdopt(t *testing.T) {
 		}
 		kernel.Refuse(chain("bad"))
 		next = &workbench{newProgrammer(kernel, w.config), t, kernel}
-		out, err = next.adopt(here, ownersOf(builds), buildOf(builds))
+		out, err = next.adopt(here, !filled, ownersOf(builds), buildOf(builds))
 		loading := slices.ContainsFunc(out.refusals, func(r refusal) bool { return r.loading })
 		if err != nil || out.setAside() != 1 || loading == filled || !next.adopted {
 			t.Errorf("filled %v: %q, %v; want bad aside", filled, told(out), err)
@@ -212,7 +212,7 @@ func TestAdopt(t *testing.T) {
 	}
 	w.kernel.FailReads(errors.New("no netlink"))
 	next = &workbench{newProgrammer(w.kernel, w.config), t, w.kernel}
-	if out, err = next.adopt(here, ownersOf(builds), buildOf(builds)); err == nil || next.adopted {
+	if out, err = next.adopt(here, false, ownersOf(builds), buildOf(builds)); err == nil || next.adopted {
 		t.Errorf("the kernel cannot be read: %q, adopted %v", told(out), next.adopted)
 	}
 }

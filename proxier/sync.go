@@ -39,13 +39,24 @@ func (s *syncer) sync() error {
 	}
 	start := time.Now()
 	full := !s.program.adopted
-	ch := s.cluster.Take()
-	changed, failed, err := s.syncChanges(&ch, start)
 	metrics := s.follow.metrics.kubeProxy
+	var absent bool
+	if full {
+		var err error
+		if absent, err = s.program.absent(); err != nil {
+			metrics.took(full, start)
+			metrics.failed()
+			return err
+		}
+	}
+	ch, view := s.cluster.Take()
+	defer view.Close()
+	changed, failed, err := s.syncChanges(&ch, view, absent, start)
 	if err != nil || changed {
 		metrics.took(full, start)
 	}
 	if err != nil {
+		view.Close()
 		s.cluster.PutBack(ch)
 		metrics.failed()
 		return err
@@ -70,18 +81,21 @@ func (s *syncer) ready() bool {
 // syncChanges programs changes, and says whether there were any and whether some were set aside. A service port that the
 // kernel refuses counts as a failure in the metrics, but leaves nftproxy healthy: all others are served, and
 // a restart would help nobody. What the kernel refuses for reasons of its own, such as a lack of memory, is an
-// error, after which all is tried again.
-func (s *syncer) syncChanges(ch *cluster.Changes, start time.Time) (changed, failed bool, err error) {
-	b := &builder{cluster: s.cluster, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
+// error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
+func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
+	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
+	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
 	if adopting {
-		out, err = s.program.adopt(ch.Node, owners, b.build)
+		out, err = s.program.adopt(ch.Node, absent, owners, b.build)
 	} else {
 		out, err = s.program.commit(ch.Node, b.build(good), b.build(again))
 	}
+	view.Close()
+	s.follow.faults(ch.Faults)
 	s.follow.built(b, ch.Excess)
 	s.follow.after(s.program, &out)
 	if err != nil {
@@ -96,7 +110,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, start time.Time) (changed, fai
 		return false, false, nil
 	}
 	s.follow.ports(b)
-	s.follow.programmed(s.program.desired.Owners(), time.Since(start))
+	s.follow.programmed(time.Since(start))
 	if took := time.Since(start); adopting {
 		s.follow.log.Info("Programmed all services", "servicePorts", s.program.desired.Owners(), "changes", out.written.Len(), "took", took)
 	} else {

@@ -50,6 +50,9 @@ func (t *teller) faults(list []cluster.Fault) {
 			t.log.V(2).Info("Not for a service proxy", "endpointSlice", f.About.String(), "addressType", printable.Word(f.Text))
 		case cluster.NodeMissing:
 			t.log.Info("There is no Node object of this node's name: its zone and addresses are not known", "node", f.About.Name)
+		case cluster.Untold:
+			t.log.Info("Skipped", "reason", "parts of more objects than are told of", "objects", f.More)
+			t.metrics.skipped.Add(float64(f.More))
 		case cluster.NodeGone:
 			t.log.Info("The Node object of this node is gone", "node", f.About.Name)
 		}
@@ -66,7 +69,7 @@ func (t *teller) unusable(f *cluster.Fault) {
 	message := printable.Error(errors.Join(f.Errs...))
 	switch f.About.Kind {
 	case "Service":
-		t.service(f.About.ObjectName, reason.EventInvalidService, message)
+		t.warn(f.About, reason.EventInvalidService, message)
 	case "EndpointSlice":
 		t.warn(f.About, reason.EventInvalidSlice, message)
 	}

@@ -19,15 +19,40 @@ type Changes struct {
 	Excess Excess
 	// Triggers are when what has changed was triggered, by family.
 	Triggers [2]Triggers
+	// Faults is what was found at objects. PutBack leaves it out.
+	Faults []Fault
 
 	pending pending
 }
 
-// Take returns what has changed since the last call. It is called when no list is missing.
-func (c *Cluster) Take() Changes {
+// View is a Cluster that stands still: until it is closed nothing comes in. Inputs of one View fit together: each
+// frontend has one owner.
+type View struct {
+	c      *Cluster
+	closed bool
+}
+
+// Input returns that of an owner.
+func (v *View) Input(o rules.Owner) Input { return v.c.store.input(o) }
+
+// Close lets changes come in again. Further calls do nothing.
+func (v *View) Close() {
+	if !v.closed {
+		v.closed = true
+		v.c.mu.Unlock()
+	}
+}
+
+// Take returns what has changed since the last call, and a View to build it from, which the caller closes. Call it
+// only when no list is missing. Other methods of the Cluster wait for the View.
+func (c *Cluster) Take() (Changes, *View) {
 	own, primary := c.addresses()
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	return c.take(own, primary), &View{c: c}
+}
+
+// take returns what has changed since the last call.
+func (c *Cluster) take(own []netip.Addr, primary [2]netip.Addr) Changes {
 	out := Changes{Node: c.currentNode(own, primary), Before: c.node.taken, pending: c.pending, Triggers: c.pending.triggers}
 	c.pending = newPending()
 	if !out.Node.Equal(&out.Before) {
@@ -39,10 +64,12 @@ func (c *Cluster) Take() Changes {
 	}
 	out.Owners = c.store.take()
 	out.Excess = c.store.over
+	out.Faults = c.faults.take()
 	return out
 }
 
-// PutBack makes the next call of Take return what an earlier one returned, but for the Node, besides what is new.
+// PutBack is for changes that could not be programmed: the next Take returns their owners again, besides what is new.
+// The Node needs none of this: each Take returns it whole, and who programs it compares it with the one programmed.
 func (c *Cluster) PutBack(was Changes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,9 +83,7 @@ func (c *Cluster) PutBack(was Changes) {
 func (c *Cluster) Faults() []Fault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := c.faults
-	c.faults = nil
-	return out
+	return c.faults.take()
 }
 
 // Backlog returns how many objects have changed.

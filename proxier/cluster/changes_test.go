@@ -54,10 +54,24 @@ func listed(t *testing.T, services ...*corev1.Service) (*Cluster, *Sink, *listen
 	if c.Missing() != NodeObject {
 		t.Fatalf("missing is %d, want the Node object", c.Missing())
 	}
-	c.Take()
+	take(c)
 	c.Faults()
 	l.woken()
 	return c, s, &l
+}
+
+// take takes what has changed.
+func take(c *Cluster) Changes {
+	ch, view := c.Take()
+	view.Close()
+	return ch
+}
+
+// input returns an owner's Input as it is now.
+func input(c *Cluster, o rules.Owner) Input {
+	_, view := c.Take()
+	defer view.Close()
+	return view.Input(o)
 }
 
 func names(ch Changes) string {
@@ -77,7 +91,7 @@ func TestTake(t *testing.T) {
 	t.Parallel()
 	c, s, l := listed(t, clusterIP("a", "10.96.0.1"), clusterIP("b", "10.96.0.2"))
 	later := c.began.Add(time.Hour)
-	if got := names(c.Take()); got != "" {
+	if got := names(take(c)); got != "" {
 		t.Errorf("taken: %s, want nothing", got)
 	}
 	s.DeleteService("default", "b")
@@ -88,7 +102,7 @@ func TestTake(t *testing.T) {
 	if b := c.Backlog(); b != (Backlog{Services: 1, Slices: 1, AllServices: 3, AllSlices: 1}) {
 		t.Errorf("backlog %+v", b)
 	}
-	first := c.Take()
+	first := take(c)
 	if got := names(first); got != "a, b gone" || len(first.Triggers[rules.IPv4][ObjectName{"default", "a"}]) != 1 {
 		t.Errorf("taken: %s, triggers %v", got, first.Triggers)
 	}
@@ -101,12 +115,12 @@ func TestTake(t *testing.T) {
 	if b := c.Backlog(); b.Services != 2 || b.Slices != 2 {
 		t.Errorf("backlog %+v, want what was put back and what is new", b)
 	}
-	second := c.Take()
+	second := take(c)
 	if got := names(second); got != "a, b gone, c" || len(second.Triggers[rules.IPv4][ObjectName{"default", "a"}]) != 2 {
 		t.Errorf("taken: %s, triggers %v; want what was put back and what is new", got, second.Triggers)
 	}
 	s.UpdateEndpointSlice(sliceOf("a", later, "10.244.0.2"))
-	if got := names(c.Take()); got != "" {
+	if got := names(take(c)); got != "" {
 		t.Errorf("taken: %s, but nothing has changed", got)
 	}
 }
@@ -123,7 +137,7 @@ func TestInputs(t *testing.T) {
 	owner := func(name string) rules.Owner {
 		return rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: name}}
 	}
-	in := []Input{c.Input(owner("b")), c.Input(owner("a")), c.Input(owner("nobody"))}
+	in := []Input{input(c, owner("b")), input(c, owner("a")), input(c, owner("nobody"))}
 	if in[0].Owner != owner("b") || fmt.Sprint(in[0].Port.ExternalIPs) != "[192.0.2.1]" || len(in[0].Lost) != 1 {
 		t.Errorf("b: %+v", in[0])
 	}
@@ -139,6 +153,43 @@ func TestInputs(t *testing.T) {
 	}
 	if all := c.AllInputs(); len(all) != 2 || all[0].Owner != owner("a") || all[1].Owner != owner("b") {
 		t.Errorf("all inputs: %+v", all)
+	}
+}
+
+// TestView: nothing comes in while a View is open.
+func TestView(t *testing.T) {
+	t.Parallel()
+	c, _, _ := listed(t, clusterIP("a", "10.96.0.1"))
+	ch, view := c.Take()
+	for range ch.Owners {
+		view.Input(ch.Owners[0].Owner)
+		if c.mu.TryLock() {
+			t.Fatal("changes can come in while a View is open")
+		}
+	}
+	view.Close()
+	view.Close()
+	if !c.mu.TryLock() {
+		t.Fatal("no changes can come in after a View")
+	}
+	c.mu.Unlock()
+}
+
+// TestManyFaults: who writes bad objects all the time fills no memory.
+func TestManyFaults(t *testing.T) {
+	t.Parallel()
+	c, s, _ := listed(t)
+	bad := clusterIP("bad", "10.96.0.1")
+	for i := range maxTold + 5 {
+		bad.Spec.ExternalIPs = []string{fmt.Sprint("x", i)}
+		s.UpdateService(bad)
+	}
+	got := take(c).Faults
+	if n := len(got); n != maxTold+1 || got[n-1].Kind != Untold || got[n-1].More != 5 {
+		t.Errorf("%d faults, the last %+v; want %d and that there are 5 more", n, got[n-1], maxTold)
+	}
+	if got := c.Faults(); len(got) > 0 {
+		t.Errorf("they come again: %+v", got)
 	}
 }
 
@@ -171,10 +222,10 @@ func TestNodeChanges(t *testing.T) {
 	n := node("InternalIP=10.0.0.1")
 	n.Labels = map[string]string{corev1.LabelTopologyZone: "z"}
 	s.UpdateNode(n)
-	if ch := c.Take(); ch.Before.Zone != "" || ch.Node.Zone != "z" || names(ch) != "a" {
+	if ch := take(c); ch.Before.Zone != "" || ch.Node.Zone != "z" || names(ch) != "a" {
 		t.Errorf("before %q, now %q, owners %s; want the zone z and a", ch.Before.Zone, ch.Node.Zone, names(ch))
 	}
-	if ch := c.Take(); !ch.Node.Equal(&ch.Before) || names(ch) != "" {
+	if ch := take(c); !ch.Node.Equal(&ch.Before) || names(ch) != "" {
 		t.Errorf("it has changed again: %+v", ch)
 	}
 }
@@ -196,11 +247,14 @@ func TestConcurrently(t *testing.T) {
 		})
 	}
 	taken := map[rules.Owner]bool{}
-	take := func() {
-		ch := c.Take()
+	takeAll := func() {
+		ch, view := c.Take()
 		for _, o := range ch.Owners {
 			taken[o.Owner] = true
-			c.Input(o.Owner)
+			view.Input(o.Owner)
+		}
+		view.Close()
+		for range ch.Owners {
 			c.ServedBy(rules.NodePort(rules.IPv4, rules.TCP, 80))
 		}
 		c.Faults()
@@ -214,7 +268,7 @@ func TestConcurrently(t *testing.T) {
 			running = false
 		default:
 		}
-		take()
+		takeAll()
 	}
 	if len(taken) != 4*each {
 		t.Errorf("%d owners were taken, want %d", len(taken), 4*each)

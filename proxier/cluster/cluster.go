@@ -62,7 +62,7 @@ type Cluster struct {
 	node    nodeState
 	pending pending
 	backlog Backlog // but for what pending says
-	faults  []Fault
+	faults  faults
 }
 
 // lists says which full lists are in.

@@ -11,14 +11,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Input returns that of an owner, as it is now. All at once would take as much memory as the store. What changes between
-// one and the next is taken again: until then two owners may have one frontend, or none.
-func (c *Cluster) Input(o rules.Owner) Input {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.store.input(o)
-}
-
 // AllInputs returns the Inputs of all owners, sorted.
 func (c *Cluster) AllInputs() []Input {
 	c.mu.Lock()

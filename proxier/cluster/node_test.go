@@ -103,7 +103,7 @@ func TestSinkNodes(t *testing.T) {
 	c := New(Config{NodeName: "n1", DetectNodeCIDR: true}, &told)
 	s := NewSink(c)
 	now := func() string {
-		n := c.Take().Node
+		n := take(c).Node
 		return fmt.Sprintf("%q %v %v", n.Zone, n.IPs[0], n.PodCIDRs)
 	}
 	other := node("InternalIP=10.0.0.2")
@@ -144,7 +144,7 @@ func TestSinkServiceCIDRs(t *testing.T) {
 	s := NewSink(c)
 	expect := func(want string) {
 		t.Helper()
-		if got := fmt.Sprint(c.Take().Node.ServiceCIDRs); got != want || !told.woken() {
+		if got := fmt.Sprint(take(c).Node.ServiceCIDRs); got != want || !told.woken() {
 			t.Errorf("got %s, want %s, and to be woken", got, want)
 		}
 	}

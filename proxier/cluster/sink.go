@@ -213,7 +213,7 @@ func (s *Sink) setServiceCIDR(c *networkingv1.ServiceCIDR) {
 	s.c.node.serviceCIDRs[c.Name] = cidrs
 }
 
-func (s *Sink) fault(f Fault) { s.c.faults = append(s.c.faults, f) }
+func (s *Sink) fault(f Fault) { s.c.faults.add(f) }
 
 // unusable notes what of an object cannot be used, if anything.
 func (s *Sink) unusable(about Object, errs []error) {

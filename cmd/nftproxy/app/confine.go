@@ -22,7 +22,7 @@ func (o *runOptions) confine(log klog.Logger) {
 	notes := []string{"all: --sandbox=never"}
 	if o.sandbox != sandboxNever {
 		c := o.reach()
-		if o.source.manifests == "" { // prepareHost writes these
+		if o.source.manifests == "" { // host.Prepare writes these
 			root := filepath.Join("/", o.sysctlRoot)
 			c.Write = []string{filepath.Join(root, "proc/sys/net"), filepath.Join(root, "sys/module/nf_conntrack/parameters/hashsize"), "/proc/self/oom_score_adj"}
 		}

@@ -136,10 +136,11 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 			return nil, fmt.Errorf("no Service has %s: connections to an address of the ServiceCIDR %s that no Service has are dropped", t.Text, c)
 		}
 	}
+	at := fmt.Sprintf("%s/%s", to.At(), to.Protocol) // to a Frontend's String an unspecified address is a NodePort
 	if to.Addr.IsLoopback() {
-		return nil, fmt.Errorf("%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", to)
+		return nil, fmt.Errorf("%s: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself", at)
 	}
-	return nil, fmt.Errorf("%s is neither an address of a Service nor a NodePort on this node", to)
+	return nil, fmt.Errorf("%s is neither an address of a Service nor a NodePort on this node", at)
 }
 
 // PortAt returns the service port that serves a frontend; nil if none does.

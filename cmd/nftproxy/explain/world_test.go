@@ -34,6 +34,8 @@ func TestErrors(t *testing.T) {
 		{n.World, "10.96.7.7:80", "", "no Service has 10.96.7.7:80: connections to an address of the ServiceCIDR 10.96.0.0/16 that no Service has are dropped"},
 		{n.World, "127.0.0.1:30080", "", "127.0.0.1:30080/tcp: no rule serves NodePorts on loopback addresses; with --nodeport-addresses localhost nftproxy forwards them itself"},
 		{n.World, "192.0.2.1:80/udp", "", "192.0.2.1:80/udp is neither an address of a Service nor a NodePort on this node"},
+		{n.World, "0.0.0.0:30080/tcp", "", "0.0.0.0:30080/tcp is neither an address of a Service nor a NodePort on this node"},
+		{n.World, "[::]:30080", "", "[::]:30080/tcp is neither an address of a Service nor a NodePort on this node"},
 		{kernel, "default/nothing", "", "the kernel has no chain of a Service default/nothing; one without a choice of endpoints needs none: give its ADDRESS:PORT/PROTOCOL"},
 	} {
 		t.Run(tt.target, func(t *testing.T) {

@@ -26,6 +26,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"b"},"spec":{"clusterIP":"10.96.0.1","ports":[{"port":80}]}}]}`), true)
 	f.Add([]byte("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"), false)
 	f.Add([]byte("apiVersion: v1\nkind: Service\nmetadata: &m {name: a, namespace: b}\nspec: {<<: *m, clusterIP: 10.96.0.1}\n"), false)
+	f.Add([]byte("a: &a \"x\u2028y\u2028z\"\n- c\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, json bool) {
 		file := "file.yaml"
 		if json {

@@ -162,6 +162,15 @@ func TestUsefulAliases(t *testing.T) {
 	}
 }
 
+// TestCheckExpansionFault: a file with a syntax error is refused, whatever its lines end with.
+func TestCheckExpansionFault(t *testing.T) {
+	for _, text := range []string{"a: &a b\n- c\n", "a: &a b\r- c\r", "a: &a \"x\u2028y\u2028z\"\n- c\n"} {
+		if err := CheckExpansion([]byte(text)); err == nil || !strings.Contains(err.Error(), "did not find expected key") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // TestLargeFile: a file that is too large is told of and not read.
 func TestLargeFile(t *testing.T) {
 	dir := t.TempDir()

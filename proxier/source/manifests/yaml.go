@@ -45,12 +45,14 @@ func yamlFault(r *lineReader, err error) *FileError {
 	if line == 0 {
 		return &FileError{Reason: reason}
 	}
-	if strings.HasPrefix(reason, "did not find expected") || strings.HasPrefix(reason, "found a tab character that violates") {
+	if strings.HasPrefix(reason, "did not find expected") || reason == "found undefined tag handle" {
 		line++ // the library counts these from 0
 	}
-	switch reason {
-	case "did not find expected key", "did not find expected '-' indicator":
+	switch {
+	case reason == "did not find expected key", reason == "did not find expected '-' indicator":
 		line = r.stoppedAt(line) // the library names the line where the mapping or list starts
+	case strings.HasPrefix(reason, "found a tab character"):
+		line = r.line() // the library names the line where the text before the tab starts
 	}
 	return &FileError{Line: min(line, r.lines()), Reason: reason}
 }
@@ -75,6 +77,11 @@ func (r *lineReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// line returns the line that the library read last. A tab that it refuses is there: it reads no line before it comes to its start.
+func (r *lineReader) line() int {
+	return bytes.Count(bytes.TrimSuffix(r.data[:r.read], []byte("\n")), []byte("\n")) + 1
+}
+
 // lines returns how many lines the file has, without empty ones at its end.
 func (r *lineReader) lines() int {
 	return bytes.Count(bytes.TrimRight(r.data, "\r\n"), []byte("\n")) + 1
@@ -87,6 +94,7 @@ const wordsAhead = 2
 // line with content that it read, unless only the words ahead are in it: then what is before it is wrong by itself.
 func (r *lineReader) stoppedAt(start int) int {
 	lines := bytes.SplitAfter(r.data[:r.read], []byte("\n"))
+	start = min(start, len(lines)) // to the library a line ends with CR, NEL, LS or PS as well
 	document := 0
 	for i, line := range lines[:start] {
 		if bytes.HasPrefix(line, []byte("---")) {
