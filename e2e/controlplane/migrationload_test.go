@@ -209,9 +209,6 @@ func (l *load) end(t *testing.T) {
 			if a.again {
 				again++
 			}
-			if a.again && !slices.ContainsFunc(l.removals, func(r removal) bool { return a.at.After(r.from.Add(-onTheWay)) && a.at.Before(r.to) }) {
-				t.Errorf("%s: a datagram was lost at %v, while no pod went away", s.name, a.at)
-			}
 		}
 		outage, failed, cause := longestOutage(s.attempts)
 		t.Logf("%s: %d new connections, %d failed", s.name, len(s.attempts), failed)
@@ -223,14 +220,44 @@ func (l *load) end(t *testing.T) {
 	var slowest time.Duration
 	for _, r := range l.regulars {
 		asked += r.Asked
-		again += r.Again
+		again += len(r.Repeats)
 		slowest = max(slowest, r.Slowest)
 		if r.Lost != nil {
 			t.Errorf("%s: an open connection was lost after %d requests: %v", r.name, r.Asked, r.Lost)
 		}
 	}
+	for _, fault := range l.lostWithoutReason() {
+		t.Error(fault)
+	}
 	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)
 	t.Logf("%d datagrams were sent again after a pod had gone", again)
+}
+
+// lostWithoutReason returns the datagrams of new and of open connections that were lost while no pod went away.
+func (l *load) lostWithoutReason() (faults []string) {
+	look := func(name string, sent time.Time) {
+		if !l.removing(sent) {
+			faults = append(faults, fmt.Sprintf("%s: a datagram was lost at %v, while no pod went away", name, sent))
+		}
+	}
+	for _, s := range l.streams {
+		for _, a := range s.attempts {
+			if a.again {
+				look(s.name, a.at)
+			}
+		}
+	}
+	for _, r := range l.regulars {
+		for _, sent := range r.Repeats {
+			look(r.name, sent)
+		}
+	}
+	return faults
+}
+
+// removing says whether a datagram that was sent at a time may have been lost because a pod went away.
+func (l *load) removing(sent time.Time) bool {
+	return slices.ContainsFunc(l.removals, func(r removal) bool { return sent.After(r.from.Add(-onTheWay)) && sent.Before(r.to) })
 }
 
 // longestOutage returns the longest time from a connection that failed to the next one
@@ -254,4 +281,23 @@ func longestOutage(attempts []attempt) (longest time.Duration, failed int, cause
 		}
 	}
 	return longest, failed, cause
+}
+
+// TestLostWithoutReason: a lost datagram is excused if a pod went away, be it of a new connection or of an open one.
+func TestLostWithoutReason(t *testing.T) {
+	t.Parallel()
+	gone := removal{from: time.Unix(100, 0), to: time.Unix(110, 0)}
+	during, before, after := time.Unix(105, 0), gone.from.Add(-2*onTheWay), time.Unix(111, 0)
+	l := &load{
+		removals: []removal{gone},
+		streams:  []*stream{{name: "new", attempts: []attempt{{at: before, again: true}, {at: during, again: true}, {at: after}}}},
+		regulars: []regular{{&traffic.Regular{Repeats: []time.Time{gone.from, during, after}}, "open"}},
+	}
+	want := []string{
+		fmt.Sprintf("new: a datagram was lost at %v, while no pod went away", before),
+		fmt.Sprintf("open: a datagram was lost at %v, while no pod went away", after),
+	}
+	if got := l.lostWithoutReason(); !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
 }

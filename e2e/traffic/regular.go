@@ -21,11 +21,13 @@ type Regular struct {
 
 	Backend netip.AddrPort // who answered last
 	Asked   int
-	Again   int           // datagrams that were lost, and sent again
 	Resent  int           // packets that TCP sent again
 	Slowest time.Duration // of the answers
+	// Repeats are when the datagrams were sent that were lost, and sent again.
+	Repeats []time.Time
 	// Lost is the first fault: there was no answer, or another backend's. A datagram that is lost is one
-	// only if the next one goes to the same backend: else its pod went away. Nothing is asked after it.
+	// if the next one goes to the same backend. If it goes to another, the pod may have gone away: whether
+	// one did at that time, who knows it has to check by Repeats. Nothing is asked after a fault.
 	Lost error
 }
 
@@ -61,10 +63,11 @@ func (r *Regular) Ask(ctx context.Context) {
 	if r.Lost != nil {
 		return
 	}
+	sent := time.Now()
 	answer := r.conn.Ask(ctx)
 	again := r.protocol == UDP && answer.Outcome == TimedOut
 	if again {
-		r.Again++
+		r.Repeats = append(r.Repeats, sent)
 		answer = r.conn.Ask(ctx)
 	}
 	r.note(answer, again)

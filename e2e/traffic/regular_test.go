@@ -54,11 +54,17 @@ func TestRegular(t *testing.T) {
 			if tt.lost != "" {
 				rounds++ // in which nothing is asked
 			}
+			begun := time.Now()
 			for range rounds {
 				r.Ask(t.Context())
 			}
-			if r.Asked != tt.asked || r.Again != tt.again || r.Steps() != int64(rounds) {
-				t.Errorf("asked %d times, again %d times, in %d steps; want %d, %d and %d", r.Asked, r.Again, r.Steps(), tt.asked, tt.again, rounds)
+			if r.Asked != tt.asked || len(r.Repeats) != tt.again || r.Steps() != int64(rounds) {
+				t.Errorf("asked %d times, again %d times, in %d steps; want %d, %d and %d", r.Asked, len(r.Repeats), r.Steps(), tt.asked, tt.again, rounds)
+			}
+			for _, at := range r.Repeats {
+				if at.Before(begun) || at.After(time.Now()) {
+					t.Errorf("a datagram that was lost was sent at %v, want one between %v and now", at, begun)
+				}
 			}
 			if (r.Lost != nil) != (tt.lost != "") || r.Lost != nil && !strings.Contains(r.Lost.Error(), tt.lost) {
 				t.Errorf("lost: %v, want %q", r.Lost, tt.lost)
