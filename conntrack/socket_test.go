@@ -24,6 +24,15 @@ func entry(flags uint16, f Flow) []byte {
 	return m.Buf
 }
 
+// TestInterruptedDeletion: a flow whose deletion the kernel refused is not counted as deleted.
+func TestInterruptedDeletion(t *testing.T) {
+	_, socket := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: unix.EINTR} })
+	c := &Conn{socket: socket}
+	if n, err := c.Delete(t.Context(), table()[:1]); n != 0 || !errors.Is(err, unix.EINTR) {
+		t.Errorf("%d flows deleted (%v), want none and EINTR", n, err)
+	}
+}
+
 // A dump that the kernel says it could not finish in one state is made again: entries may have been
 // missed.
 func TestInterruptedDumps(t *testing.T) {

@@ -12,9 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInterrupted says that something changed during a dump (NLM_F_DUMP_INTR, EINTR), which may have missed entries
+// ErrInterrupted says that something changed during a dump (NLM_F_DUMP_INTR), which may have missed entries
 // or had some twice. It comes after the whole dump.
 var ErrInterrupted = errors.New("what is listed changed meanwhile")
+
+// ErrCutShort says that the kernel ended a dump early (EINTR). The rest is missing.
+var ErrCutShort = errors.New("the kernel ended a listing before its end")
 
 // Error is the kernel's answer to a message that it refused. errors.Is finds its Errno.
 type Error struct {
@@ -43,11 +46,14 @@ func (m Message) Err() *Error {
 		return nil
 	}
 	e := &Error{Errno: unix.Errno(errno)}
-	// The request, of which only the header is repeated, comes before the attributes.
-	if m.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.Data) <= 4+unix.NLMSG_HDRLEN {
+	at := 4
+	if m.Type != unix.NLMSG_DONE {
+		at += unix.NLMSG_HDRLEN // of the request, which is repeated so far
+	}
+	if m.Flags&unix.NLM_F_ACK_TLVS == 0 || len(m.Data) <= at {
 		return e
 	}
-	for typ, v := range m.Data[4+unix.NLMSG_HDRLEN:].Attributes() {
+	for typ, v := range m.Data[at:].Attributes() {
 		switch typ {
 		case unix.NLMSGERR_ATTR_MSG:
 			e.Message = v.Text()
@@ -67,9 +73,9 @@ const (
 )
 
 // Again calls fn, which reads, until it is not interrupted any more, Tries times at most. It calls it again after
-// ErrInterrupted, after lost messages (ENOBUFS), and after the errors that the caller names.
+// ErrInterrupted, ErrCutShort, lost messages (ENOBUFS), and the errors that the caller names.
 func Again(fn func() error, also ...error) error {
-	repeat := append([]error{ErrInterrupted, unix.ENOBUFS}, also...)
+	repeat := append([]error{ErrInterrupted, ErrCutShort, unix.ENOBUFS}, also...)
 	var err error
 	pause := time.Millisecond
 	for i := range Tries {

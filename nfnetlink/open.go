@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,11 @@ func Open(o Options) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	f := fd(n)
+	f := fd{socket: n}
+	if f.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK|unix.EFD_SEMAPHORE); err != nil {
+		_ = unix.Close(n)
+		return nil, fmt.Errorf("open netlink socket: make eventfd: %w", err)
+	}
 	s := NewSocket(f)
 	s.timeout = answerTimeout
 	if s.port, err = f.setup(o); err != nil {
@@ -46,14 +51,19 @@ func Open(o Options) (*Socket, error) {
 	return s, nil
 }
 
-// fd is the file descriptor of a netlink socket.
-type fd int
+// fd is the file descriptors of a netlink socket.
+type fd struct {
+	socket int
+	// wake is an eventfd whose number is how many waits have to end, for their contexts are done. It is made with the
+	// socket, for later there may be too many files.
+	wake int
+}
 
 func (f fd) setup(o Options) (port uint32, err error) {
-	if err = unix.Bind(int(f), &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err = unix.Bind(f.socket, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, fmt.Errorf("bind netlink socket: %w", err)
 	}
-	name, err := unix.Getsockname(int(f))
+	name, err := unix.Getsockname(f.socket)
 	if err != nil {
 		return 0, fmt.Errorf("get netlink port: %w", err)
 	}
@@ -61,12 +71,12 @@ func (f fd) setup(o Options) (port uint32, err error) {
 		port = sa.Pid
 	}
 	timeout := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	if err := unix.SetsockoptTimeval(int(f), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+	if err := unix.SetsockoptTimeval(f.socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return 0, fmt.Errorf("set netlink receive timeout: %w", err)
 	}
 	// Error messages need not repeat the request, and may say in words what is wrong.
-	_ = unix.SetsockoptInt(int(f), unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	_ = unix.SetsockoptInt(int(f), unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	_ = unix.SetsockoptInt(f.socket, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	_ = unix.SetsockoptInt(f.socket, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	if o.SendBuffer > 0 {
 		if _, err := f.SendRoom(o.SendBuffer); err != nil {
 			return 0, err
@@ -87,12 +97,12 @@ func (f fd) setup(o Options) (port uint32, err error) {
 
 // grow sets a buffer's size, past the system's limit if the process may, and returns the size that it got.
 func (f fd) grow(force, plain, size int) (int, error) {
-	if err := unix.SetsockoptInt(int(f), unix.SOL_SOCKET, force, size); err != nil {
-		if err := unix.SetsockoptInt(int(f), unix.SOL_SOCKET, plain, size); err != nil {
+	if err := unix.SetsockoptInt(f.socket, unix.SOL_SOCKET, force, size); err != nil {
+		if err := unix.SetsockoptInt(f.socket, unix.SOL_SOCKET, plain, size); err != nil {
 			return 0, err
 		}
 	}
-	return unix.GetsockoptInt(int(f), unix.SOL_SOCKET, plain)
+	return unix.GetsockoptInt(f.socket, unix.SOL_SOCKET, plain)
 }
 
 // ignore lets a filter in the kernel drop events by the port in their header.
@@ -104,14 +114,14 @@ func (f fd) ignore(port uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 	}
-	return unix.SetsockoptSockFprog(int(f), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+	return unix.SetsockoptSockFprog(f.socket, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
 // Send is Transport's.
 func (f fd) Send(datagram []byte) error {
 	for {
-		err := unix.Sendto(int(f), datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		err := unix.Sendto(f.socket, datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -125,7 +135,7 @@ func (f fd) Receive(buf []byte, wait bool) (int, error) {
 		flags |= unix.MSG_DONTWAIT
 	}
 	for {
-		n, _, err := unix.Recvfrom(int(f), buf, flags)
+		n, _, err := unix.Recvfrom(f.socket, buf, flags)
 		if !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
@@ -134,25 +144,18 @@ func (f fd) Receive(buf []byte, wait bool) (int, error) {
 
 // Wait is Transport's.
 func (f fd) Wait(ctx context.Context, d time.Duration) (bool, error) {
-	fds := []unix.PollFd{{Fd: int32(f), Events: unix.POLLIN}}
-	if ctx.Done() != nil {
-		wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-		if err != nil {
-			return false, fmt.Errorf("wait for netlink: make eventfd: %w", err)
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_, _ = unix.Write(f.wake, binary.NativeEndian.AppendUint64(nil, 1))
+		close(woken)
+	})
+	defer func() {
+		if !stop() {
+			<-woken
+			_, _ = unix.Read(f.wake, make([]byte, 8)) // takes 1 away
 		}
-		woken := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			_, _ = unix.Write(wake, binary.NativeEndian.AppendUint64(nil, 1))
-			close(woken)
-		})
-		defer func() {
-			if !stop() {
-				<-woken // before the number stands for another file
-			}
-			_ = unix.Close(wake)
-		}()
-		fds = append(fds, unix.PollFd{Fd: int32(wake), Events: unix.POLLIN})
-	}
+	}()
+	fds := []unix.PollFd{{Fd: int32(f.socket), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(d); ; {
 		left := -1
 		if d >= 0 {
@@ -163,6 +166,8 @@ func (f fd) Wait(ctx context.Context, d time.Duration) (bool, error) {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return false, fmt.Errorf("wait for netlink: %w", err)
+		case n > 0 && fds[0].Revents == 0 && ctx.Err() == nil:
+			runtime.Gosched() // another wait has to end
 		default:
 			return n > 0 && fds[0].Revents != 0, nil
 		}
@@ -171,7 +176,7 @@ func (f fd) Wait(ctx context.Context, d time.Duration) (bool, error) {
 
 // Join is Transport's.
 func (f fd) Join(group int) error {
-	if err := unix.SetsockoptInt(int(f), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+	if err := unix.SetsockoptInt(f.socket, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 		return fmt.Errorf("join group %d of netlink's events: %w", group, err)
 	}
 	return nil
@@ -179,7 +184,7 @@ func (f fd) Join(group int) error {
 
 // Leave is Transport's.
 func (f fd) Leave(group int) error {
-	if err := unix.SetsockoptInt(int(f), unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, group); err != nil {
+	if err := unix.SetsockoptInt(f.socket, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, group); err != nil {
 		return fmt.Errorf("leave group %d of netlink's events: %w", group, err)
 	}
 	return nil
@@ -195,4 +200,4 @@ func (f fd) SendRoom(bytes int) (int, error) {
 }
 
 // Close is Transport's.
-func (f fd) Close() error { return unix.Close(int(f)) }
+func (f fd) Close() error { return errors.Join(unix.Close(f.socket), unix.Close(f.wake)) }

@@ -115,7 +115,7 @@ func (s *Socket) Ask(ctx context.Context, request *Builder, entry func(Message))
 // Exchange sends requests in one datagram and reads until each was answered by an acknowledgement, an error or the end
 // of a dump. So each must ask for an acknowledgement (NLM_F_ACK) or a dump (NLM_F_DUMP). entry gets the other messages;
 // done learns how the i-th request ended: nil, or a *Error. Exchange returns when ctx is done, after the read that is
-// going on, and ErrInterrupted, at its end, if a dump has to be made again.
+// going on, and ErrInterrupted or ErrCutShort, at its end, if a dump has to be made again.
 func (s *Socket) Exchange(ctx context.Context, requests []byte, entry func(Message), done func(i int, err error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (s *Socket) Exchange(ctx context.Context, requests []byte, entry func(Messa
 		return err
 	}
 	s.unread = true
-	a := answers{first: first, n: n, open: int(n), entry: entry, done: done}
+	a := answers{requests: requests, first: first, n: n, open: int(n), entry: entry, done: done}
 	for a.open > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -138,19 +138,17 @@ func (s *Socket) Exchange(ctx context.Context, requests []byte, entry func(Messa
 		}
 	}
 	s.unread = false
-	if a.interrupted {
-		return ErrInterrupted
-	}
-	return nil
+	return a.repeat
 }
 
 // answers are those to the requests of an exchange.
 type answers struct {
-	first, n    uint32
-	open        int // requests without an answer
-	interrupted bool
-	entry       func(Message)
-	done        func(i int, err error)
+	requests []byte
+	first, n uint32
+	open     int   // requests without an answer
+	repeat   error // why a dump has to be made again
+	entry    func(Message)
+	done     func(i int, err error)
 }
 
 func (a *answers) message(m Message) {
@@ -158,7 +156,9 @@ func (a *answers) message(m Message) {
 	if i >= a.n {
 		return // to an earlier request
 	}
-	a.interrupted = a.interrupted || m.Flags&unix.NLM_F_DUMP_INTR != 0
+	if a.repeat == nil && m.Flags&unix.NLM_F_DUMP_INTR != 0 {
+		a.repeat = ErrInterrupted
+	}
 	if m.Type != unix.NLMSG_ERROR && m.Type != unix.NLMSG_DONE {
 		a.entry(m)
 		return
@@ -168,12 +168,20 @@ func (a *answers) message(m Message) {
 	switch {
 	case refused == nil:
 		a.done(int(i), nil)
-	case refused.Errno == unix.EINTR:
-		a.interrupted = true
+	case refused.Errno == unix.EINTR && a.dump(m.Seq):
+		a.repeat = ErrCutShort
 		a.done(int(i), nil)
 	default:
 		a.done(int(i), refused)
 	}
+}
+
+// dump says whether the request of a number asks for a dump.
+func (a *answers) dump(seq uint32) (dump bool) {
+	_ = EachMessage(a.requests, func(m Message) {
+		dump = dump || m.Seq == seq && m.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
+	})
+	return dump
 }
 
 // Transact sends a batch of nf_tables, which the kernel carries out as a whole or not at all, and reads what it answers:

@@ -49,11 +49,16 @@ func list(t *testing.T, answer func(dump int) nfnetlinktest.Answer) (names []str
 // TestInterruptedDumps: a dump that the kernel says is not of one state is made again, some times.
 func TestInterruptedDumps(t *testing.T) {
 	whole := nfnetlinktest.Answer{Entries: [][]byte{entry(0, "a"), entry(0, "b")}}
-	for name, interrupted := range map[string]nfnetlinktest.Answer{
-		"in an entry":    {Entries: [][]byte{entry(unix.NLM_F_DUMP_INTR, "a")}},
-		"at its end":     {Entries: [][]byte{entry(0, "a")}, Interrupted: true},
-		"without a flag": {Entries: [][]byte{entry(0, "a")}, Err: unix.EINTR},
-		"before it":      {Err: unix.EINTR},
+	for name, row := range map[string]struct {
+		interrupted nfnetlinktest.Answer
+		want        error
+	}{
+		"in an entry":     {nfnetlinktest.Answer{Entries: [][]byte{entry(unix.NLM_F_DUMP_INTR, "a")}}, nfnetlink.ErrInterrupted},
+		"at its end":      {nfnetlinktest.Answer{Entries: [][]byte{entry(0, "a")}, Interrupted: true}, nfnetlink.ErrInterrupted},
+		"without a flag":  {nfnetlinktest.Answer{Entries: [][]byte{entry(0, "a")}, Err: unix.EINTR}, nfnetlink.ErrCutShort},
+		"before it":       {nfnetlinktest.Answer{Err: unix.EINTR}, nfnetlink.ErrCutShort},
+		"both in one":     {nfnetlinktest.Answer{Entries: [][]byte{entry(unix.NLM_F_DUMP_INTR, "a")}, Err: unix.EINTR}, nfnetlink.ErrCutShort},
+		"both at the end": {nfnetlinktest.Answer{Entries: [][]byte{entry(0, "a")}, Interrupted: true, Err: unix.EINTR}, nfnetlink.ErrCutShort},
 	} {
 		for _, times := range []int{0, 1, nfnetlink.Tries - 1, nfnetlink.Tries} {
 			t.Run(fmt.Sprintf("%s %d times", name, times), func(t *testing.T) {
@@ -61,13 +66,13 @@ func TestInterruptedDumps(t *testing.T) {
 					start := time.Now()
 					names, dumps, err := list(t, func(dump int) nfnetlinktest.Answer {
 						if dump <= times {
-							return interrupted
+							return row.interrupted
 						}
 						return whole
 					})
 					if times == nfnetlink.Tries {
-						if !errors.Is(err, nfnetlink.ErrInterrupted) || dumps != nfnetlink.Tries {
-							t.Errorf("error %v after %d dumps, want ErrInterrupted after %d", err, dumps, nfnetlink.Tries)
+						if !errors.Is(err, row.want) || dumps != nfnetlink.Tries {
+							t.Errorf("error %v after %d dumps, want %v after %d", err, dumps, row.want, nfnetlink.Tries)
 						}
 						return
 					}
@@ -90,6 +95,22 @@ func TestDumpFails(t *testing.T) {
 	})
 	if !errors.Is(err, unix.ENOENT) || dumps != 1 || len(names) != 1 {
 		t.Errorf("listed %q in %d dumps: %v, want ENOENT", names, dumps, err)
+	}
+}
+
+// TestRefusedByInterruption: only a dump is to be made again after EINTR. Another request was refused.
+func TestRefusedByInterruption(t *testing.T) {
+	_, s := nfnetlinktest.New(func(m nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: unix.EINTR} })
+	var requests []byte
+	for _, flags := range []uint16{unix.NLM_F_ACK, unix.NLM_F_DUMP, unix.NLM_F_ACK} {
+		r := nfnetlink.Request(1, flags, 2)
+		r.End()
+		requests = append(requests, r.Buf...)
+	}
+	got := [3]error{}
+	err := s.Exchange(t.Context(), requests, nil, func(i int, err error) { got[i] = err })
+	if !errors.Is(err, nfnetlink.ErrCutShort) || got[1] != nil || !errors.Is(got[0], unix.EINTR) || !errors.Is(got[2], unix.EINTR) {
+		t.Errorf("the requests ended with %v, all of them with %v; want EINTR, but for the dump", got, err)
 	}
 }
 
@@ -139,14 +160,24 @@ func TestExtendedAcknowledgements(t *testing.T) {
 		{Errno: unix.EINVAL, Message: "no such thing"},
 		{Errno: unix.EINVAL, Message: "no such thing", Offset: 24},
 	} {
-		_, s := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: &want} })
-		err := s.Ask(t.Context(), nfnetlink.Request(1, unix.NLM_F_ACK, 2), nil)
-		got := (*nfnetlink.Error)(nil)
-		if !errors.As(err, &got) || *got != want || !errors.Is(err, unix.EINVAL) {
-			t.Errorf("error %#v, want %#v", err, want)
-		}
-		if text := err.Error(); !strings.HasPrefix(text, "invalid argument") || !strings.HasSuffix(text, want.Message) {
-			t.Errorf("text %q", text)
+		for what, answer := range map[string]nfnetlinktest.Answer{
+			"a request":    {Err: &want},
+			"a dump":       {Err: &want},
+			"a dump's end": {Err: &want, Entries: [][]byte{entry(0, "a")}},
+		} {
+			flags := uint16(unix.NLM_F_DUMP)
+			if what == "a request" {
+				flags = unix.NLM_F_ACK
+			}
+			_, s := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return answer })
+			err := s.Ask(t.Context(), nfnetlink.Request(1, flags, 2), func(nfnetlink.Message) {})
+			got := (*nfnetlink.Error)(nil)
+			if !errors.As(err, &got) || *got != want || !errors.Is(err, unix.EINVAL) {
+				t.Errorf("%s: error %#v, want %#v", what, err, want)
+			}
+			if text := err.Error(); !strings.HasPrefix(text, "invalid argument") || !strings.HasSuffix(text, want.Message) {
+				t.Errorf("%s: text %q", what, text)
+			}
 		}
 	}
 	for _, offset := range [][]byte{nil, {1}, {1, 2}, {1, 2, 3}} { // shorter than it should be

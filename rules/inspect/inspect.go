@@ -62,12 +62,12 @@ func (i *Inspector) sets(f rules.Family, table string) (sets map[rules.SetID]wir
 	return sets, err
 }
 
-// elements calls fn for each element of a set but one for all keys. Where the set changes meanwhile, it may call it twice for
+// elements calls fn for each element of a set whose key can be ours. Where the set changes meanwhile, it may call it twice for
 // one, or not at all for another. A set that has gone has no elements.
 func (i *Inspector) elements(f rules.Family, table string, id rules.SetID, fn func(wire.Element)) error {
 	err := i.ask(wire.GetElements(f, table, id), func(v nfnetlink.Data) {
 		wire.EachElement(f, id.Kind, v, func(e wire.Element) {
-			if !e.Catchall {
+			if e.OddKey == "" {
 				fn(e)
 			}
 		})

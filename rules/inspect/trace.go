@@ -57,7 +57,11 @@ func (t *Trace) mark(filter wire.TraceFilter) error {
 	}
 	var errs []error
 	acked, lost, err := t.sock.Transact(batch, func(_ int, e *nfnetlink.Error) { errs = append(errs, e) })
-	if err == nil && !acked && !lost && len(errs) == 0 {
+	switch {
+	case err != nil || len(errs) > 0:
+	case lost: // it may be a refusal
+		err = errors.New("the kernel's answer was lost")
+	case !acked:
 		err = errors.New("the kernel gave no answer")
 	}
 	return errors.Join(append(errs, err)...)

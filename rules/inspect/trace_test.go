@@ -7,6 +7,7 @@ package inspect
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
+	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
@@ -121,6 +124,28 @@ func TestTraceDropped(t *testing.T) {
 		t.Fatalf("the packet was not dropped: %v", err)
 	}
 	events(t, trace, func(e wire.TraceEvent) bool { return e.Dropped && e.Table == "theirs" && e.Chain == "out" })
+}
+
+// TestTraceUnanswered: without all of the kernel's answer nobody knows that there is a trace.
+func TestTraceUnanswered(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		room   int
+		answer error
+		ok     bool
+	}{
+		{"acknowledged", math.MaxInt, nil, true},
+		{"refused", math.MaxInt, unix.EPERM, false},
+		{"acknowledgement lost", 0, nil, false},
+		{"refusal lost", 0, unix.EPERM, false},
+	} {
+		double, sock := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: tt.answer} })
+		double.Room(tt.room)
+		trace := &Trace{sock: sock}
+		if err := trace.mark(wire.TraceFilter{}); (err == nil) != tt.ok || tt.room > 0 && !errors.Is(err, tt.answer) {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+	}
 }
 
 // TestTraceTable: there is one trace at a time, and its table goes with it.

@@ -78,3 +78,21 @@ func TestLostAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestCutShort: a listing that the kernel ended early is made again. It is not taken for the whole.
+func TestCutShort(t *testing.T) {
+	dumps := 0
+	_, sock := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer {
+		if dumps++; dumps == 1 {
+			return nfnetlinktest.Answer{Err: unix.EINTR}
+		}
+		return nfnetlinktest.Answer{}
+	})
+	_, quiet := nfnetlinktest.New(nil)
+	r := &reader{kernel: &Kernel{sock: sock}, table: rules.DefaultTable, events: &events{sock: quiet}}
+	table := rules.NewTable()
+	table.Sets[rules.SetID{Kind: rules.ClusterIPs}] = map[rules.Key]rules.Value{}
+	if err := r.readSets(rules.IPv4, table); err != nil || dumps != 2 {
+		t.Errorf("it was listed %d times (%v), want twice", dumps, err)
+	}
+}

@@ -141,7 +141,7 @@ func (c *changes) elementEvent(f rules.Family, set string, attrs nfnetlink.Data)
 	}
 	n := 0
 	wire.EachElement(f, id.Kind, attrs, func(e wire.Element) {
-		if n++; e.Catchall {
+		if n++; e.OddKey != "" {
 			c.add(whole)
 			return
 		}

@@ -35,6 +35,8 @@ var foreignThings = []struct{ commands, want string }{
 	{anew + "add set TABLE cluster-ips { type TYPE\n timeout 10m\n }", "a set or a hook is of another kind"},
 	{anew + "add set TABLE cluster-ips { type TYPE\n flags constant\n }", "a set or a hook is of another kind"},
 	{"add element TABLE cluster-ips { * }", "set cluster-ips has an element for all keys (*)"},
+	{"add element TABLE hairpin { ADDR . OTHER }", "set hairpin has an element of two addresses (ADDR . OTHER)"},
+	{"add element TABLE hairpin { OTHER . ADDR, ADDR . OTHER, ADDR . ADDR }", "set hairpin has an element of two addresses (OTHER . ADDR)"},
 	{"add element TABLE service-ips { * : drop }", "set service-ips has an element for all keys (*)"},
 	{"delete element TABLE cluster-ips { ADDR }\nadd element TABLE cluster-ips { ADDR comment \"x\" }", `ADDR (comment "x")`},
 	{"delete element TABLE service-ips { ADDR . tcp . 80 }\nadd element TABLE service-ips { ADDR . tcp . 80 comment \"x\" : goto service/default/web-0/http }",

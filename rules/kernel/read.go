@@ -24,7 +24,7 @@ var errChanged = errors.New("the tables kept changing while they were read")
 
 // complete is for listings whose reader finds out by itself what has changed. The kernel says that a listing was
 // interrupted when anybody changed anything in the ruleset. What is listed of one table is complete if the change was in
-// another, but for chains: see readChains.
+// another, but for chains: see readChains. One that was cut short is not.
 func complete(err error) error {
 	if errors.Is(err, nfnetlink.ErrInterrupted) {
 		return nil
@@ -99,7 +99,7 @@ func (k *Kernel) newReader(table string, listing bool) (*reader, error) {
 
 func (r *reader) close() { r.events.close() }
 
-// ask asks the kernel. nfnetlink.ErrInterrupted comes after the whole answer.
+// ask asks the kernel. nfnetlink.ErrInterrupted comes after the whole answer, ErrCutShort before its end.
 func (r *reader) ask(request *nfnetlink.Builder, fn func(nfnetlink.Data)) error {
 	err := r.kernel.ask(request, fn)
 	r.events.take() // lest much that happens meanwhile does not fit

@@ -92,8 +92,8 @@ func (r *reader) readSet(f rules.Family, t *rules.Table, id rules.SetID) error {
 			ends = append(ends, e.Addr)
 			return false
 		}
-		if e.Catchall {
-			t.Odd = append(t.Odd, rules.Oddity{Set: id.Name(), What: "an element for all keys (*)"})
+		if e.OddKey != "" {
+			t.Odd = append(t.Odd, rules.Oddity{Set: id.Name(), What: e.OddKey})
 			return false
 		}
 		if e.Stated && !id.Kind.Dynamic() && !(t.Counted && id.Kind.Serves()) {

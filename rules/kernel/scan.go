@@ -48,7 +48,7 @@ func (k *Kernel) Scan(table string, things []rules.Thing, to rules.Parts) (err e
 			}
 			return nil
 		})
-		if !errors.Is(err, errChanged) && !errors.Is(err, nfnetlink.ErrInterrupted) {
+		if !errors.Is(err, errChanged) && !errors.Is(err, nfnetlink.ErrInterrupted) && !errors.Is(err, nfnetlink.ErrCutShort) {
 			return err
 		}
 		err = failed
@@ -238,6 +238,9 @@ func (s *scan) namedSet(name string) error {
 func (s *scan) element(t *rules.Table, id rules.SetID, key rules.Key) error {
 	return s.ask(wire.GetElement(s.family, s.table, id, key), func(v nfnetlink.Data) {
 		wire.EachElement(s.family, id.Kind, v, func(e wire.Element) {
+			if e.OddKey != "" {
+				return // one with the key was asked for
+			}
 			if e.Stated && !id.Kind.Dynamic() && !id.Kind.Serves() {
 				e.Goto = rules.OddGoto("statement", e.Goto)
 			}

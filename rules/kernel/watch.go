@@ -6,12 +6,22 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
+
+// watchPause is how long a watch pauses after an error of its socket.
+const watchPause = time.Second
+
+// mostDatagrams is how many datagrams of events are taken at once.
+const mostDatagrams = 64
 
 // Watch tells when somebody else changes the tables.
 type Watch struct {
@@ -71,10 +81,7 @@ func (w *Watch) rejoin(others uint32) error {
 	}
 	_, now, err := w.kernel.others()
 	if err == nil && now != others {
-		w.mu.Lock()
-		w.changes.everything()
-		w.mu.Unlock()
-		w.signal()
+		w.anything()
 	}
 	return err
 }
@@ -104,35 +111,62 @@ func (w *Watch) Close() error {
 	return w.sock.Close()
 }
 
+// run takes events until ctx is done. While it cannot, anything may have been changed.
 func (w *Watch) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		ready, err := w.sock.Wait(ctx, -1)
-		if err != nil {
-			return
+		if err == nil && ready {
+			err = w.take()
 		}
-		if ready && w.take() {
-			w.signal()
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		w.anything()
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchPause):
 		}
 	}
 }
 
-// take takes the events that are there, and says whether a commit that they tell of has changed something. A commit's
-// last event is about the generation.
-func (w *Watch) take() (some bool) {
+// take takes the events that are there, but not so many that others wait long for w.mu, and signals if a commit that
+// they tell of has changed something. A commit's last event is about the generation.
+func (w *Watch) take() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, err := w.sock.Receive(false, func(m nfnetlink.Message) {
-		if _, ok := newGeneration(m); ok {
-			some = w.changes.commit(process(m)) || some
-		} else {
-			w.changes.event(m, w.table)
+	some := false
+	defer func() {
+		if some {
+			w.signal()
 		}
-	})
-	if err != nil { // events were lost
-		w.changes.everything()
-		return true
+	}()
+	for range mostDatagrams {
+		more, err := w.sock.Receive(false, func(m nfnetlink.Message) {
+			if _, ok := newGeneration(m); ok {
+				some = w.changes.commit(process(m)) || some
+			} else {
+				w.changes.event(m, w.table)
+			}
+		})
+		switch {
+		case errors.Is(err, unix.ENOBUFS): // events were lost
+			w.changes.everything()
+			some = true
+		case err != nil:
+			return err
+		case !more:
+			return nil
+		}
 	}
-	return some
+	return nil
+}
+
+// anything notes and signals that anything may have been changed.
+func (w *Watch) anything() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changes.everything()
+	w.signal()
 }
 
 func (w *Watch) signal() {

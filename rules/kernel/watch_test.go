@@ -134,13 +134,13 @@ func TestWatchLateJoin(t *testing.T) {
 	wantChanged(t, late, "everything deleted")
 }
 
-// settle waits until all events up to the last commit have been looked at. Each
-// commit's last event is about the ruleset's generation and concerns nobody: when
-// it has been received, the others have been handled.
+// settle waits until all events up to the last commit have been looked at.
 func (w *Watch) settle(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
 		if ready, err := w.sock.Wait(t.Context(), 0); err == nil && !ready {
+			w.mu.Lock() // until what was received has been told of
+			defer w.mu.Unlock()
 			return
 		}
 		if time.Now().After(deadline) {

@@ -86,12 +86,12 @@ func ParseSet(v nfnetlink.Data) (s Set) {
 // Element is an element as the kernel lists it: two for a range.
 type Element struct {
 	rules.Element
-	End      bool // of a range
-	Catchall bool // it is for all keys
-	Stated   bool // it has a statement, such as a counter
-	Life     rules.Lifetime
-	Count    rules.Counter
-	odd      string // what else it has
+	End    bool   // of a range
+	OddKey string // what it is instead, if its key can be none of ours; Key does not count then
+	Stated bool   // it has a statement, such as a counter
+	Life   rules.Lifetime
+	Count  rules.Counter
+	odd    string // what else it has
 }
 
 // EachElement calls fn for each element in a message about a set of a kind.
@@ -101,7 +101,7 @@ func EachElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data, fn func(E
 			continue
 		}
 		for _, v := range list.Attributes() {
-			if e, ok := parseElement(f, kind, v); ok || e.Catchall {
+			if e, ok := parseElement(f, kind, v); ok || e.OddKey != "" {
 				fn(e)
 			}
 		}
@@ -113,7 +113,9 @@ func parseElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data) (e Eleme
 		switch typ {
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.End = v.U32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
-			e.Catchall = v.U32()&elemIsCatchall != 0
+			if v.U32()&elemIsCatchall != 0 {
+				e.OddKey = "an element for all keys (*)"
+			}
 		case unix.NFTA_SET_ELEM_TIMEOUT:
 			e.Life.Timeout = v.U64()
 		case unix.NFTA_SET_ELEM_EXPIRATION:
@@ -127,7 +129,10 @@ func parseElement(f rules.Family, kind rules.SetKind, v nfnetlink.Data) (e Eleme
 			e.odd, _ = comment(v, udataElementComment)
 		case unix.NFTA_SET_ELEM_KEY:
 			for _, v := range v.Attributes() {
-				e.Key, ok = parseKey(f, kind, v)
+				var odd string
+				if e.Key, odd, ok = parseKey(f, kind, v); odd != "" {
+					e.OddKey = odd
+				}
 			}
 		case unix.NFTA_SET_ELEM_DATA:
 			for typ, v := range v.Attributes() {

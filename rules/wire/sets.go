@@ -6,6 +6,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -252,16 +253,19 @@ func appendBackend(dst []byte, to netip.AddrPort) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, to.Port()), 0, 0)
 }
 
-// parseKey is the reverse of appendKey.
-func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
+// parseKey is the reverse of appendKey. odd says what a key has that none of ours has.
+func parseKey(f rules.Family, kind rules.SetKind, b []byte) (k rules.Key, odd string, ok bool) {
 	if len(b) < int(schemaOf(f, kind).keyLen) {
-		return rules.Key{}, false
+		return rules.Key{}, "", false
 	}
-	var k rules.Key
 	for _, p := range kind.Key() {
 		switch p {
-		case rules.KeyAddr, rules.KeySameAddr:
+		case rules.KeyAddr:
 			k.Addr, _ = cutAddr(f, b)
+		case rules.KeySameAddr:
+			if a, _ := cutAddr(f, b); a != k.Addr {
+				odd = fmt.Sprintf("an element of two addresses (%s . %s)", k.Addr, a)
+			}
 		case rules.KeyProtocol:
 			k.Protocol = rules.Protocol(b[0])
 		case rules.KeyPort:
@@ -273,7 +277,7 @@ func parseKey(f rules.Family, kind rules.SetKind, b []byte) (rules.Key, bool) {
 		}
 		b = b[min(nfnetlink.Align(int(keyParts[p].length[f])), len(b)):]
 	}
-	return k, true
+	return k, odd, true
 }
 
 func cutAddr(f rules.Family, b []byte) (netip.Addr, []byte) {

@@ -51,12 +51,23 @@ func TestSetKinds(t *testing.T) {
 			if s := schemaOf(f, k); len(written) != int(s.keyLen) || s.keyType == 0 || (s.dataLen > 0) != k.IsMap() {
 				t.Errorf("%s kind %d: a key of %d bytes in a set %+v", f, k, len(written), s)
 			}
-			if got, ok := parseKey(f, k, written); !ok || got != want {
-				t.Errorf("%s kind %d: %x is read as %+v (%t), want %+v", f, k, written, got, ok, want)
+			if got, odd, ok := parseKey(f, k, written); !ok || odd != "" || got != want {
+				t.Errorf("%s kind %d: %x is read as %+v (%t) %s, want %+v", f, k, written, got, ok, odd, want)
 			}
-			if _, ok := parseKey(f, k, written[:len(written)-1]); ok {
+			if _, _, ok := parseKey(f, k, written[:len(written)-1]); ok {
 				t.Errorf("%s kind %d: a key that is cut off is read", f, k)
 			}
+		}
+	}
+}
+
+// TestTwoAddresses: a key with two addresses where ours have the same one twice is none of ours.
+func TestTwoAddresses(t *testing.T) {
+	for _, f := range rules.Families {
+		key := appendAddr(appendAddr(nil, addr(f)), addr(f).Next())
+		want := "an element of two addresses (" + addr(f).String() + " . " + addr(f).Next().String() + ")"
+		if _, odd, ok := parseKey(f, rules.Hairpin, key); !ok || odd != want {
+			t.Errorf("%s: %q (%t), want %q", f, odd, ok, want)
 		}
 	}
 }
