@@ -4,12 +4,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -174,5 +177,25 @@ func TestInterruptedUnpacking(t *testing.T) {
 	}
 	if calls, err := os.ReadFile(filepath.Join(r.dir, "calls")); err != nil || len(calls) != 4 {
 		t.Errorf("%d packages were unpacked, %v; want 4", len(calls), err)
+	}
+}
+
+// TestTableOfTheFinished: if a kernel cannot be had, what the kernels before it did is told all the same.
+func TestTableOfTheFinished(t *testing.T) {
+	stubs(t, map[string]string{"qemu-system-x86_64": "echo '=== has SCTP yes'; echo '=== check 0'; echo 'ok       nftables: random  numgen'\n"})
+	unavailable := errors.New("no such kernel")
+	prepare := func(series string) (guest, error) {
+		if series == "6.12" {
+			return guest{}, unavailable
+		}
+		return guest{kernel: kernel{version: series}, limit: time.Minute}, nil
+	}
+	var table bytes.Buffer
+	o := options{series: []string{"6.1", "6.12"}, sctp: []string{"yes"}}
+	if good, err := o.bootAll(t.Context(), t.TempDir(), prepare, &table, io.Discard); good || !errors.Is(err, unavailable) {
+		t.Errorf("good: %v, error: %v", good, err)
+	}
+	if want := "KERNEL  SCTP  owner  persist  check\n6.1     yes   -      -        ok\n"; table.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", table.String(), want)
 	}
 }

@@ -72,12 +72,18 @@ func (o options) runAll(ctx context.Context, stdout, stderr io.Writer) (good boo
 	if err != nil {
 		return false, err
 	}
+	prepare := func(series string) (guest, error) { return o.prepare(ctx, repo, series, programs) }
+	return o.bootAll(ctx, dir, prepare, stdout, stderr)
+}
+
+// bootAll boots what prepare makes of each series. Of those that ended it prints the table, even if a later one cannot be had.
+func (o options) bootAll(ctx context.Context, dir string, prepare func(series string) (guest, error), stdout, stderr io.Writer) (good bool, err error) {
 	good = true
 	var results []*result
 	for _, series := range o.series {
-		g, err := o.prepare(ctx, repo, series, programs)
+		g, err := prepare(series)
 		if err != nil {
-			return false, err
+			return false, errors.Join(err, writeTable(stdout, results, o.suites))
 		}
 		for _, s := range o.sctp {
 			g.sctp = s == "yes"
