@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package main
 
 import (
@@ -9,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -26,7 +30,8 @@ type guest struct {
 	limit    time.Duration
 }
 
-// boot runs the guest to its end, and tells of each line of its console. What it wrote last says how far it came.
+// boot runs the guest to its end, and tells of each line of its console. What it wrote last says how far it came. The guest ends
+// with this process at the latest.
 func (g guest) boot(ctx context.Context, line func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, g.limit)
 	defer cancel()
@@ -40,6 +45,9 @@ func (g guest) boot(ctx context.Context, line func(string)) error {
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(g.memory),
 		"-kernel", g.kernel.image, "-initrd", g.image, "-append", options,
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // the kernel counts the end of the thread that starts qemu as its parent's death
+	defer runtime.UnlockOSThread()
 	console, guest := io.Pipe()
 	cmd.Stdout, cmd.Stderr = guest, guest
 	if err := cmd.Start(); err != nil {
