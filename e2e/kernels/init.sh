@@ -19,7 +19,9 @@ if [ "$(option sctp)" = yes ]; then modprobe sctp; else rm -rf /lib/modules/*/ke
 echo "=== has SCTP $(has grep -q '^sctp ' /proc/modules)"
 echo "=== has owner $(flag owner owner)"
 echo "=== has persist $(flag persist owner,persist)"
-/t/nftproxy check | grep nftables
+/t/nftproxy check >/tmp/check
+echo "=== check $?"
+grep nftables /tmp/check
 cd /tmp
 for suite in $(option suites | tr , ' '); do
 	echo "=== begin $suite"

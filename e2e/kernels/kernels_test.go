@@ -66,6 +66,7 @@ func TestResults(t *testing.T) {
 === has SCTP no
 === has owner yes
 === has persist no
+=== check 1
 ok       nftables: random  numgen
 === begin demo
 failed is a word of the demo
@@ -102,5 +103,76 @@ failed is a word of the demo
 	}
 	if one.good(suites) || !one.good(suites[:2]) || two.good(nil) || none.good(suites) {
 		t.Error("what failed is good, or the other way round")
+	}
+}
+
+// TestChecked: a check that crashed, or that found nothing, is not good.
+func TestChecked(t *testing.T) {
+	const ok, failed = "ok       nftables: random  numgen", "failed   nftables: NodePorts  no fib"
+	for _, tt := range []struct {
+		name  string
+		lines []string
+		want  bool
+	}{
+		{"all there", []string{"=== check 0", ok}, true},
+		{"no API server", []string{"=== check 1", ok, ok}, true},
+		{"a feature missing", []string{"=== check 1", ok, failed}, false},
+		{"nothing printed", []string{"=== check 1"}, false},
+		{"crashed", []string{"=== check 2", ok}, false},
+		{"not ended", []string{ok}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newResult("6.1")
+			for _, line := range append([]string{"=== has SCTP yes"}, tt.lines...) {
+				r.read(line)
+			}
+			var b strings.Builder
+			if err := writeTable(&b, []*result{r}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if r.good(nil) != tt.want || strings.Contains(b.String(), "  ok") != tt.want {
+				t.Errorf("good: %v, want %v:\n%s", r.good(nil), tt.want, b.String())
+			}
+		})
+	}
+}
+
+// stubs puts scripts before this machine's programs, by name.
+func stubs(t *testing.T, scripts map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, script := range scripts {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil { //nolint:gosec // it is a program
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestInterruptedUnpacking: a kernel that was not unpacked to the end is fetched again.
+func TestInterruptedUnpacking(t *testing.T) {
+	r := repository{t.TempDir()}
+	stubs(t, map[string]string{
+		"apt-cache": "echo '  Depends: linux-modules-6.1'\n",
+		"apt-get":   "shift 2; for p; do touch $p.deb; done\n",
+		"dpkg": "echo >>" + r.dir + "/calls\n" + // the second one is interrupted
+			"mkdir -p $3/boot $3/lib/modules/6.1/kernel && touch $3/boot/vmlinuz-6.1 && [ $(wc -l <" + r.dir + "/calls) != 2 ] && touch $2.done\n",
+	})
+	if _, err := r.fetch(t.Context(), "6.1"); err == nil {
+		t.Fatal("no error of an interrupted dpkg")
+	}
+	for range 2 { // the second time it is there
+		k, err := r.fetch(t.Context(), "6.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{k.image, k.modules, filepath.Join(r.dir, "6.1", "linux-image-6.1.deb.done"), filepath.Join(r.dir, "6.1", "linux-modules-6.1.deb.done")} {
+			if _, err := os.Stat(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if calls, err := os.ReadFile(filepath.Join(r.dir, "calls")); err != nil || len(calls) != 4 {
+		t.Errorf("%d packages were unpacked, %v; want 4", len(calls), err)
 	}
 }

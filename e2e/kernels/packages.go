@@ -154,22 +154,34 @@ func (r repository) fetch(ctx context.Context, version string) (kernel, error) {
 	for _, m := range regexp.MustCompile(`Depends: (linux-(?:modules|binary)-\S+)`).FindAllStringSubmatch(out, -1) {
 		packages = append(packages, m[1])
 	}
-	if err = os.MkdirAll(dir, 0o755); err != nil {
+	unfinished := dir + ".new"
+	if err = errors.Join(os.RemoveAll(unfinished), os.MkdirAll(unfinished, 0o755)); err != nil {
 		return kernel{}, err
 	}
-	if _, err = r.run(ctx, dir, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+	if err = r.unpack(ctx, unfinished, packages); err != nil {
 		return kernel{}, err
+	}
+	if err = errors.Join(os.RemoveAll(dir), os.Rename(unfinished, dir)); err != nil {
+		return kernel{}, err
+	}
+	return findKernel(dir, version)
+}
+
+// unpack downloads packages, and unpacks them, all in a directory.
+func (r repository) unpack(ctx context.Context, dir string, packages []string) error {
+	if _, err := r.run(ctx, dir, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+		return err
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil {
-		return kernel{}, err
+		return err
 	}
 	for _, deb := range debs {
 		if _, err := r.run(ctx, dir, "dpkg", "-x", deb, dir); err != nil {
-			return kernel{}, err
+			return err
 		}
 	}
-	return findKernel(dir, version)
+	return nil
 }
 
 // findKernel looks for an unpacked kernel: its image lies in /boot, or beside the modules, which lie in /lib or /usr/lib.

@@ -15,11 +15,13 @@ var capabilities = [...]string{"SCTP", "owner", "persist"}
 
 // result is what a guest's console says.
 type result struct {
-	kernel string
-	has    map[string]string // yes or no, by capability
-	lacks  []string          // what `nftproxy check` misses
-	suites map[string]*outcome
-	suite  string // that is running
+	kernel    string
+	has       map[string]string // yes or no, by capability
+	checkCode string            // of `nftproxy check`
+	found     int               // how many features it finds
+	lacks     []string          // what it misses
+	suites    map[string]*outcome
+	suite     string // that is running
 }
 
 // outcome is how a suite ended.
@@ -44,6 +46,10 @@ func (r *result) read(line string) {
 		r.suites[r.suite] = &outcome{}
 	case strings.HasPrefix(line, "=== end ") && len(words) == 4 && r.suites[words[2]] != nil:
 		r.suites[words[2]].code = words[3]
+	case strings.HasPrefix(line, "=== check ") && len(words) == 3:
+		r.checkCode = words[2]
+	case r.suite == "" && strings.HasPrefix(line, "ok ") && strings.Contains(line, " nftables: "):
+		r.found++
 	case r.suite == "" && (strings.HasPrefix(line, "failed ") || strings.HasPrefix(line, "warning ")):
 		r.lacks = append(r.lacks, strings.TrimSpace(line))
 	case strings.HasPrefix(line, "--- ") && len(words) > 2 && r.suites[r.suite] != nil:
@@ -63,9 +69,14 @@ func (o *outcome) note(action, test string) {
 	}
 }
 
+// checked says whether `nftproxy check` came to its end, and misses nothing of nftables. What else it misses is no matter.
+func (r *result) checked() bool {
+	return (r.checkCode == "0" || r.checkCode == "1") && r.found > 0 && len(r.lacks) == 0
+}
+
 // good says whether all suites ran, and none failed.
 func (r *result) good(suites []string) bool {
-	return len(r.lacks) == 0 && !slices.ContainsFunc(suites, func(s string) bool { return r.suites[s] == nil || r.suites[s].code != "0" })
+	return r.checked() && !slices.ContainsFunc(suites, func(s string) bool { return r.suites[s] == nil || r.suites[s].code != "0" })
 }
 
 // cell returns what the table says of a suite.
@@ -90,7 +101,7 @@ func writeTable(w io.Writer, results []*result, suites []string) error {
 			row = append(row, orDash(r.has[c]))
 		}
 		check := "ok"
-		if len(r.lacks) > 0 || len(r.has) == 0 {
+		if !r.checked() {
 			check = "failed"
 		}
 		row = append(row, check)
