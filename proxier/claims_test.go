@@ -519,6 +519,31 @@ func TestSpecialAddresses(t *testing.T) {
 	}
 }
 
+// TestUnspecifiedClusterIP: a Service whose ClusterIP means any address is not served, and has no frontend at all addresses.
+func TestUnspecifiedClusterIP(t *testing.T) {
+	for _, a := range []string{"0.0.0.0", "::", "::ffff:0.0.0.0", "0.0.0.0 fd00::2", "10.96.0.2 ::"} {
+		t.Run(a, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := start(t, &rulestest.Kernel{})
+				defer n.stop()
+				n.lists(service("web", a, "80"), endpoints("a", "web", "8080", "10.0.0.1"), endpoints("b", "web", "8080", "fd01::1"))
+				for f, table := range n.kernel.State().Tables {
+					for _, kind := range rules.SetKinds() {
+						for k := range table.Sets[rules.SetID{Kind: kind}] {
+							if k.Addr.IsValid() && k.Addr.IsUnspecified() || kind == rules.NodePorts {
+								t.Errorf("family %d: %+v is in %s", f, k, rules.SetID{Kind: kind}.Name())
+							}
+						}
+					}
+				}
+				if len(n.events) != 1 || !strings.Contains(n.events[0], "the unspecified address") {
+					t.Errorf("events %q", n.events)
+				}
+			})
+		})
+	}
+}
+
 // TestSpecialEndpoints: what the API refuses in an EndpointSlice is refused from every source.
 func TestSpecialEndpoints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
