@@ -4,6 +4,7 @@ package listen
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,21 +12,21 @@ import (
 
 func TestAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
-		a := NewAgain(func() { tries++ })
-		for want := range 3 {
+		var tries atomic.Int32
+		a := NewAgain(func() { tries.Add(1) })
+		for want := range int32(3) {
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if tries != want {
-				t.Errorf("%d tries, want %d", tries, want)
+			if got := tries.Load(); got != want {
+				t.Errorf("%d tries, want %d", got, want)
 			}
 			time.Sleep(Pause - time.Second)
 			synctest.Wait()
 		}
 		a.Close()
 		time.Sleep(10 * Pause)
-		if tries != 3 {
-			t.Errorf("%d tries, want none after Close", tries)
+		if got := tries.Load(); got != 3 {
+			t.Errorf("%d tries, want none after Close", got)
 		}
 	})
 }
