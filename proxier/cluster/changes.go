@@ -13,8 +13,8 @@ import (
 type Changes struct {
 	// Owners are those whose Input may have changed, sorted.
 	Owners []Changed
-	// Node is what holds for all services now, Before what did so at the last call.
-	Node, Before rules.Node
+	// Node is what holds for all services now.
+	Node rules.Node
 	// Excess is how much of all Services is left out.
 	Excess Excess
 	// Triggers are when what has changed was triggered, by family.
@@ -53,10 +53,10 @@ func (c *Cluster) Take() (Changes, *View) {
 
 // take returns what has changed since the last call.
 func (c *Cluster) take(own []netip.Addr, primary [2]netip.Addr) Changes {
-	out := Changes{Node: c.currentNode(own, primary), Before: c.node.taken, pending: c.pending, Triggers: c.pending.triggers}
+	out := Changes{Node: c.currentNode(own, primary), pending: c.pending, Triggers: c.pending.triggers}
 	c.pending = newPending()
-	if !out.Node.Equal(&out.Before) {
-		if !out.Node.BuildsEqual(&out.Before) {
+	if before := &c.node.taken; !out.Node.Equal(before) {
+		if !out.Node.BuildsEqual(before) {
 			c.store.markAll()
 		}
 		c.node.taken = out.Node
