@@ -4,17 +4,13 @@ package reason
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/nftproxy/nftproxy/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // examples are what is put into the texts of each reason that needs something.
 var examples = map[Code][]any{
@@ -86,19 +82,7 @@ func TestTexts(t *testing.T) {
 	if strings.Contains(out.String(), "%") {
 		t.Error("a text has a verb that nothing is put into, or no verb for what is")
 	}
-	const file = "testdata/TestTexts.txt"
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v: run the test with -update to write it", err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
-	}
+	golden.Check(t, "testdata/TestTexts.txt", out.String())
 }
 
 // TestCodes: each code has a row with a text, is no other's, and is read as it is written.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nftproxy/nftproxy/internal/golden"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/tracer"
 )
@@ -40,8 +41,8 @@ func TestBuildText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := rules.NewDesired(testConfig, testNode)
 			d.Update(build)
-			golden(t, ".nft", text(t, d.State()))
-			golden(t, ".json", written(t, d.State().WriteJSON))
+			golden.Check(t, golden.Named(t, ".nft"), text(t, d.State()))
+			golden.Check(t, golden.Named(t, ".json"), written(t, d.State().WriteJSON))
 		})
 	}
 }
@@ -60,7 +61,9 @@ func TestBuildConfig(t *testing.T) {
 		"all-nodeports":  {AllNodePortIPs: true},
 		"other-mark":     {MasqueradeMark: 1 << 31, PodCIDRs: podCIDRs[:1], Table: "other"},
 	} {
-		t.Run(name, func(t *testing.T) { golden(t, ".nft", text(t, rules.NewDesired(config, testNode).State())) })
+		t.Run(name, func(t *testing.T) {
+			golden.Check(t, golden.Named(t, ".nft"), text(t, rules.NewDesired(config, testNode).State()))
+		})
 	}
 }
 

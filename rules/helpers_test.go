@@ -3,20 +3,13 @@
 package rules_test
 
 import (
-	"flag"
 	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/nftproxy/nftproxy/rules"
 )
-
-var update = flag.Bool("update", false, "write golden files instead of comparing with them")
 
 // servicePort returns the service port web:NAME at an address and port.
 func servicePort(name string, p rules.Protocol, frontend string) rules.ServicePort {
@@ -52,25 +45,6 @@ var (
 
 func owned(sp rules.ServicePort, endpoints []rules.Endpoint) rules.Owned {
 	return rules.Owned{Owner: owner(sp), Objects: rules.Build(sp, endpoints, testConfig, testNode)}
-}
-
-// golden compares got with a file in testdata that has the test's name.
-func golden(t *testing.T, ext, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+ext)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v: run the test with -update to write it", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
-	}
 }
 
 func text(t *testing.T, s rules.State) string {

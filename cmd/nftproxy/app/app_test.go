@@ -5,7 +5,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,14 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	logsapi "k8s.io/component-base/logs/api/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
+	"github.com/nftproxy/nftproxy/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write golden files instead of comparing with them")
 
 // runEnv makes the test binary act as nftproxy.
 const runEnv = "NFTPROXY_E2E_RUN"
@@ -114,24 +111,8 @@ func TestDump(t *testing.T) {
 			if code != 0 || stderr != "" {
 				t.Fatalf("exit code %d: %s", code, stderr)
 			}
-			golden(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".nft"), out)
+			golden.Check(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".nft"), out)
 		})
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v: run the test with -update to write it", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
 	}
 }
 

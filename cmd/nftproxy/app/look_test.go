@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/internal/golden"
 )
 
 // here is how the manifests of testdata/explain are looked at.
@@ -162,7 +163,7 @@ func TestExplainText(t *testing.T) {
 			if !strings.HasPrefix(kernel, "was not compared: ") {
 				t.Errorf("of the kernel it says %q", kernel)
 			}
-			golden(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".txt"), out)
+			golden.Check(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".txt"), out)
 		})
 	}
 }
@@ -228,7 +229,7 @@ func TestDumpService(t *testing.T) {
 					t.Errorf("it has %q of another Service", other)
 				}
 			}
-			golden(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".nft"), out)
+			golden.Check(t, filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".nft"), out)
 		})
 	}
 }

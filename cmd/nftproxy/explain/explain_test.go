@@ -4,15 +4,11 @@ package explain
 
 import (
 	"context"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/nftproxy/nftproxy/internal/golden"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
@@ -20,8 +16,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // node is a node whose kernel was programmed with the manifests of testdata.
 type node struct {
@@ -96,29 +90,12 @@ func (w *World) text(t *testing.T, target string, rules bool, from ...string) st
 	return out.String()
 }
 
-func golden(t *testing.T, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "_")+".txt")
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v: run the test with -update to write it", err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
-	}
-}
-
 // TestText: each Service of the manifests, as it is explained to each kind of client.
 func TestText(t *testing.T) {
 	n := programmed(t, nil)
 	for _, target := range []string{"default/web", "default/zones", "default/nodes", "default/none", "default/unready", "default/local", "default/outer",
 		"default/sticky", "default/many", "default/first", "default/second", "other/api", "default/faulty", "default/hostile"} {
-		t.Run(strings.ReplaceAll(target, "/", "_"), func(t *testing.T) { golden(t, n.text(t, target, false)) })
+		t.Run(strings.ReplaceAll(target, "/", "_"), func(t *testing.T) { golden.Check(t, golden.Named(t, ".txt"), n.text(t, target, false)) })
 	}
 }
 
@@ -186,7 +163,7 @@ func TestTextOf(t *testing.T) {
 			if lines := strings.SplitAfter(text, "\n"); len(lines) > 100 {
 				text = strings.Join(append(lines[:10], lines[len(lines)-26:]...), "")
 			}
-			golden(t, text)
+			golden.Check(t, golden.Named(t, ".txt"), text)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nftproxy/nftproxy/internal/golden"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -61,7 +62,7 @@ func TestFromKernel(t *testing.T) {
 	w.Config.PodCIDRs = n.Config.PodCIDRs
 	w.Local = append(w.Local, n.Local...)
 	for _, target := range []string{"default/web", "default/sticky", "10.96.0.13:5000/sctp", "10.200.0.15:443/tcp", "172.18.0.2:30080/tcp"} {
-		t.Run(strings.NewReplacer("/", "_", ":", "_").Replace(target), func(t *testing.T) { golden(t, w.text(t, target, false)) })
+		t.Run(strings.NewReplacer("/", "_", ":", "_").Replace(target), func(t *testing.T) { golden.Check(t, golden.Named(t, ".txt"), w.text(t, target, false)) })
 	}
 }
 
@@ -82,7 +83,7 @@ func TestJSON(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, string(out)+"\n")
+			golden.Check(t, golden.Named(t, ".txt"), string(out)+"\n")
 		})
 	}
 }

@@ -3,36 +3,9 @@
 package report
 
 import (
-	"flag"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "write golden files instead of comparing with them")
-
-// golden compares a text with a file in testdata.
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	file = filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatalf("%v: run the test with -update to write it", err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("differs from %s (-file +got); if that is meant, run with -update:\n%s", file, diff)
-	}
-}
 
 // slowness is how much more a peer takes than nftproxy, in the synthetic results.
 var slowness = map[string]float64{Nftproxy: 1, KubeProxyNftables: 12, KubeProxyIptables: 40, Floor: 0.2}

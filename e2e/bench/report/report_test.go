@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nftproxy/nftproxy/internal/golden"
 )
 
 // TestWrite compares the page and the summary with files that a human has looked at.
@@ -24,7 +26,7 @@ func TestWrite(t *testing.T) {
 		if file == "index.html" {
 			text = []byte(withoutPictures(string(text)))
 		}
-		golden(t, file, text)
+		golden.Check(t, filepath.Join("testdata", file), string(text))
 	}
 }
 
