@@ -30,6 +30,7 @@ type Proxier struct {
 	syncer   *syncer
 	pace     *rate.Limiter // of commits
 	repairs  *repairs
+	tuner    tuner
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -43,6 +44,7 @@ func New(c Config) *Proxier {
 	}
 	p.cluster = cluster.New(c.Cluster, p.listener)
 	p.Sink = cluster.NewSink(p.cluster)
+	p.tuner = tuner{p.cluster, c.Conntrack, c.Pace.CountPeriod, c.Logger}
 	backlog := p.cluster.Backlog
 	c.Metrics.kubeProxy.backlog.Store(&backlog)
 	p.syncer = &syncer{
@@ -83,6 +85,8 @@ func (p *Proxier) Run(ctx context.Context) error {
 	}
 	flows := p.syncer.follow.flows.start(ctx)
 	defer flows.Wait()
+	tuned := p.tuner.start(ctx)
+	defer tuned.Wait()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()

@@ -92,6 +92,8 @@ func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) reaso
 		return reason.Terminating.With()
 	case !e.Ready:
 		return reason.NotReady.With()
+	case e.Idle:
+		return reason.WeightZero.With()
 	case preferred == byNode:
 		return reason.MeantForNode.With(words(e.NodeHints), printable.Word(n.Name))
 	case preferred == byZone:
