@@ -129,6 +129,19 @@ func (st *store) weighting(n ObjectName, e *rules.Endpoint, p rules.Protocol) {
 	}
 }
 
+// Elsewhere returns the Services that are for other nodes, by namespace/name, and the selector of those nodes.
+func (c *Cluster) Elsewhere() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]string{}
+	for n, svc := range c.store.shares.selective {
+		if _, here := c.store.services[n]; !here {
+			out[n.String()] = svc.choices.nodes
+		}
+	}
+	return out
+}
+
 // newcomer is an address of a ready endpoint.
 type newcomer struct {
 	since time.Time // it is ready; the zero time: long since
