@@ -82,7 +82,7 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		case setOf(step.Rule, rules.Sources) && e.port.DenySources:
 			return reason.InDeniedRanges.With(e.client, rangesText(e.port))
 		case setOf(step.Rule, rules.Sources):
-			return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
+			return e.notInRanges()
 		case setOf(step.Rule, rules.ServiceCIDRs):
 			return reason.NoSuchClusterIP.With()
 		}
@@ -94,6 +94,14 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		return noEndpoints(e.port)
 	}
 	return reason.Given{}
+}
+
+// notInRanges says that the client is in none of the Service's ranges; the kernel's rules alone do not tell which the Service has.
+func (e *ending) notInRanges() reason.Given {
+	if len(e.port.SourceRanges) == 0 {
+		return reason.Given{Code: reason.NotInSourceRanges, Text: reason.NotInSourceRanges.Brief()}
+	}
+	return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
