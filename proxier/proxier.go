@@ -83,10 +83,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.syncer.follow.flows.start(ctx)
-	defer flows.Wait()
-	tuned := p.tuner.start(ctx)
-	defer tuned.Wait()
+	defer p.beside(ctx)()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
@@ -139,6 +136,15 @@ func (p *Proxier) Run(ctx context.Context) error {
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
 		}
+	}
+}
+
+// beside starts what is done beside programming, until ctx ends; wait waits for its end.
+func (p *Proxier) beside(ctx context.Context) (wait func()) {
+	flows, tuned := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx)
+	return func() {
+		flows.Wait()
+		tuned.Wait()
 	}
 }
 

@@ -56,30 +56,6 @@ type policy struct {
 	chain     string
 }
 
-// targets are the endpoints that each number of the kernel's choice leads to.
-func (p *policy) targets(yield func(i int, to netip.AddrPort) bool) {
-	if p.slots == nil {
-		for i := range p.endpoints {
-			if !yield(i, p.endpoints[i].Addr) {
-				return
-			}
-		}
-	}
-	for i, at := range p.slots {
-		if !yield(i, p.endpoints[at].Addr) {
-			return
-		}
-	}
-}
-
-// choices is how many numbers there are.
-func (p *policy) choices() int {
-	if p.slots == nil {
-		return len(p.endpoints)
-	}
-	return len(p.slots)
-}
-
 func (b *objectsBuilder) add(set SetID, elements ...Element) {
 	if len(elements) > 0 {
 		b.sets[set] = append(b.sets[set], elements...)
@@ -275,19 +251,6 @@ func (b *objectsBuilder) shared(at Frontend, p *policy) string {
 		}})
 	}
 	return name
-}
-
-// choice is the field that chooses one of n slots.
-func (b *objectsBuilder) choice(n, offset uint32) Field {
-	row := &schedulers[b.sp.Scheduler]
-	f := Field{Kind: row.field, Mod: n, Offset: offset}
-	switch {
-	case row.layout == tabulate:
-		f.Seed = b.config.MaglevSeed
-	case f.Kind.Hashes():
-		f.Seed = HashSeed
-	}
-	return f
 }
 
 // policyChain adds, once, the chain that spreads connections over the endpoints of

@@ -152,7 +152,7 @@ func TestLifeCycle(t *testing.T) {
 
 	p := n.start("--metrics-bind-address", "0.0.0.0", "--ipvs-scheduler", "rr", "--proxy-mode", "ipvs") // without a port
 	must(t, p.WaitSynced(n.ctx))
-	if want := `"Flags were given that have no meaning here" flags=--proxy-mode`; !strings.Contains(p.Log(), want) {
+	if want := `"Flags were given that have no meaning here" flags="--proxy-mode"`; !strings.Contains(p.Log(), want) {
 		t.Errorf("the log does not say %s:\n%s", want, p.Log())
 	}
 	expect(false, "tcp . 30080 : goto service/default/web/http", "dump", "--kernel")

@@ -2,12 +2,7 @@
 
 package app
 
-import (
-	"k8s.io/klog/v2"
-
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
-	"github.com/nftproxy/nftproxy/rules"
-)
+import "github.com/nftproxy/nftproxy/rules"
 
 // ipvsScheduler is the scheduler that is nearest to one of IPVS', and how it differs.
 type ipvsScheduler struct {
@@ -31,30 +26,4 @@ var ipvsSchedulers = map[string]ipvsScheduler{
 	"twos":  {rules.LeastConnections, "all endpoints are compared, not two"},
 	"fo":    {rules.RoundRobin, "all endpoints get connections, by their weights: for failover give the others the weight 0"},
 	"ovf":   {rules.RoundRobin, "all endpoints get connections, by their weights"},
-}
-
-// schedulerOf returns the default scheduler: the flag's, else the nearest to that of kube-proxy's IPVS mode, if the configuration
-// is for that. A name of IPVS' that is none is taken for the default of both: round robin.
-func (o *wantOptions) schedulerOf() rules.Scheduler {
-	if o.scheduler != "" {
-		s, _ := rules.ParseScheduler(o.scheduler) // validate has read it
-		return s
-	}
-	if name, ok := config.IPVSScheduler(&o.kubeProxy.Config); ok {
-		return ipvsSchedulers[name].nearest
-	}
-	return rules.RoundRobin
-}
-
-// logScheduler says which scheduler is taken for IPVS'.
-func (o *wantOptions) logScheduler() {
-	name, ok := config.IPVSScheduler(&o.kubeProxy.Config)
-	if !ok || o.scheduler != "" {
-		return
-	}
-	row, known := ipvsSchedulers[name]
-	if !known {
-		row.differs = "IPVS has no scheduler of this name"
-	}
-	klog.InfoS("The scheduler of the IPVS mode is taken over", "ipvs", name, "scheduler", row.nearest, "differs", row.differs)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 	netutils "k8s.io/utils/net"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
@@ -147,6 +148,32 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 		c.Cluster.NoExternalIPs = !allowed
 	}
 	return c, nil
+}
+
+// schedulerOf returns the default scheduler: the flag's, else the nearest to that of kube-proxy's IPVS mode, if the configuration
+// is for that. A name of IPVS' that is none is taken for the default of both: round robin.
+func (o *wantOptions) schedulerOf() rules.Scheduler {
+	if o.scheduler != "" {
+		s, _ := rules.ParseScheduler(o.scheduler) // validate has read it
+		return s
+	}
+	if name, ok := config.IPVSScheduler(&o.kubeProxy.Config); ok {
+		return ipvsSchedulers[name].nearest
+	}
+	return rules.RoundRobin
+}
+
+// logScheduler says which scheduler is taken for IPVS'.
+func (o *wantOptions) logScheduler() {
+	name, ok := config.IPVSScheduler(&o.kubeProxy.Config)
+	if !ok || o.scheduler != "" {
+		return
+	}
+	row, known := ipvsSchedulers[name]
+	if !known {
+		row.differs = "IPVS has no scheduler of this name"
+	}
+	klog.InfoS("The scheduler of the IPVS mode is taken over", "ipvs", name, "scheduler", row.nearest, "differs", row.differs)
 }
 
 // nodePorts reads nodePortAddresses. Keywords become CIDRs of both families, but for primary, whose
