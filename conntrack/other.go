@@ -39,3 +39,6 @@ func WatchNew(context.Context, func(Flow), func()) error { return errSystem }
 func (*Conn) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
 	return 0, errSystem
 }
+
+// Usage fails.
+func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }
