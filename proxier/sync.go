@@ -86,6 +86,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
+	s.follow.flows.tuned = tuned(ch.Owners)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
@@ -117,6 +118,19 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 		s.follow.log.V(2).Info("Programmed", "servicePorts", len(owners), "took", took)
 	}
 	return true, out.setAside() > 0, nil
+}
+
+// tuned returns the owners of which nothing has changed but the shares of their endpoints; nil: none.
+func tuned(list []cluster.Changed) (out map[rules.Owner]bool) {
+	for i := range list {
+		if list[i].Tuned {
+			if out == nil {
+				out = map[rules.Owner]bool{}
+			}
+			out[list[i].Owner] = true
+		}
+	}
+	return out
 }
 
 func (s *syncer) closeSynced() {
