@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -20,11 +21,16 @@ type syncer struct {
 	config  *Config
 	synced  chan struct{} // closed after the first commit
 	tried   bool          // it was tried to program what was listed
+	waits   bool          // another process writes the tables
+	standby standby
 }
 
 // sync programs what has changed. An error means that nothing is lost and all of
 // it must be tried again.
 func (s *syncer) sync() error {
+	if s.waits {
+		return s.prepare()
+	}
 	if !s.program.adopted {
 		if err := s.freeAPIServers(); err != nil {
 			return err
@@ -72,6 +78,71 @@ func (s *syncer) sync() error {
 	return nil
 }
 
+// prepare makes desired what it should be, and finds out where the kernel differs, without writing. An error says that the
+// kernel could not be read.
+func (s *syncer) prepare() error {
+	if !s.ready() {
+		return nil
+	}
+	ch, view := s.cluster.Take()
+	defer view.Close()
+	b := s.builder(&ch, view)
+	owners := make([]rules.Owner, len(ch.Owners))
+	for i, c := range ch.Owners {
+		owners[i] = c.Owner
+	}
+	b.expect(len(owners))
+	s.standby.mayDiffer(s.program.prepare(ch.Node, b.build(owners)))
+	view.Close()
+	s.standby.built(b)
+	s.follow.faults(ch.Faults)
+	return s.compareAgain()
+}
+
+// compareAgain forgets what does not differ in the kernel, if that is much.
+func (s *syncer) compareAgain() error {
+	sb := &s.standby
+	first := !sb.ready()
+	if !first && (!sb.everything && len(sb.differ) <= standbyThings || time.Since(sb.compared) < standbyPause) {
+		return nil
+	}
+	sb.compared = time.Now()
+	differ, err := s.program.differing(sb.things())
+	if err != nil {
+		return fmt.Errorf("compare the tables that another process writes: %w", err)
+	}
+	clear(sb.differ)
+	sb.everything = false
+	sb.mayDiffer(differ)
+	if first {
+		s.follow.log.Info("Ready to take over", "servicePorts", s.program.desired.Owners(), "differences", len(differ))
+		close(sb.prepared)
+	}
+	return nil
+}
+
+// takeOver programs what was prepared, and what has changed since.
+func (s *syncer) takeOver(ch *cluster.Changes, b *builder, owners []rules.Owner) (outcome, error) {
+	out, err := s.program.takeOver(ch.Node, b.build(owners), s.standby.things())
+	s.standby.built(b)
+	if err != nil {
+		s.standby.everything = true
+	}
+	return out, err
+}
+
+// foreign notes what the process has changed that writes the tables.
+func (s *syncer) foreign(what rules.Touched) error {
+	if len(what.Things) == 0 {
+		what.Things = []rules.Thing{{Kind: rules.Everything}}
+	}
+	s.standby.mayDiffer(what.Things)
+	if !s.standby.ready() {
+		return nil
+	}
+	return s.compareAgain()
+}
+
 // ready says whether all lists are in, and what is waited for of the Node object.
 func (s *syncer) ready() bool {
 	missing := s.cluster.Missing()
@@ -83,15 +154,19 @@ func (s *syncer) ready() bool {
 // a restart would help nobody. What the kernel refuses for reasons of its own, such as a lack of memory, is an
 // error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
 func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
-	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
+	b := s.builder(ch, view)
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
-	if adopting {
+	switch {
+	case adopting && s.standby.ready():
+		out, err = s.takeOver(ch, b, owners)
+		b = s.standby.all()
+	case adopting:
 		out, err = s.program.adopt(ch.Node, absent, owners, b.build)
-	} else {
+	default:
 		out, err = s.program.commit(ch.Node, b.build(good), b.build(again))
 	}
 	view.Close()
@@ -117,6 +192,11 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 		s.follow.log.V(2).Info("Programmed", "servicePorts", len(owners), "took", took)
 	}
 	return true, out.setAside() > 0, nil
+}
+
+// builder returns what builds the objects of owners that have changed.
+func (s *syncer) builder(ch *cluster.Changes, view *cluster.View) *builder {
+	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
 }
 
 func (s *syncer) closeSynced() {
