@@ -293,24 +293,12 @@ func TestStale(t *testing.T) {
 	start(t, ns, "new v3").says("held")
 }
 
-func TestRemoveStale(t *testing.T) {
+// TestRemoved: where tables have no owners, who gives the lock up removes its table.
+func TestRemoved(t *testing.T) {
 	ns := newNamespace(t)
-	remove := func(want bool) {
-		t.Helper()
-		must(t, ns.Do(func() error {
-			removed, err := RemoveStale("nftproxy")
-			if removed != want {
-				t.Errorf("removed: %v, want %v", removed, want)
-			}
-			return err
-		}))
-	}
-	remove(false)
 	first := start(t, ns, "old v1")
 	first.says("held")
-	remove(false)
-	first.kill()
-	remove(true)
+	first.end()
 	if c := claimIn(t, ns); c != nil {
 		t.Errorf("there is %+v", c)
 	}

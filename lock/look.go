@@ -45,28 +45,6 @@ func Look(table string) (s Status, err error) {
 	return s, nil
 }
 
-// RemoveStale deletes the lock's table if nobody holds it: where tables have no owners it outlives its maker. It says
-// whether there was one.
-func RemoveStale(table string) (bool, error) {
-	l, err := openLocker(tableName(table))
-	if err != nil {
-		return false, fmt.Errorf("look at the lock of table %s: %w", table, err)
-	}
-	defer func() { _ = l.sock.Close() }()
-	gen, err := l.generation()
-	if err != nil {
-		return false, err
-	}
-	c, err := l.read()
-	if err != nil || c == nil {
-		return false, err
-	}
-	if alive, err := c.alive(); alive || err != nil {
-		return false, err
-	}
-	return true, l.remove(gen)
-}
-
 // unixSocketsFile lists the Unix sockets of the calling thread's network namespace.
 const unixSocketsFile = "/proc/thread-self/net/unix"
 

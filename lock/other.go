@@ -36,8 +36,5 @@ func (*Lock) Close() error { return nil }
 // Look fails.
 func Look(string) (Status, error) { return Status{}, errSystem }
 
-// RemoveStale fails.
-func RemoveStale(string) (bool, error) { return false, errSystem }
-
 // Ask fails.
 func Ask(string) (Process, error) { return Process{}, errSystem }

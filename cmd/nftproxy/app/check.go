@@ -19,6 +19,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
+	"github.com/nftproxy/nftproxy/lock"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
@@ -45,7 +46,7 @@ rights that it needs. One line each: ok, warning or failed, with what to do.
 
 The exit code is 0 if nothing failed, 1 if something did. A table named
 nftproxy-check is made and removed; nothing else is changed. Where 'nftproxy run' runs,
-the rights that it has are shown.`,
+the rights that it has are shown, and which others wait to take over from it.`,
 		Example: `  nftproxy check --manifests /etc/nftproxy/services
   nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
 		Args: cobra.NoArgs,
@@ -91,6 +92,7 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 	if err := o.nftables(r); err != nil {
 		r.fail("nftables", printable.Error(err)+": run this as root, or with CAP_NET_ADMIN")
 	}
+	o.turns(r)
 	o.confinement(r)
 	o.tracking(ctx, r)
 	o.forwarding(r)
@@ -170,6 +172,30 @@ func (o *checkOptions) competition(r *report, i *inspect.Inspector) {
 		return
 	}
 	r.ok("other nat chains", "none at our hooks and priority")
+}
+
+// turns shows which nftproxy writes the tables, and which ones wait for that, in whatever containers they are.
+func (o *checkOptions) turns(r *report) {
+	const what = "one at a time"
+	table := tableName(o.source.proxyName)
+	s, err := lock.Look(table)
+	switch {
+	case err != nil:
+		r.fail(what, printable.Error(err))
+	case s.Holder == nil:
+		r.ok(what, "no nftproxy writes table "+table)
+	case s.Doubt != nil:
+		r.warning(what, describeTurn(*s.Holder)+" writes table "+table+"; no more is known of it: "+printable.Error(s.Doubt))
+	default:
+		r.ok(what, describeTurn(*s.Holder)+" writes table "+table)
+	}
+	for _, p := range s.Waiting {
+		if p.Ready {
+			r.ok(what, describeTurn(p)+" waits, ready to take over")
+		} else {
+			r.warning(what, describeTurn(p)+" waits, and is not ready to take over yet")
+		}
+	}
 }
 
 // confinement shows the rights of the nftproxy that runs here.
