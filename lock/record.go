@@ -36,6 +36,11 @@ func (p Process) String() string {
 	return text
 }
 
+// Describe names the process, and says what is known of it.
+func (p Process) Describe() string {
+	return fmt.Sprintf("%s, version %s, since %s", p, printable.Word(p.Version), p.Since.Local().Format(time.RFC3339))
+}
+
 // How much of a text there is room for in a record.
 const (
 	longestVersion   = 60

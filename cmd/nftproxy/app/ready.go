@@ -45,9 +45,9 @@ func ready(w io.Writer, root, proxyName string) error {
 			return err
 		}
 		if !it.Ready {
-			return fmt.Errorf("nftproxy is not ready yet: %s", describeTurn(it))
+			return fmt.Errorf("nftproxy is not ready yet: %s", it.Describe())
 		}
-		fmt.Fprintln(w, "ready:", describeTurn(it))
+		fmt.Fprintln(w, "ready:", it.Describe())
 		asked++
 	}
 	if asked == 0 {

@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -122,9 +121,4 @@ func (s *serving) close() {
 	if s.servers != nil {
 		s.servers.Close()
 	}
-}
-
-// describeTurn describes a process that writes the tables or waits for that.
-func describeTurn(p lock.Process) string {
-	return fmt.Sprintf("%s, version %s, since %s", p, printable.Word(p.Version), p.Since.Local().Format(time.RFC3339))
 }
