@@ -26,7 +26,8 @@ func Look(table string) (s Status, err error) {
 	if err != nil || c == nil {
 		return s, err
 	}
-	if alive, err := c.alive(); !alive || err != nil {
+	alive, err := c.alive()
+	if !alive || err != nil {
 		return s, err
 	}
 	s.Holder = &c.Process
@@ -35,7 +36,7 @@ func Look(table string) (s Status, err error) {
 		s.Doubt = err
 		return s, nil
 	}
-	defer p.Close()
+	defer p.end()
 	a, err := p.ask()
 	if err != nil {
 		s.Doubt = err
@@ -59,7 +60,7 @@ func Ask(pid string) (Process, error) {
 		}
 		var a answer
 		a, err = p.ask()
-		p.Close()
+		p.end()
 		if err == nil {
 			return a.Self, nil
 		}
@@ -76,9 +77,9 @@ func socketsOf(pid string) (found []string, err error) {
 	}
 	inodes := map[string]bool{}
 	for _, file := range files {
-		link, err := os.Readlink(filepath.Join(dir, file.Name()))
-		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			return nil, fmt.Errorf("look for its socket: %w", err)
+		link, unseen := os.Readlink(filepath.Join(dir, file.Name()))
+		if errors.Is(unseen, unix.EACCES) || errors.Is(unseen, unix.EPERM) {
+			return nil, fmt.Errorf("look for its socket: %w", unseen)
 		}
 		if inode, ok := strings.CutPrefix(link, "socket:["); ok {
 			inodes[strings.TrimSuffix(inode, "]")] = true
@@ -99,7 +100,7 @@ func socketsOf(pid string) (found []string, err error) {
 			found = append(found, random)
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err = lines.Err(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", unixSocketsFile, err)
 	}
 	if found == nil {

@@ -81,7 +81,7 @@ func (s *server) accept() {
 			continue
 		}
 		if !trusted(conn) || !s.add(conn) {
-			conn.Close()
+			_ = conn.Close()
 			time.Sleep(strangerPause) // whoever it is shall not keep us busy
 			continue
 		}
@@ -103,7 +103,7 @@ func (s *server) add(conn net.Conn) bool {
 }
 
 func (s *server) remove(conn net.Conn) {
-	conn.Close()
+	_ = conn.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.waiting, conn)
@@ -150,7 +150,7 @@ func (s *server) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	for conn := range s.waiting {
-		conn.Close()
+		_ = conn.Close()
 	}
 	s.mu.Unlock()
 	s.done.Wait()
@@ -192,7 +192,7 @@ func dial(random string) (*peer, error) {
 		return nil, fmt.Errorf("connect to its socket: %w", err)
 	}
 	if !trusted(conn) {
-		conn.Close()
+		_ = conn.Close()
 		return nil, errStranger
 	}
 	p := &peer{UnixConn: conn}
@@ -201,6 +201,9 @@ func dial(random string) (*peer, error) {
 	}
 	return p, nil
 }
+
+// end ends the connection.
+func (p *peer) end() { _ = p.Close() }
 
 // say sends a hello.
 func (p *peer) say(h hello) error {

@@ -44,11 +44,6 @@ type claim struct {
 	port  uint32 // of the owner
 }
 
-// same says whether two claims are one.
-func (c *claim) same(other *claim) bool {
-	return c.owned == other.owned && c.port == other.port && c.text() == other.text()
-}
-
 // locker makes and reads the table. It is for one caller at a time.
 type locker struct {
 	sock  *nfnetlink.Socket

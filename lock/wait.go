@@ -108,7 +108,7 @@ func (w *waiter) connect(socket string) error {
 
 func (w *waiter) disconnect() {
 	if w.peer != nil {
-		w.peer.Close()
+		w.peer.end()
 		<-w.gone
 		w.peer, w.gone = nil, nil
 	}

@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -59,6 +60,11 @@ func (s *standby) mayDiffer(things []rules.Thing) {
 	}
 }
 
+// worthComparing says whether so much may differ that it is compared again.
+func (s *standby) worthComparing() bool {
+	return (s.everything || len(s.differ) > standbyThings) && time.Since(s.compared) >= standbyPause
+}
+
 // things returns what may differ in the kernel, and the tables; nil: everything may.
 func (s *standby) things() []rules.Thing {
 	if s.everything {
@@ -85,12 +91,10 @@ func (s *standby) all() *builder {
 	return &builder{built: slices.SortedFunc(maps.Keys(s.owners), cluster.CompareOwners), aspects: s.aspects}
 }
 
-// prepare makes desired what it should be, and returns what that has changed.
-func (p *programmer) prepare(node rules.Node, builds []rules.Owned) []rules.Thing {
-	things := thingsOf(p.setNode(node))
-	things = append(things, thingsOf(p.desired.Update(builds))...)
-	p.end()
-	return things
+// update makes desired what it should be, and notes what that has changed.
+func (s *standby) update(p *programmer, node rules.Node, builds []rules.Owned) {
+	s.mayDiffer(thingsOf(p.setNode(node)))
+	s.mayDiffer(thingsOf(p.desired.Update(builds)))
 }
 
 // thingsOf returns what a transaction is about: Everything, if that is too much to name.
@@ -102,27 +106,29 @@ func thingsOf(tx rules.Tx) []rules.Thing {
 	return things
 }
 
-// differing returns which of some things differ in the kernel from what they should be; of everything, if there are none.
-func (p *programmer) differing(things []rules.Thing) ([]rules.Thing, error) {
+// compare finds out which of the things that may differ in the kernel do, without writing.
+func (s *standby) compare(p *programmer) error {
+	s.compared = time.Now()
+	things := s.things()
 	c := p.desired.Compare(things)
 	if err := p.kernel.Scan(p.config.Table, things, c); err != nil {
-		return nil, err
+		return fmt.Errorf("compare the tables that another process writes: %w", err)
 	}
-	if c.Whole() {
-		return []rules.Thing{{Kind: rules.Everything}}, nil
+	clear(s.differ)
+	if s.everything = c.Whole(); !s.everything {
+		s.mayDiffer(thingsOf(c.Tx()))
 	}
-	return thingsOf(c.Tx()), nil
+	return nil
 }
 
-// takeOver makes the kernel equal to what was prepared and what has changed since, where it may differ: in some things,
-// or in everything if there are none. An error means that all must be tried again, with everything.
-func (p *programmer) takeOver(node rules.Node, builds []rules.Owned, things []rules.Thing) (_ outcome, err error) {
+// takeOver makes the kernel equal to what was prepared and what has changed since, where it may differ. An error means that
+// all must be tried again.
+func (s *standby) takeOver(p *programmer, node rules.Node, builds []rules.Owned) (_ outcome, err error) {
 	p.begin()
-	if more := p.prepare(node, builds); !rules.All(things) {
-		things = append(things, more...)
-	}
+	s.update(p, node, builds)
 	p.out.adopted, p.out.node = true, true
-	p.out.written, err = p.compare(things)
+	p.out.written, err = p.compare(s.things())
 	p.adopted = err == nil
+	s.everything = err != nil
 	return p.end(), err
 }

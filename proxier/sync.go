@@ -3,7 +3,6 @@
 package proxier
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -92,7 +91,8 @@ func (s *syncer) prepare() error {
 		owners[i] = c.Owner
 	}
 	b.expect(len(owners))
-	s.standby.mayDiffer(s.program.prepare(ch.Node, b.build(owners)))
+	s.standby.update(s.program, ch.Node, b.build(owners))
+	s.program.end()
 	view.Close()
 	s.standby.built(b)
 	s.follow.faults(ch.Faults)
@@ -103,32 +103,17 @@ func (s *syncer) prepare() error {
 func (s *syncer) compareAgain() error {
 	sb := &s.standby
 	first := !sb.ready()
-	if !first && (!sb.everything && len(sb.differ) <= standbyThings || time.Since(sb.compared) < standbyPause) {
+	if !first && !sb.worthComparing() {
 		return nil
 	}
-	sb.compared = time.Now()
-	differ, err := s.program.differing(sb.things())
-	if err != nil {
-		return fmt.Errorf("compare the tables that another process writes: %w", err)
+	if err := sb.compare(s.program); err != nil {
+		return err
 	}
-	clear(sb.differ)
-	sb.everything = false
-	sb.mayDiffer(differ)
 	if first {
-		s.follow.log.Info("Ready to take over", "servicePorts", s.program.desired.Owners(), "differences", len(differ))
+		s.follow.log.Info("Ready to take over", "servicePorts", s.program.desired.Owners(), "differences", len(sb.differ))
 		close(sb.prepared)
 	}
 	return nil
-}
-
-// takeOver programs what was prepared, and what has changed since.
-func (s *syncer) takeOver(ch *cluster.Changes, b *builder, owners []rules.Owner) (outcome, error) {
-	out, err := s.program.takeOver(ch.Node, b.build(owners), s.standby.things())
-	s.standby.built(b)
-	if err != nil {
-		s.standby.everything = true
-	}
-	return out, err
 }
 
 // foreign notes what the process has changed that writes the tables.
@@ -162,7 +147,8 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	adopting := !s.program.adopted
 	switch {
 	case adopting && s.standby.ready():
-		out, err = s.takeOver(ch, b, owners)
+		out, err = s.standby.takeOver(s.program, ch.Node, b.build(owners))
+		s.standby.built(b)
 		b = s.standby.all()
 	case adopting:
 		out, err = s.program.adopt(ch.Node, absent, owners, b.build)

@@ -18,9 +18,9 @@ import (
 // stays, nobody has written.
 func Generation(ns *netns.NS) (gen uint32, err error) {
 	err = ns.Do(func() error {
-		s, err := nfnetlink.Open(nfnetlink.Options{})
-		if err != nil {
-			return err
+		s, openErr := nfnetlink.Open(nfnetlink.Options{})
+		if openErr != nil {
+			return openErr
 		}
 		defer func() { _ = s.Close() }()
 		request := nfnetlink.Request(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, unix.NLM_F_ACK, unix.AF_UNSPEC)

@@ -107,7 +107,7 @@ func remove(w io.Writer, k *kernel.Kernel, table string) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	if err := l.Start(); err != nil {
+	if err = l.Start(); err != nil {
 		return err
 	}
 	if !l.Holds() {

@@ -110,7 +110,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if resolved.initOnly {
 		return resolved.run(cmd.Context())
 	}
-	if err := resolved.connect(); err != nil {
+	if err = resolved.connect(); err != nil {
 		return err
 	}
 	turn, err := takeTurn(klog.Background(), tableName(resolved.source.proxyName), resolved.source.version)
