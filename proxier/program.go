@@ -58,17 +58,26 @@ func (p *programmer) commitOwners(builds []rules.Owned) error {
 		}
 		return err
 	}
-	if first := !p.compared; !untouched(err) || first && suspicious(err) {
-		p.compared = true
+	if before := p.mended; !untouched(err) || suspicious(err) && before >= 0 {
 		repaired, rerr := p.mend(tx.Things())
-		if rerr != nil {
+		switch {
+		case errors.Is(rerr, errOvertaken), repaired && before > 0 && suspicious(err): // others spoil it again and again
+			return p.leave(builds, err)
+		case rerr != nil:
 			return errors.Join(err, rerr)
-		}
-		if repaired && first {
+		case repaired && before == 0:
 			return p.commitOwners(builds)
 		}
 	}
 	return p.commitOthers(builds, err)
+}
+
+// leave leaves owners to a comparison that comes later: it is none of their faults that the kernel refuses them.
+func (p *programmer) leave(builds []rules.Owned, err error) error {
+	_, before := p.update(builds)
+	p.out.done(before, builds)
+	_ = p.overtaken(err)
+	return nil
 }
 
 // commitOthers sets those owners aside because of whom a transaction was refused, and programs the others.
