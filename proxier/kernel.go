@@ -41,9 +41,9 @@ type programmer struct {
 	// mended is how often this operation has repaired what others had changed, because of a refusal; below zero: once there was
 	// nothing to repair.
 	mended int
-	wholes   *rate.Limiter               // of comparisons of everything because of refused transactions
-	freed    map[netip.AddrPort]struct{} // of API servers
-	out      outcome                     // of this operation
+	wholes *rate.Limiter               // of comparisons of everything because of refused transactions
+	freed  map[netip.AddrPort]struct{} // of API servers
+	out    outcome                     // of this operation
 }
 
 func newProgrammer(k Kernel, c rules.Config) *programmer {

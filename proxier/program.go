@@ -58,26 +58,22 @@ func (p *programmer) commitOwners(builds []rules.Owned) error {
 		}
 		return err
 	}
-	if before := p.mended; !untouched(err) || suspicious(err) && before >= 0 {
+	if mended := p.mended; !untouched(err) || suspicious(err) && mended >= 0 {
 		repaired, rerr := p.mend(tx.Things())
 		switch {
-		case errors.Is(rerr, errOvertaken), repaired && before > 0 && suspicious(err): // others spoil it again and again
-			return p.leave(builds, err)
+		case errors.Is(rerr, errOvertaken), repaired && mended > 0 && suspicious(err):
+			// Others spoil it again and again, which is none of the owners' faults: a comparison comes later.
+			p.desired.Update(builds)
+			p.out.done(before, builds)
+			_ = p.overtaken(err)
+			return nil
 		case rerr != nil:
 			return errors.Join(err, rerr)
-		case repaired && before == 0:
+		case repaired && mended == 0:
 			return p.commitOwners(builds)
 		}
 	}
 	return p.commitOthers(builds, err)
-}
-
-// leave leaves owners to a comparison that comes later: it is none of their faults that the kernel refuses them.
-func (p *programmer) leave(builds []rules.Owned, err error) error {
-	_, before := p.update(builds)
-	p.out.done(before, builds)
-	_ = p.overtaken(err)
-	return nil
 }
 
 // commitOthers sets those owners aside because of whom a transaction was refused, and programs the others.

@@ -92,10 +92,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Pace.AuditPeriod > 0 {
 		period.set(p.config.Pace.AuditPeriod)
 	}
-	var addresses <-chan struct{}
-	if p.config.Cluster.Addresses != nil {
-		addresses = p.config.Cluster.Addresses.Changed()
-	}
+	addresses := p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}
 		select {
@@ -139,6 +136,14 @@ func (p *Proxier) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// addresses tells that the node's addresses have changed.
+func (p *Proxier) addresses() <-chan struct{} {
+	if p.config.Cluster.Addresses == nil {
+		return nil
+	}
+	return p.config.Cluster.Addresses.Changed()
 }
 
 // runSync programs what has changed.
