@@ -30,7 +30,7 @@ type tracking struct {
 	err     error
 }
 
-func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+func (c *tracking) Clean(_ context.Context, targets []conntrack.Target, _ func() []conntrack.Target) (conntrack.Deleted, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range targets {
