@@ -20,6 +20,8 @@ type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
 	// it took. now returns the targets as they are then: endpoints come while a table is listed.
 	Clean(ctx context.Context, targets []conntrack.Target, now func() []conntrack.Target) (conntrack.Deleted, error)
+	// CountOpen adds to each of the backends how many connections are open to it, and returns the CPU time that it took.
+	CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (time.Duration, error)
 }
 
 // flows deletes stale flows after commits, in goroutines of its own: programming never waits for conntrack.
