@@ -31,6 +31,7 @@ type Proxier struct {
 	syncer   *syncer
 	pace     *rate.Limiter // of commits
 	repairs  *repairs
+	tuner    tuner
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -44,6 +45,7 @@ func New(c Config) *Proxier {
 	}
 	p.cluster = cluster.New(c.Cluster, p.listener)
 	p.Sink = cluster.NewSink(p.cluster)
+	p.tuner = tuner{p.cluster, c.Conntrack, c.Pace.CountPeriod, c.Logger}
 	backlog := p.cluster.Backlog
 	c.Metrics.kubeProxy.backlog.Store(&backlog)
 	p.syncer = &syncer{
@@ -82,8 +84,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.syncer.follow.flows.start(ctx)
-	defer flows.Wait()
+	defer p.beside(ctx)()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
@@ -144,6 +145,15 @@ func (p *Proxier) addresses() <-chan struct{} {
 		return nil
 	}
 	return p.config.Cluster.Addresses.Changed()
+}
+
+// beside starts what is done beside programming, until ctx ends; wait waits for its end.
+func (p *Proxier) beside(ctx context.Context) (wait func()) {
+	flows, tuned := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx)
+	return func() {
+		flows.Wait()
+		tuned.Wait()
+	}
 }
 
 // runSync programs what has changed.
