@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -122,19 +123,21 @@ func (p *Proxier) Run(ctx context.Context) error {
 			continue
 		case <-repair.C():
 			what := p.repairs.take(time.Now())
-			p.planRepair(repair)
 			if len(what.Things) == 0 {
+				p.planRepair(repair)
 				continue
 			}
 			do, why.why, why.things, why.by = audit, "the tables were changed by another program", what.Things, what.By
 		}
-		if do.waiting {
-			continue // until it is time to try again: what has changed meanwhile is done then
-		}
-		if do == sync {
+		switch {
+		case do.waiting: // until it is time to try again: what has changed meanwhile is done then
+			p.planRepair(repair)
+			continue
+		case do == sync:
 			p.runSync(sync, audit)
-		} else {
+		default:
 			p.runAudit(sync, audit, why)
+			p.planRepair(repair)
 		}
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
@@ -193,6 +196,12 @@ func (p *Proxier) runSync(sync, audit *task) {
 func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	program := p.syncer.program
 	was := program.unequal
+	if len(why.things) > 0 {
+		runtime.LockOSThread() // whose time is taken
+		defer runtime.UnlockOSThread()
+		begun := threadTime()
+		defer func() { p.repairs.done(time.Now(), why.things, threadTime()-begun) }()
+	}
 	if err := p.syncer.audit(why); err != nil {
 		if program.unequal != nil {
 			p.config.Health.Queued()
