@@ -28,7 +28,7 @@ type counter struct {
 	times []time.Time // when it was asked
 }
 
-func (c *counter) Clean(context.Context, []conntrack.Target) (conntrack.Deleted, error) {
+func (c *counter) Clean(context.Context, []conntrack.Target, func() []conntrack.Target) (conntrack.Deleted, error) {
 	return conntrack.Deleted{}, nil
 }
 

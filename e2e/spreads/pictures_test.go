@@ -103,7 +103,7 @@ func TestDrawMoved(t *testing.T) {
 // the kernel. Only the clock is not real: a step is a second.
 func TestDrawOpen(t *testing.T) {
 	needPictures(t)
-	p := newPicture(760, 300, "1,000 open connections, 10 endpoints replaced one a second, 50 clients a second connect again: most and fewest per endpoint")
+	p := newPicture(760, 300, "1,000 connections, 10 endpoints replaced in turn, 50 clients a second: most and fewest open, by second")
 	for v := 0; v <= 200; v += 50 {
 		y := 260 - float64(v)
 		p.line([][2]float64{{50, y}, {745, y}}, "#80808040", 1)
