@@ -35,6 +35,8 @@ const (
 	MeantForZone // [zones of the hints, this zone]
 	NamedTwice
 	NotOnThisNode
+	DoesNotAnswer
+	DoesNotAnswerTrial
 
 	// Why a Service port does without a frontend.
 	OlderService // [Service port that has it]
@@ -125,6 +127,9 @@ var table = [...]row{
 	MeantForZone:        {code: "meant-for-zone", text: "meant for zone %s by its hints; this node is in zone %s"},
 	NamedTwice:          {code: "named-twice", text: "named twice"},
 	NotOnThisNode:       {code: "not-on-this-node", text: "not on this node"},
+
+	DoesNotAnswer:      {code: "does-not-answer", text: "does not answer from this node (failover)"},
+	DoesNotAnswerTrial: {code: "does-not-answer-trial", text: "does not answer from this node (failover): the next new connection tries it"},
 
 	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",

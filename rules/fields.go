@@ -21,6 +21,7 @@ const (
 	ClientHash                        // jhash ip saddr . th sport mod Mod seed 0x6e667470 offset Offset
 	OriginalAddr                      // ct original ip daddr
 	OriginalPort                      // ct original proto-dst
+	SourcePort                        // th sport
 )
 
 // HashSeed is the seed of ClientHash: always the same, so that a client keeps its
@@ -109,6 +110,8 @@ func (fd Field) nft(f Family) string {
 		return "ct original " + f.String() + " daddr"
 	case OriginalPort:
 		return "ct original proto-dst"
+	case SourcePort:
+		return "th sport"
 	}
 	panic(fmt.Sprintf("rules: no text for field kind %d", fd.Kind))
 }
@@ -142,6 +145,8 @@ func (fd Field) nftJSON(f Family, ports string) object {
 		return object{"jhash": hash}
 	case OriginalAddr:
 		return object{"ct": object{"key": f.String() + " daddr", "dir": "original"}}
+	case SourcePort:
+		return payload(ports, "sport")
 	case OriginalPort:
 		return object{"ct": object{"key": "proto-dst", "dir": "original"}}
 	}
