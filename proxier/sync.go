@@ -20,6 +20,9 @@ type syncer struct {
 	config  *Config
 	synced  chan struct{} // closed after the first commit
 	tried   bool          // it was tried to program what was listed
+	// rescuer frees connections without an answer; ejected says which endpoints are ejected. Nil: nobody does.
+	rescuer *rescuer
+	ejected func(rules.Owner) rules.Ejection
 }
 
 // sync programs what has changed. An error means that nothing is lost and all of
@@ -83,7 +86,7 @@ func (s *syncer) ready() bool {
 // a restart would help nobody. What the kernel refuses for reasons of its own, such as a lack of memory, is an
 // error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
 func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
-	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
+	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing, ejected: s.ejected}
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
 	b.expect(len(owners))
@@ -101,6 +104,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	if err != nil {
 		return true, false, err
 	}
+	s.rescuer.committed(s.program.desired)
 	if adopting {
 		s.follow.flows.queueAll(out.written)
 		s.closeSynced()

@@ -31,6 +31,7 @@ var examples = map[Code][]any{
 	BadAddress:       {"clusterIP", "x"},
 	SpecialAddress:   {"externalIP", "127.0.0.1", "a loopback address"},
 	MappedAddress:    {"externalIP", "::ffff:10.0.0.1"},
+	UnknownFailover:  {"nftproxy.io/failover", "yes", false},
 	UnknownScheduler: {"nftproxy.io/scheduler", `"best" is none of round-robin, random, source-hash`, "round-robin"},
 	BadProtocol:      {"http", "ICMP"},
 	BadPort:          {"http", 0},
@@ -53,6 +54,7 @@ var examples = map[Code][]any{
 
 	KernelRefused: {"default/web", "file exists"},
 	PortInUse:     {"address already in use"},
+	Silent:        {"10.244.2.4:8080", "n1", "10s"},
 	MoreConflicts: {4},
 }
 

@@ -39,7 +39,7 @@ const (
 	failoverSize = 1 << 16
 )
 
-// DefaultEjectedShare is ServicePort.EjectedShare where that is 0: half of the endpoints.
+// DefaultEjectedShare is Ejection.Share where that is 0: half of the endpoints.
 const DefaultEjectedShare = 50
 
 // AnsweringSeconds is for how long an endpoint that answered is in a set of kind Answering.
@@ -52,6 +52,14 @@ type Ejected struct {
 	Trial bool
 
 	here bool // it may be on this node
+}
+
+// Ejection says which endpoints of a service port do not answer.
+type Ejection struct {
+	// Endpoints are in the order in which that was found out. They get no new connections as long as enough others do.
+	Endpoints []Ejected
+	// Share is which part of the endpoints of a traffic policy may be left out, in percent; 0: DefaultEjectedShare.
+	Share int
 }
 
 // failoverChains returns the chains that note who answers and who does not.
@@ -100,11 +108,11 @@ func MostEjected(endpoints, share int) int {
 // withoutEjected leaves those endpoints out that do not answer, as many as may be, and returns them. The longest known
 // go first.
 func (sp *ServicePort) withoutEjected(endpoints []Endpoint) (left []Endpoint, out []Ejected) {
-	if len(sp.Ejected) == 0 {
+	if len(sp.Ejection.Endpoints) == 0 {
 		return endpoints, nil
 	}
-	most := MostEjected(len(endpoints), sp.EjectedShare)
-	for _, e := range sp.Ejected {
+	most := MostEjected(len(endpoints), sp.Ejection.Share)
+	for _, e := range sp.Ejection.Endpoints {
 		at := slices.IndexFunc(endpoints, func(x Endpoint) bool { return x.Addr == e.Addr })
 		if len(out) < most && at >= 0 {
 			e.here = endpoints[at].Local || endpoints[at].NodeUnknown
@@ -191,4 +199,9 @@ func (t *Table) tries(chain string, id identity, to netip.AddrPort) bool {
 		}
 	}
 	return false
+}
+
+// AffinityMaps returns the maps that may have the clients of a service port with session affinity.
+func AffinityMaps(n ServicePortName) []SetID {
+	return []SetID{portSet(Affinity, n, false), portSet(Affinity, n, true)}
 }

@@ -18,7 +18,7 @@ func failoverPort(scheduler Scheduler, affinity uint32, endpoints, ejected int, 
 		list = append(list, Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 1, byte(i + 1)}), 8080), Ready: true, Serving: true, Local: i == 0})
 	}
 	for i := range ejected {
-		sp.Ejected = append(sp.Ejected, Ejected{Addr: list[i].Addr, Trial: trial})
+		sp.Ejection.Endpoints = append(sp.Ejection.Endpoints, Ejected{Addr: list[i].Addr, Trial: trial})
 	}
 	return sp, list
 }
@@ -81,7 +81,7 @@ func TestEjected(t *testing.T) {
 						d := NewDesired(Config{}, Node{})
 						d.Update([]Owned{{Owner{ServicePortName: sp.Name}, Build(sp, list, Config{}, Node{})}})
 						table := d.State().Tables[IPv4]
-						want := slices.Clone(sp.Ejected[:out])
+						want := slices.Clone(sp.Ejection.Endpoints[:out])
 						if got := table.EjectedOf(sp.Name); !slices.Equal(got, want) {
 							t.Errorf("%s: the table has %v as ejected, want %v", name, got, want)
 						}
@@ -121,7 +121,7 @@ func TestEjectedElements(t *testing.T) {
 	d := NewDesired(Config{}, Node{})
 	owner := Owner{ServicePortName: sp.Name}
 	d.Update([]Owned{{owner, Build(sp, list, Config{}, Node{})}})
-	sp.Ejected = []Ejected{{Addr: list[1].Addr}}
+	sp.Ejection.Endpoints = []Ejected{{Addr: list[1].Addr}}
 	tx := d.Update([]Owned{{owner, Build(sp, list, Config{}, Node{})}})
 	for _, op := range tx.Ops() {
 		switch {

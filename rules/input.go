@@ -137,12 +137,7 @@ type ServicePort struct {
 	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
 	// frontends of schedulers that share chains, beyond which the service port has one of its own; 0: MaxEndpoints.
 	EndpointLimit int
-	// Ejected are endpoints that do not answer, in the order in which that was found out. They get no new connections as long
-	// as enough others do: see EjectedShare.
-	Ejected []Ejected
-	// EjectedShare is which part of the endpoints of a traffic policy may be left out because they are Ejected, in percent;
-	// 0: DefaultEjectedShare.
-	EjectedShare int
+	Ejection      Ejection
 }
 
 // Policies say how a Service has its connections spread over endpoints: the same for all of its ports.

@@ -28,6 +28,8 @@ type Config struct {
 	DetectNodeCIDR bool
 	// Scheduler is that of Services without an annotation. Default: round robin.
 	Scheduler rules.Scheduler
+	// Failover is whether Services without an annotation have failover.
+	Failover bool
 	// NoExternalIPs leaves Services' externalIPs out (KEP-5707).
 	NoExternalIPs bool
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// FailoverAnnotation on a Service, "true" or "false", overrides whether it has failover.
+const FailoverAnnotation = "nftproxy.io/failover"
+
 // SchedulerAnnotation on a Service overrides the default scheduler.
 const SchedulerAnnotation = "nftproxy.io/scheduler"
 
@@ -29,6 +32,7 @@ const defaultAffinity = 10800
 type serviceOptions struct {
 	scheduler     rules.Scheduler // of Services that choose none
 	noExternalIPs bool            // leave externalIPs out (KEP-5707)
+	failover      bool            // of Services that do not say
 }
 
 // convertService returns what proxying needs of a Service: nil for one that has
@@ -38,7 +42,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler}}
+	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler, Failover: o.failover}}
 	object := "service " + s.Namespace + "/" + s.Name
 	var faults faultList
 	fault := func(why reason.Code, args ...any) { faults.add(fmt.Errorf("%s: %s", object, why.Text(args...))) }
@@ -74,6 +78,13 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 		} else {
 			fault(reason.UnknownScheduler, SchedulerAnnotation, err, o.scheduler)
 		}
+	}
+	switch text, ok := s.Annotations[FailoverAnnotation]; {
+	case !ok:
+	case text == "true" || text == "false":
+		out.policies.Failover = text == "true"
+	default:
+		fault(reason.UnknownFailover, FailoverAnnotation, text, o.failover)
 	}
 	out.bound(fault)
 	return out, faults.errs(object)

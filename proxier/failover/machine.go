@@ -172,6 +172,7 @@ func (m *Machine) Decide(now time.Time, usable func(rules.Owner) []netip.AddrPor
 	}
 	for _, e := range m.sorted() {
 		s := m.endpoints[e]
+		maps.DeleteFunc(s.failures, func(_ netip.AddrPort, at time.Time) bool { return now.Sub(at) > m.config.Window })
 		if !slices.Contains(owners[e.Owner], e.AddrPort) || m.seen(e, s) || m.untried(s, now) {
 			if s.phase != watched {
 				change(e, Back)
@@ -179,7 +180,6 @@ func (m *Machine) Decide(now time.Time, usable func(rules.Owner) []netip.AddrPor
 			delete(m.endpoints, e)
 			continue
 		}
-		maps.DeleteFunc(s.failures, func(_ netip.AddrPort, at time.Time) bool { return now.Sub(at) > m.config.Window })
 		if s.phase == watched && len(s.failures) == 0 {
 			delete(m.endpoints, e)
 		}
@@ -290,7 +290,7 @@ func (m *Machine) next(s *state, now time.Time) Kind {
 // failedSince says whether a connection was not answered since the trial began.
 func (s *state) failedSince() bool {
 	for _, at := range s.failures {
-		if at.After(s.since) {
+		if !at.Before(s.since) {
 			return true
 		}
 	}

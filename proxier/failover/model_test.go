@@ -42,11 +42,13 @@ func at(a netip.AddrPort) At { return At{a, rules.TCP} }
 
 // step does something that may happen, and decides.
 func (m *model) step() {
-	m.now = m.now.Add(time.Duration(m.rand.IntN(1500)) * time.Millisecond)
+	m.now = m.now.Add(time.Duration(m.rand.IntN(1500)*m.rand.IntN(2)) * time.Millisecond)
 	if m.rand.IntN(40) == 0 { // a long silence
 		m.now = m.now.Add(time.Duration(m.rand.IntN(400)) * time.Second)
 	}
-	for o, list := range m.usable {
+	for _, n := range m.rand.Perm(len(m.usable)) {
+		o := owner(n)
+		list := m.usable[o]
 		switch m.rand.IntN(60) {
 		case 0:
 			m.usable[o] = list[:m.rand.IntN(len(list)+1)]
@@ -120,7 +122,7 @@ func (m *model) check(changes []Change) {
 		case m.answers[e.At].After(m.entered[e]):
 			m.t.Fatalf("%v: answered, and is not back", e)
 		case m.now.Sub(m.entered[e]) >= longest:
-			m.t.Fatalf("%v: %+v for %v", e, c, m.now.Sub(m.entered[e]))
+			m.t.Fatalf("%v %v: kind %d, for %v, since %v: %+v", e, e.AddrPort, c.Kind, c.For, m.now.Sub(m.entered[e]), m.machine.endpoints[e])
 		}
 	}
 }
@@ -152,7 +154,7 @@ func (m *model) shares() {
 		for _, a := range list {
 			endpoints = append(endpoints, rules.Endpoint{Addr: a, Ready: true, Serving: true})
 		}
-		sp := rules.ServicePort{Name: o.ServicePortName, Port: 80, Ejected: of, EjectedShare: m.config.Share}
+		sp := rules.ServicePort{Name: o.ServicePortName, Port: 80, Ejection: rules.Ejection{Endpoints: of, Share: m.config.Share}}
 		u := rules.SelectEndpoints(&sp, endpoints, &rules.Node{})
 		if len(u.Cluster) != len(list)-len(away) || len(u.ClusterEjected) != len(away) {
 			m.t.Fatalf("%s: the rules use %d of %d endpoints, %d are away", o, len(u.Cluster), len(list), len(away))
@@ -163,13 +165,14 @@ func (m *model) shares() {
 // TestModel: whatever endpoints do, no more than the share of a service port is ever ejected, never the last endpoint, none
 // that answers, and none for ever.
 func TestModel(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			c := Config{Share: []int{1, 34, 50, 67, 100}[r.IntN(5)], Threshold: 1 + r.IntN(4)}.WithDefaults()
 			m := &model{t: t, rand: r, config: c, machine: New(c), now: time.Unix(1e9, 0), usable: map[rules.Owner][]netip.AddrPort{},
 				failures: map[Endpoint]map[netip.AddrPort]time.Time{}, answers: map[At]time.Time{}, out: map[Endpoint]Change{}, entered: map[Endpoint]time.Time{}}
 			for o := range 1 + r.IntN(5) {
+				m.usable[owner(o)] = nil
 				for range r.IntN(8) {
 					m.usable[owner(o)] = append(m.usable[owner(o)], address(r.IntN(40)))
 				}

@@ -30,6 +30,7 @@ type wantOptions struct {
 	scheduler        string
 	affinitySize     uint32
 	countConnections bool // --service-metrics
+	failover         failoverOptions
 }
 
 // sourceOptions says where Services and EndpointSlices come from, besides
@@ -63,6 +64,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
 	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+" overrides it")
+	o.failover.add(fs)
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 }
 
@@ -88,6 +90,7 @@ func (o *wantOptions) validate() error {
 	if _, err := rules.ParseScheduler(o.scheduler); err != nil {
 		errs = append(errs, fmt.Errorf("--scheduler: %w", err))
 	}
+	errs = append(errs, o.failover.validate())
 	if o.affinitySize == 0 {
 		errs = append(errs, errors.New("--affinity-size: 0 would remember nobody: give a number above it"))
 	}
@@ -124,6 +127,7 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 	for _, s := range o.nodeIPs {
 		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, netip.MustParseAddr(s).Unmap())
 	}
+	c.Cluster.Failover = o.failover.on
 	c.Cluster.Scheduler, _ = rules.ParseScheduler(o.scheduler)
 	if allowed, ok := in.FeatureGates[config.GateExternalIPs]; ok {
 		c.Cluster.NoExternalIPs = !allowed

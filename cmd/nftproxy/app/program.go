@@ -129,10 +129,17 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 
 // keep runs a proxier of the configuration, its source and its servers.
 func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source.Source, watch *kernel.Watch, alive *health.Proxy) error {
+	rescue, err := openRescue()
+	if err != nil {
+		return err
+	}
+	defer rescue.close()
 	memory := host.NewMemoryKeeper()
 	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
-	servers, err := o.serve(&config, p, alive)
+	failover := o.failoverOf(rescue)
+	p.UseFailover(failover)
+	servers, err := o.serve(&config, p, alive, failover.Metrics)
 	if err != nil {
 		return err
 	}
@@ -149,9 +156,10 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 }
 
 // serve serves health, metrics and pages, and probes.
-func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy) (*serve.Servers, error) {
+func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, more ...prometheus.Collector) (*serve.Servers, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	registry.MustRegister(more...)
 	if c.Rules.CountConnections {
 		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
 	}
