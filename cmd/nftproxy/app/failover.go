@@ -5,6 +5,9 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -85,19 +88,47 @@ func (o *wantOptions) useEjected(table string, p *proxier.Proxier) {
 
 // readEjected reads this node's tables, if any endpoint is ejected.
 func readEjected(table string) (rules.State, error) {
+	list, err := silentEndpoints(table)
+	if err != nil || len(list) == 0 {
+		return rules.State{}, err
+	}
 	k, err := kernel.Open()
 	if err != nil {
 		return rules.State{}, err
 	}
 	defer func() { _ = k.Close() }()
-	any := false
+	return k.Read(table)
+}
+
+// silentEndpoints returns the endpoints of any Service that are ejected on this node, sorted.
+func silentEndpoints(table string) (out []netip.AddrPort, err error) {
+	k, err := kernel.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = k.Close() }()
 	for _, f := range rules.Families {
-		if err := k.Filled(table, f, rules.Silent, func(rules.Element, rules.Lifetime) { any = true }); err != nil {
-			return rules.State{}, err
+		if err := k.Filled(table, f, rules.Silent, func(e rules.Element, _ rules.Lifetime) { out = append(out, e.To) }); err != nil {
+			return nil, err
 		}
 	}
-	if !any {
-		return rules.State{}, nil
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out), nil
+}
+
+// silentText says which endpoints are ejected on this node; nothing if none is.
+func silentText(table string) string {
+	const most = 5
+	list, err := silentEndpoints(table)
+	if err != nil || len(list) == 0 {
+		return ""
 	}
-	return k.Read(table)
+	var names []string
+	for _, a := range list[:min(most, len(list))] {
+		names = append(names, a.String())
+	}
+	if more := len(list) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return "Without new connections, as they do not answer from this node (failover): " + strings.Join(names, ", ") + "\n"
 }
