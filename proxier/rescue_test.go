@@ -174,9 +174,9 @@ func TestRescue(t *testing.T) {
 				t.Errorf("%s: %q were freed, want %q", what, got, want)
 			}
 		}
-		pass(300 * time.Millisecond)
+		pass(450 * time.Millisecond) // a look comes every 250 ms
 		p.resend(1, rules.TCP, webAt, deadAt)
-		pass(190 * time.Millisecond)
+		pass(150 * time.Millisecond)
 		expect("before it may have been answered", "")
 		pass(300 * time.Millisecond)
 		expect("then", "1")
