@@ -157,7 +157,7 @@ func (p *policy) away() []Endpoint {
 // trials returns the rules that send one connection to each endpoint that is tried, and adds what they look up. They come
 // where clients that are remembered have gone already.
 func (b *objectsBuilder) trials(p *policy, id identity) (out []Rule) {
-	next := uint32(len(p.endpoints))
+	next := uint32(p.choices())
 	for _, e := range p.ejected {
 		if !e.Trial || int(next) >= MaxEndpoints {
 			continue

@@ -30,6 +30,11 @@ type Config struct {
 	Scheduler rules.Scheduler
 	// Failover is whether Services without an annotation have failover.
 	Failover bool
+	// TableSize is that of schedulers that have tables, see rules.Policies; Services may have annotations.
+	TableSize uint16
+	// MaxSlots is how many slots all Services with weights, tables or counts may take together in each family and
+	// traffic policy. Default: DefaultMaxSlots.
+	MaxSlots int
 	// NoExternalIPs leaves Services' externalIPs out (KEP-5707).
 	NoExternalIPs bool
 }
@@ -83,6 +88,9 @@ func New(c Config, l Listener) *Cluster {
 	st := newStore()
 	for _, f := range rules.Families {
 		st.frontends.localhost[f] = c.NodePorts.Localhost(f)
+	}
+	if c.MaxSlots > 0 {
+		st.shares.most = c.MaxSlots
 	}
 	return &Cluster{config: c, listener: l, began: time.Now(), store: st, pending: newPending(),
 		node: nodeState{serviceCIDRs: map[string][]netip.Prefix{}}}
