@@ -25,14 +25,6 @@ type Failover struct {
 	Metrics *FailoverMetrics // nil: nothing is counted
 }
 
-// Noted reads the sets that packets fill. rules/kernel does so in the running kernel.
-type Noted interface {
-	// Filled calls fn for each element that packets have put into a set, with what is left of its time.
-	Filled(table string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error
-	// Lookup returns the value of an element; false if there is none.
-	Lookup(table string, f rules.Family, id rules.SetID, key rules.Key) (rules.Value, bool, error)
-}
-
 // UnansweredFlows finds and deletes flows without an answer.
 type UnansweredFlows interface {
 	// Get returns the flow that a client's packets have begun; false if there is none.
@@ -49,10 +41,6 @@ const (
 	lookShare = 20
 )
 
-// answerTime is how long a packet that was sent again may be without an answer before its connection is freed. It is shorter
-// than the client's next pause, of which the least is a second.
-const answerTime = 200 * time.Millisecond
-
 // A connection is freed so often at most; then it stays with an endpoint, for that may only be slow. So long after the last
 // time all begins anew.
 const (
@@ -66,14 +54,11 @@ const mostRescued = 1 << 12
 // rescuer frees connections without an answer from their endpoints, and finds out which endpoints get none. All but
 // ejected and committed belongs to one goroutine.
 type rescuer struct {
-	*teller
+	silentTeller
 	config  Failover
-	table   string
 	kernel  Kernel // deletes clients that are remembered
-	node    string
 	machine *failover.Machine
 	noted   noted
-	told    map[failover.Endpoint]time.Time
 	freed   map[rules.Key]rescues
 	// away are endpoints whose other connections are freed after the next commit.
 	away []conntrack.Backend
@@ -94,8 +79,8 @@ func newRescuer(f Failover, c *Config, t *teller) *rescuer {
 	if f.Metrics == nil {
 		f.Metrics = NewFailoverMetrics(false)
 	}
-	return &rescuer{teller: t, config: f, table: c.Rules.Table, kernel: c.Kernel, node: c.Cluster.NodeName, machine: failover.New(f.Config),
-		noted: newNoted(f.Noted, c.Rules.Table), told: map[failover.Endpoint]time.Time{}, freed: map[rules.Key]rescues{}, wake: make(chan struct{}, 1)}
+	tell := silentTeller{t, c.Cluster.NodeName, f.Metrics, map[failover.Endpoint]time.Time{}}
+	return &rescuer{silentTeller: tell, config: f, kernel: c.Kernel, machine: failover.New(f.Config), noted: newNoted(f.Noted, c.Rules.Table), freed: map[rules.Key]rescues{}, wake: make(chan struct{}, 1)}
 }
 
 // ejected returns the endpoints of an owner that are ejected.
@@ -243,14 +228,14 @@ func (r *rescuer) forget(o rules.Owner, p *port, u *unanswered, endpoint netip.A
 	}
 	key := rules.Key{Addr: u.client.Addr}
 	for _, id := range rules.AffinityMaps(o.ServicePortName) {
-		v, found, err := r.config.Noted.Lookup(r.table, o.Family, id, key)
+		v, found, err := r.config.Noted.Lookup(r.noted.table, o.Family, id, key)
 		if err != nil {
 			return err
 		}
 		if !found || v.To != endpoint {
 			continue
 		}
-		tx := rules.Tx{Name: r.table}
+		tx := rules.Tx{Name: r.noted.table}
 		tx.Add(rules.Op{Kind: rules.DeleteElements, Family: o.Family, Set: id, Elements: []rules.Element{{Key: key}}})
 		if err := r.kernel.Apply(tx); err != nil && !gone(err) {
 			return err

@@ -15,6 +15,18 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// Noted reads the sets that packets fill. rules/kernel does so in the running kernel.
+type Noted interface {
+	// Filled calls fn for each element that packets have put into a set, with what is left of its time.
+	Filled(table string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error
+	// Lookup returns the value of an element; false if there is none.
+	Lookup(table string, f rules.Family, id rules.SetID, key rules.Key) (rules.Value, bool, error)
+}
+
+// answerTime is how long a packet that was sent again may be without an answer before its connection is freed. It is shorter
+// than the client's next pause, of which the least is a second.
+const answerTime = 200 * time.Millisecond
+
 // unanswered is a connection whose first packet was sent again.
 type unanswered struct {
 	client rules.Key // its address, protocol and port
@@ -115,7 +127,7 @@ func (c *portCache) of(o rules.Owner) *port {
 	if o.Name == "" {
 		return p
 	}
-	sp, u := c.cluster.Usable(o)
+	sp, u := cluster.Usable(c.cluster, o)
 	p.failover, p.sticky, p.protocol = sp.Failover, sp.Affinity > 0, sp.Protocol
 	for _, e := range slices.Concat(u.Cluster, u.Local) {
 		p.usable = append(p.usable, e.Addr)

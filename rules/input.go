@@ -134,13 +134,18 @@ type ServicePort struct {
 	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may. See Policies.DenySources.
 	SourceRanges []netip.Prefix
 	Policies
+	Limits
+	Ejection Ejection
+}
+
+// Limits bound what a service port takes.
+type Limits struct {
 	// SlotLimit is how many slots weights or a table may take for each traffic policy, where that is more than there are
 	// endpoints, and how many elements may copy them for frontends; 0: MaxEndpoints.
 	SlotLimit int
 	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
 	// frontends of schedulers that share chains, beyond which the service port has one of its own; 0: MaxEndpoints.
 	EndpointLimit int
-	Ejection      Ejection
 }
 
 // Policies say how a Service has its connections spread over endpoints: the same for all of its ports.

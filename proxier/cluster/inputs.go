@@ -92,7 +92,7 @@ func (c *Cluster) Mark(owners ...rules.Owner) {
 
 // Usable returns the service port of an owner, whose Port is 0 if there is none, and the endpoints that it uses on this node, those that do not answer
 // included.
-func (c *Cluster) Usable(o rules.Owner) (rules.ServicePort, rules.Usable) {
+func Usable(c *Cluster, o rules.Owner) (rules.ServicePort, rules.Usable) {
 	c.mu.Lock()
 	in, node := c.store.input(o), c.node.taken
 	c.mu.Unlock()

@@ -66,14 +66,14 @@ func openRescue() (*rescue, error) {
 
 func (r *rescue) close() { _ = errors.Join(r.flows.Close(), r.kernel.Close()) }
 
-// failoverOf returns what a proxier needs for failover.
-func (o *wantOptions) failoverOf(r *rescue) proxier.Failover {
-	return proxier.Failover{Config: failover.Config{Threshold: o.failover.threshold, Share: o.failover.share}, Noted: r.kernel, Flows: r.flows,
-		Metrics: proxier.NewFailoverMetrics(o.countConnections)}
+// with returns what a proxier needs for failover; byService counts for each service port, too.
+func (o *failoverOptions) with(r *rescue, byService bool) proxier.Failover {
+	return proxier.Failover{Config: failover.Config{Threshold: o.threshold, Share: o.share}, Noted: r.kernel, Flows: r.flows,
+		Metrics: proxier.NewFailoverMetrics(byService)}
 }
 
 // useEjected takes those endpoints for ejected that this node's kernel says are: what nftproxy run has found out shows there.
-func (o *wantOptions) useEjected(table string, p *proxier.Proxier) {
+func useEjected(table string, p *proxier.Proxier) {
 	state, err := readEjected(table)
 	if err != nil {
 		return // who wants to compare reads the tables, too, and says why not

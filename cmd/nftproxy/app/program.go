@@ -138,7 +138,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	memory := host.NewMemoryKeeper()
 	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
-	failover := o.failoverOf(rescue)
+	failover := o.failover.with(rescue, o.countConnections)
 	p.UseFailover(failover)
 	servers, err := o.serve(&config, p, alive, failover.Metrics)
 	if err != nil {

@@ -59,7 +59,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 	}
 	p := proxier.New(config)
 	if live {
-		o.useEjected(config.Rules.Table, p)
+		useEjected(config.Rules.Table, p)
 	}
 	o.source.apiServers.Follow(p.SetAPIServers)
 	var sink source.Sink = p
