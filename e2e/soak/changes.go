@@ -20,8 +20,8 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
-// writers change Services, each its own.
-const writers = 16
+// mostWriters change Services, each its own. With so many a busy machine, on which an answer takes long, keeps the pace.
+const mostWriters = 64
 
 // writer is one of them.
 type writer struct {
@@ -35,6 +35,7 @@ type writer struct {
 // while there was no API server.
 func (r *run) change(ctx, going context.Context) error {
 	var list []*writer
+	writers := min(mostWriters, r.plan.Services/20)
 	for range writers {
 		list = append(list, &writer{site: r.site, diary: r.diary, done: &r.changes, mine: map[role][]*service{}})
 	}
@@ -42,11 +43,11 @@ func (r *run) change(ctx, going context.Context) error {
 		w := list[i%writers]
 		w.mine[s.role] = append(w.mine[s.role], s)
 	}
-	pace := time.Second * writers / time.Duration(r.plan.Changes)
+	pace := time.Second * time.Duration(writers) / time.Duration(r.plan.Changes)
 	g, ctx := errgroup.WithContext(ctx)
 	for i, w := range list {
 		g.Go(func() error {
-			next := time.Now().Add(pace * time.Duration(i) / writers)
+			next := time.Now().Add(pace * time.Duration(i) / time.Duration(writers))
 			for ; wait(going, time.Until(next)); next = next.Add(pace) {
 				if err := w.one(ctx); err != nil {
 					return err

@@ -22,6 +22,8 @@
 //
 // Where the kernel does not speak SCTP, an INIT is sent and its answer awaited, in raw packets.
 //
+// SIGUSR1 ends the load early, and what there is then is judged. SIGINT and SIGTERM end everything.
+//
 // When nftproxy owns its tables (Linux 6.9), the other program tries to destroy them as a whole,
 // and the kernel has to refuse. Else it adds to them, and destroys what belongs to Services that
 // nobody connects to: from a change until its repair there are some milliseconds.

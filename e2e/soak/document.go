@@ -115,7 +115,7 @@ func (r *results) section() string {
 	m := r.Machine
 	out := &strings.Builder{}
 	fmt.Fprintf(out, "`make soak MINUTES=%.0f`, %s, %s: %s. %s, Linux %s, Kubernetes %s, on %d cores that the API server, the clients and the servers shared with it.\n\n",
-		r.Plan.Length.Minutes(), r.Began.Format("2006-01-02"), r.verdict(), r.what(), m.Commit, m.Kernel, m.Kubernetes, m.Cores)
+		r.Length.Minutes(), r.Began.Format("2006-01-02"), r.verdict(), r.what(), m.Commit, m.Kernel, m.Kubernetes, m.Cores)
 	fmt.Fprintf(out, "| | |\n|---|---|\n")
 	for _, row := range r.Rows {
 		fmt.Fprintf(out, "| %s | %s |\n", cell(row.What), cell(row.Found))

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -65,6 +67,9 @@ func (r *run) load(ctx context.Context) error {
 	}
 	going, stop := context.WithTimeout(ctx, r.plan.Length)
 	defer stop()
+	// Who has waited long enough sends SIGUSR1: what there is then is judged.
+	going, unregister := signal.NotifyContext(going, syscall.SIGUSR1)
+	defer unregister()
 	// What has begun when the time is over is not cut off; after an error all is.
 	ctx, cut := context.WithCancelCause(ctx)
 	defer cut(nil)

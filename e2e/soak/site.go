@@ -118,7 +118,7 @@ func (s *site) startControlPlane(ctx context.Context) (err error) {
 // createAll creates all Services with their endpoints.
 func (s *site) createAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
+	g.SetLimit(mostWriters)
 	for _, svc := range s.services {
 		g.Go(func() error { return s.create(ctx, svc) })
 	}
