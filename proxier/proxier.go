@@ -181,11 +181,11 @@ func (p *Proxier) turn() <-chan struct{} {
 
 // beside starts what is done beside programming, until ctx ends; wait waits for its end.
 func (p *Proxier) beside(ctx context.Context) (wait func()) {
-	flows, tuned, rescuer := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx), p.syncer.rescuer.start(ctx)
+	flows, tuned, rescued := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx), p.syncer.rescuer.start(ctx)
 	return func() {
-		rescuer.Wait()
 		flows.Wait()
 		tuned.Wait()
+		rescued.Wait()
 	}
 }
 
