@@ -212,6 +212,8 @@ type Config struct {
 	AffinitySize uint32
 	// CountConnections makes the kernel count the new connections to each frontend.
 	CountConnections bool
+	// Hold says whether the tables are to have an owner. Default: they stay as they are.
+	Hold Hold
 }
 
 // Defaults.

@@ -74,7 +74,20 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 			return fmt.Errorf("%s: %w", ops[i].Object(table), err)
 		}
 	}
-	return afterCuts(k.commit(&k.batch), cuts)
+	maps := replaced(ops)
+	if cuts > 0 || len(maps) == 0 {
+		return afterCuts(k.commit(b), cuts)
+	}
+	mark = b.Mark()
+	if k.keepClients(table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
+		return k.commit(b)
+	}
+	err = k.commit(b)
+	if aboutAny(err, maps) { // then without the clients
+		b.Cut(mark)
+		err = k.commit(b)
+	}
+	return err
 }
 
 // manyElements is how many elements a transaction has that the kernel had better write while we do not
@@ -132,6 +145,9 @@ func (k *Kernel) commit(b *wire.Batch) error {
 	}
 	if lost && a.said.Errno == 0 { // so many errors that they did not fit
 		a.said.Errno = unix.ENOBUFS
+	}
+	if a.said.Errno == unix.EPERM && len(a.objects) > 0 {
+		a.said.Held = k.heldBy(a.objects[0])
 	}
 	if err := a.refusal(); err != nil {
 		return err

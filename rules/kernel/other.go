@@ -5,6 +5,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -27,6 +28,9 @@ func (*Kernel) Close() error { return nil }
 // Read fails.
 func (*Kernel) Read(string) (rules.State, error) { return rules.State{}, errSystem }
 
+// ReadHeads fails.
+func (*Kernel) ReadHeads(string) (rules.State, error) { return rules.State{}, errSystem }
+
 // Scan fails.
 func (*Kernel) Scan(string, []rules.Thing, rules.Parts) error { return errSystem }
 
@@ -35,6 +39,12 @@ func (*Kernel) ReadListing(string) (rules.State, error) { return rules.State{}, 
 
 // Apply fails.
 func (*Kernel) Apply(rules.Tx) error { return errSystem }
+
+// CanOwn fails.
+func (*Kernel) CanOwn() (bool, error) { return false, errSystem }
+
+// Own fails.
+func (*Kernel) Own(context.Context, string) error { return errSystem }
 
 // Remove fails.
 func (*Kernel) Remove(string) (int, error) { return 0, errSystem }

@@ -143,7 +143,7 @@ func (b *Batch) Add(op *rules.Op, cut func() error) error {
 func (b *Batch) object(op *rules.Op) error {
 	switch op.Kind {
 	case rules.ResetTable:
-		b.newTable(op, 0)
+		b.someTable(op)
 		b.DeleteTable(op.Family)
 		b.newTable(op, unix.NLM_F_EXCL)
 	case rules.AddTable:
@@ -179,7 +179,18 @@ func (b *Batch) object(op *rules.Op) error {
 func (b *Batch) newTable(op *rules.Op, flags uint16) {
 	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, 0)
 	b.Str(unix.NFTA_TABLE_NAME, b.table)
-	b.U32(unix.NFTA_TABLE_FLAGS, 0)
+	if op.Owned {
+		b.U32(unix.NFTA_TABLE_FLAGS, tableOwner|tablePersist)
+	} else {
+		b.U32(unix.NFTA_TABLE_FLAGS, 0)
+	}
+	b.End()
+}
+
+// someTable makes the table unless there is one, whatever flags that has.
+func (b *Batch) someTable(op *rules.Op) {
+	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, 0)
+	b.Str(unix.NFTA_TABLE_NAME, b.table)
 	b.End()
 }
 

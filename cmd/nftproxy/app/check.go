@@ -114,6 +114,7 @@ func (o *checkOptions) nftables(r *report) error {
 	}
 	defer func() { _ = i.Close() }()
 	o.features(r, k)
+	o.ownership(r, k)
 	o.competition(r, i)
 	return nil
 }
