@@ -64,6 +64,12 @@ func hasSocket(pid int, inode string) bool {
 }
 
 func processOf(pid int) (uint32, string, bool) {
-	name, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-	return uint32(pid), string(bytes.TrimSuffix(name, []byte("\n"))), err == nil
+	name, ok := NameOf(uint32(pid))
+	return uint32(pid), name, ok
+}
+
+// NameOf returns what a process calls itself: anything at all. The first netlink socket of a process has its pid for a port.
+func NameOf(pid uint32) (name string, ok bool) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10), "comm"))
+	return string(bytes.TrimSuffix(text, []byte("\n"))), err == nil
 }

@@ -117,8 +117,8 @@ func TestTextOfFlags(t *testing.T) {
 	by := rules.Process{PID: 4711, Name: "nft\nproxy"}
 	for want, tenure := range map[string]rules.Tenure{
 		"table ip nftproxy {\n\tset":                                                 {},
-		"table ip nftproxy {\n\tflags persist\n\n\tset":                               {Persist: true},
-		"table ip nftproxy {\n\tflags owner,persist\n\n\tset":                         {Owner: true, Persist: true, Port: 1},
+		"table ip nftproxy {\n\tflags persist\n\n\tset":                              {Persist: true},
+		"table ip nftproxy {\n\tflags owner,persist\n\n\tset":                        {Owner: true, Persist: true, Port: 1},
 		"table ip nftproxy { # progname nft\\nproxy\n\tflags owner,persist\n\n\tset": {Owner: true, Persist: true, Port: 1, By: by},
 	} {
 		s := rules.NewDesired(testConfig, testNode).State()

@@ -31,7 +31,7 @@ func (k *Kernel) keepClients(table string, maps []*rules.Op, room int) {
 		ours := false
 		err := k.ask(wire.GetSet(op.Family, table, op.Set.Name()), func(v nfnetlink.Data) { _, ours = wire.ParseSet(v).Ours(op.Family) })
 		if err == nil && ours {
-			k.batch.Clients(op, k.clients(op.Family, table, op.Set), room)
+			wire.AddClients(&k.batch, op, k.clients(op.Family, table, op.Set), room)
 		}
 	}
 }

@@ -15,6 +15,12 @@ import (
 // errSystem is what Open returns, so that nothing else is ever called.
 var errSystem = errors.New("open nftables: only Linux has it: take --manifests or a cluster as source")
 
+// HeldError says that another process owns a table.
+type HeldError struct{}
+
+// Error says so.
+func (*HeldError) Error() string { return errSystem.Error() }
+
 // Kernel exists so that programs compile on systems other than Linux, where it
 // cannot be opened.
 type Kernel struct{}

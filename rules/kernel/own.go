@@ -27,17 +27,34 @@ type HeldError struct {
 	Table  string
 	// Port is the netlink port of the owner's socket.
 	Port uint32
-	// By is the owner, if /proc tells.
-	By rules.Process
+	// By is the owner, if /proc tells; Perhaps is the process whose pid that port is, if there is one.
+	By, Perhaps rules.Process
 }
 
 // Error says which table it is, who owns it, and what to do.
 func (e *HeldError) Error() string {
 	who := fmt.Sprintf("a process that /proc does not show here, whose netlink port is %d", e.Port)
-	if e.By.PID != 0 {
-		who = fmt.Sprintf("process %d (%s)", e.By.PID, printable.Word(e.By.Name))
+	switch {
+	case e.By.PID != 0:
+		who = processText(e.By)
+	case e.Perhaps.PID != 0:
+		who = fmt.Sprintf("%s, to judge by its netlink port", processText(e.Perhaps))
 	}
 	return fmt.Sprintf("table %s %s belongs to %s, and only that can change it: stop it first; its table stays", e.Family, printable.Word(e.Table), who)
+}
+
+func processText(p rules.Process) string {
+	return fmt.Sprintf("process %d (%s)", p.PID, printable.Word(p.Name))
+}
+
+// find finds out who it is.
+func (e *HeldError) find() *HeldError {
+	if e.By = ownerOf(rules.Tenure{Owner: true, Port: e.Port}); e.By.PID == 0 {
+		if name, ok := nfnetlink.NameOf(e.Port); ok {
+			e.Perhaps = rules.Process{PID: e.Port, Name: name}
+		}
+	}
+	return e
 }
 
 // ownerOf returns the process that owns a table, if /proc tells.
@@ -80,8 +97,7 @@ func (k *Kernel) Own(ctx context.Context, table string) error {
 		}
 		select {
 		case <-ctx.Done():
-			held.By = ownerOf(rules.Tenure{Owner: true, Port: held.Port})
-			return held
+			return held.find()
 		case <-time.After(ownPause):
 		}
 	}
@@ -136,5 +152,5 @@ func (k *Kernel) heldBy(o rules.Object) *HeldError {
 	if err != nil || t == nil || !t.Tenure.Owner || t.Tenure.Ours {
 		return nil
 	}
-	return &HeldError{Family: o.Family, Table: o.Table, Port: t.Tenure.Port, By: ownerOf(t.Tenure)}
+	return (&HeldError{Family: o.Family, Table: o.Table, Port: t.Tenure.Port}).find()
 }

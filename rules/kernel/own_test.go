@@ -248,7 +248,9 @@ func TestOwnDormant(t *testing.T) {
 func (h host) foreignFlags(t *testing.T, f rules.Family, flags nftables.TableFlags) {
 	t.Helper()
 	family := map[rules.Family]nftables.TableFamily{rules.IPv4: nftables.TableFamilyIPv4, rules.IPv6: nftables.TableFamilyIPv6}[f]
-	h.foreign(t, func(c *nftables.Conn) { c.AddTable(&nftables.Table{Name: rules.DefaultTable, Family: family, Flags: flags}) })
+	h.foreign(t, func(c *nftables.Conn) {
+		c.AddTable(&nftables.Table{Name: rules.DefaultTable, Family: family, Flags: flags})
+	})
 }
 
 // TestOwnSoon: when the owner ends, who waits has the tables at once, though they are large.
@@ -352,7 +354,7 @@ func TestHoldChangesWithoutRoom(t *testing.T) {
 	var b wire.Batch
 	b.Begin(rules.DefaultTable)
 	op := rules.Op{Kind: rules.AddSet, Set: rules.SetID{Kind: rules.Affinity, Of: "/default/web/http"}, Size: 1 << 20}
-	b.Clients(&op, func(yield func(wire.Element) bool) {
+	wire.AddClients(&b, &op, func(yield func(wire.Element) bool) {
 		e := wire.Element{Life: rules.Lifetime{Timeout: 1, Expires: 2}}
 		e.Key.Addr, e.To = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddrPort("10.0.0.2:80")
 		for yield(e) {

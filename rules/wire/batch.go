@@ -143,11 +143,11 @@ func (b *Batch) Add(op *rules.Op, cut func() error) error {
 func (b *Batch) object(op *rules.Op) error {
 	switch op.Kind {
 	case rules.ResetTable:
-		b.someTable(op)
+		b.newTable(op, 0, false) // unless there is one, whatever flags that has
 		b.DeleteTable(op.Family)
-		b.newTable(op, unix.NLM_F_EXCL)
+		b.newTable(op, unix.NLM_F_EXCL, true)
 	case rules.AddTable:
-		b.newTable(op, 0)
+		b.newTable(op, 0, true)
 	case rules.AddSet:
 		b.ref(op, 0)
 		b.sets++
@@ -176,21 +176,15 @@ func (b *Batch) object(op *rules.Op) error {
 	return nil
 }
 
-func (b *Batch) newTable(op *rules.Op, flags uint16) {
+func (b *Batch) newTable(op *rules.Op, flags uint16, withFlags bool) {
 	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, 0)
 	b.Str(unix.NFTA_TABLE_NAME, b.table)
-	if op.Owned {
+	switch {
+	case withFlags && op.Owned:
 		b.U32(unix.NFTA_TABLE_FLAGS, tableOwner|tablePersist)
-	} else {
+	case withFlags:
 		b.U32(unix.NFTA_TABLE_FLAGS, 0)
 	}
-	b.End()
-}
-
-// someTable makes the table unless there is one, whatever flags that has.
-func (b *Batch) someTable(op *rules.Op) {
-	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, 0)
-	b.Str(unix.NFTA_TABLE_NAME, b.table)
 	b.End()
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Clients adds elements to a map that packets fill, which op adds, with what is left of their time: no more than the map
+// AddClients adds elements to a map that packets fill, which op adds, with what is left of their time: no more than the map
 // holds, and none that makes the batch longer than room.
-func (b *Batch) Clients(op *rules.Op, list iter.Seq[Element], room int) {
+func AddClients(b *Batch, op *rules.Op, list iter.Seq[Element], room int) {
 	const longest = 150 // of an element, and more
 	add := &rules.Op{Kind: rules.AddElements, Family: op.Family, Set: op.Set}
 	left, message, elements := op.Size, 0, 0
@@ -42,16 +42,16 @@ func (b *Batch) Clients(op *rules.Op, list iter.Seq[Element], room int) {
 			b.Str(unix.NFTA_SET_ELEM_LIST_SET, op.Set.Name())
 			elements = b.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		}
-		b.client(op.Set.Kind, &e)
+		client(&b.builder, op.Set.Kind, &e)
 		left--
 	}
 	end()
 }
 
-func (b *builder) client(k rules.SetKind, e *Element) {
+func client(b *builder, k rules.SetKind, e *Element) {
 	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &e.Key)
-	b.elementValue(k, &e.Element)
+	elementValue(b, k, &e.Element)
 	b.U64(unix.NFTA_SET_ELEM_TIMEOUT, e.Life.Timeout)
 	b.U64(unix.NFTA_SET_ELEM_EXPIRATION, min(e.Life.Expires, e.Life.Timeout))
 	b.Close(at)

@@ -166,7 +166,7 @@ func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
 	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &e.Key)
 	if !keyOnly && k.IsMap() {
-		b.elementValue(k, e)
+		elementValue(b, k, e)
 	}
 	b.Close(at)
 	if k.Interval() {
@@ -174,7 +174,7 @@ func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
 	}
 }
 
-func (b *builder) elementValue(k rules.SetKind, e *rules.Element) {
+func elementValue(b *builder, k rules.SetKind, e *rules.Element) {
 	data := b.Nest(unix.NFTA_SET_ELEM_DATA)
 	if k.Value() != rules.ToEndpoint {
 		b.verdict(k, e.Goto)

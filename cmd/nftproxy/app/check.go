@@ -173,6 +173,33 @@ func (o *checkOptions) competition(r *report, i *inspect.Inspector) {
 	r.ok("other nat chains", "none at our hooks and priority")
 }
 
+// ownership says whether tables can have an owner, and who can change those that there are.
+func (o *checkOptions) ownership(r *report, k *kernel.Kernel) {
+	const what = "owned tables"
+	can, err := k.CanOwn()
+	if err != nil {
+		r.warning(what, printable.Error(err))
+		return
+	}
+	if !can {
+		r.ok(what, "the kernel has none (Linux 6.9 does): what other programs change in nftproxy's tables is repaired, not refused")
+		return
+	}
+	state, err := k.ReadHeads(tableName(o.source.proxyName))
+	if err != nil {
+		r.warning(what, printable.Error(err))
+		return
+	}
+	text, owned := ownersOf(state)
+	if text == "" {
+		r.ok(what, "the kernel has them; there are no tables of nftproxy's yet")
+	} else if pid, _ := runningOf(o.root, o.source.proxyName); pid != "" && !owned {
+		r.warning(what, text+"; what other programs change is repaired, not refused: nftproxy runs with --own-tables=never, or is of a version without it")
+	} else {
+		r.ok(what, text)
+	}
+}
+
 // confinement shows the rights of the nftproxy that runs here.
 func (o *checkOptions) confinement(r *report) {
 	const what = "confinement"

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -21,7 +22,9 @@ func cleanupCommand() *cobra.Command {
 		Use:   "cleanup",
 		Short: "Remove nftproxy's tables from this node",
 		Long: `Remove nftproxy's tables from this node. Where nftproxy runs, or where kube-proxy
-runs but has no rules yet that would take over, this is refused.
+runs but has no rules yet that would take over, this is refused, with exit code 1.
+The kernel itself refuses it while the tables belong to a process (--own-tables of
+'nftproxy run'); they stay when that has ended, and can be removed then.
 
 With --kube-proxy remove what kube-proxy left, too: its nftables tables, its chains in
 the tables of iptables-nft, and of its IPVS mode the link kube-ipvs0, the ipsets and the
@@ -72,6 +75,9 @@ func (c *cleanup) run(w io.Writer) error {
 		fmt.Fprintf(w, "nftproxy is running as process %s: its tables stay\n", pid)
 	} else {
 		n, err := k.Remove(table)
+		if errors.As(err, new(*kernel.HeldError)) { // it runs where /proc does not show it, as in a container
+			return fmt.Errorf("%w; nothing is removed", err)
+		}
 		if err != nil {
 			return err
 		}

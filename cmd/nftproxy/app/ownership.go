@@ -15,59 +15,26 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-// hold says whether the tables are to have an owner: where the kernel can do that, unless --own-tables says no.
-func (o *runOptions) hold(k *kernel.Kernel) (rules.Hold, error) {
+// ownWait is how long the tables' former owner may take to end.
+const ownWait = 2 * time.Second
+
+// hold says whether the tables are to have an owner, where the kernel can do that and --own-tables does not forbid it, and takes
+// over those that an nftproxy has left which has ended. Where another process owns them still, they cannot be programmed for now:
+// that is tried again.
+func (o *runOptions) hold(ctx context.Context, log klog.Logger, k *kernel.Kernel, table string) (rules.Hold, error) {
 	if o.ownTables == never {
 		return rules.HoldFree, nil
 	}
 	can, err := k.CanOwn()
-	switch {
-	case err != nil:
-		return 0, err
-	case can:
-		return rules.HoldOwned, nil
+	if err != nil || !can {
+		return rules.HoldFree, err
 	}
-	return rules.HoldFree, nil
-}
-
-// ownWait is how long the tables' former owner may take to end.
-const ownWait = 2 * time.Second
-
-// takeOver takes over the tables that an nftproxy has left which has ended. Where another process owns them still, they cannot be
-// programmed for now: that is tried again.
-func takeOver(ctx context.Context, log klog.Logger, k *kernel.Kernel, table string) {
 	ctx, cancel := context.WithTimeout(ctx, ownWait)
 	defer cancel()
 	if err := k.Own(ctx, table); err != nil {
-		log.Error(err, "Could not take over the tables of an earlier run")
+		log.Error(err, "Could not take over the tables of an earlier run; trying again")
 	}
-}
-
-// ownership says whether tables can have an owner, and who can change those that there are.
-func (o *checkOptions) ownership(r *report, k *kernel.Kernel) {
-	const what = "owned tables"
-	can, err := k.CanOwn()
-	if err != nil {
-		r.warning(what, printable.Error(err))
-		return
-	}
-	if !can {
-		r.ok(what, "the kernel has none (Linux 6.9 does): what other programs change in nftproxy's tables is repaired, not refused")
-		return
-	}
-	state, err := k.ReadHeads(tableName(o.source.proxyName))
-	if err != nil {
-		r.warning(what, printable.Error(err))
-		return
-	}
-	text, owned := ownersOf(state)
-	if text == "" {
-		r.ok(what, "the kernel has them; there are no tables of nftproxy's yet")
-	} else if pid, _ := runningOf(o.root, o.source.proxyName); pid != "" && !owned {
-		r.warning(what, text+"; what other programs change is repaired, not refused: nftproxy runs with --own-tables=never, or is of a version without it")
-	} else {
-		r.ok(what, text)
-	}
+	return rules.HoldOwned, nil
 }
 
 // ownersOf says who can change tables, and whether all have an owner.

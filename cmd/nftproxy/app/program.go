@@ -78,11 +78,8 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		return err
 	}
 	defer func() { _ = k.Close() }()
-	if config.Rules.Hold, err = o.hold(k); err != nil {
+	if config.Rules.Hold, err = o.hold(ctx, log, k, config.Rules.Table); err != nil {
 		return err
-	}
-	if config.Rules.Hold == rules.HoldOwned {
-		takeOver(ctx, log, k, config.Rules.Table)
 	}
 	forwarding, err := lookAround(log, config.Rules.Table, o.kubeProxyRuns)
 	if err != nil {
