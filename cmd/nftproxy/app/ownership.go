@@ -4,13 +4,10 @@ package app
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
 
-	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -35,28 +32,4 @@ func (o *runOptions) hold(ctx context.Context, log klog.Logger, k *kernel.Kernel
 		log.Error(err, "Could not take over the tables of an earlier run; trying again")
 	}
 	return rules.HoldOwned, nil
-}
-
-// ownersOf says who can change tables, and whether all have an owner.
-func ownersOf(s rules.State) (text string, owned bool) {
-	var list []string
-	owned = true
-	for _, f := range rules.Families {
-		t := s.Tables[f]
-		if t == nil {
-			continue
-		}
-		owned = owned && t.Tenure.Owner
-		who := "anybody can change it"
-		switch {
-		case t.Tenure.By.PID != 0:
-			who = fmt.Sprintf("only process %d (%s) can change it", t.Tenure.By.PID, printable.Word(t.Tenure.By.Name))
-		case t.Tenure.Owner:
-			who = fmt.Sprintf("only a process that /proc does not show here can change it (netlink port %d)", t.Tenure.Port)
-		case t.Tenure.Orphaned():
-			who = "its owner has ended, and the next nftproxy takes it over"
-		}
-		list = append(list, fmt.Sprintf("%s %s: %s", f, printable.Word(s.Name), who))
-	}
-	return strings.Join(list, "; "), owned
 }
