@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -12,18 +13,34 @@ import (
 const loadStep = 1000
 
 // load programs owners into a kernel without our tables, and returns
-// the transaction that this took, without elements. It comes to what repair does, but the kernel
-// works while the next owners are built. Chains come first, for all owners: a rule that
-// is added costs as much as the map that it reads has elements. After an error desired
+// the transaction that this took, without elements. After an error desired
 // has all owners, and the kernel some of their objects.
 func (p *programmer) load(owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (written rules.Tx, err error) {
-	steps := make(chan rules.Tx, 2*(len(owners)/loadStep+2)) // all fit: building waits for no commit
+	return p.fill(p.desired, len(owners), func(yield func([]rules.Owned) bool) {
+		for owners := range slices.Chunk(owners, loadStep) {
+			if !yield(build(owners)) {
+				return
+			}
+		}
+	})
+}
+
+// reload programs all of desired into a kernel without our tables, as load does.
+func (p *programmer) reload() (written rules.Tx, err error) {
+	return p.fill(rules.NewDesired(p.config, p.node), p.desired.Owners(), p.desired.Chunks(loadStep))
+}
+
+// fill makes a desired state without owners, and a kernel without our tables, hold some owners. It comes to what repair
+// does, but the kernel works while the next owners are built. Chains come first, for all owners: a rule that
+// is added costs as much as the map that it reads has elements.
+func (p *programmer) fill(d *rules.Desired, owners int, chunks iter.Seq[[]rules.Owned]) (written rules.Tx, err error) {
+	steps := make(chan rules.Tx, 2*(owners/loadStep+2)) // all fit: building waits for no commit
 	done := make(chan error)
 	go func() { done <- p.applyAll(steps, &written) }()
-	steps <- rules.Diff(rules.State{}, p.desired.State())
+	steps <- rules.Diff(rules.State{}, d.State())
 	var later []rules.Tx
-	for owners := range slices.Chunk(owners, loadStep) {
-		tx := p.desired.Update(build(owners))
+	for owned := range chunks {
+		tx := d.Update(owned)
 		chains, rest := tx.Split()
 		steps <- chains
 		later = append(later, rest)

@@ -2,7 +2,10 @@
 
 package rules
 
-import "slices"
+import (
+	"iter"
+	"slices"
+)
 
 // Desired is what the kernel should hold: the objects that every table has and
 // those of each owner. It keeps the owners' objects, so that a change of one costs
@@ -46,6 +49,24 @@ type Owned struct {
 
 // Objects returns what an owner has.
 func (d *Desired) Objects(o Owner) Objects { return d.objects[o] }
+
+// Chunks yields all owners with what they have, so many at a time, in no order.
+func (d *Desired) Chunks(n int) iter.Seq[[]Owned] {
+	return func(yield func([]Owned) bool) {
+		var list []Owned
+		for owner, objects := range d.objects {
+			if list = append(list, Owned{owner, objects}); len(list) == n {
+				if !yield(list) {
+					return
+				}
+				list = nil
+			}
+		}
+		if len(list) > 0 {
+			yield(list)
+		}
+	}
+}
 
 // Owners returns the number of owners that have objects.
 func (d *Desired) Owners() int { return len(d.objects) }

@@ -36,7 +36,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	table, ops := tx.Name, tx.Ops()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch != nil && elements(ops) >= manyElements {
+	if k.watch != nil && work(ops) >= muchWork {
 		others, lerr := k.watch.leave()
 		if lerr != nil {
 			return fmt.Errorf("leave the group of watchers: %w", lerr)
@@ -90,14 +90,17 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	return err
 }
 
-// manyElements is how many elements a transaction has that the kernel had better write while we do not
+// muchWork is how many elements a transaction has that the kernel had better write while we do not
 // watch: with somebody to tell, it takes four times as long and 4 KiB for each.
-const manyElements = 5000
+const muchWork = 5000
 
-func elements(ops []rules.Op) int {
+// work counts the elements of a transaction, and a chain with its rules for ten.
+func work(ops []rules.Op) int {
 	n := 0
 	for i := range ops {
-		n += len(ops[i].Elements)
+		if n += len(ops[i].Elements); ops[i].Chain.Name != "" {
+			n += 10
+		}
 	}
 	return n
 }
