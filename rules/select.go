@@ -35,7 +35,7 @@ func (s State) Common() State {
 			continue
 		}
 		c := NewTable()
-		c.Dormant, c.Tenure, c.SetOrder, c.ChainOrder = t.Dormant, t.Tenure, t.SetOrder, t.ChainOrder
+		c.Dormant, c.SetOrder, c.ChainOrder = t.Dormant, t.SetOrder, t.ChainOrder
 		for name, chain := range t.Chains {
 			if id := ParseChainID(name); id.Of == (ServicePortName{}) && id.Role.row().common {
 				c.Chains[name] = chain
@@ -86,7 +86,7 @@ func (s *selection) objects(f Family, o Objects) {
 // table returns what was selected.
 func (s *selection) table() *Table {
 	out := NewTable()
-	out.Dormant, out.Tenure, out.SetOrder, out.ChainOrder = s.from.Dormant, s.from.Tenure, s.from.SetOrder, s.from.ChainOrder
+	out.Dormant, out.SetOrder, out.ChainOrder = s.from.Dormant, s.from.SetOrder, s.from.ChainOrder
 	for name := range s.chains {
 		if c, ok := s.from.Chains[name]; ok {
 			out.Chains[name] = c

@@ -50,17 +50,21 @@ func (t Tenure) Flags() (names []string) {
 // unfit says that a table cannot come to what is wanted while it stands: the kernel adds the flag persist to no table, takes it
 // from none, and neither wakes nor switches off one that has an owner.
 func (t Tenure) unfit(dormant bool, wanted Hold) bool {
-	switch wanted {
-	case HoldOwned:
+	switch {
+	case t.Wanted == wanted: // it is one as it should be, too
+		return false
+	case wanted == HoldOwned:
 		return !t.Persist || t.Owner && dormant
-	case HoldFree:
+	case wanted == HoldFree:
 		return t.Owner || t.Persist
 	}
 	return false
 }
 
 // open says that a table is to be taken over.
-func (t Tenure) open(wanted Hold) bool { return wanted == HoldOwned && !(t.Owner && t.Ours) }
+func (t Tenure) open(wanted Hold) bool {
+	return wanted == HoldOwned && t.Wanted != wanted && !(t.Owner && t.Ours)
+}
 
 // take returns the tenure of a table that an operation adds, or that stands and that it is about.
 func (t Tenure) take(owned bool) (Tenure, error) {

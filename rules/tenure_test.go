@@ -86,6 +86,21 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldOfNode: a change of the node changes what it changes, and replaces no table.
+func TestHoldOfNode(t *testing.T) {
+	for _, hold := range []rules.Hold{rules.HoldAsIs, rules.HoldOwned, rules.HoldFree} {
+		config := testConfig
+		config.Hold = hold
+		d := rules.NewDesired(config, testNode)
+		node := testNode
+		node.NodePortIPs = node.NodePortIPs[:1]
+		tx := d.SetNode(node)
+		if ops := tx.Ops(); len(ops) != 1 || ops[0].Kind != rules.DeleteElements {
+			t.Errorf("with %d it takes %d operations, the first to %s", hold, len(ops), ops[0].Object(tx.Name))
+		}
+	}
+}
+
 // TestHoldOfNew: new tables get an owner, or none.
 func TestHoldOfNew(t *testing.T) {
 	for hold, want := range map[rules.Hold]bool{rules.HoldAsIs: false, rules.HoldOwned: true, rules.HoldFree: false} {

@@ -6,6 +6,7 @@ package packets
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -65,6 +66,11 @@ func (w *world) listRuleset(t *testing.T) string {
 		t.Fatalf("nft list ruleset: %v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// withoutFlags returns a dump without its tables' flags, and without who owns them.
+func withoutFlags(dump string) string {
+	return regexp.MustCompile(`(?m)^(table .* {)(?: # progname .*)?\n\tflags .*\n\n?`).ReplaceAllString(dump, "$1\n")
 }
 
 // loadRuleset loads a script into the node's nftables with the program nft.
