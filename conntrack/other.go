@@ -33,3 +33,6 @@ func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {
 
 // WatchNew fails.
 func WatchNew(context.Context, func(Flow), func()) error { return errSystem }
+
+// Usage fails.
+func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }
