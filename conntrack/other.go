@@ -7,6 +7,7 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -33,6 +34,11 @@ func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {
 
 // WatchNew fails.
 func WatchNew(context.Context, func(Flow), func()) error { return errSystem }
+
+// CountOpen fails.
+func (*Conn) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, errSystem
+}
 
 // Usage fails.
 func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }

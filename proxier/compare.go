@@ -54,9 +54,9 @@ func (p *programmer) compare(things []rules.Thing) (rules.Tx, error) {
 	}
 }
 
-// restore makes a kernel without our tables hold all that it should.
+// restore makes a kernel without our tables hold all that it should, as load does.
 func (p *programmer) restore() (rules.Tx, error) {
-	tx, err := p.reload()
+	tx, err := fill(p.apply, rules.NewDesired(p.config, p.node), p.desired.Owners(), p.desired.Chunks(loadStep))
 	if err != nil { // reconcile does without what the kernel refuses
 		p.out.refusals = append(p.out.refusals, refusal{err: err, servicePorts: p.desired.Owners(), loading: true})
 		return tx, p.reconcile()

@@ -20,6 +20,8 @@ type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
 	// it took.
 	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
+	// CountOpen adds to each of the backends how many connections are open to it, and returns the CPU time that it took.
+	CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (time.Duration, error)
 }
 
 // flows deletes stale flows after commits, in goroutines of its own: programming never waits for conntrack.

@@ -16,7 +16,7 @@ const loadStep = 1000
 // the transaction that this took, without elements. After an error desired
 // has all owners, and the kernel some of their objects.
 func (p *programmer) load(owners []rules.Owner, build func([]rules.Owner) []rules.Owned) (written rules.Tx, err error) {
-	return p.fill(p.desired, len(owners), func(yield func([]rules.Owned) bool) {
+	return fill(p.apply, p.desired, len(owners), func(yield func([]rules.Owned) bool) {
 		for owners := range slices.Chunk(owners, loadStep) {
 			if !yield(build(owners)) {
 				return
@@ -25,18 +25,13 @@ func (p *programmer) load(owners []rules.Owner, build func([]rules.Owner) []rule
 	})
 }
 
-// reload programs all of desired into a kernel without our tables, as load does.
-func (p *programmer) reload() (written rules.Tx, err error) {
-	return p.fill(rules.NewDesired(p.config, p.node), p.desired.Owners(), p.desired.Chunks(loadStep))
-}
-
 // fill makes a desired state without owners, and a kernel without our tables, hold some owners. It comes to what repair
 // does, but the kernel works while the next owners are built. Chains come first, for all owners: a rule that
 // is added costs as much as the map that it reads has elements.
-func (p *programmer) fill(d *rules.Desired, owners int, chunks iter.Seq[[]rules.Owned]) (written rules.Tx, err error) {
+func fill(apply func(rules.Tx) error, d *rules.Desired, owners int, chunks iter.Seq[[]rules.Owned]) (written rules.Tx, err error) {
 	steps := make(chan rules.Tx, 2*(owners/loadStep+2)) // all fit: building waits for no commit
 	done := make(chan error)
-	go func() { done <- p.applyAll(steps, &written) }()
+	go func() { done <- applyAll(apply, steps, &written) }()
 	steps <- rules.Diff(rules.State{}, d.State())
 	var later []rules.Tx
 	for owned := range chunks {
@@ -55,10 +50,10 @@ func (p *programmer) fill(d *rules.Desired, owners int, chunks iter.Seq[[]rules.
 
 // applyAll carries transactions out, up to the first that fails, and notes their
 // operations.
-func (p *programmer) applyAll(steps <-chan rules.Tx, written *rules.Tx) (err error) {
+func applyAll(apply func(rules.Tx) error, steps <-chan rules.Tx, written *rules.Tx) (err error) {
 	for tx := range steps {
 		if err == nil {
-			err = p.apply(tx)
+			err = apply(tx)
 			for _, op := range tx.Ops() {
 				op.Elements, op.Chain.Rules = nil, nil // they would hold memory
 				written.Add(op)

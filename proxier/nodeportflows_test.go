@@ -30,6 +30,10 @@ type tracking struct {
 	err     error
 }
 
+func (*tracking) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, nil
+}
+
 func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -33,6 +33,10 @@ type slowConntrack struct {
 	err     error
 }
 
+func (*slowConntrack) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, nil
+}
+
 func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
 	s.mu.Lock()
 	for _, t := range targets {

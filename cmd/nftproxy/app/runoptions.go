@@ -55,8 +55,8 @@ type runOptions struct {
 
 // keeping says how the kernel's tables are kept.
 type keeping struct {
-	auditPeriod time.Duration
-	ownTables   string // auto or never
+	audit, count time.Duration // between two looks
+	ownTables    string        // auto or never
 }
 
 // instead is what else is to be done.
@@ -90,7 +90,8 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.showVersion, "version", "false", "print the `version`, and exit; raw: all that is known of it")
 	fs.Lookup("version").NoOptDefVal = "true"
 
-	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
+	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
+	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the scheduler least-connections; longer where counting would take more than a twentieth of a CPU")
 	fs.StringVar(&o.ownTables, "own-tables", auto, "`whether` nobody else can change the kernel's tables: auto (where the kernel has tables that belong to a process and outlive it, since Linux 6.9), or never; else what others change is repaired")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.StringVar(&o.sandbox, "sandbox", auto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
@@ -108,6 +109,9 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	if err := errors.Join(out.validate(), out.validateProbeAddress(), autoOrNever("sandbox", out.sandbox), autoOrNever("own-tables", out.ownTables)); err != nil {
 		return nil, err
 	}
+	if out.count <= 0 {
+		return nil, fmt.Errorf("--count-period: %s is no time: give one above 0", out.count)
+	}
 	return &out, nil
 }
 
@@ -120,6 +124,7 @@ func (o *runOptions) validateProbeAddress() error {
 }
 
 func (o *runOptions) logMeaningless() {
+	o.logScheduler()
 	for _, w := range o.warnings {
 		klog.InfoS("The configuration file says what has no meaning here", "file", o.kubeProxy.File, "what", w)
 	}
