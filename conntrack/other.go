@@ -25,7 +25,9 @@ func Open() (*Conn, error) { return nil, errSystem }
 func (*Conn) Close() error { return nil }
 
 // Clean fails.
-func (*Conn) Clean(context.Context, []Target) (Deleted, error) { return Deleted{}, errSystem }
+func (*Conn) Clean(context.Context, []Target, func() []Target) (Deleted, error) {
+	return Deleted{}, errSystem
+}
 
 // Get fails.
 func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {

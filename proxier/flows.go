@@ -18,8 +18,8 @@ import (
 // Conntrack deletes flows that go to what is no longer an endpoint.
 type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
-	// it took.
-	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
+	// it took. now returns the targets as they are then: endpoints come while a table is listed.
+	Clean(ctx context.Context, targets []conntrack.Target, now func() []conntrack.Target) (conntrack.Deleted, error)
 	// CountOpen adds to each of the backends how many connections are open to it, and returns the CPU time that it took.
 	CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (time.Duration, error)
 }
@@ -47,11 +47,14 @@ func (f *flows) start(ctx context.Context) *sync.WaitGroup {
 // keepClean cleans what is queued until ctx ends.
 func (f *flows) keepClean(ctx context.Context, q *flowQueue) {
 	var again backoff
+	due := newTimer()
+	defer due.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-q.wake:
+		case <-due.C():
 		}
 		rest, err := f.clean(ctx, q)
 		if err != nil && ctx.Err() == nil {
@@ -62,6 +65,9 @@ func (f *flows) keepClean(ctx context.Context, q *flowQueue) {
 		}
 		if !sleep(ctx, rest) {
 			return
+		}
+		if d, ok := q.due(); ok {
+			due.set(d)
 		}
 	}
 }
@@ -74,12 +80,13 @@ func (f *flows) clean(ctx context.Context, q *flowQueue) (rest time.Duration, er
 	if len(targets) == 0 {
 		return 0, nil
 	}
-	n, err := f.conntrack.Clean(ctx, targets)
+	n, err := f.conntrack.Clean(ctx, targets, func() []conntrack.Target { return f.targets(work) })
 	f.metrics.flows.Add(float64(n.V4 + n.V6))
 	f.metrics.kubeProxy.flows(time.Since(start), n, targets)
 	if err != nil {
 		q.put(slices.Collect(maps.Keys(work.frontends)), slices.Collect(maps.Keys(work.left)))
 	}
+	q.repairedLooked(n.Busy)
 	return q.rest(n.Busy), err
 }
 
@@ -159,6 +166,20 @@ func (f *flows) queueAll(repair rules.Tx) {
 	}
 	out, left := removed(repair)
 	f.queues.put(append(out, f.cluster.Frontends()...), left...)
+}
+
+// queueRepair queues the frontends whose flows may be stale after a repair, in which others may have had a hand. It may be one of many.
+func (f *flows) queueRepair(repair rules.Tx) {
+	if f.conntrack == nil {
+		return
+	}
+	out, all := repairedFrontends(repair)
+	var left []netip.Addr
+	if all {
+		out, left = removed(repair)
+		out = append(out, f.cluster.Frontends()...)
+	}
+	f.queues.putRepaired(out, left...)
 }
 
 // queueNodePorts queues the NodePorts after other addresses serve them than before: what was sent

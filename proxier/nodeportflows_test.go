@@ -34,7 +34,7 @@ func (*tracking) CountOpen(context.Context, map[rules.Backend]uint32) (time.Dura
 	return 0, nil
 }
 
-func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+func (c *tracking) Clean(_ context.Context, targets []conntrack.Target, _ func() []conntrack.Target) (conntrack.Deleted, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range targets {

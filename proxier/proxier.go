@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -54,12 +55,16 @@ func New(c Config) *Proxier {
 		wait:    nodeWait{node: c.Cluster.NodeName, most: c.Pace.NodeWait, log: c.Logger, began: time.Now()},
 		config:  &p.config,
 		synced:  make(chan struct{}),
+		standby: newStandby(),
 	}
 	return p
 }
 
 // Synced is closed after the first commit: the kernel holds all that was listed.
 func (p *Proxier) Synced() <-chan struct{} { return p.syncer.synced }
+
+// Prepared is closed when all is ready that can be while another process writes the tables: see Foreign.Turn.
+func (p *Proxier) Prepared() <-chan struct{} { return p.syncer.standby.prepared }
 
 // SetAPIServers says at which addresses and ports this node reaches its API server. No Service gets them as a
 // load balancer's address, an external IP or a NodePort: the node would lose the API server, and never hear that the
@@ -92,15 +97,14 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Pace.AuditPeriod > 0 {
 		period.set(p.config.Pace.AuditPeriod)
 	}
-	var addresses <-chan struct{}
-	if p.config.Cluster.Addresses != nil {
-		addresses = p.config.Cluster.Addresses.Changed()
-	}
+	turn, addresses := p.turn(), p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-turn:
+			turn, sync.waiting, p.syncer.waits = nil, false, false
 		case <-p.listener.wake:
 			p.syncer.follow.faults(p.cluster.Faults())
 			if !sync.waiting && !sleep(ctx, p.pace.Reserve().Delay()) {
@@ -119,23 +123,48 @@ func (p *Proxier) Run(ctx context.Context) error {
 			continue
 		case <-repair.C():
 			what := p.repairs.take(time.Now())
-			p.planRepair(repair)
 			if len(what.Things) == 0 {
+				p.planRepair(repair)
 				continue
 			}
 			do, why.why, why.things, why.by = audit, "the tables were changed by another program", what.Things, what.By
 		}
-		if do.waiting {
-			continue // until it is time to try again: what has changed meanwhile is done then
-		}
-		if do == sync {
+		switch {
+		case do.waiting: // until it is time to try again: what has changed meanwhile is done then
+			p.planRepair(repair)
+			continue
+		case do == sync:
 			p.runSync(sync, audit)
-		} else {
+		default:
 			p.runAudit(sync, audit, why)
+			p.planRepair(repair)
 		}
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
 		}
+	}
+}
+
+// addresses returns what gets a value when the node's addresses have changed; nil: they are not known.
+func (p *Proxier) addresses() <-chan struct{} {
+	if p.config.Cluster.Addresses == nil {
+		return nil
+	}
+	return p.config.Cluster.Addresses.Changed()
+}
+
+// turn returns what is closed when this process may write the tables; nil: it may already.
+func (p *Proxier) turn() <-chan struct{} {
+	turn := p.config.Foreign.Turn
+	if turn == nil {
+		return nil
+	}
+	select {
+	case <-turn:
+		return nil
+	default:
+		p.syncer.waits = true
+		return turn
 	}
 }
 
@@ -167,6 +196,12 @@ func (p *Proxier) runSync(sync, audit *task) {
 func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	program := p.syncer.program
 	was := program.unequal
+	if len(why.things) > 0 {
+		runtime.LockOSThread() // whose time is taken
+		defer runtime.UnlockOSThread()
+		begun := threadTime()
+		defer func() { p.repairs.done(time.Now(), why.things, threadTime()-begun) }()
+	}
 	if err := p.syncer.audit(why); err != nil {
 		if program.unequal != nil {
 			p.config.Health.Queued()
@@ -197,6 +232,12 @@ func (p *Proxier) touched(repair *task) {
 	var what rules.Touched
 	if p.config.Foreign.Touched != nil {
 		what = p.config.Foreign.Touched()
+	}
+	if p.syncer.waits {
+		if err := p.syncer.foreign(what); err != nil {
+			p.config.Logger.Error(err, "The next process to take over has to compare everything")
+		}
+		return
 	}
 	p.repairs.touch(time.Now(), what)
 	p.planRepair(repair)

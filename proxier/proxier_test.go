@@ -82,7 +82,7 @@ func (*node) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration
 }
 
 // Clean implements proxier.Conntrack.
-func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+func (n *node) Clean(_ context.Context, targets []conntrack.Target, _ func() []conntrack.Target) (conntrack.Deleted, error) {
 	n.flows.Lock()
 	defer n.flows.Unlock()
 	n.cleaned = append(n.cleaned, targets...)
