@@ -70,7 +70,7 @@ func TestOwnedTables(t *testing.T) {
 	}
 	l.goOn(t)
 	w.wantLooks(t, calm)
-	if out := w.fails(t, 1, "cleanup"); !strings.Contains(out, ": stop it first; its table stays; nothing is removed") {
+	if out := w.fails(t, 1, "cleanup"); !strings.Contains(out, "stop it first; nothing is removed") {
 		t.Errorf("cleanup while it runs: %s", out)
 	}
 	w.nftproxy.Kill()
