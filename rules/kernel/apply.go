@@ -79,7 +79,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 		return afterCuts(k.commit(b), cuts)
 	}
 	mark = b.Mark()
-	if k.keepClients(table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
+	if keepClients(k, table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
 		return k.commit(b)
 	}
 	err = k.commit(b)

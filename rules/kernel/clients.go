@@ -26,12 +26,12 @@ func replaced(ops []rules.Op) (maps []*rules.Op) {
 
 // keepClients adds the clients to the batch that maps of the table remember which it replaces, as far as there is room: they
 // stay with their endpoints. Those that come while it is carried out are lost. k.mu is locked.
-func (k *Kernel) keepClients(table string, maps []*rules.Op, room int) {
+func keepClients(k *Kernel, table string, maps []*rules.Op, room int) {
 	for _, op := range maps {
 		ours := false
 		err := k.ask(wire.GetSet(op.Family, table, op.Set.Name()), func(v nfnetlink.Data) { _, ours = wire.ParseSet(v).Ours(op.Family) })
 		if err == nil && ours {
-			wire.AddClients(&k.batch, op, k.clients(op.Family, table, op.Set), room)
+			wire.AddClients(&k.batch, op, clientsOf(k, op.Family, table, op.Set), room)
 		}
 	}
 }
@@ -43,8 +43,8 @@ func aboutAny(err error, maps []*rules.Op) bool {
 	})
 }
 
-// clients lists the elements of a map; after an error, those that came.
-func (k *Kernel) clients(f rules.Family, table string, id rules.SetID) iter.Seq[wire.Element] {
+// clientsOf lists the elements of a map; after an error, those that came.
+func clientsOf(k *Kernel, f rules.Family, table string, id rules.SetID) iter.Seq[wire.Element] {
 	return func(yield func(wire.Element) bool) {
 		more := true
 		_ = k.ask(wire.GetElements(f, table, id), func(v nfnetlink.Data) {

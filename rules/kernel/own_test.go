@@ -297,7 +297,7 @@ func TestHoldChanges(t *testing.T) {
 				set.Name(), client, to.Addr(), to.Port(), second, to.Addr(), to.Port()))
 			continue
 		}
-		life := got.Tables[rules.IPv4].Affinity[set].Clients[client]
+		life := got.Tables[rules.IPv4].Affinity[set].Clients[rules.Key{Addr: client}]
 		if clients[rules.Key{Addr: client}].To != to || life.Timeout != 3*3600*1000 || life.Expires > 3600*1000 || life.Expires < 3000*1000 {
 			t.Errorf("to %d: clients %v, the first for %+v", hold, clients, life)
 		}
