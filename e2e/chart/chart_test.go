@@ -175,6 +175,10 @@ func TestValues(t *testing.T) {
 		t.Errorf("probePort gave the arguments %q and the probes %v, %v", c.Args, c.LivenessProbe, c.ReadinessProbe)
 	}
 
+	if hasArg(pod(""), "--own-tables=auto") || !hasArg(pod("{ownTables: never}"), "--own-tables=never") {
+		t.Error("ownTables is not what nftproxy is told")
+	}
+
 	p = pod("{kubeProxyConfigMap: kube-proxy}")
 	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || strings.Contains(render(t, "{kubeProxyConfigMap: kube-proxy}"), "kind: ConfigMap") {
 		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
@@ -311,6 +315,7 @@ func TestBadValues(t *testing.T) {
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0}}}":                "and the other 0",
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0%, maxSurge: 0%}}}": "and the other 0",
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}}":             "maxUnavailable",
+		"{ownTables: maybe}":                                                    "ownTables",
 		"{logLevel: 11}":                                                        "logLevel",
 		"{config: {clusterCIDR: 10.0.0.0/8}}":                                   "config.clusterCIDR",
 		"{config: {mode: iptables}}":                                            "config.mode",
