@@ -6,12 +6,8 @@ package cluster
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/lock"
 )
@@ -35,31 +31,9 @@ func (s *site) surgeDaemonSet() {
 		if len(seen.holders) != 2 || !seen.waited {
 			s.t.Errorf("on %s these had the turn to write: %v, one waited: %v; want the old one and the new one, which waited", node, seen.holders, seen.waited)
 		}
-		s.t.Logf("on %s nobody had the turn for %v at most", node, seen.longest)
-	}
-	for node, log := range s.logs() {
-		if !strings.Contains(log, "Ready to take over") || strings.Contains(log, "Repaired the kernel's tables") {
-			s.t.Errorf("nftproxy on %s did not wait, or met another one that wrote:\n%s", node, log)
-		}
+		s.t.Logf("on %s nobody was seen to have the turn for %v at most", node, seen.longest)
 	}
 	s.want(20 * time.Second)
-}
-
-// logs returns those of the nftproxies, by node.
-func (s *site) logs() map[string]string {
-	s.t.Helper()
-	const namespace = "kube-system"
-	pods, err := s.Client().CoreV1().Pods(namespace).List(s.t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=nftproxy"})
-	must(s.t, err)
-	out := map[string]string{}
-	for _, p := range pods.Items {
-		if p.DeletionTimestamp == nil {
-			text, err := s.Client().CoreV1().Pods(namespace).GetLogs(p.Name, &corev1.PodLogOptions{}).DoRaw(s.t.Context())
-			must(s.t, err)
-			out[p.Spec.NodeName] = string(text)
-		}
-	}
-	return out
 }
 
 // turns are who had the turn to write on each node, from watchTurns until stop.
