@@ -93,7 +93,7 @@ func TestLeastConnections(t *testing.T) {
 			}
 		}
 		expect("none are open", "32 32")
-		rules := n.kernel.State().Tables[rules.IPv4].Chains["service/default/web"]
+		before := n.kernel.State().Tables[rules.IPv4].Chains["service/default/web"]
 		c.set(map[string]uint32{"10.0.0.1": 100}, 0, nil)
 		expect("100 at one", "1 63")
 		c.set(map[string]uint32{"10.0.0.1": 100, "10.0.0.2": 100}, 0, nil)
@@ -105,7 +105,7 @@ func TestLeastConnections(t *testing.T) {
 		if got := len(c.times); got < 25 || got > 32 {
 			t.Errorf("counted %d times in ten minutes, each of which takes a second, want a twentieth of the time", got)
 		}
-		if now := n.kernel.State().Tables[1-1].Chains["service/default/web"]; !now.Equal(rules) {
+		if now := n.kernel.State().Tables[rules.IPv4].Chains["service/default/web"]; !now.Equal(before) {
 			t.Error("the rule has changed, and with it the counter")
 		}
 		n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2 10.0.0.3"))

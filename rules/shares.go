@@ -24,11 +24,11 @@ type Share struct {
 // sharesOf returns the shares of endpoints that were selected; nil: all have the same.
 func sharesOf(sp *ServicePort, list []Endpoint, n *Node) map[netip.AddrPort]Share {
 	c := Config{}.WithDefaults()
-	slots := layOut(sp, list, &c)
-	if slots == nil {
+	laid := layOut(sp, list, &c)
+	if laid == nil {
 		return nil
 	}
-	sum, counts := uint64(0), slots.counts(len(list))
+	sum, counts := uint64(0), laid.counts(len(list))
 	for i := range list {
 		sum += uint64(list[i].weight())
 	}
@@ -36,8 +36,8 @@ func sharesOf(sp *ServicePort, list []Endpoint, n *Node) map[netip.AddrPort]Shar
 	for i := range list {
 		e := &list[i]
 		weight := uint64(e.weight())
-		out[e.Addr] = Share{Slots: counts[i], Of: len(slots), Weight: weight, Sum: sum, Times: sp.factor(e, n), Warm: e.Warm,
-			Rounded: uint64(counts[i])*sum != weight*uint64(len(slots))}
+		out[e.Addr] = Share{Slots: counts[i], Of: len(laid), Weight: weight, Sum: sum, Times: sp.factor(e, n), Warm: e.Warm,
+			Rounded: uint64(counts[i])*sum != weight*uint64(len(laid))}
 	}
 	return out
 }
