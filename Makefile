@@ -20,9 +20,10 @@ FUZZ_TIME   ?= 20s
 KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
 
-# How long `make soak` goes on, and further options of it.
-MINUTES    ?= 20
-SOAK_FLAGS ?=
+# How long `make soak` goes on, further options of it, and how far it walks over the model.
+MINUTES     ?= 20
+SOAK_FLAGS  ?=
+MODEL_STEPS ?= 1000000
 
 FLAKY_COUNT    ?= 20
 FLAKY_PACKAGES ?= ./...
@@ -118,6 +119,7 @@ bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each 
 soak: build ## Run nftproxy for MINUTES (20) under changes, traffic, tampering and restarts of the API server, as root; a report
 	cd e2e/soak && $(GO) build -o $(CURDIR)/bin/soak .
 	bin/soak -minutes $(MINUTES) $(SOAK_FLAGS)
+	MODEL_STEPS=$(MODEL_STEPS) CGO_ENABLED=0 $(GO) test -count 1 -timeout 6h ./proxier -run '^TestModelWalk$$'
 
 lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:" $$files >&2; exit 1; fi

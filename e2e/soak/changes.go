@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -156,12 +157,22 @@ func (w *writer) comeOrGo(ctx context.Context, s *service) error {
 	return w.leave(ctx, s)
 }
 
-// comeBack creates a Service that was deleted, with the endpoints that it had.
+// errLater is that of a Service whose address is not free yet: an API server that was killed while it deleted or created the
+// Service has left the address behind, and the next one finds that out after minutes.
+var errLater = errors.New("it can be created later")
+
+// comeBack creates a Service that was deleted, with the endpoints that it had, if it can be created already.
 func (w *writer) comeBack(ctx context.Context, s *service) error {
 	err := w.write(ctx, s, "create Service "+s.name, func() error {
 		_, err := w.cp.Client().CoreV1().Services(namespace).Create(ctx, s.object(), metav1.CreateOptions{})
+		if apierrors.IsInvalid(err) {
+			return fmt.Errorf("%w: %w", errLater, err)
+		}
 		return except(err, apierrors.IsAlreadyExists)
 	})
+	if errors.Is(err, errLater) {
+		return nil
+	}
 	for _, f := range s.families {
 		if err == nil {
 			err = w.write(ctx, s, "create EndpointSlice "+s.sliceName(f), func() error {
@@ -211,8 +222,7 @@ func except(err error, is func(error) bool) error {
 const (
 	// againPace is the time between two attempts at a change while there is no API server.
 	againPace = 200 * time.Millisecond
-	// writePatience is how long it may refuse: while it starts, and while an address of a Service that was deleted is
-	// not free yet.
+	// writePatience is how long it may refuse while it starts.
 	writePatience = 2 * time.Minute
 )
 
@@ -227,7 +237,7 @@ func (w *writer) write(ctx context.Context, s *service, text string, fn func() e
 			w.done.Add(1)
 			return nil
 		}
-		if time.Since(begun) > writePatience || !wait(ctx, againPace) {
+		if errors.Is(err, errLater) || time.Since(begun) > writePatience || !wait(ctx, againPace) {
 			ended(err)
 			return fmt.Errorf("%s: %w", text, err)
 		}

@@ -102,11 +102,12 @@ const (
 )
 
 // pageFrame is a page that does not have the part.
-const pageFrame = `# Reliability
+const pageFrame = `# Can a node be trusted to nftproxy?
 
-What nftproxy has been put through. The tables are made by the commands that are named with them.
+Each table on this page is the output of a command, with the date and the version that it was run with. Anybody can run it again;
+CONTRIBUTING.md says what the commands need.
 
-## Hours under load
+## An hour under load
 
 ` + pageBegin + "\n" + pageEnd + "\n"
 

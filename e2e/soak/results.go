@@ -85,7 +85,7 @@ func (c *foreignCounts) String() string {
 // paceRow says how much there was of everything.
 func (r *run) paceRow(out *results, t snapshot) {
 	length := min(out.Length, r.plan.Length).Seconds()
-	connections, changes := float64(t.Made)/length, float64(r.changes.Load())/(length-r.restarts.without.Seconds())
+	connections, changes := float64(t.Made)/length, float64(r.changes.Load())/max(1, length-r.restarts.without.Seconds())
 	slow := connections < leastPace*float64(r.plan.Connections) || changes < leastPace*float64(r.plan.Changes)
 	out.row("Pace, while there was an API server", fmt.Sprintf("%.0f new connections and %.0f changes a second; %s changes in all", connections, changes, count(r.changes.Load())), slow)
 }

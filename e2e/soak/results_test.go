@@ -53,7 +53,7 @@ func TestPublish(t *testing.T) {
 	must(t, r.publish(file))
 	first, err := os.ReadFile(file)
 	must(t, err)
-	for _, want := range []string{"# Reliability", "2026-05-04", "passed", `| a &lt;thing> | a \| b c |`} {
+	for _, want := range []string{"# Can a node", "2026-05-04", "passed", `| a &lt;thing> | a \| b c |`} {
 		if !strings.Contains(string(first), want) {
 			t.Errorf("the page lacks %q:\n%s", want, first)
 		}
