@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// stalled is what takes longer than a user would call prompt.
-	stalled = 150 * time.Millisecond
+	// Stalled is what takes longer than a user would call prompt.
+	Stalled = 150 * time.Millisecond
 	// pace is the time between two new connections of a stream, on average, and between two questions on an open one.
 	pace = 40 * time.Millisecond
 	// resend is after how long clients of UDP and SCTP send again what got no answer.
@@ -165,7 +165,7 @@ func (l *Load) note(t Target, took time.Duration, err error) {
 	case err != nil:
 		l.counts.Failed++
 		l.counts.fault(fmt.Errorf("%s: %w", t, err))
-	case took > stalled:
+	case took > Stalled:
 		l.counts.Stalled++
 		fallthrough
 	default:

@@ -6,6 +6,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,8 @@ type AnswerError struct {
 	Message string
 	// Whole says that it is about no single object.
 	Whole bool
+	// Rules says that it is about a chain's rules.
+	Rules bool
 }
 
 // Error gives the error and what the kernel said.
@@ -30,8 +33,11 @@ func (e *AnswerError) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	if e.Errno == unix.EPERM && e.Whole {
+	switch {
+	case e.Errno == unix.EPERM && e.Whole:
 		text += ": " + wire.NeedCapability
+	case e.Errno == unix.ENOENT && e.Rules:
+		text += ": if the tables are there, this kernel lacks what the rules use: nftproxy check says what"
 	}
 	return text
 }
@@ -52,6 +58,7 @@ func (a *answer) refusal() error {
 		return nil
 	}
 	a.said.Whole = len(a.objects) == 0
+	a.said.Rules = slices.ContainsFunc(a.objects, func(o rules.Object) bool { return o.Chain != "" })
 	return &rules.Refusal{Objects: a.objects, Untouched: true, Err: &a.said}
 }
 
