@@ -82,6 +82,17 @@ func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
 	return holder.ServicePortName, ok
 }
 
+// UseFailover frees connections without an answer, of Services that want it. It is called before Run.
+func (p *Proxier) UseFailover(f Failover) {
+	p.syncer.rescuer = newRescuer(f, &p.config, p.syncer.follow.teller)
+	p.syncer.ejected = p.syncer.rescuer.ejected
+}
+
+// UseEjected leaves those endpoints out that others have found not to answer. It is called before Run.
+func (p *Proxier) UseEjected(of func(rules.Owner) []rules.Ejected) {
+	p.syncer.ejected = func(o rules.Owner) rules.Ejection { return rules.Ejection{Endpoints: of(o), Share: 100} }
+}
+
 // Run programs what the source tells, until ctx ends. The rules stay then, so
 // that traffic goes on while a successor starts. It is called once.
 func (p *Proxier) Run(ctx context.Context) error {
@@ -89,6 +100,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
 	defer p.beside(ctx)()
+	defer p.syncer.rescuer.start(ctx).Wait()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()

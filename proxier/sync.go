@@ -20,7 +20,10 @@ type syncer struct {
 	config  *Config
 	synced  chan struct{} // closed after the first commit
 	tried   bool          // it was tried to program what was listed
-	waits   bool          // another process writes the tables
+	// rescuer frees connections without an answer; ejected says which endpoints are ejected. Nil: nobody does.
+	rescuer *rescuer
+	ejected func(rules.Owner) rules.Ejection
+	waits   bool // another process writes the tables
 	standby standby
 }
 
@@ -142,6 +145,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	b := s.builder(ch, view)
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
+	s.follow.flows.tuned = tuned(ch.Owners)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
@@ -162,6 +166,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	if err != nil {
 		return true, false, err
 	}
+	s.rescuer.committed(s.program.desired)
 	if adopting {
 		s.follow.flows.queueAll(out.written)
 		s.closeSynced()
@@ -180,9 +185,22 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	return true, out.setAside() > 0, nil
 }
 
+// tuned returns the owners of which nothing has changed but the shares of their endpoints; nil: none.
+func tuned(list []cluster.Changed) (out map[rules.Owner]bool) {
+	for i := range list {
+		if list[i].Tuned {
+			if out == nil {
+				out = map[rules.Owner]bool{}
+			}
+			out[list[i].Owner] = true
+		}
+	}
+	return out
+}
+
 // builder returns what builds the objects of owners that have changed.
 func (s *syncer) builder(ch *cluster.Changes, view *cluster.View) *builder {
-	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
+	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing, ejected: s.ejected}
 }
 
 func (s *syncer) closeSynced() {

@@ -135,13 +135,20 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 
 // keep runs a proxier of the configuration, its source and its servers.
 func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source.Source, watch *kernel.Watch, alive *health.Proxy, prepare func()) error {
+	rescue, err := openRescue()
+	if err != nil {
+		return err
+	}
+	defer rescue.close()
 	memory := host.NewMemoryKeeper()
 	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
+	failover := o.failover.with(rescue, o.countConnections)
+	p.UseFailover(failover)
 	o.turn.tellOf(p, alive.Healthy)
 	servers := &serving{turn: o.turn, start: func(takesOver bool) (*serve.Servers, error) {
 		prepare()
-		return o.serve(&config, p, alive, takesOver)
+		return o.serve(&config, p, alive, takesOver, failover.Metrics)
 	}}
 	defer servers.close()
 	if err := servers.begin(); err != nil {
@@ -162,9 +169,10 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 }
 
 // serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
-func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, takesOver bool) (*serve.Servers, error) {
+func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, takesOver bool, more ...prometheus.Collector) (*serve.Servers, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	registry.MustRegister(more...)
 	if c.Rules.CountConnections {
 		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
 	}

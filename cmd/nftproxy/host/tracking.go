@@ -83,6 +83,9 @@ func oneLine(list []error) error {
 
 // parts returns the errors that were joined to one.
 func parts(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
