@@ -35,6 +35,8 @@ type Target struct {
 	From     netns.Host
 	Protocol traffic.Protocol
 	To       netip.AddrPort
+	// Direct says that it is no Service: what stalls there says how busy the machine is. It is counted apart.
+	Direct bool
 }
 
 func (t Target) String() string {
@@ -58,6 +60,8 @@ type Load struct {
 type Counts struct {
 	// Connections were made, Failed of them got no answer in time, and Stalled got it after more than 150 ms.
 	Connections, Failed, Stalled int
+	// Direct connections went straight to a pod, and DirectStalled of them stalled.
+	Direct, DirectStalled int
 	// Open connections there were, and Lost of them broke or got no more answers.
 	Open, Lost int
 	// Longest is the time of the slowest connection that did not fail.
@@ -88,7 +92,7 @@ func Start(ctx context.Context, targets ...Target) (*Load, error) {
 	l := &Load{}
 	l.going, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, t := range targets {
-		if t.Protocol != traffic.TCP {
+		if t.Protocol != traffic.TCP || t.Direct {
 			continue
 		}
 		r, err := traffic.Client{NS: t.From.NS, Timeout: patience()}.OpenRegular(ctx, t.Protocol, t.To)
@@ -160,6 +164,13 @@ func (l *Load) note(t Target, took time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.made.Add(1)
+	if t.Direct {
+		l.counts.Direct++
+		if err != nil || took > Stalled {
+			l.counts.DirectStalled++
+		}
+		return
+	}
 	l.counts.Connections++
 	switch {
 	case err != nil:

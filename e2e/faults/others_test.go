@@ -134,7 +134,7 @@ func TestNeighbours(t *testing.T) {
 				targets = nil
 				for _, f := range netns.Families() {
 					for _, p := range traffic.Protocols() {
-						targets = append(targets, Target{w.Node, p, w.at(0, f)})
+						targets = append(targets, Target{From: w.Node, Protocol: p, To: w.at(0, f)})
 					}
 				}
 			}
