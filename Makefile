@@ -36,7 +36,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test fuzz flaky kernels race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
+.PHONY: all build image-tar manifests demo test fuzz flaky kernels faults race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
 
 all: build ## The same as build
 
@@ -76,6 +76,17 @@ flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice
 # Takes no root and no KVM; needs qemu-system-x86, busybox-static, kmod, nftables, iproute2 and bash.
 kernels: ## Boot Debian's kernels in emulated machines, run the packet tests and the demo in each, print a table (hours; KERNELS=6.1: one)
 	$(GO) run ./e2e/kernels -series $(KERNELS) $(KERNELS_FLAGS)
+
+# FAULTS=part does less; FAULTS_PAGE= prints the table only. Each file of e2e/faults names its faults.
+FAULTS      ?= all
+FAULTS_PAGE ?= docs/reliability.md
+faults: ## Do all that may go wrong to nftproxy with traffic running, and write down what became of it, as root (half an hour; FAULTS=part: 8 minutes)
+	rm -f bin/faults.jsonl; mkdir -p bin
+	failed=; export NFTPROXY_FAULTS=$(FAULTS) NFTPROXY_FAULTS_RESULTS=$(CURDIR)/bin/faults.jsonl; \
+	CGO_ENABLED=0 $(GO) test -timeout 90m -count 1 -parallel 1 $(TEST_FLAGS) ./e2e/faults || failed=1; \
+	CGO_ENABLED=0 $(GO) test -timeout 20m -count 1 -run 'Fault|ShortAttr|Missing' $(TEST_FLAGS) ./rules/kernel || failed=1; \
+	(cd e2e/controlplane && $(GO) test -vet=off -timeout 60m -count 1 -run 'TestAPIFaults|TestBitFlips|TestAPIRestarts|TestMigration' $(TEST_FLAGS) .) || failed=1; \
+	$(GO) run ./e2e/faults/report -version $(VERSION) -o "$(FAULTS_PAGE)" bin/faults.jsonl && test -z "$$failed"
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
 	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...

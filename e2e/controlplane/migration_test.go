@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/nftproxy/nftproxy/e2e/faults"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
@@ -65,6 +66,7 @@ func TestMigration(t *testing.T) {
 			kubeProxy = m.goBack(nftproxy)
 			m.phase("kube-proxy serves again")
 			m.load.end(t)
+			faults.Note(t, faults.Result{Row: "other programs' rules", Fault: "live kube-proxy, mode " + mode + ": it runs before nftproxy, beside it, and after it", Counts: m.load.counts()})
 
 			kubeProxy.Kill()
 			m.cleanup("removed 0 of the tables", "cleanup", "--kube-proxy")

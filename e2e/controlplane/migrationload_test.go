@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nftproxy/nftproxy/e2e/faults"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
@@ -232,6 +233,29 @@ func (l *load) end(t *testing.T) {
 	}
 	t.Logf("%d open connections: %d requests, the slowest took %v", len(l.regulars), asked, slowest)
 	t.Logf("%d datagrams were sent again after a pod had gone", again)
+}
+
+// counts is what became of the load, once it has ended, as the table of faults has it.
+func (l *load) counts() faults.Counts {
+	c := faults.Counts{Open: len(l.regulars)}
+	for _, s := range l.streams {
+		for _, a := range s.attempts {
+			c.Connections++
+			switch {
+			case a.Outcome != traffic.Answered:
+				c.Failed++
+			case a.again || a.Elapsed > faults.Stalled:
+				c.Stalled++
+			}
+			c.Longest = max(c.Longest, a.Elapsed)
+		}
+	}
+	for _, r := range l.regulars {
+		if r.Lost != nil {
+			c.Lost++
+		}
+	}
+	return c
 }
 
 // lostWithoutReason returns the datagrams of new and of open connections that were lost while no pod went away.

@@ -84,7 +84,7 @@ func TestKillLoading(t *testing.T) {
 		turn()
 		before := w.generation(conn)
 		w.launch()
-		for w.generation(conn) == before && !w.nftproxy.Ended() { // until the first of several transactions is in
+		for w.generation(conn) == before && !strings.Contains(w.nftproxy.Log(), "Programmed all services") { // until the first of several transactions is in
 			time.Sleep(time.Millisecond)
 		}
 		w.nftproxy.Kill()

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// stalled is what takes longer than a user would call prompt.
-	stalled = 150 * time.Millisecond
+	// Stalled is what takes longer than a user would call prompt.
+	Stalled = 150 * time.Millisecond
 	// pace is the time between two new connections of a stream, on average, and between two questions on an open one.
 	pace = 40 * time.Millisecond
 	// resend is after how long clients of UDP and SCTP send again what got no answer.
@@ -35,6 +35,8 @@ type Target struct {
 	From     netns.Host
 	Protocol traffic.Protocol
 	To       netip.AddrPort
+	// Direct says that it is no Service: what stalls there says how busy the machine is. It is counted apart.
+	Direct bool
 }
 
 func (t Target) String() string {
@@ -58,6 +60,8 @@ type Load struct {
 type Counts struct {
 	// Connections were made, Failed of them got no answer in time, and Stalled got it after more than 150 ms.
 	Connections, Failed, Stalled int
+	// Direct connections went straight to a pod, and DirectStalled of them stalled.
+	Direct, DirectStalled int
 	// Open connections there were, and Lost of them broke or got no more answers.
 	Open, Lost int
 	// Longest is the time of the slowest connection that did not fail.
@@ -88,7 +92,7 @@ func Start(ctx context.Context, targets ...Target) (*Load, error) {
 	l := &Load{}
 	l.going, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	for _, t := range targets {
-		if t.Protocol != traffic.TCP {
+		if t.Protocol != traffic.TCP || t.Direct {
 			continue
 		}
 		r, err := traffic.Client{NS: t.From.NS, Timeout: patience()}.OpenRegular(ctx, t.Protocol, t.To)
@@ -160,12 +164,19 @@ func (l *Load) note(t Target, took time.Duration, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.made.Add(1)
+	if t.Direct {
+		l.counts.Direct++
+		if err != nil || took > Stalled {
+			l.counts.DirectStalled++
+		}
+		return
+	}
 	l.counts.Connections++
 	switch {
 	case err != nil:
 		l.counts.Failed++
 		l.counts.fault(fmt.Errorf("%s: %w", t, err))
-	case took > stalled:
+	case took > Stalled:
 		l.counts.Stalled++
 		fallthrough
 	default:

@@ -45,8 +45,8 @@ type Result struct {
 // line is a Result as it is in the file.
 type line struct {
 	Result
-	Connections, Failed, Stalled, Open, Lost int
-	Longest                                  time.Duration
+	Connections, Failed, Stalled, Direct, DirectStalled, Open, Lost int
+	Longest                                                         time.Duration
 }
 
 // Record notes what became of a fault: in the test's log, and in the file of results if there is one. It fails the test if
@@ -71,7 +71,7 @@ func Note(t testing.TB, r Result) {
 		return
 	}
 	r.Good = !t.Failed()
-	text, err := json.Marshal(line{r, c.Connections, c.Failed, c.Stalled, c.Open, c.Lost, c.Longest})
+	text, err := json.Marshal(line{r, c.Connections, c.Failed, c.Stalled, c.Direct, c.DirectStalled, c.Open, c.Lost, c.Longest})
 	if err == nil {
 		err = appendLine(path, text)
 	}

@@ -131,7 +131,8 @@ func (w *world) nodeAt(i int, f netns.Family) netip.AddrPort {
 func (w *world) targets(i int) (list []Target) {
 	for _, f := range netns.Families() {
 		for _, p := range traffic.Protocols() {
-			list = append(list, Target{w.Client, p, w.at(i, f)}, Target{w.Node, p, w.at(i, f)}, Target{w.Outside, p, w.nodeAt(i, f)})
+			list = append(list, Target{From: w.Client, Protocol: p, To: w.at(i, f)}, Target{From: w.Node, Protocol: p, To: w.at(i, f)},
+				Target{From: w.Outside, Protocol: p, To: w.nodeAt(i, f)})
 		}
 	}
 	return list
@@ -162,6 +163,9 @@ func (w *world) load(services ...int) *Load {
 	var targets []Target
 	for _, i := range services {
 		targets = append(targets, w.targets(i)...)
+	}
+	for _, from := range []netns.Host{w.Client, w.Node} {
+		targets = append(targets, Target{From: from, Protocol: traffic.TCP, To: netip.AddrPortFrom(w.pod(2).V4, backendPort), Direct: true})
 	}
 	l, err := Start(w.t.Context(), targets...)
 	w.must(err)

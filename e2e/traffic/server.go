@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
@@ -143,6 +145,7 @@ func (s *Server) listenRaw(addr netip.Addr, ports map[uint16]bool) error {
 	if err != nil {
 		return err
 	}
+	takeMuch(conn.(*net.IPConn))
 	s.start(conn, func() { s.serveSCTP(conn.(*net.IPConn), addr, ports) })
 	return nil
 }
@@ -185,4 +188,13 @@ func (s *Server) noteBad(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bad = append(s.bad, err)
+}
+
+// takeMuch makes room for many packets. A kernel takes a raw socket that is full for none, and tells the sender that nobody speaks
+// the protocol: on a busy machine that would look like a refusal.
+func takeMuch(conn *net.IPConn) {
+	const bytes = 8 << 20
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) }) // only root may
+	}
 }

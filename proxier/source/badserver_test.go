@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -623,6 +624,18 @@ func TestBound(t *testing.T) {
 	large := `{"a":"\"}` + strings.Repeat("x", 20<<20) + `"}` + "\n"
 	if err := get("?watch=1", http.StatusOK, "application/json", strings.NewReader(strings.Repeat(large, 4))); err != nil {
 		t.Errorf("four large events: %v", err)
+	}
+}
+
+// Where memory is limited, so are answers: a third of the limit at most.
+func TestBoundOfMemory(t *testing.T) {
+	was := debug.SetMemoryLimit(90 << 20)
+	defer debug.SetMemoryLimit(was)
+	if got := affordable(maxList); got != 30<<20 {
+		t.Errorf("%d bytes of a list are taken", got)
+	}
+	if got := affordable(maxError); got != maxError {
+		t.Errorf("%d bytes of an error are taken", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -20,8 +21,15 @@ const (
 )
 
 func errTooLarge(most int64) error {
-	return badAnswer("read the API server's answer: it has more than %d MB: is this an API server?", most>>20)
+	return badAnswer("read the API server's answer: it has more than %d MB: is this an API server? If it is, nftproxy needs more memory", most>>20)
 }
+
+// memoryParts is into how many parts a limit of the process's memory is divided of which an answer takes one at most: it is read into a
+// buffer that grows, and decoded.
+const memoryParts = 3
+
+// affordable returns how many bytes an answer may have that may have so many.
+func affordable(most int64) int64 { return min(most, debug.SetMemoryLimit(-1)/memoryParts) }
 
 // longestRetryAfter is how long an API server may tell clients to stay away. What it says itself is one second.
 const longestRetryAfter = 30 * time.Second
@@ -42,13 +50,13 @@ func (b bound) RoundTrip(request *http.Request) (*http.Response, error) {
 	boundRetryAfter(response.Header)
 	watches := request.URL.Query().Get("watch")
 	content, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	body := &boundBody{ReadCloser: response.Body, most: maxList}
+	body := &boundBody{ReadCloser: response.Body, most: affordable(maxList)}
 	switch {
 	case response.StatusCode < 200 || response.StatusCode > 299:
 		body.most = maxError
 	case watches == "" || watches == "false" || watches == "0":
 	case strings.HasSuffix(content, "json"):
-		body.most, body.values = maxEvent, &jsonValues{}
+		body.most, body.values = affordable(maxEvent), &jsonValues{}
 	default:
 		return response, nil // each event says its length, which the library limits
 	}

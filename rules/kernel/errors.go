@@ -6,6 +6,7 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,8 @@ type AnswerError struct {
 	Whole bool
 	// Held says who owns the table, where that is why.
 	Held *HeldError
+	// Rules says that it is about a chain's rules.
+	Rules bool
 }
 
 // Error gives the error and what the kernel said.
@@ -37,6 +40,8 @@ func (e *AnswerError) Error() string {
 		text += ": " + wire.NeedCapability
 	case e.Held != nil:
 		text += ": " + e.Held.Error()
+	case e.Errno == unix.ENOENT && e.Rules:
+		text += ": if the tables are there, this kernel lacks what the rules use: nftproxy check says what"
 	}
 	return text
 }
@@ -62,6 +67,7 @@ func (a *answer) refusal() error {
 		return nil
 	}
 	a.said.Whole = len(a.objects) == 0
+	a.said.Rules = slices.ContainsFunc(a.objects, func(o rules.Object) bool { return o.Chain != "" })
 	return &rules.Refusal{Objects: a.objects, Untouched: true, Err: &a.said}
 }
 

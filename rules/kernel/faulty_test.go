@@ -3,15 +3,18 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -348,6 +351,54 @@ func TestProxierOverFaultyNetlink(t *testing.T) {
 		}
 		t.Logf("seed %d: %d faults", seed, injected)
 	}
+}
+
+// lacking is the transport of a kernel that lacks an expression: it does not know its name.
+type lacking struct {
+	nfnetlink.Transport
+	expression string
+}
+
+func (l lacking) Send(datagram []byte) error {
+	name := append([]byte(l.expression), 0)
+	other := append([]byte(strings.Repeat("x", len(l.expression))), 0)
+	return l.Transport.Send(bytes.ReplaceAll(datagram, name, other))
+}
+
+// TestMissingExpression: on a kernel that lacks an expression those Services are served whose rules do without, and the log says of the
+// others what to do.
+func TestMissingExpression(t *testing.T) {
+	h := newHost(t)
+	h.sock.Transport = lacking{h.sock.Transport, "numgen"}
+	var log strings.Builder
+	var mu sync.Mutex
+	p := proxier.New(proxier.Config{Kernel: h.Kernel, Logger: funcr.New(func(_, args string) {
+		mu.Lock()
+		defer mu.Unlock()
+		log.WriteString(args + "\n")
+	}, funcr.Options{})})
+	p.ReplaceNodes(nil)
+	p.ReplaceServiceCIDRs(nil)
+	p.ReplaceServices([]*corev1.Service{apiService(1), apiService(2)})
+	p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{apiSlice(1, 1, 1), apiSlice(2, 2, 3)})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	<-p.Synced()
+	cancel()
+	must(<-ended)
+	single := h.read(t, rules.DefaultTable).Tables[rules.IPv4].Sets[rules.SetID{Kind: rules.Single}]
+	if len(single) != 1 {
+		t.Errorf("%d Services of one endpoint are served, want 1", len(single))
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []string{"Service port is not programmed; the others are", "default/web-2:http", "nftproxy check"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not have %q:\n%s", want, log.String())
+		}
+	}
+	faults.Note(t, faults.Result{Row: "what the kernel lacks", Fault: "the expression numgen", Note: "Services of one endpoint are served; the log names the others, and the command check"})
 }
 
 // apiService is the i-th Service.

@@ -44,13 +44,13 @@ func refusedRows() []refusedRow {
 			[]rules.Op{{Kind: rules.AddTable}, chain(rules.AddChain, "services")},
 			unix.EEXIST, "to add chain services of table ip nftproxy: file exists (EEXIST)"},
 		{"replace chain that is not there", []rules.Op{chain(rules.ReplaceChain, "theirs")},
-			unix.ENOENT, "to replace chain theirs of table ip nftproxy: no such file or directory (ENOENT)"},
+			unix.ENOENT, "to replace chain theirs of table ip nftproxy: no such file or directory (ENOENT)" + lacks},
 		{"delete chain that a rule jumps to", []rules.Op{chain(rules.DeleteChain, "services")},
 			unix.EBUSY, "to delete chain services of table ip nftproxy: device or resource busy (EBUSY)"},
 		{"delete chain that an element goes to", []rules.Op{chain(rules.DeleteChain, "service/default/web-1/http")},
 			unix.EBUSY, "to delete chain service/default/web-1/http of table ip nftproxy: device or resource busy (EBUSY)"},
 		{"jump to chain that is not there", []rules.Op{chain(rules.AddChain, "new", rules.Rule{rules.Return{}}, rules.Rule{rules.Jump{Chain: "theirs"}})},
-			unix.ENOENT, "to add chain new of table ip nftproxy: no such file or directory (ENOENT)"},
+			unix.ENOENT, "to add chain new of table ip nftproxy: no such file or directory (ENOENT)" + lacks},
 		{"loop", []rules.Op{chain(rules.ReplaceChain, "service/default/web-1/http", rules.Rule{rules.Jump{Chain: "services"}})},
 			unix.EMLINK, "to replace chain service/default/web-1/http of table ip nftproxy: too many links (EMLINK)"},
 		{"statement that the hook does not have", []rules.Op{chain(rules.ReplaceChain, "prerouting", rules.Rule{rules.Masquerade{}})},
@@ -92,6 +92,9 @@ func frontend(f rules.Family, i int) rules.Key {
 func toChain(k rules.Key, chain string) rules.Element {
 	return rules.Element{Key: k, Value: rules.Value{Goto: chain}}
 }
+
+// lacks is what a refusal of rules says besides.
+const lacks = ": if the tables are there, this kernel lacks what the rules use: nftproxy check says what"
 
 // TestRefused checks what the error says, and that nothing has changed.
 func TestRefused(t *testing.T) {

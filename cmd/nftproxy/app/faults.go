@@ -4,9 +4,11 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nftproxy/nftproxy/printable"
@@ -28,7 +30,11 @@ func faultText(err error) string {
 	if coded, ok := err.(*exitError); ok { //nolint:errorlint // its own text is the cause's
 		err = coded.err
 	}
-	return strings.Join(lines(err), "\n")
+	text := strings.Join(lines(err), "\n")
+	if errors.Is(err, syscall.EMFILE) {
+		text += ": raise the limit of open files (RLIMIT_NOFILE)"
+	}
+	return text
 }
 
 func lines(err error) []string {

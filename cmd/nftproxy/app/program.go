@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -67,7 +68,7 @@ func (o *runOptions) run(ctx context.Context) error {
 }
 
 // oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
-func oneLine(err error) error { return errors.New(printable.Error(err)) }
+func oneLine(err error) error { return errors.New(strings.Join(lines(err), "; ")) }
 
 func nodeReference(name string) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
@@ -224,7 +225,7 @@ func healthAnswers(log klog.Logger, warnings proxier.Events, node string, alive 
 func warnLeftovers(log klog.Logger, i *inspect.Inspector, running kubeproxy.Running) {
 	found, err := kubeproxy.Competition(i, "/", running)
 	if err != nil {
-		log.Error(err, "Cannot tell whether kube-proxy left rules")
+		log.Error(oneLine(err), "Cannot tell whether kube-proxy left rules")
 	}
 	for _, what := range found {
 		log.Info("Competition", "what", printable.Line(what))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"k8s.io/klog/v2"
@@ -61,17 +62,30 @@ func tellTracking(log klog.Logger, err error, warn func(reason, message string))
 			faults = append(faults, e)
 		}
 	}
-	if err := errors.Join(chosen...); err != nil {
-		log.Info("Connection tracking is left as it is: its settings are read-only here; 'nftproxy run --init-only' with full privileges sets them, or --sysctl-root says where they can be written", "reason", err.Error())
+	if len(chosen) > 0 {
+		log.Info("Connection tracking is left as it is: its settings are read-only here; 'nftproxy run --init-only' with full privileges sets them, or --sysctl-root says where they can be written", "reason", oneLine(chosen).Error())
 	}
-	if err := errors.Join(faults...); err != nil {
+	if len(faults) > 0 {
+		err := oneLine(faults)
 		log.Error(err, "Connection tracking is not set up as it should be; run 'nftproxy run --init-only' with full privileges, or leave it as it is (conntrack.maxPerCore 0, the timeouts 0s)")
 		warn("FailedToSetUpConntrack", printable.Error(err))
 	}
 }
 
+// oneLine returns errors as one that takes one line of the log.
+func oneLine(list []error) error {
+	texts := make([]string, len(list))
+	for i, err := range list {
+		texts[i] = printable.Error(err)
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
 // parts returns the errors that were joined to one.
 func parts(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}

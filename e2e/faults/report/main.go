@@ -28,10 +28,10 @@ const (
 
 // result is a line of the file of results.
 type result struct {
-	Row, Fault, Note                         string
-	Connections, Failed, Stalled, Open, Lost int
-	Longest, Right                           time.Duration
-	Good                                     bool
+	Row, Fault, Note                                                string
+	Connections, Failed, Stalled, Direct, DirectStalled, Open, Lost int
+	Longest, Right                                                  time.Duration
+	Good                                                            bool
 }
 
 func main() {
@@ -82,9 +82,9 @@ func read(path string) (list []result, err error) {
 // table writes results in Markdown, those of a row together.
 func table(list []result, where string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. A connection has failed that got no answer in 10 s, with all that its client sends again; it has stalled if the answer took more than 150 ms.\n\n", where)
-	fmt.Fprintln(&b, "| | fault | connections | failed | stalled | longest | open ones lost | kernel right after | | |")
-	fmt.Fprintln(&b, "|---|---|---:|---:|---:|---:|---:|---:|---|---|")
+	fmt.Fprintf(&b, "%s. A connection has failed that got no answer in 10 s, with all that its client sends again; it has stalled if the answer took more than 150 ms. Straight: which part of those connections stalled that went straight to a pod at the same time: it says how busy the machine was.\n\n", where)
+	fmt.Fprintln(&b, "| | fault | connections | failed | stalled | straight | longest | open ones lost | kernel right after | | |")
+	fmt.Fprintln(&b, "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|")
 	var rows []string
 	for _, r := range list {
 		if !slices.Contains(rows, r.Row) {
@@ -111,9 +111,13 @@ func (r *result) cells() []string {
 		good = "**failed**"
 	}
 	if r.Connections == 0 {
-		return []string{"", "", "", "", "", duration(r.Right), r.Note, good}
+		return []string{"", "", "", "", "", "", duration(r.Right), r.Note, good}
 	}
-	return []string{fmt.Sprint(r.Connections), fmt.Sprint(r.Failed), fmt.Sprint(r.Stalled), duration(r.Longest),
+	straight := ""
+	if r.Direct > 0 {
+		straight = fmt.Sprintf("%.1f %%", 100*float64(r.DirectStalled)/float64(r.Direct))
+	}
+	return []string{fmt.Sprint(r.Connections), fmt.Sprint(r.Failed), fmt.Sprintf("%.1f %%", 100*float64(r.Stalled)/float64(r.Connections)), straight, duration(r.Longest),
 		fmt.Sprintf("%d of %d", r.Lost, r.Open), duration(r.Right), r.Note, good}
 }
 
