@@ -20,6 +20,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/nftproxy/nftproxy/e2e/faults"
@@ -106,14 +108,46 @@ func (s *apiSite) change() {
 	must(s.t, s.cp.SetReady(s.t.Context(), "shop", podName("other", s.Local[1]), s.ready))
 }
 
-// right waits until the last change is in force, and returns how long that took.
+// right waits until the last change is in force, and returns how long that took since the API server had it: the controllers that
+// make EndpointSlices have to find the API server again, too.
 func (s *apiSite) right() time.Duration {
 	s.t.Helper()
+	s.sliced()
 	hosts := []netns.Host{s.RemotePods[1]}
 	if s.ready {
 		hosts = append(hosts, s.Local[1])
 	}
 	return s.served(s.other, hosts...)
+}
+
+// sliced waits until the EndpointSlices say what the last change was.
+func (s *apiSite) sliced() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	defer cancel()
+	want := map[bool]int{true: 2, false: 1}[s.ready]
+	for {
+		list, err := s.cp.Client().DiscoveryV1().EndpointSlices("shop").List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=other"})
+		right := err == nil
+		if err == nil {
+			for _, es := range list.Items {
+				ready := 0
+				for _, e := range es.Endpoints {
+					if e.Conditions.Ready != nil && *e.Conditions.Ready {
+						ready++
+					}
+				}
+				right = right && ready == want
+			}
+		}
+		if right {
+			return
+		}
+		if ctx.Err() != nil {
+			s.t.Fatalf("the API server's EndpointSlices do not become right: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // served waits until a Service has endpoints, and returns how long that took.
