@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +18,11 @@ import (
 	"strings"
 )
 
-// suites are the Debian releases whose kernels can be had.
-var suites = [...]string{"bullseye", "bookworm", "trixie", "trixie-backports"}
+// releases are the Debian releases whose kernels can be had.
+var releases = [...]string{"bullseye", "bookworm", "trixie", "trixie-backports"}
+
+// errUnavailable says that a kernel cannot be had here. That is no fault of nftproxy's.
+var errUnavailable = errors.New("this kernel cannot be had here")
 
 // repository is apt with lists of its own, below a directory.
 type repository struct{ dir string }
@@ -30,8 +34,9 @@ type kernel struct {
 	modules string // the directory of its modules
 }
 
-// openRepository reads the lists of packages from this machine's mirrors.
-func openRepository(ctx context.Context, dir string) (repository, error) {
+// openRepository reads the lists of packages from this machine's mirrors. A release that a mirror lacks is told, and no error: it
+// shows when a kernel of it is asked for.
+func openRepository(ctx context.Context, dir string, log io.Writer) (repository, error) {
 	r := repository{dir}
 	sources, err := mirrors()
 	if err != nil {
@@ -50,7 +55,10 @@ func openRepository(ctx context.Context, dir string) (repository, error) {
 	if err = os.WriteFile(r.path("apt.conf"), []byte(conf), 0o600); err != nil {
 		return r, err
 	}
-	_, err = r.run(ctx, dir, "apt-get", "update", "-q")
+	if _, err = r.run(ctx, dir, "apt-get", "update", "-q"); err != nil && ctx.Err() == nil {
+		fmt.Fprintln(log, "not all lists of packages can be had:", err)
+		err = nil
+	}
 	return r, err
 }
 
@@ -75,7 +83,7 @@ func output(ctx context.Context, dir string, env []string, name string, args ...
 	return string(out), nil
 }
 
-// mirrors returns the lines of a sources.list: all suites at the mirrors that this machine uses.
+// mirrors returns the lines of a sources.list: all releases at the mirrors that this machine uses.
 func mirrors() (string, error) {
 	files, err := filepath.Glob("/etc/apt/sources.list.d/*")
 	if err != nil {
@@ -90,7 +98,7 @@ func mirrors() (string, error) {
 	}
 	var b strings.Builder
 	for uri := range found {
-		for _, s := range suites {
+		for _, s := range releases {
 			switch {
 			case strings.HasSuffix(uri, "/debian"):
 			case strings.HasSuffix(uri, "security") && !strings.Contains(s, "-"):
@@ -102,7 +110,7 @@ func mirrors() (string, error) {
 		}
 	}
 	if b.Len() == 0 {
-		return "", errors.New("no Debian mirror in /etc/apt: this needs a Debian machine")
+		return "", fmt.Errorf("%w: there is no Debian mirror in /etc/apt: this needs a Debian machine", errUnavailable)
 	}
 	return b.String(), nil
 }
@@ -125,7 +133,7 @@ func (r repository) newest(ctx context.Context, series string) (string, error) {
 		}
 	}
 	if best == "" {
-		return "", fmt.Errorf("find a kernel %s: the mirrors have none", series)
+		return "", fmt.Errorf("%w: the mirrors in /etc/apt have no package linux-image-%s*-cloud-amd64", errUnavailable, strings.TrimPrefix(series+".", "newest."))
 	}
 	return best, nil
 }
@@ -172,7 +180,7 @@ func (r repository) fetch(ctx context.Context, version string) (kernel, error) {
 // unpack downloads packages, and unpacks them, all in a directory.
 func (r repository) unpack(ctx context.Context, dir string, packages []string) error {
 	if _, err := r.run(ctx, dir, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil {

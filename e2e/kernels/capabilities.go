@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// capability is a row of the table: what is asked of a kernel, and what proves it.
+type capability struct {
+	name  string
+	has   string   // a word of init.sh, if the row says what the kernel has
+	tests []string // SUITE/TEST or SUITE, which pass where the kernel can do it
+	// without SCTP in the kernel the tests have nothing to try.
+	sctp bool
+}
+
+// capabilities are the rows, in their order.
+func capabilities() []capability {
+	return []capability{
+		{name: "exact round robin", tests: []string{"packets/TestRoundRobinAmongOthers", "packets/TestRoundRobinKeepsItsTurn",
+			"packets/TestRoundRobinAfterItsOwnChange", "packets/TestEndpoints"}},
+		{name: "other schedulers", tests: []string{"packets/TestSchedulers"}},
+		{name: "session affinity (maps that packets fill)", tests: []string{"packets/TestAffinity", "packets/TestAffinityUnderLocal",
+			"packets/TestAffinityIsRefreshedAndBounded", "packets/TestAffinityWhileEndpointsChange", "packets/TestAffinityOfManyClients",
+			"packets/TestAffinityInAFullMap", "packets/TestAffinityToPorts", "packets/TestAffinityWithoutChecksum"}},
+		{name: "every field of a Service: NodePorts, load balancers' addresses, source ranges, policies",
+			tests: []string{"packets/TestServiceAPI", "packets/TestNodePortAddresses", "packets/TestSequence"}},
+		{name: "masquerading, a pod that reaches itself", tests: []string{"packets/TestMasquerade", "packets/TestHairpin", "packets/TestHairpinFromOutside"}},
+		{name: "refusals (TCP, UDP, SCTP over IPv4)", tests: []string{"traffic/TestReject", "packets/TestEndpointsChange"}},
+		{name: "counters of Services", tests: []string{"packets/TestServiceMetrics", "packets/TestServiceMetricsListing", "inspect"}},
+		{name: "flows leave endpoints that are gone", tests: []string{"packets/TestStaleFlows", "packets/TestStaleFlowsFromOutside",
+			"packets/TestStaleFlowsInZones", "packets/TestFlowsToADrainingEndpointStay", "packets/TestClientsOfADeadEndpoint", "conntrack"}},
+		{name: "a restart is not noticed", tests: []string{"packets/TestRestart", "packets/TestStaleFlowsOfARestart", "demo"}},
+		{name: "tables that an older version made are taken over", tests: []string{"packets/TestUpgrade"}},
+		{name: "foreign changes are repaired", tests: []string{"packets/TestRepair", "packets/TestOthersTablesStay", "kernel"}},
+		{name: "trace, explain, top, diff, dump", tests: []string{"packets/TestTrace", "packets/TestExplain", "packets/TestTop", "packets/TestDiff",
+			"packets/TestDumpLoads"}},
+		{name: "real SCTP: connections, several associations", sctp: true, tests: []string{"packets/TestSCTPAssociations"}},
+		{name: "real SCTP: an endpoint or a client restarts", sctp: true, tests: []string{"packets/TestSCTPRestarts"}},
+		{name: "real SCTP: the first path of a multihomed one", sctp: true, tests: []string{"packets/TestSCTPMultihoming"}},
+		{name: "real SCTP: refusals", sctp: true, tests: []string{"packets/TestSCTPRefusal"}},
+		{name: "tables with an owner (Linux 5.12)", has: "owner"},
+		{name: "owned tables that outlive their owner (Linux 6.9)", has: "persist"},
+		{name: "flow tables (nftproxy uses none)", has: "flowtable"},
+	}
+}
+
+// verdicts of a row, in words of the table.
+const (
+	passed  = "passed"
+	skipped = "skipped"
+	notRun  = "-"
+)
+
+// judge returns what a run of a kernel says of a capability.
+func (c capability) judge(r *result) string {
+	if c.has != "" {
+		return orDash(r.Has[c.has])
+	}
+	if c.sctp && !r.SCTP {
+		return notRun
+	}
+	var failed []string
+	ran, left := 0, 0
+	for _, id := range c.tests {
+		switch name, verdict := judgeTest(r, id); verdict {
+		case passed:
+			ran++
+		case notRun:
+			left++
+		case skipped:
+		default:
+			failed = append(failed, name)
+		}
+	}
+	switch {
+	case len(failed) > 0:
+		return "**failed**: " + strings.Join(failed, ", ")
+	case left > 0:
+		return notRun // of what ran in part nothing is said
+	case ran == 0:
+		return skipped
+	}
+	return passed
+}
+
+// judgeTest returns what became of a test, or of all tests of a suite, and the name by which it is told.
+func judgeTest(r *result, id string) (name, verdict string) {
+	of, test, single := strings.Cut(id, "/")
+	o := r.Suites[of]
+	switch {
+	case o == nil:
+		return id, notRun
+	case !single && o.Code == "0":
+		return of, passed
+	case !single && o.Code == "" && len(o.Failed) == 0:
+		return of, notRun
+	case !single:
+		return of, "failed"
+	case slices.Contains(o.Failed, test):
+		return test, "failed"
+	case slices.Contains(o.Passed, test):
+		return test, passed
+	case slices.Contains(o.Skipped, test):
+		return test, skipped
+	}
+	return test, notRun
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return notRun
+	}
+	return s
+}
