@@ -32,7 +32,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test fuzz flaky kernels kernels-quick race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
+.PHONY: FORCE all build image-tar manifests demo test fuzz flaky kernels kernels-quick race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
 
 all: build ## The same as build
 
@@ -70,13 +70,17 @@ flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice
 	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
 
 # Takes no root and no KVM. As root it installs what is missing here, with apt-get: it says what that is.
-KERNELS_RUN := $(GO) run ./e2e/kernels -version $(VERSION) -install
-kernels: ## Boot Debian's kernels in emulated machines, run the tests and the demo in each, write the table in docs/reliability.md (hours; KERNELS=6.1: one)
+KERNELS_RUN := bin/boot-kernels -version $(VERSION) -install
+bin/boot-kernels: FORCE
+	CGO_ENABLED=0 $(GO) build -o $@ ./e2e/kernels
+FORCE:
+
+kernels: bin/boot-kernels ## Boot Debian's kernels in emulated machines, run the tests and the demo in each, write the table in docs/reliability.md (hours; KERNELS=6.1: one)
 	$(KERNELS_RUN) -series $(KERNELS) -write docs/reliability.md $(KERNELS_FLAGS)
 
 # Exits with 3 where a kernel cannot be had.
-kernels-quick: ## Run a part of the same with an old and a new kernel (8 minutes)
-	$(KERNELS_RUN) -series 5.10,6.12 -sctp yes -suites '$(KERNELS_QUICK)' -dir bin/kernels-quick $(KERNELS_FLAGS)
+kernels-quick: bin/boot-kernels ## Run a part of the same with an old and a new kernel (8 minutes)
+	$(KERNELS_RUN) -series 5.10,6.12 -sctp yes -suites '$(KERNELS_QUICK)' $(KERNELS_FLAGS)
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
 	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...

@@ -84,13 +84,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	good, err := o.runAll(ctx, stdout, stderr)
+	unavailable := errors.Is(err, errUnavailable)
 	if err != nil {
-		fmt.Fprintln(stderr, "kernels:", err)
+		prefix := "kernels: "
+		if unavailable {
+			prefix += "not run: " // .ci/run looks for these words
+		}
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprint(stderr, prefix+strings.TrimSpace(line)+"\n")
+		}
 	}
 	switch {
 	case !good:
 		return exitFailed
-	case errors.Is(err, errUnavailable):
+	case unavailable:
 		return exitPartial
 	case err != nil:
 		return exitWrong
@@ -139,7 +146,7 @@ func (o options) bootAll(ctx context.Context, dir string, prepare func(series st
 	for _, series := range o.series {
 		g, failed := prepare(series)
 		if errors.Is(failed, errUnavailable) {
-			err = errors.Join(err, failed)
+			err = errors.Join(err, fmt.Errorf("%s: %w", series, failed))
 			continue
 		}
 		if failed != nil {

@@ -172,8 +172,11 @@ func remarks(results []*result) []string {
 	return list
 }
 
-// writeTable writes the table as text, and the remarks.
+// writeTable writes the table as text, and the remarks; nothing, if nothing ran.
 func writeTable(w io.Writer, results []*result) error {
+	if len(results) == 0 {
+		return nil
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range grid(columns(results)) {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
