@@ -80,7 +80,7 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 	case rules.Drop:
 		switch {
 		case setOf(step.Rule, rules.Sources):
-			return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
+			return e.notInRanges()
 		case setOf(step.Rule, rules.ServiceCIDRs):
 			return reason.NoSuchClusterIP.With()
 		}
@@ -92,6 +92,14 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		return noEndpoints(e.port)
 	}
 	return reason.Given{}
+}
+
+// notInRanges says that the client is in none of the Service's ranges; the kernel's rules alone do not tell which the Service has.
+func (e *ending) notInRanges() reason.Given {
+	if len(e.port.SourceRanges) == 0 {
+		return reason.Given{Code: reason.NotInSourceRanges, Text: reason.NotInSourceRanges.Brief()}
+	}
+	return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
