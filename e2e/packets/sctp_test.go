@@ -61,7 +61,13 @@ func TestSCTPAssociations(t *testing.T) {
 		if err := inTurn(first, spread(hosts...).addresses(familyOf(to.Addr()))); err != nil {
 			t.Error(err)
 		}
-		for _, more := range []int{0, 20_000, 0} {
+		long := 20_000
+		if from.NS == w.Node.NS && to.Addr() == w.Node.Addr(familyOf(to.Addr())) {
+			// By its route over lo SCTP takes packets to be 64 KiB long, and learns on the way that they are not. It sends them
+			// again when its timer says so: in these tests after a minute.
+			long = 1000
+		}
+		for _, more := range []int{0, long, 0} {
 			for _, e := range all {
 				if r := e.AskLong(t.Context(), more); r.Outcome != traffic.Answered || r.Backend != e.backend {
 					t.Errorf("a message of %d bytes: %s, want an answer by %s as before", more, r, e.backend)
@@ -139,6 +145,7 @@ func TestSCTPRestarts(t *testing.T) {
 			t.Errorf("the next one: %v", e.err)
 		}
 	}
+	restart := func() { server = serveSCTP(t, host, own) } // until this test ends
 	w.eachSCTP(t, s, func(t *testing.T, from netns.Host, to netip.AddrPort) {
 		t.Run("the endpoint ends and begins", func(t *testing.T) {
 			e := open(t, from, to)
@@ -150,7 +157,7 @@ func TestSCTPRestarts(t *testing.T) {
 					t.Errorf("while nobody listens: %s, want an error at once", r)
 				}
 			}
-			server = serveSCTP(t, host, own)
+			restart()
 			if e.ask(t); e.err != nil {
 				t.Error(e.err)
 			}
@@ -163,7 +170,7 @@ func TestSCTPRestarts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server = serveSCTP(t, host, own)
+			restart()
 			again(t, e)
 		})
 		t.Run("the client ends without a word", func(t *testing.T) {
