@@ -90,7 +90,7 @@ func BenchmarkClean(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got.V4 != len(own) {
+		if got, err := c.Clean(b.Context(), []Target{target}, nil); err != nil || got.V4 != len(own) {
 			b.Fatalf("deleted %v, want %d: %v", got, len(own), err)
 		}
 		b.StopTimer()
@@ -120,7 +120,7 @@ func BenchmarkCleanTCP(b *testing.B) {
 				b.StopTimer()
 				inject(b, c, 0, waiting)
 				b.StartTimer()
-				if got, err := c.Clean(b.Context(), []Target{target}); err != nil || got.V4 != 1 {
+				if got, err := c.Clean(b.Context(), []Target{target}, nil); err != nil || got.V4 != 1 {
 					b.Fatalf("deleted %v, want 1: %v", got, err)
 				}
 			}

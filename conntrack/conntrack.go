@@ -64,12 +64,15 @@ func (c *Conn) List(ctx context.Context, f rules.Frontend) ([]Flow, error) {
 
 // Clean deletes the stale flows to the targets' frontends and returns
 // how many. After an error it still deletes what it knows of, unless ctx is done.
-func (c *Conn) Clean(ctx context.Context, targets []Target) (Deleted, error) {
+//
+// now returns the targets as they are then; nil: they do not change. To list a large table takes a while, and a flow to an
+// endpoint that has come meanwhile is not stale.
+func (c *Conn) Clean(ctx context.Context, targets []Target, now func() []Target) (Deleted, error) {
 	runtime.LockOSThread() // whose time is taken
 	defer runtime.UnlockOSThread()
 	start := threadTime()
 	u, err := c.Usage(ctx)
-	n, err := c.clean(ctx, targets, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
+	n, err := c.clean(ctx, targets, now, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
 	n.Busy = threadTime() - start
 	return n, err
 }
@@ -82,7 +85,7 @@ func threadTime() time.Duration {
 }
 
 // clean makes one dump without a filter, if that is asked for, or else filtered ones.
-func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted, error) {
+func (c *Conn) clean(ctx context.Context, targets []Target, now func() []Target, large bool) (Deleted, error) {
 	var stale4, stale6 []Flow
 	var errs []error
 	index := newIndex(targets)
@@ -102,6 +105,11 @@ func (c *Conn) clean(ctx context.Context, targets []Target, large bool) (Deleted
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	if now != nil && len(stale4)+len(stale6) > 0 {
+		index = newIndex(now())
+		served := func(f Flow) bool { return !index.stale(f) }
+		stale4, stale6 = slices.DeleteFunc(stale4, served), slices.DeleteFunc(stale6, served)
 	}
 	n4, err4 := c.Delete(ctx, stale4)
 	n6, err6 := c.Delete(ctx, stale6)

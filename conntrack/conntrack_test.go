@@ -239,7 +239,7 @@ func TestZones(t *testing.T) {
 			inject(t, c, 0, slices.Concat(dead, good)...)
 			wantFlows(t, "listed", everything(t, c), slices.Concat(dead, good))
 			want := Deleted{V4: len(dead) / 2, V6: len(dead) / 2}
-			if n, err := c.clean(t.Context(), targets, large); n != want || err != nil {
+			if n, err := c.clean(t.Context(), targets, nil, large); n != want || err != nil {
 				t.Errorf("deleted %+v, want %+v: %v", n, want, err)
 			}
 			wantFlows(t, "left", everything(t, c), good)
@@ -295,16 +295,48 @@ func TestClean(t *testing.T) {
 			want := selected(table(), func(f Flow) bool {
 				return !slices.ContainsFunc(targets, func(t Target) bool { return stale(f, t) })
 			})
-			n, err := c.clean(t.Context(), targets, row.large)
+			n, err := c.clean(t.Context(), targets, nil, row.large)
 			deleted := Deleted{V4: 2 + 1 + 2, V6: 2 + 2 + 2}
 			if err != nil || n != deleted || len(table())-len(want) != deleted.V4+deleted.V6 {
 				t.Errorf("deleted %+v, want %+v: %v", n, deleted, err)
 			}
 			wantFlows(t, "left", everything(t, c), want)
-			if n, err := c.Clean(t.Context(), targets); n.V4+n.V6 != 0 || n.Busy <= 0 || err != nil {
+			if n, err := c.Clean(t.Context(), targets, nil); n.V4+n.V6 != 0 || n.Busy <= 0 || err != nil {
 				t.Errorf("again: deleted %+v, want none, in more than no time: %v", n, err)
 			}
 		})
+	}
+}
+
+// TestCleanWhileEndpointsCome: a flow to an endpoint that comes while the table is listed stays, one to an endpoint that goes is
+// left to the next look, which its commit asks for.
+func TestCleanWhileEndpointsCome(t *testing.T) {
+	for _, large := range []bool{false, true} {
+		c := open(t)
+		client := ap("10.3.0.1:7")
+		flow := func(client, to string) Flow {
+			return Flow{Protocol: rules.UDP, Orig: Tuple{ap(client), service(7)}, Reply: Tuple{ap(to), ap(client)}}
+		}
+		inject(t, c, 0, flow(client.String(), "10.2.0.1:5353"), flow("10.3.0.2:7", "10.2.0.2:5353"), flow("10.3.0.3:7", "10.2.0.3:5353"))
+		target := func(endpoints ...string) []Target {
+			return []Target{{Frontend: rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53}, Endpoints: aps(endpoints...)}}
+		}
+		asked := 0
+		n, err := c.clean(t.Context(), target("10.2.0.1:5353"), func() []Target {
+			asked++
+			return target("10.2.0.2:5353")
+		}, large)
+		if err != nil || n.V4 != 1 || asked != 1 {
+			t.Errorf("deleted %+v, asked %d times: %v", n, asked, err)
+		}
+		for _, f := range everything(t, c) {
+			if f.Reply.Src == ap("10.2.0.3:5353") {
+				t.Errorf("%s is there still", f)
+			}
+		}
+		if got := len(everything(t, c)); got != 2 {
+			t.Errorf("%d flows are left, want 2", got)
+		}
 	}
 }
 
@@ -318,7 +350,7 @@ func TestUseAfterCancel(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || seen == 0 || seen == 5000 {
 		t.Fatalf("dump saw %d entries and ended with %v", seen, err)
 	}
-	if _, err := c.Clean(ctx, []Target{{Frontend: front(rules.UDP, "10.96.0.1:53")}}); !errors.Is(err, context.Canceled) {
+	if _, err := c.Clean(ctx, []Target{{Frontend: front(rules.UDP, "10.96.0.1:53")}}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("clean ended with %v", err)
 	}
 	if got := len(everything(t, c)); got != 5000 {

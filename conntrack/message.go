@@ -23,6 +23,7 @@ const (
 	attrTupleOrig  = 1
 	attrTupleReply = 2
 	attrStatus     = 3
+	attrProtoInfo  = 4
 	attrID         = 12
 	attrZone       = 18
 	attrFilter     = 25
@@ -42,6 +43,10 @@ const (
 	attrDstPort  = 3
 
 	attrFilterOrigFlags = 1
+
+	attrInfoTCP  = 1
+	attrInfoSCTP = 3
+	attrState    = 1 // of both
 
 	attrStatsEntries    = 1
 	attrStatsMaxEntries = 2
@@ -161,6 +166,8 @@ func decodeFlow(data nfnetlink.Data) (Flow, bool) {
 			_, f.Reply, reply = decodeTuple(value, &f.Zones.Reply)
 		case attrStatus:
 			f.Status = value.U32()
+		case attrProtoInfo:
+			f.State = decodeState(value)
 		case attrID:
 			f.ID = value.U32()
 		case attrZone:
@@ -168,6 +175,21 @@ func decodeFlow(data nfnetlink.Data) (Flow, bool) {
 		}
 	}
 	return f, orig && reply
+}
+
+// decodeState reads the state of a connection.
+func decodeState(data nfnetlink.Data) uint8 {
+	for typ, value := range data.Attributes() {
+		if typ != attrInfoTCP && typ != attrInfoSCTP {
+			continue
+		}
+		for typ, value := range value.Attributes() {
+			if typ == attrState && len(value) == 1 {
+				return value[0]
+			}
+		}
+	}
+	return 0
 }
 
 // decodeTuple reads a tuple, and the zone of its direction if it has one of its own.

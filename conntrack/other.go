@@ -7,6 +7,7 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -24,7 +25,9 @@ func Open() (*Conn, error) { return nil, errSystem }
 func (*Conn) Close() error { return nil }
 
 // Clean fails.
-func (*Conn) Clean(context.Context, []Target) (Deleted, error) { return Deleted{}, errSystem }
+func (*Conn) Clean(context.Context, []Target, func() []Target) (Deleted, error) {
+	return Deleted{}, errSystem
+}
 
 // Get fails.
 func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {
@@ -33,3 +36,11 @@ func (*Conn) Get(context.Context, rules.Protocol, Tuple) (Flow, bool, error) {
 
 // WatchNew fails.
 func WatchNew(context.Context, func(Flow), func()) error { return errSystem }
+
+// CountOpen fails.
+func (*Conn) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, errSystem
+}
+
+// Usage fails.
+func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }

@@ -53,6 +53,7 @@ type Flow struct {
 	Protocol rules.Protocol
 	Status   uint32 // IPS_*
 	ID       uint32 // the kernel's, as CTA_ID has it; 0 is none
+	State    uint8  // the protocol's state of the connection; 0: it has none
 	// Orig is what the client sent, Reply what answers look like on arrival.
 	Orig, Reply Tuple
 	// Zones tell flows apart whose tuples are the same.

@@ -144,3 +144,9 @@ func write(root, name string, n int) error {
 	}
 	return nil
 }
+
+// Usage is how full the table of the network namespace is.
+type Usage struct {
+	Entries uint32 // sysctl net.netfilter.nf_conntrack_count
+	Max     uint32 // sysctl net.netfilter.nf_conntrack_max; 0 is no limit
+}

@@ -13,12 +13,6 @@ import (
 	"github.com/nftproxy/nftproxy/nfnetlink"
 )
 
-// Usage is how full the table of the network namespace is.
-type Usage struct {
-	Entries uint32 // sysctl net.netfilter.nf_conntrack_count
-	Max     uint32 // sysctl net.netfilter.nf_conntrack_max; 0 is no limit
-}
-
 // Usage returns how full the table is. It asks over netlink, because /proc/sys is
 // often not mounted in containers and shows the reading thread's namespace.
 func (c *Conn) Usage(ctx context.Context) (Usage, error) {

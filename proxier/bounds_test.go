@@ -126,7 +126,7 @@ func TestBounds(t *testing.T) {
 			for i := range 70000 {
 				s.Spec.LoadBalancerSourceRanges = append(s.Spec.LoadBalancerSourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 15), byte(i >> 7), byte(i << 1)}), 32).String())
 			}
-		}), "endpoint 0, frontend 0, port 0, set 0, source-range 4464", "it has 70000 loadBalancerSourceRanges and 1 ports, together more than 65536: the first 65536 ranges are let in", 2, 0},
+		}), "endpoint 0, frontend 0, port 0, set 0, source-range 4464", "it has 70000 loadBalancerSourceRanges and 1 ports, together more than 65536: the first 65536 ranges count", 2, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -51,6 +51,9 @@ type Pace struct {
 	// MinSyncPeriod is the shortest time between two commits. Default: none;
 	// changes are only gathered while a commit is running.
 	MinSyncPeriod time.Duration
+	// CountPeriod is the time between two counts of the connections that are open to endpoints of Services whose scheduler
+	// asks for that. It grows where counting would take more than a twentieth of a CPU. Default: a second.
+	CountPeriod time.Duration
 	// AuditPeriod is the time between two comparisons with the kernel, which
 	// repair what somebody else changed. Default: 15 minutes. Negative: never.
 	AuditPeriod time.Duration
@@ -71,6 +74,9 @@ type Foreign struct {
 func (c Config) withDefaults() Config {
 	if c.Pace.AuditPeriod == 0 {
 		c.Pace.AuditPeriod = 15 * time.Minute
+	}
+	if c.Pace.CountPeriod == 0 {
+		c.Pace.CountPeriod = time.Second
 	}
 	if c.Pace.CommitRate == 0 {
 		c.Pace.CommitRate = 30

@@ -18,8 +18,10 @@ import (
 // Conntrack deletes flows that go to what is no longer an endpoint.
 type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
-	// it took.
-	Clean(ctx context.Context, targets []conntrack.Target) (conntrack.Deleted, error)
+	// it took. now returns the targets as they are then: endpoints come while a table is listed.
+	Clean(ctx context.Context, targets []conntrack.Target, now func() []conntrack.Target) (conntrack.Deleted, error)
+	// CountOpen adds to each of the backends how many connections are open to it, and returns the CPU time that it took.
+	CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (time.Duration, error)
 }
 
 // flows deletes stale flows after commits, in goroutines of its own: programming never waits for conntrack.
@@ -72,7 +74,7 @@ func (f *flows) clean(ctx context.Context, q *flowQueue) (rest time.Duration, er
 	if len(targets) == 0 {
 		return 0, nil
 	}
-	n, err := f.conntrack.Clean(ctx, targets)
+	n, err := f.conntrack.Clean(ctx, targets, func() []conntrack.Target { return f.targets(work) })
 	f.metrics.flows.Add(float64(n.V4 + n.V6))
 	f.metrics.kubeProxy.flows(time.Since(start), n, targets)
 	if err != nil {

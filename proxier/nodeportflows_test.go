@@ -30,7 +30,11 @@ type tracking struct {
 	err     error
 }
 
-func (c *tracking) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+func (*tracking) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, nil
+}
+
+func (c *tracking) Clean(_ context.Context, targets []conntrack.Target, _ func() []conntrack.Target) (conntrack.Deleted, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range targets {

@@ -30,6 +30,7 @@ type Proxier struct {
 	syncer   *syncer
 	pace     *rate.Limiter // of commits
 	repairs  *repairs
+	tuner    tuner
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -43,6 +44,7 @@ func New(c Config) *Proxier {
 	}
 	p.cluster = cluster.New(c.Cluster, p.listener)
 	p.Sink = cluster.NewSink(p.cluster)
+	p.tuner = tuner{p.cluster, c.Conntrack, c.Pace.CountPeriod, c.Logger}
 	backlog := p.cluster.Backlog
 	c.Metrics.kubeProxy.backlog.Store(&backlog)
 	p.syncer = &syncer{
@@ -81,8 +83,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Kernel == nil {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
-	flows := p.syncer.follow.flows.start(ctx)
-	defer flows.Wait()
+	defer p.beside(ctx)()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
@@ -135,6 +136,15 @@ func (p *Proxier) Run(ctx context.Context) error {
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
 		}
+	}
+}
+
+// beside starts what is done beside programming, until ctx ends; wait waits for its end.
+func (p *Proxier) beside(ctx context.Context) (wait func()) {
+	flows, tuned := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx)
+	return func() {
+		flows.Wait()
+		tuned.Wait()
 	}
 }
 

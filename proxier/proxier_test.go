@@ -77,8 +77,12 @@ func (n *node) logger() logr.Logger {
 	return funcr.New(func(_, args string) { n.log.WriteString(args + "\n") }, funcr.Options{})
 }
 
+func (*node) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, nil
+}
+
 // Clean implements proxier.Conntrack.
-func (n *node) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
+func (n *node) Clean(_ context.Context, targets []conntrack.Target, _ func() []conntrack.Target) (conntrack.Deleted, error) {
 	n.flows.Lock()
 	defer n.flows.Unlock()
 	n.cleaned = append(n.cleaned, targets...)

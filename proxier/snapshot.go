@@ -15,6 +15,8 @@ type Snapshot struct {
 	Ports []Port
 	// State is what the kernel should hold.
 	State rules.State
+	// Elsewhere has, by their namespace/name, the Services that are for other nodes: the selector of those.
+	Elsewhere map[string]string
 }
 
 // Port is a service port, what is known of its endpoints, and its objects.
@@ -39,10 +41,19 @@ func (p *Port) Owner() rules.Owner {
 	return rules.Owner{ServicePortName: p.Name, Family: p.Family}
 }
 
+// Follow takes over what nobody but the nftproxy that runs knows: how endpoints were chosen by the connections that were
+// open. have is what the kernel holds.
+func (s *Snapshot) Follow(have rules.State) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		p.Objects = s.State.Follow(have, &p.ServicePort, p.Objects)
+	}
+}
+
 // Snapshot returns what the Proxier knows. It is called after Run has returned.
 func (p *Proxier) Snapshot() Snapshot {
 	program := p.syncer.program
-	out := Snapshot{Config: p.config.Rules, Node: program.node, State: program.desired.State()}
+	out := Snapshot{Config: p.config.Rules, Node: program.node, State: program.desired.State(), Elsewhere: p.cluster.Elsewhere()}
 	for _, in := range p.cluster.AllInputs() {
 		port := Port{ServicePort: in.Port, Endpoints: in.Endpoints, Objects: program.desired.Objects(in.Owner)}
 		for _, c := range in.Lost {

@@ -31,17 +31,30 @@ type slowConntrack struct {
 	takes   time.Duration // default: 200 ms
 	waits   time.Duration // for the CPU, besides
 	err     error
+	late    []string // what the targets are at the end of each look
 }
 
-func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target) (conntrack.Deleted, error) {
-	s.mu.Lock()
-	for _, t := range targets {
-		s.cleaned = append(s.cleaned, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
+func (*slowConntrack) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
+	return 0, nil
+}
+
+func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target, now func() []conntrack.Target) (conntrack.Deleted, error) {
+	text := func(list []conntrack.Target) (out []string) {
+		for _, t := range list {
+			out = append(out, fmt.Sprintf("%s %v", t.Addr, t.Endpoints))
+		}
+		return out
 	}
+	s.mu.Lock()
+	s.cleaned = append(s.cleaned, text(targets)...)
 	err := s.err
 	s.mu.Unlock()
 	busy := cmp.Or(s.takes, 200*time.Millisecond)
 	time.Sleep(busy + s.waits)
+	late := text(now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late = append(s.late, late...)
 	return conntrack.Deleted{Busy: busy}, err
 }
 
@@ -93,6 +106,23 @@ func TestFlowsOfNow(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if got := tracking.seen(); got[len(got)-1] != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
 			t.Errorf("cleaned %q, want the endpoints of now last", got)
+		}
+	})
+}
+
+// TestFlowsWhileEndpointsCome: at the end of a look the endpoints are asked for that have come meanwhile, whose flows are not stale.
+func TestFlowsWhileEndpointsCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracking := &slowConntrack{}
+		p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+		defer stop()
+		p.ReplaceServices([]*corev1.Service{service("web", "10.96.0.1", "80/UDP")})
+		p.ReplaceEndpointSlices(nil)
+		synctest.Wait() // the cleaner is busy: the service has no endpoint
+		p.UpdateEndpointSlice(endpoints("w", "web", "8080/UDP", "10.0.0.1"))
+		time.Sleep(10 * time.Second)
+		if was, is := tracking.seen()[0], tracking.late[0]; was != "10.96.0.1 []" || is != "10.96.0.1 [10.0.0.1:8080]" {
+			t.Errorf("a look began with %q and ended with %q", was, is)
 		}
 	})
 }

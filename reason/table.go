@@ -12,6 +12,7 @@ const (
 	NoSuchPort           // refused [number, protocol]
 	NoLocalEndpoint      // dropped
 	NotInSourceRanges    // dropped [client, ranges]
+	InDeniedRanges       // dropped [client, ranges]
 	NoSuchClusterIP      // dropped
 	NotServed            // left alone
 	UnknownChain         // dropped [chain]
@@ -35,6 +36,7 @@ const (
 	MeantForZone // [zones of the hints, this zone]
 	NamedTwice
 	NotOnThisNode
+	WeightZero
 
 	// Why a Service port does without a frontend.
 	OlderService // [Service port that has it]
@@ -48,6 +50,7 @@ const (
 	NoClusterIPYet
 	LoadBalancerName  // [name]
 	LoadBalancerProxy // [address, ipMode]
+	OtherNodes        // [selector]
 
 	// Why a part of a Service is not used as it is asked for.
 	BadAddress       // [field, text]
@@ -60,6 +63,9 @@ const (
 	PortTwice        // [name]
 	NoHealthPort     // [number]
 	BadSourceRange   // [text]
+	BadDeniedRange   // [text]
+	BadAnnotation    // [annotation, what is wrong, what is used]
+	UselessWeight    // [scheduler]
 	MoreFaults       // [how many]
 
 	// What is left out because a Service asks for more than one Service can have.
@@ -75,6 +81,7 @@ const (
 	BadEndpointAddress     // [text]
 	SpecialEndpointAddress // [address, what it is]
 	OtherFamily            // [address]
+	BadWeight              // [annotation, what is wrong]
 
 	// Why what could be served is not.
 	KernelRefused // [Service port, error]
@@ -101,6 +108,8 @@ var table = [...]row{
 		brief: "the traffic policy is Local and no endpoint is on this node"},
 	NotInSourceRanges: {code: "not-in-source-ranges", text: "%s is not in loadBalancerSourceRanges (%s)",
 		brief: "the client is in none of loadBalancerSourceRanges"},
+	InDeniedRanges: {code: "in-denied-ranges", text: "%s is in loadBalancerSourceRanges, which are denied (%s)",
+		brief: "the client is in loadBalancerSourceRanges, which are denied"},
 	NoSuchClusterIP: {code: "no-such-cluster-ip", text: "no Service has this address of a ServiceCIDR", brief: "no Service has this address of a ServiceCIDR"},
 	NotServed:       {code: "not-served", text: "no rule of nftproxy serves this address"},
 	UnknownChain:    {code: "unknown-chain", text: "in chain %s"},
@@ -125,6 +134,7 @@ var table = [...]row{
 	MeantForZone:        {code: "meant-for-zone", text: "meant for zone %s by its hints; this node is in zone %s"},
 	NamedTwice:          {code: "named-twice", text: "named twice"},
 	NotOnThisNode:       {code: "not-on-this-node", text: "not on this node"},
+	WeightZero:          {code: "weight-zero", text: "its weight is 0"},
 
 	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",
@@ -143,6 +153,7 @@ var table = [...]row{
 	NoClusterIPYet:    {code: "no-cluster-ip-yet", text: "has no ClusterIP yet"},
 	LoadBalancerName:  {code: "load-balancer-name", text: "load balancer %s is not served: it is a name, not an address"},
 	LoadBalancerProxy: {code: "load-balancer-proxy", text: "load balancer %s is not served: its ipMode is %s, so connections must go through it"},
+	OtherNodes:        {code: "other-nodes", text: "is served on nodes that match %s, which this one does not"},
 
 	BadAddress:     {code: "bad-address", event: EventInvalidService, text: "%s %q is not an IP address: left out"},
 	SpecialAddress: {code: "special-address", event: EventInvalidService, text: "%s %q is %s: left out"},
@@ -155,13 +166,17 @@ var table = [...]row{
 	PortTwice:      {code: "port-twice", event: EventInvalidService, text: "it has two ports named %q: the second is left out"},
 	NoHealthPort:   {code: "no-health-port", event: EventInvalidService, text: "healthCheckNodePort is %d: load balancers cannot ask this node for its endpoints"},
 	BadSourceRange: {code: "bad-source-range", event: EventInvalidService, text: "loadBalancerSourceRanges: %q is not a CIDR: nobody is let in for it"},
-	MoreFaults:     {code: "more-faults", event: EventInvalidService, text: "and %d more parts of it cannot be used"},
+	BadDeniedRange: {code: "bad-denied-range", event: EventInvalidService, text: "loadBalancerSourceRanges: %q is not a CIDR: nobody is denied for it"},
+	BadAnnotation:  {code: "bad-annotation", event: EventInvalidService, text: "annotation %s: %s: %s is used"},
+	UselessWeight: {code: "useless-weight", event: EventInvalidService,
+		text: "local and zone weights have no effect with the scheduler %s, which chooses alike on all nodes"},
+	MoreFaults: {code: "more-faults", event: EventInvalidService, text: "and %d more parts of it cannot be used"},
 
 	TooManyPorts: {code: "too-many-ports", event: EventInvalidService, kind: "port", text: "it has %d ports, more than %d: the others are left out"},
 	TooManyFrontends: {code: "too-many-frontends", event: EventInvalidService, kind: "frontend",
 		text: "%s: it has %d addresses outside the cluster and %d ports, together more than %d: the first %d addresses are served"},
 	TooManyRanges: {code: "too-many-source-ranges", event: EventInvalidService, kind: "source-range",
-		text: "%s: it has %d loadBalancerSourceRanges and %d ports, together more than %d: the first %d ranges are let in"},
+		text: "%s: it has %d loadBalancerSourceRanges and %d ports, together more than %d: the first %d ranges count"},
 	TooManySets: {code: "too-many-sets", event: EventInvalidService, kind: "set",
 		text: "it has %d ports with session affinity or loadBalancerSourceRanges, more than %d: the others, by their names, are served " +
 			"without affinity, and where there are ranges not at load balancer addresses"},
@@ -173,6 +188,7 @@ var table = [...]row{
 	BadEndpointAddress:     {code: "bad-endpoint-address", event: EventInvalidSlice, text: "address %q is not an IP address: left out"},
 	SpecialEndpointAddress: {code: "special-endpoint-address", event: EventInvalidSlice, text: "address %s is %s: left out"},
 	OtherFamily:            {code: "other-family", event: EventInvalidSlice, text: "address %s is not of the slice's address type: left out"},
+	BadWeight:              {code: "bad-weight", event: EventInvalidSlice, text: "annotation %s: %s: its endpoints have the weight 1"},
 
 	KernelRefused: {code: "kernel-refused", event: EventRefused, text: "%s is not programmed: %v", log: "Service port is not programmed; the others are"},
 	PortInUse: {code: "port-in-use", event: EventPort, text: "NodePort is not served on a loopback address: %s",

@@ -24,6 +24,7 @@ func BuildUsable(sp ServicePort, u Usable, c Config, n Node) Objects {
 	}
 	b.cluster = policy{role: ChainService, remember: ChainRemember, endpoints: u.Cluster[:min(len(u.Cluster), b.limit)]}
 	b.local = policy{role: ChainLocal, remember: ChainRememberLocal, local: true, endpoints: u.Local[:min(len(u.Local), b.limit)]}
+	b.cluster.slots, b.local.slots = layOut(&sp, b.cluster.endpoints, &c), layOut(&sp, b.local.endpoints, &c)
 	b.out.LeftOut = max(len(u.Cluster), len(u.Local), b.limit) - b.limit
 	b.clusterIP()
 	b.external()
@@ -51,6 +52,7 @@ type policy struct {
 	remember  Role // of the chain that remembers clients
 	local     bool // it is the policy Local
 	endpoints []Endpoint
+	slots     slots
 	chain     string
 }
 
@@ -131,7 +133,7 @@ func (b *objectsBuilder) firewalled(at Frontend, allowed []Element) {
 	sources := portSet(Sources, b.sp.Name, false)
 	if _, ok := b.sets[sources]; !ok {
 		b.add(sources, allowed...)
-		source := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}), Set: sources, Not: true}
+		source := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}), Set: sources, Not: !b.sp.DenySources}
 		rules := []Rule{{source, Drop{}}}
 		switch {
 		case b.sp.ExternalLocal && b.anywhere:
@@ -151,12 +153,15 @@ func (b *objectsBuilder) firewalled(at Frontend, allowed []Element) {
 	b.remember(at, &b.cluster)
 }
 
-// sourceRanges returns the ranges that may connect to load balancers' addresses;
+// sourceRanges returns the ranges that may connect to load balancers' addresses, or those that may not;
 // none if all may. A load balancer that hands packets on unchanged makes the node's
 // own packets to it come back with its address as their source: it is let in if the
 // node is.
 func (b *objectsBuilder) sourceRanges() []Element {
 	list := slices.Clone(b.sp.SourceRanges)
+	if b.sp.DenySources {
+		return ranges(b.sp.Family, list)
+	}
 	if len(b.sp.LoadBalancerIPs) == 0 || slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
 		return nil
 	}
@@ -200,7 +205,7 @@ func (b *objectsBuilder) frontend(at Frontend, p *policy) {
 	switch {
 	case n == 1 && b.sp.Affinity == 0:
 		b.addFrontend(Single, at, Value{To: p.endpoints[0].Addr})
-	case n > 1 && b.sp.Affinity == 0 && schedulers[b.sp.Scheduler].shares && !at.IsNodePort() && b.mayCopy(n):
+	case n > 1 && b.sp.Affinity == 0 && schedulers[b.sp.Scheduler].shares && !at.IsNodePort() && b.mayCopy(p):
 		b.dispatch(at, b.shared(at, p))
 	default:
 		b.dispatch(at, b.policyChain(p))
@@ -219,18 +224,22 @@ func (b *objectsBuilder) addFrontend(kind SetKind, at Frontend, v Value) {
 // at returns the frontend at one of the service port's own addresses.
 func (b *objectsBuilder) at(a netip.Addr) Frontend { return Frontend{a, b.sp.Protocol, b.sp.Port} }
 
-// mayCopy says whether each frontend may have copies of so many endpoints.
-func (b *objectsBuilder) mayCopy(endpoints int) bool {
-	return (1+len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs))*endpoints <= b.limit
+// mayCopy says whether each frontend may have copies of a policy's endpoints.
+func (b *objectsBuilder) mayCopy(p *policy) bool {
+	limit := b.limit
+	if p.slots != nil && b.sp.SlotLimit > 0 {
+		limit = min(limit, b.sp.SlotLimit)
+	}
+	return (1+len(b.sp.LoadBalancerIPs)+len(b.sp.ExternalIPs))*p.choices() <= limit
 }
 
 // shared adds the endpoints under a frontend's own key, and returns the name of
 // the chain that all frontends with as many endpoints share. It has no counter, so
 // it is not for round robin.
 func (b *objectsBuilder) shared(at Frontend, p *policy) string {
-	elements := make([]Element, len(p.endpoints))
-	for i, e := range p.endpoints {
-		elements[i] = Element{at.Key(), Value{To: e.Addr}}
+	elements := make([]Element, p.choices())
+	for i, to := range p.targets {
+		elements[i] = Element{at.Key(), Value{To: to}}
 		elements[i].Key.Index = uint32(i)
 	}
 	b.add(SetID{Kind: Backends}, elements...)
@@ -242,11 +251,6 @@ func (b *objectsBuilder) shared(at Frontend, p *policy) string {
 		}})
 	}
 	return name
-}
-
-// choice is the field that chooses one of n endpoints.
-func (b *objectsBuilder) choice(n, offset uint32) Field {
-	return Field{Kind: schedulers[b.sp.Scheduler].field, Mod: n, Offset: offset}
 }
 
 // policyChain adds, once, the chain that spreads connections over the endpoints of
@@ -268,9 +272,9 @@ func (b *objectsBuilder) policyChain(p *policy) string {
 func (b *objectsBuilder) balance(p *policy) string {
 	name := b.chain(p.role)
 	id := identify(name)
-	elements := make([]Element, len(p.endpoints))
-	for i, e := range p.endpoints {
-		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: e.Addr}}
+	elements := make([]Element, p.choices())
+	for i, to := range p.targets {
+		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: to}}
 	}
 	b.add(id.set, elements...)
 	var list []Rule

@@ -54,6 +54,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 		}
 		u.Anywhere = u.Anywhere || slices.ContainsFunc(endpoints, func(e Endpoint) bool { return ready(&e) || leaving(&e) })
 	}
+	u.Cluster, u.Local = weigh(sp, u.Cluster, n), weigh(sp, u.Local, n)
 	return u
 }
 
@@ -210,6 +211,7 @@ func merge(sorted []Endpoint) []Endpoint {
 		if n > 0 && sorted[n-1].Addr == e.Addr {
 			sorted[n-1].Local = sorted[n-1].Local || e.Local
 			sorted[n-1].NodeUnknown = sorted[n-1].NodeUnknown && e.NodeUnknown
+			sorted[n-1].Weighting.merge(&e.Weighting)
 			continue
 		}
 		sorted[n] = e

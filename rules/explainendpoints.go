@@ -19,6 +19,8 @@ type ExplainedEndpoint struct {
 	// WhyNotCluster and WhyNotLocal say why it gets none under a policy that the
 	// service port has; else they are none.
 	WhyNotCluster, WhyNotLocal reason.Given
+	// ClusterShare and LocalShare are what it gets under that policy.
+	ClusterShare, LocalShare Share
 }
 
 // ExplainEndpoints returns all endpoints, and says which of them SelectEndpoints selects, and why not the others.
@@ -31,11 +33,18 @@ func ExplainEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) []Explaine
 	for i := range counted {
 		taken[counted[i].Addr] = taken[counted[i].Addr] || !counted[i].Terminating
 	}
+	shares, localShares := sharesOf(sp, u.Cluster, n), sharesOf(sp, u.Local, n)
 	cluster, local := !sp.InternalLocal || sp.External(), sp.InternalLocal || sp.ExternalLocal && sp.External()
 	out := make([]ExplainedEndpoint, 0, len(endpoints))
 	for _, e := range endpoints {
 		p := place{e.Addr, e.Ready, e.Terminating}
 		j := ExplainedEndpoint{Endpoint: e, Cluster: inCluster[p], Local: inLocal[p]}
+		if j.Cluster {
+			j.ClusterShare = shares[e.Addr]
+		}
+		if j.Local {
+			j.LocalShare = localShares[e.Addr]
+		}
 		isGhost := e.Terminating && taken[e.Addr]
 		if cluster && !j.Cluster {
 			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
@@ -92,6 +101,8 @@ func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) reaso
 		return reason.Terminating.With()
 	case !e.Ready:
 		return reason.NotReady.With()
+	case e.Idle:
+		return reason.WeightZero.With()
 	case preferred == byNode:
 		return reason.MeantForNode.With(words(e.NodeHints), printable.Word(n.Name))
 	case preferred == byZone:

@@ -18,12 +18,13 @@ const (
 	DestPort                          // th dport
 	Numgen                            // numgen inc mod Mod offset Offset
 	RandomNumber                      // numgen random mod Mod offset Offset
-	ClientHash                        // jhash ip saddr . th sport mod Mod seed 0x6e667470 offset Offset
+	FlowHash                          // jhash ip saddr . th sport mod Mod seed Seed offset Offset
+	AddrHash                          // jhash ip saddr mod Mod seed Seed offset Offset
 	OriginalAddr                      // ct original ip daddr
 	OriginalPort                      // ct original proto-dst
 )
 
-// HashSeed is the seed of ClientHash: always the same, so that a client keeps its
+// HashSeed is the seed of hashes, but for one that somebody asks for: always the same, so that a client keeps its
 // endpoint when nftproxy starts anew.
 const HashSeed = 0x6e667470
 
@@ -31,7 +32,8 @@ const HashSeed = 0x6e667470
 // connection, the next number of the rule's own counter, a random number, or a hash.
 type Field struct {
 	Kind        FieldKind
-	Mod, Offset uint32 // Numgen, RandomNumber and ClientHash only
+	Mod, Offset uint32 // numbers and hashes only
+	Seed        uint32 // hashes only; not 0
 }
 
 // Fields is up to four fields, concatenated. Unused ones are zero.
@@ -66,7 +68,10 @@ func frontendParts() []Field {
 func nodePortFields() Fields { return NewFields(Field{Kind: L4Protocol}, Field{Kind: DestPort}) }
 
 // hashesPorts says that the field has a port in it, whose protocol nft wants to know.
-func (fd Field) hashesPorts() bool { return fd.Kind == ClientHash }
+func (fd Field) hashesPorts() bool { return fd.Kind == FlowHash }
+
+// Hashes says that the field is a hash, which has a seed.
+func (k FieldKind) Hashes() bool { return k == FlowHash || k == AddrHash }
 
 // nft returns the fields in nft's syntax.
 func (f *Fields) nft(of Family) string {
@@ -103,8 +108,10 @@ func (fd Field) nft(f Family) string {
 		return fmt.Sprintf("numgen inc mod %d", fd.Mod) + fd.offset()
 	case RandomNumber:
 		return fmt.Sprintf("numgen random mod %d", fd.Mod) + fd.offset()
-	case ClientHash:
-		return fmt.Sprintf("jhash %s saddr . th sport mod %d seed 0x%x", f, fd.Mod, uint32(HashSeed)) + fd.offset()
+	case FlowHash:
+		return fmt.Sprintf("jhash %s saddr . th sport mod %d seed 0x%x", f, fd.Mod, fd.Seed) + fd.offset()
+	case AddrHash:
+		return fmt.Sprintf("jhash %s saddr mod %d seed 0x%x", f, fd.Mod, fd.Seed) + fd.offset()
 	case OriginalAddr:
 		return "ct original " + f.String() + " daddr"
 	case OriginalPort:
@@ -134,8 +141,11 @@ func (fd Field) nftJSON(f Family, ports string) object {
 		return object{"numgen": object{"mode": "inc", "mod": fd.Mod, "offset": fd.Offset}}
 	case RandomNumber:
 		return object{"numgen": object{"mode": "random", "mod": fd.Mod, "offset": fd.Offset}}
-	case ClientHash:
-		hash := object{"mod": fd.Mod, "seed": uint32(HashSeed), "expr": concat(payload(f.String(), "saddr"), payload(ports, "sport"))}
+	case FlowHash, AddrHash:
+		hash := object{"mod": fd.Mod, "seed": fd.Seed, "expr": payload(f.String(), "saddr")}
+		if fd.Kind == FlowHash {
+			hash["expr"] = concat(payload(f.String(), "saddr"), payload(ports, "sport"))
+		}
 		if fd.Offset != 0 {
 			hash["offset"] = fd.Offset
 		}

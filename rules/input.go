@@ -131,9 +131,12 @@ type ServicePort struct {
 	// ExternalIPs and LoadBalancerIPs are where clients elsewhere connect to, at Port.
 	ExternalIPs     []netip.Addr
 	LoadBalancerIPs []netip.Addr
-	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may.
+	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may. See Policies.DenySources.
 	SourceRanges []netip.Prefix
 	Policies
+	// SlotLimit is how many slots weights or a table may take for each traffic policy, where that is more than there are
+	// endpoints, and how many elements may copy them for frontends; 0: MaxEndpoints.
+	SlotLimit int
 	// EndpointLimit is how many endpoints each traffic policy may have, and how many elements may copy them for the
 	// frontends of schedulers that share chains, beyond which the service port has one of its own; 0: MaxEndpoints.
 	EndpointLimit int
@@ -148,6 +151,12 @@ type Policies struct {
 	// connection, in seconds; 0: it does not.
 	Affinity  uint32
 	Scheduler Scheduler
+	// TableSize is the size of a scheduler's table, see IsMaglevSize; 0: DefaultMaglevSize.
+	TableSize uint16
+	// LocalWeight and ZoneWeight multiply the weights of endpoints on this node, and in its zone. The greater one counts; 0: 1.
+	LocalWeight, ZoneWeight uint16
+	// DenySources makes SourceRanges those that may not connect.
+	DenySources bool
 }
 
 // External says whether the service port has any address besides its ClusterIP.
@@ -169,6 +178,7 @@ type Endpoint struct {
 	// NodeHints and ZoneHints name the nodes and zones that the endpoint is meant for.
 	NodeHints []string
 	ZoneHints []string
+	Weighting
 }
 
 // Node is what matters of the node, which may change at any time.
@@ -212,6 +222,8 @@ type Config struct {
 	AffinitySize uint32
 	// CountConnections makes the kernel count the new connections to each frontend.
 	CountConnections bool
+	// MaglevSeed makes tables and hashes of Maglev differ from other clusters'. All nodes need the same one. Default: HashSeed.
+	MaglevSeed uint32
 }
 
 // Defaults.
@@ -231,6 +243,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.AffinitySize == 0 {
 		c.AffinitySize = DefaultAffinitySize
+	}
+	if c.MaglevSeed == 0 {
+		c.MaglevSeed = HashSeed
 	}
 	return c
 }

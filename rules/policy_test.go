@@ -248,9 +248,9 @@ func TestAffinityOfAnEndpointThatLeaves(t *testing.T) {
 func TestSchedulers(t *testing.T) {
 	endpoints := on("10.244.2.2:1", "10.244.2.3:1", "10.244.2.4:1")
 	for _, to := range []string{toClusterIP, toNodePort} {
-		for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash} {
+		for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash, rules.ClientHash, rules.Maglev} {
 			sp := full()
-			sp.Scheduler = s
+			sp.Scheduler, sp.TableSize = s, 13
 			tr := trace(sp, endpoints)
 			hits := map[string]int{}
 			same := 0
@@ -265,7 +265,7 @@ func TestSchedulers(t *testing.T) {
 			if len(hits) != 3 {
 				t.Errorf("%s to %s: hits %v, want all endpoints", s, to, hits)
 			}
-			if s == rules.SourceHash && same != 300 || s == rules.Random && same == 300 {
+			if s != rules.Random && same != 300 || s == rules.Random && same == 300 {
 				t.Errorf("%s to %s: %d of 300 clients got the same endpoint twice", s, to, same)
 			}
 		}
@@ -280,7 +280,7 @@ func TestSchedulers(t *testing.T) {
 
 // TestSchedulersWithManyFrontends: where each frontend would have its own copy of many endpoints, one chain has them.
 func TestSchedulersWithManyFrontends(t *testing.T) {
-	for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash} {
+	for _, s := range []rules.Scheduler{rules.Random, rules.SourceHash, rules.ClientHash} {
 		sp := full()
 		sp.Scheduler, sp.NodePort, sp.EndpointLimit = s, 0, 5
 		endpoints := on("10.244.2.2:1", "10.244.2.3:1", "10.244.2.4:1", "10.244.2.5:1", "10.244.2.6:1", "10.244.2.7:1")
@@ -298,7 +298,7 @@ func TestSchedulersWithManyFrontends(t *testing.T) {
 				same++
 			}
 		}
-		if len(hits) != 5 || s == rules.SourceHash && same != 300 || s == rules.Random && same == 300 {
+		if len(hits) != 5 || s != rules.Random && same != 300 || s == rules.Random && same == 300 {
 			t.Errorf("%s: hits %v; %d of 300 clients got the same endpoint twice", s, hits, same)
 		}
 	}

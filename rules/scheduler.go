@@ -19,6 +19,13 @@ const (
 	// SourceHash chooses by the client's address and port: the same endpoint for
 	// both, as long as the endpoints stay the same.
 	SourceHash
+	// ClientHash does so by the client's address.
+	ClientHash
+	// Maglev chooses by the client's address and port, alike on all nodes, and so that few clients get another
+	// endpoint when endpoints change.
+	Maglev
+	// LeastConnections prefers the endpoints with the fewest connections for their weight.
+	LeastConnections
 	numSchedulers
 )
 
@@ -35,12 +42,20 @@ type scheduler struct {
 	shares bool
 	// turns says that the order of the endpoints matters: it differs from node to node.
 	turns bool
+	// alike says that all nodes are to choose the same endpoint, whatever is near them.
+	alike bool
+	// layout is how slots are made of endpoints and their weights.
+	layout layout
 }
 
 var schedulers = [numSchedulers]scheduler{
 	RoundRobin: {name: "round-robin", field: Numgen, turns: true},
 	Random:     {name: "random", field: RandomNumber, needs: "numgen random", shares: true},
-	SourceHash: {name: "source-hash", field: ClientHash, needs: "jhash", shares: true},
+	SourceHash: {name: "source-hash", field: FlowHash, needs: "jhash", shares: true},
+	ClientHash: {name: "client-hash", field: AddrHash, needs: "jhash", shares: true},
+	Maglev:     {name: "maglev", field: FlowHash, needs: "jhash", shares: true, alike: true, layout: tabulate},
+
+	LeastConnections: {name: "least-connections", field: Numgen, turns: true, layout: fluid},
 }
 
 // Schedulers lists all schedulers.
@@ -63,6 +78,15 @@ func SchedulerNames() []string {
 
 // String returns the scheduler's name.
 func (s Scheduler) String() string { return schedulers[s].name }
+
+// Tables says that the scheduler has a table of a given size: Policies.TableSize.
+func (s Scheduler) Tables() bool { return schedulers[s].layout == tabulate }
+
+// Counts says that the scheduler asks how many connections are open to each endpoint: Weighting.Open.
+func (s Scheduler) Counts() bool { return schedulers[s].layout == fluid }
+
+// Alike says that all nodes choose the same endpoint for a client, whatever is near them.
+func (s Scheduler) Alike() bool { return schedulers[s].alike }
 
 // Needs names what nftables must have for the scheduler; empty: what all need.
 func (s Scheduler) Needs() string { return schedulers[s].needs }

@@ -37,7 +37,7 @@ func TestSchedulers(t *testing.T) {
 			random := w.full("random", scheduler("random")).to(ready(hosts...))
 			hash := w.full("hash", scheduler("source-hash")).to(ready(hosts...))
 			w.apply(t, byFlag, unknown, robin, random, hash)
-			w.wantLog(t, `scheduler \"fastest\" is none of round-robin, random, source-hash`)
+			w.wantLog(t, `scheduler \"fastest\" is none of round-robin, random, source-hash, client-hash, maglev, least-connections`)
 			for s, name := range map[*svc]string{byFlag: flag, unknown: flag, robin: "", random: "random", hash: "source-hash"} {
 				for _, fe := range []frontend{clusterIP, nodePort, loadBalancer} {
 					for _, p := range traffic.Protocols() {

@@ -28,6 +28,11 @@ type Config struct {
 	DetectNodeCIDR bool
 	// Scheduler is that of Services without an annotation. Default: round robin.
 	Scheduler rules.Scheduler
+	// TableSize is that of schedulers that have tables, see rules.Policies; Services may have annotations.
+	TableSize uint16
+	// MaxSlots is how many slots all Services with weights, tables or counts may take together in each family and
+	// traffic policy. Default: DefaultMaxSlots.
+	MaxSlots int
 	// NoExternalIPs leaves Services' externalIPs out (KEP-5707).
 	NoExternalIPs bool
 }
@@ -81,6 +86,9 @@ func New(c Config, l Listener) *Cluster {
 	st := newStore()
 	for _, f := range rules.Families {
 		st.frontends.localhost[f] = c.NodePorts.Localhost(f)
+	}
+	if c.MaxSlots > 0 {
+		st.shares.most = c.MaxSlots
 	}
 	return &Cluster{config: c, listener: l, began: time.Now(), store: st, pending: newPending(),
 		node: nodeState{serviceCIDRs: map[string][]netip.Prefix{}}}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,9 +20,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// SchedulerAnnotation on a Service overrides the default scheduler.
-const SchedulerAnnotation = "nftproxy.io/scheduler"
-
 // defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
 const defaultAffinity = 10800
 
@@ -29,6 +27,7 @@ const defaultAffinity = 10800
 type serviceOptions struct {
 	scheduler     rules.Scheduler // of Services that choose none
 	noExternalIPs bool            // leave externalIPs out (KEP-5707)
+	tableSize     uint16          // of schedulers that have tables
 }
 
 // convertService returns what proxying needs of a Service: nil for one that has
@@ -38,7 +37,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler}}
+	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler, TableSize: o.tableSize}}
 	object := "service " + s.Namespace + "/" + s.Name
 	var faults faultList
 	fault := func(why reason.Code, args ...any) { faults.add(fmt.Errorf("%s: %s", object, why.Text(args...))) }
@@ -68,13 +67,8 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 			}
 		}
 	}
-	if name, ok := s.Annotations[SchedulerAnnotation]; ok {
-		if scheduler, err := rules.ParseScheduler(name); err == nil {
-			out.policies.Scheduler = scheduler
-		} else {
-			fault(reason.UnknownScheduler, SchedulerAnnotation, err, o.scheduler)
-		}
-	}
+	convertScheduler(s, out, o, fault)
+	convertChoices(s, out, o, fault)
 	out.bound(fault)
 	return out, faults.errs(object)
 }
@@ -149,9 +143,15 @@ func convertAddresses(s *corev1.Service, out *service, o serviceOptions, fault f
 }
 
 // convertSourceRanges reads who may connect to load balancers' addresses. If a range cannot be
-// read, a family without any other lets nobody in: to leave it out would let all in.
+// read, a family without any other lets nobody in: to leave it out would let all in. Or they are those that may not
+// connect: then it is left out.
 func convertSourceRanges(s *corev1.Service, out *service, fault func(reason.Code, ...any)) {
-	unreadable := false
+	if text, name := annotation(s.Annotations, RangesPolicyAnnotation); name != "" {
+		if out.policies.DenySources = strings.EqualFold(text, "deny"); !out.policies.DenySources && !strings.EqualFold(text, "allow") {
+			fault(reason.BadAnnotation, name, fmt.Sprintf("%q is neither allow nor deny", text), "allow")
+		}
+	}
+	var unreadable []string
 	for _, r := range s.Spec.LoadBalancerSourceRanges {
 		r = strings.TrimSpace(r) // the API lets blanks around a range pass
 		if r == "" {
@@ -159,15 +159,23 @@ func convertSourceRanges(s *corev1.Service, out *service, fault func(reason.Code
 		}
 		p, ok := parsePrefix(r)
 		if !ok {
-			fault(reason.BadSourceRange, r)
-			unreadable = true
+			unreadable = append(unreadable, r)
 			continue
 		}
 		f := rules.FamilyOf(p.Addr())
 		out.sourceRanges[f] = append(out.sourceRanges[f], p)
 	}
+	if policies := &out.policies; policies.DenySources {
+		for _, r := range unreadable {
+			fault(reason.BadDeniedRange, r)
+		}
+		return
+	}
+	for _, r := range unreadable {
+		fault(reason.BadSourceRange, r)
+	}
 	for f, nobody := range [2]netip.Addr{rules.IPv4: netip.IPv4Unspecified(), rules.IPv6: netip.IPv6Unspecified()} {
-		if unreadable && len(out.sourceRanges[f]) == 0 {
+		if len(unreadable) > 0 && len(out.sourceRanges[f]) == 0 {
 			out.sourceRanges[f] = []netip.Prefix{netip.PrefixFrom(nobody, nobody.BitLen())}
 		}
 	}
@@ -298,6 +306,14 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		out.ports = append(out.ports, servicePort{name: portName, protocol: proto, port: uint16(*p.Port)})
 	}
 	out.ports.sort()
+	if text, key := annotation(es.Annotations, WeightAnnotation); key != "" {
+		var weight uint16
+		if err := readWeight(text, 0, &weight); err != nil {
+			faults.add(fmt.Errorf("endpointslice %s: %s", name, reason.BadWeight.Text(key, err)))
+		} else {
+			out.weight, out.idle = weight, weight == 0
+		}
+	}
 	out.endpoints = make([]endpoint, 0, len(es.Endpoints))
 	for i := range es.Endpoints {
 		e, err := convertEndpoint(&es.Endpoints[i], out.family, nodeName)
@@ -330,6 +346,9 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil
+	if e.Zone != nil && *e.Zone != "" {
+		out.zone = unique.Make(*e.Zone).Value()
+	}
 	if e.Hints != nil && len(e.Hints.ForZones)+len(e.Hints.ForNodes) > 0 {
 		out.hints = &hints{}
 		for _, z := range e.Hints.ForZones {

@@ -33,6 +33,7 @@ type service struct {
 	sourceRanges  [2][]netip.Prefix
 	ports         ports
 	policies      rules.Policies
+	choices       choices
 	healthPort    uint16 // healthCheckNodePort
 	over          Excess // what it asks for beyond the bounds
 }
@@ -77,7 +78,7 @@ func (s *service) port(name string) (servicePort, bool) {
 // alike says, by family, whether two services have all in common that their ports share.
 func (s *service) alike(o *service) (by [2]bool) {
 	if s == nil || o == nil || !s.created.Equal(o.created) || s.healthPort != o.healthPort ||
-		s.policies != o.policies || endpointLimit(len(s.ports)) != endpointLimit(len(o.ports)) {
+		s.policies != o.policies || s.choices != o.choices || endpointLimit(len(s.ports)) != endpointLimit(len(o.ports)) {
 		return by
 	}
 	for _, f := range rules.Families {
@@ -93,13 +94,16 @@ type slice struct {
 	family    rules.Family
 	ports     ports // name, protocol and port of the endpoints
 	endpoints []endpoint
-	at        int // in store.byService
+	weight    uint16 // of all endpoints, if somebody says so
+	idle      bool   // it is 0
+	at        int    // in store.byService
 }
 
 type endpoint struct {
 	addr                        netip.Addr
 	ready, serving, terminating bool
 	local, nodeUnknown          bool
+	zone                        string // of a few texts that all share; empty: none
 	hints                       *hints // nil: none
 }
 
@@ -108,7 +112,7 @@ type hints struct{ nodes, zones []string }
 
 func (e endpoint) equal(o endpoint) bool {
 	return e.addr == o.addr && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
-		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.hints.equal(o.hints)
+		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.zone == o.zone && e.hints.equal(o.hints)
 }
 
 func (h *hints) equal(o *hints) bool {
@@ -119,7 +123,7 @@ func (h *hints) equal(o *hints) bool {
 }
 
 func (s *slice) equal(o *slice) bool {
-	return s != nil && o != nil && s.service == o.service && s.family == o.family &&
+	return s != nil && o != nil && s.service == o.service && s.family == o.family && s.weight == o.weight && s.idle == o.idle &&
 		slices.Equal(s.ports, o.ports) && slices.EqualFunc(s.endpoints, o.endpoints, endpoint.equal)
 }
 
@@ -156,6 +160,9 @@ func (s *service) as(o rules.Owner, p servicePort) rules.ServicePort {
 		ClusterIP: s.clusterIPs[f], Port: p.port, NodePort: p.nodePort,
 		ExternalIPs: s.externalIPs[f], LoadBalancerIPs: s.loadBalancers[f], SourceRanges: s.sourceRanges[f],
 		Policies: s.policies, EndpointLimit: endpointLimit(len(s.ports)),
+	}
+	if s.choices.noClusterIP {
+		sp.ClusterIP = netip.Addr{}
 	}
 	if p.plain {
 		if sp.Affinity = 0; len(sp.SourceRanges) > 0 {

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,9 +34,11 @@ func (s *Sink) ReplaceServices(list []*corev1.Service) {
 			seen[ObjectName{svc.Namespace, svc.Name}] = true
 			s.setService(svc)
 		}
-		for n := range s.c.store.services {
-			if !seen[n] {
-				s.putService(n, nil)
+		for _, known := range []map[ObjectName]*service{s.c.store.services, s.c.store.shares.selective} {
+			for n := range known {
+				if !seen[n] {
+					s.putService(n, nil)
+				}
 			}
 		}
 		s.c.listed.services = true
@@ -53,7 +56,7 @@ func (s *Sink) DeleteService(namespace, name string) {
 }
 
 func (s *Sink) setService(obj *corev1.Service) {
-	svc, errs := convertService(obj, serviceOptions{s.c.config.Scheduler, s.c.config.NoExternalIPs})
+	svc, errs := convertService(obj, serviceOptions{s.c.config.Scheduler, s.c.config.NoExternalIPs, s.c.config.TableSize})
 	n := ObjectName{obj.Namespace, obj.Name}
 	about := Object{"v1", "Service", n, ""}
 	if svc != nil {
@@ -66,6 +69,7 @@ func (s *Sink) setService(obj *corev1.Service) {
 // putService stores a Service, or with nil forgets it, and counts the change.
 func (s *Sink) putService(n ObjectName, svc *service) {
 	s.c.backlog.AllServices++
+	svc = s.c.store.selected(n, svc)
 	if s.c.store.setService(n, svc) {
 		s.c.pending.services[n] = struct{}{}
 	}
@@ -84,7 +88,7 @@ func (s *Sink) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
 				s.putSlice(n, nil, "")
 			}
 		}
-		s.c.listed.slices = true
+		s.c.listed.slices, s.c.store.shares.settled = true, true
 	})
 }
 
@@ -171,10 +175,23 @@ func (s *Sink) setNode(n *corev1.Node) {
 		switch {
 		case n != nil:
 			s.c.node.info, s.c.node.seen = convertNode(n), true
+			s.setLabels(n.Labels)
 		case config.NodeName != "" && !config.NodeExpected: // else who waits for it says so
 			s.fault(Fault{Kind: NodeMissing, About: nodeObject(config.NodeName)})
 		}
 	})
+}
+
+// setLabels says what this node's labels are: some Services are for others.
+func (s *Sink) setLabels(now map[string]string) {
+	sh := &s.c.store.shares
+	if maps.Equal(sh.labels, now) {
+		return
+	}
+	sh.labels = maps.Clone(now)
+	for n, svc := range maps.Clone(sh.selective) {
+		s.putService(n, svc)
+	}
 }
 
 // ReplaceServiceCIDRs takes the full list of ServiceCIDRs.

@@ -19,6 +19,7 @@ type store struct {
 	frontends claims
 	changed   map[rules.Owner]struct{}
 	over      Excess // of all services
+	shares    shares
 }
 
 func newStore() *store {
@@ -27,6 +28,7 @@ func newStore() *store {
 		slices:    map[ObjectName]*slice{},
 		byService: map[ObjectName][]*slice{},
 		changed:   map[rules.Owner]struct{}{},
+		shares:    newShares(),
 	}
 	st.frontends = newClaims(st.mark)
 	return st
@@ -47,6 +49,8 @@ func (st *store) setService(n ObjectName, s *service) (any bool) {
 	if s != nil {
 		st.over.add(s.over, +1)
 	}
+	st.ask(n, s.asks()-old.asks())
+	st.welcome(n)
 	alike := old.alike(s)
 	changed := func(o rules.Owner) bool {
 		if !alike[o.Family] {
@@ -119,6 +123,17 @@ func (st *store) setSlice(n ObjectName, s *slice) bool {
 		st.slices[n] = s
 		s.at = len(st.byService[s.service])
 		st.byService[s.service] = append(st.byService[s.service], s)
+	}
+	for _, s := range [...]*slice{old, s} {
+		if s != nil {
+			st.welcome(s.service)
+		}
+	}
+	if old != nil {
+		st.ask(old.service, -old.asks())
+	}
+	if s != nil {
+		st.ask(s.service, s.asks())
 	}
 	return true
 }
@@ -214,6 +229,7 @@ func (st *store) input(o rules.Owner) Input {
 			in.Lost[i] = st.frontends.conflictOf(cl)
 		}
 	}
+	in.Port.SlotLimit = st.slotLimit(ServiceOf(o))
 	in.Endpoints = st.endpoints(o, in.Port.Protocol)
 	return in
 }
@@ -285,7 +301,8 @@ func (st *store) serving(o rules.Owner, protocol rules.Protocol) (serving, unrea
 // endpoints returns the endpoints of an owner, as its slices have them.
 func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpoint {
 	var out []rules.Endpoint
-	for _, s := range st.byService[ObjectName{o.Namespace, o.Name}] {
+	n := ServiceOf(o)
+	for _, s := range st.byService[n] {
 		if s.family != o.Family {
 			continue
 		}
@@ -297,6 +314,8 @@ func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpo
 			for _, e := range s.endpoints {
 				usable := rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
 					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local, NodeUnknown: e.nodeUnknown}
+				usable.Weighting = rules.Weighting{Weight: uint32(s.weight), Idle: s.idle, Zone: e.zone}
+				st.weighting(n, &usable, protocol)
 				if e.hints != nil {
 					usable.NodeHints, usable.ZoneHints = e.hints.nodes, e.hints.zones
 				}

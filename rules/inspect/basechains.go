@@ -14,6 +14,8 @@ import (
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
+const nfDrop = 0 // NF_DROP
+
 // BaseChains returns all base chains for IPv4 and IPv6.
 func (i *Inspector) BaseChains() ([]BaseChain, error) {
 	var out []BaseChain
@@ -35,6 +37,8 @@ func (i *Inspector) BaseChains() ([]BaseChain, error) {
 						c.Name = v.Text()
 					case unix.NFTA_CHAIN_TYPE:
 						c.Type = v.Text()
+					case unix.NFTA_CHAIN_POLICY:
+						c.Drops = v.U32() == nfDrop
 					case unix.NFTA_CHAIN_HOOK:
 						hook = wire.ParseHook(v)
 					}

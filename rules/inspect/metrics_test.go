@@ -88,11 +88,11 @@ func TestBaseChains(t *testing.T) {
 	if chains, err := h.BaseChains(); err != nil || len(chains) > 0 {
 		t.Errorf("an empty namespace: %+v, %v", chains, err)
 	}
-	h.nft(t, "table inet theirs {\n chain here {\n type filter hook input priority 5\n }\n chain not-at-a-hook {\n }\n}\n"+
+	h.nft(t, "table inet theirs {\n chain here {\n type filter hook input priority 5\n policy drop\n }\n chain not-at-a-hook {\n }\n}\n"+
 		"table ip6 theirs {\n chain there {\n type nat hook output priority -100\n }\n}\n")
 	want := map[BaseChain]bool{
-		{Family: "inet", Table: "theirs", Name: "here", Type: "filter", Hook: rules.HookInput, Priority: 5}:  true,
-		{Family: "ip6", Table: "theirs", Name: "there", Type: "nat", Hook: rules.HookOutput, Priority: -100}: true,
+		{Family: "inet", Table: "theirs", Name: "here", Type: "filter", Hook: rules.HookInput, Priority: 5, Drops: true}: true,
+		{Family: "ip6", Table: "theirs", Name: "there", Type: "nat", Hook: rules.HookOutput, Priority: -100}:             true,
 	}
 	chains, err := h.BaseChains()
 	got := map[BaseChain]bool{}

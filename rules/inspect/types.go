@@ -33,4 +33,5 @@ type BaseChain struct {
 	Type        string // such as nat or filter
 	Hook        rules.HookNumber
 	Priority    int32
+	Drops       bool // its policy is drop
 }

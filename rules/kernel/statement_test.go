@@ -45,9 +45,13 @@ func statementRows() []statementRow {
 	backends := rules.SetID{Kind: rules.Backends}
 	original, originalPort := rules.Field{Kind: rules.OriginalAddr}, rules.Field{Kind: rules.OriginalPort}
 	backend := func(k rules.FieldKind) rules.Fields {
-		return rules.NewFields(dest, l4, port, rules.Field{Kind: k, Mod: 3})
+		f := rules.Field{Kind: k, Mod: 3}
+		if k.Hashes() {
+			f.Seed = rules.HashSeed
+		}
+		return rules.NewFields(dest, l4, port, f)
 	}
-	hashed := rules.NewFields(rules.Field{Kind: rules.Numgen, Mod: 1, Offset: 5}, rules.Field{Kind: rules.ClientHash, Mod: 3, Offset: 7})
+	hashed := rules.NewFields(rules.Field{Kind: rules.Numgen, Mod: 1, Offset: 5}, rules.Field{Kind: rules.FlowHash, Mod: 3, Offset: 7, Seed: rules.HashSeed})
 	prefix := netip.MustParsePrefix
 	longest := longestChain()
 	return []statementRow{
@@ -95,10 +99,14 @@ func statementRows() []statementRow {
 			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @backends"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.RandomNumber), Map: backends},
 			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 3 map @backends"},
-		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.ClientHash), Map: backends},
+		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.FlowHash), Map: backends},
 			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . jhash ip saddr . th sport mod 3 seed 0x6e667470 map @backends"},
-		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.ClientHash), Map: backends},
+		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.FlowHash), Map: backends},
 			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . jhash ip6 saddr . th sport mod 3 seed 0x6e667470 map @backends"},
+		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: backend(rules.AddrHash), Map: backends},
+			"meta l4proto @protocols dnat ip to ip daddr . meta l4proto . th dport . jhash ip saddr mod 3 seed 0x6e667470 map @backends"},
+		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: backend(rules.AddrHash), Map: backends},
+			"meta l4proto @protocols dnat ip6 to ip6 daddr . meta l4proto . th dport . jhash ip6 saddr mod 3 seed 0x6e667470 map @backends"},
 		{v6, pre, rules.DNAT{Family: rules.IPv6, Fields: hashed, Map: shard},
 			"dnat ip6 to numgen inc mod 1 offset 5 . jhash ip6 saddr . tcp sport mod 3 seed 0x6e667470 offset 7 map @endpoints-2f"},
 		{v4, pre, rules.DNAT{Family: rules.IPv4, Fields: rules.NewFields(source), Map: affinity},

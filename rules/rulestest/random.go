@@ -110,7 +110,8 @@ func (w *World) servicePort(o rules.Owner) rules.ServicePort {
 		Name: o.ServicePortName, Family: o.Family, ClusterIP: worldAddr(o.Family, 96, n),
 		Port:     80 + uint16(len(o.Port)),
 		Protocol: rules.AllProtocols[w.rand.IntN(len(rules.AllProtocols))],
-		Policies: rules.Policies{InternalLocal: w.chance(4), ExternalLocal: w.chance(2), Scheduler: schedulers[w.rand.IntN(len(schedulers))]},
+		Policies: rules.Policies{InternalLocal: w.chance(4), ExternalLocal: w.chance(2), Scheduler: schedulers[w.rand.IntN(len(schedulers))],
+			TableSize: 13, LocalWeight: uint16(w.rand.IntN(3)), ZoneWeight: uint16(w.rand.IntN(3))},
 	}
 	if w.chance(2) {
 		sp.NodePort = 30000 + uint16(n)*10 + uint16(len(o.Port))
@@ -155,6 +156,10 @@ func (w *World) endpoints(f rules.Family) []rules.Endpoint {
 			Addr:  netip.AddrPortFrom(ip, 8080+uint16(w.rand.IntN(2))),
 			Ready: w.rand.IntN(4) != 0, Serving: w.rand.IntN(2) == 0, Terminating: w.rand.IntN(2) == 0,
 			Local: w.chance(2),
+		}
+		if w.chance(4) {
+			out[i].Weight, out[i].Zone = uint32(w.rand.IntN(4)), "a"
+			out[i].Idle, out[i].Warm, out[i].Open = w.chance(3), uint8(w.rand.IntN(3)), uint32(w.rand.IntN(20))
 		}
 		if w.chance(2) {
 			out[i].ZoneHints = []string{[]string{"a", "b"}[w.rand.IntN(2)]}

@@ -348,9 +348,11 @@ func (w *walk) choose(id string, f rules.Field) uint32 {
 	case rules.RandomNumber: // as good as any other
 		w.tracer.random = w.tracer.random*1664525 + 1013904223
 		return w.tracer.random >> 8 % f.Mod
-	case rules.ClientHash:
+	case rules.FlowHash, rules.AddrHash:
 		h := fnv.New32a()
-		fmt.Fprint(h, w.packet.Src)
+		if fmt.Fprint(h, w.packet.Src.Addr()); f.Kind == rules.FlowHash {
+			fmt.Fprint(h, w.packet.Src.Port())
+		}
 		return h.Sum32() % f.Mod
 	}
 	return w.count(id, f.Mod)

@@ -64,7 +64,7 @@ func loadField(f rules.Family, fd rules.Field, at int) ([]expr.Any, int) {
 			typ = unix.NFT_NG_RANDOM
 		}
 		return []expr.Any{&expr.Numgen{Register: reg, Modulus: fd.Mod, Type: typ, Offset: fd.Offset}}, 1
-	case rules.ClientHash:
+	case rules.FlowHash, rules.AddrHash:
 		return clientHash(f, fd, at), 1
 	case rules.OriginalAddr:
 		key := expr.CtKeyDSTIP
@@ -78,15 +78,17 @@ func loadField(f rules.Family, fd rules.Field, at int) ([]expr.Any, int) {
 	panic(fmt.Sprintf("kernel: no expression for field kind %d", fd.Kind))
 }
 
-// clientHash hashes the client's address and port, which go into registers behind the
+// clientHash hashes the client's address, and the port if that is asked for, which go into registers behind the
 // key, where nft puts them. The hash is the last field of a key.
 func clientHash(f rules.Family, fd rules.Field, at int) []expr.Any {
-	scratch := at + 5
-	return []expr.Any{
-		loadAddr(f, true, register(scratch)), loadPort(register(scratch+words(f)), 0),
-		&expr.Hash{SourceRegister: register(scratch), DestRegister: register(at), Length: uint32(4*words(f) + 4),
-			Modulus: fd.Mod, Seed: rules.HashSeed, Offset: fd.Offset, Type: expr.HashTypeJenkins},
+	scratch, length := at+5, 4*words(f)
+	out := []expr.Any{loadAddr(f, true, register(scratch))}
+	if fd.Kind == rules.FlowHash {
+		out = append(out, loadPort(register(scratch+words(f)), 0))
+		length += 4
 	}
+	return append(out, &expr.Hash{SourceRegister: register(scratch), DestRegister: register(at), Length: uint32(length),
+		Modulus: fd.Mod, Seed: fd.Seed, Offset: fd.Offset, Type: expr.HashTypeJenkins})
 }
 
 // loadPort loads a port from the transport header: the source's is at 0, the
@@ -141,7 +143,8 @@ func guessField(f rules.Family, exprs []expr.Any, at int) (rules.Field, int) {
 			candidates = append(candidates, rules.Field{Kind: rules.Numgen, Mod: e.Modulus, Offset: e.Offset},
 				rules.Field{Kind: rules.RandomNumber, Mod: e.Modulus, Offset: e.Offset})
 		case *expr.Hash:
-			candidates = append(candidates, rules.Field{Kind: rules.ClientHash, Mod: e.Modulus, Offset: e.Offset})
+			candidates = append(candidates, rules.Field{Kind: rules.FlowHash, Mod: e.Modulus, Offset: e.Offset, Seed: e.Seed},
+				rules.Field{Kind: rules.AddrHash, Mod: e.Modulus, Offset: e.Offset, Seed: e.Seed})
 		}
 	}
 	for _, fd := range candidates {

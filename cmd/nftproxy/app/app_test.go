@@ -63,7 +63,7 @@ func TestErrors(t *testing.T) {
 		{"all faults at once", "dump --manifests . --cluster-cidr 10.0.0.0/8,pods --masquerade-bit 32 --scheduler fast --affinity-size 0 " +
 			"--node-ip here --nodeport-addresses 10.0.0.1",
 			[]string{`clusterCIDR: Invalid value: "pods": must be a CIDR`, "nftables.masqueradeBit: Invalid value: 32: must be within the range [0, 31]",
-				`--scheduler: "fast" is none of round-robin, random, source-hash`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
+				`--scheduler: "fast" is none of round-robin, random, source-hash, client-hash, maglev, least-connections`, "--affinity-size: 0", `--node-ip: "here" is not an IP address`,
 				`nodePortAddresses[0]: Invalid value: "10.0.0.1": must be a CIDR or one of the keywords`}},
 		{"no way to tell pods", "dump --manifests . --detect-local-mode magic", []string{`detectLocalMode: Unsupported value: "magic"`}},
 		{"no interface", "dump --manifests . --detect-local-mode BridgeInterface", []string{`detectLocal.bridgeInterface: Invalid value: "": must be the name of an interface`}},
@@ -152,7 +152,7 @@ func TestLifeCycle(t *testing.T) {
 
 	p := n.start("--metrics-bind-address", "0.0.0.0", "--ipvs-scheduler", "rr", "--proxy-mode", "ipvs") // without a port
 	must(t, p.WaitSynced(n.ctx))
-	if want := `"Flags were given that have no meaning here" flags="--ipvs-scheduler, --proxy-mode"`; !strings.Contains(p.Log(), want) {
+	if want := `"Flags were given that have no meaning here" flags="--proxy-mode"`; !strings.Contains(p.Log(), want) {
 		t.Errorf("the log does not say %s:\n%s", want, p.Log())
 	}
 	expect(false, "tcp . 30080 : goto service/default/web/http", "dump", "--kernel")

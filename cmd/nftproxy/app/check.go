@@ -3,8 +3,12 @@
 package app
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
@@ -19,6 +23,7 @@ const exitFailed = 1
 type checkOptions struct {
 	wantOptions
 	root string // of /proc, for tests
+	fix  bool
 }
 
 func checkCommand(version string) *cobra.Command {
@@ -27,22 +32,25 @@ func checkCommand(version string) *cobra.Command {
 		Use:   "check",
 		Short: "Check whether this node is ready for nftproxy",
 		Long: `Check this node: the kernel and each feature of nftables that is used, connection
-tracking, forwarding, software that competes, and the source of Services with the
-rights that it needs. One line each: ok, warning or failed, with what to do.
+tracking, forwarding, routes, bridges, ports, other programs' rules, and the source of
+Services with the rights that it needs. One line each: ok, warning or failed, with what to do.
 
 The exit code is 0 if nothing failed, 1 if something did. A table named
-nftproxy-check is made and removed; nothing else is changed. Where 'nftproxy run' runs,
-the rights that it has are shown.`,
+nftproxy-check is made and removed; nothing else is changed, but for what you answer 'y'
+to with --fix. Where 'nftproxy run' runs, the rights that it has are shown.`,
 		Example: `  nftproxy check --manifests /etc/nftproxy/services
   nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
 	}
 	o.add(cmd.Flags())
+	cmd.Flags().BoolVar(&o.fix, "fix", false, "ask, for each sysctl that is amiss, and set it at 'y'")
 	return lookingCommand(cmd, &o.wantOptions)
 }
 
-func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
+func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
@@ -58,13 +66,51 @@ func (o *checkOptions) run(ctx context.Context, stdout io.Writer) error {
 	}}
 	n := check.Node{
 		Root: o.root, Table: tableName(o.source.proxyName), ProxyName: o.source.proxyName, Settings: host.Tracking(&o.kubeProxy.Conntrack),
-		Manifests: o.source.manifests,
-		Client:    func() (kubernetes.Interface, error) { return o.client() },
-		Running:   func() (string, []string) { return runningOf(o.root, o.source.proxyName) },
+		Addresses: o.addresses(), Manifests: o.source.manifests,
+		Client:  func() (kubernetes.Interface, error) { return o.client() },
+		Running: func() (string, []string) { return runningOf(o.root, o.source.proxyName) },
 	}
 	n.Check(ctx, r)
+	if o.fix {
+		if err := mend(r.Fixes, stdin, stdout); err != nil {
+			return err
+		}
+	}
 	if r.Failed {
 		return &exitError{code: exitFailed}
 	}
 	return nil
+}
+
+// addresses returns where nftproxy would serve health checks and metrics.
+func (o *checkOptions) addresses() (out []string) {
+	for _, a := range []string{o.kubeProxy.HealthzBindAddress, o.kubeProxy.MetricsBindAddress} {
+		if a != "" {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// mend asks about each fix, and carries out those that are wanted.
+func mend(fixes []check.Fix, stdin io.Reader, stdout io.Writer) error {
+	if len(fixes) == 0 {
+		fmt.Fprintln(stdout, "there is nothing that --fix can do")
+	}
+	answers := bufio.NewScanner(stdin)
+	var errs []error
+	for _, f := range fixes {
+		fmt.Fprintf(stdout, "%s? [y/N] ", f.What)
+		yes := answers.Scan() && strings.EqualFold(strings.TrimSpace(answers.Text()), "y")
+		if !yes {
+			fmt.Fprintln(stdout, "left as it is")
+			continue
+		}
+		if err := f.Do(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.What, err))
+			continue
+		}
+		fmt.Fprintln(stdout, "done")
+	}
+	return errors.Join(errs...)
 }

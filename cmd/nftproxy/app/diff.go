@@ -58,6 +58,7 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	snapshot.Follow(have)
 	list := rules.Differences(have, snapshot.State)
 	switch {
 	case output == "json":

@@ -55,7 +55,7 @@ nftables: {masqueradeBit: 15, masqueradeAll: true, syncPeriod: 1m, minSyncPeriod
 conntrack: {maxPerCore: 0, min: 1, tcpEstablishedTimeout: 1h, tcpCloseWaitTimeout: 0s, tcpBeLiberal: true, udpTimeout: 10s, udpStreamTimeout: 20s}
 featureGates: {AllowServiceExternalIPs: false, Other: true}
 mode: ipvs
-ipvs: {scheduler: rr, excludeCIDRs: []}
+ipvs: {scheduler: wlc, strictARP: true, excludeCIDRs: []}
 winkernel: {networkName: x}
 showHiddenMetricsForVersion: "1.36"
 configSyncPeriod: 1m
@@ -84,7 +84,7 @@ configSyncPeriod: 1m
 			t.Errorf("%s: %v, want %v", row.what, row.got, row.want)
 		}
 	}
-	for i, want := range []string{"configSyncPeriod", "featureGates.Other", "ipvs:", `mode "ipvs"`, "showHiddenMetricsForVersion", "winkernel"} {
+	for i, want := range []string{"configSyncPeriod", "featureGates.Other", "ipvs.strictARP:", `mode "ipvs"`, "showHiddenMetricsForVersion", "winkernel"} {
 		if i >= len(warnings) || !strings.HasPrefix(warnings[i], want) {
 			t.Errorf("warnings %q, want one that begins with %q at %d", warnings, want, i)
 		}

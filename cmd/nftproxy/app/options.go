@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 	netutils "k8s.io/utils/net"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
@@ -25,9 +26,14 @@ type wantOptions struct {
 	running   bool // these are the options of the nftproxy that runs on this node
 
 	// What kube-proxy does not have.
-	source           sourceOptions
-	nodeIPs          []string
-	scheduler        string
+	source    sourceOptions
+	nodeIPs   []string
+	scheduler string // empty: not given
+	maglev    struct {
+		size uint16
+		seed uint32
+	}
+	maxSlots         int
 	affinitySize     uint32
 	countConnections bool // --service-metrics
 }
@@ -62,7 +68,11 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
-	fs.StringVar(&o.scheduler, "scheduler", rules.RoundRobin.String(), "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+" overrides it")
+	fs.StringVar(&o.scheduler, "scheduler", "", "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+
+		" overrides it (default: round-robin, or in kube-proxy's mode ipvs what is nearest to ipvs.scheduler)")
+	fs.Uint16Var(&o.maglev.size, "maglev-table-size", rules.DefaultMaglevSize, "`slots` of the scheduler maglev: a prime from 251 to 65521, a hundred times the endpoints or more; a Service's annotation "+cluster.MaglevSizeAnnotation+" overrides it")
+	fs.Uint32Var(&o.maglev.seed, "maglev-seed", rules.HashSeed, "`number` that makes tables of the scheduler maglev differ from other clusters'; all nodes need the same")
+	fs.IntVar(&o.maxSlots, "max-slots", cluster.DefaultMaxSlots, "greatest `number` of map elements that all Services with weights, slow start or the schedulers maglev and least-connections share, in each family and traffic policy: with more such Services each gets coarser shares")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 }
 
@@ -85,8 +95,17 @@ func (o *wantOptions) validate() error {
 			errs = append(errs, fmt.Errorf("--node-ip: %q is not an IP address", s))
 		}
 	}
-	if _, err := rules.ParseScheduler(o.scheduler); err != nil {
+	if _, err := rules.ParseScheduler(o.scheduler); o.scheduler != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--scheduler: %w", err))
+	}
+	if !rules.IsMaglevSize(int(o.maglev.size)) {
+		errs = append(errs, fmt.Errorf("--maglev-table-size: %d is no prime from %d to %d, such as 251, 1021, 4093, 16381 or 65521", o.maglev.size, rules.MinMaglevSize, rules.MaxMaglevSize))
+	}
+	if o.maglev.seed == 0 {
+		errs = append(errs, errors.New("--maglev-seed: 0 is none: give a number above it"))
+	}
+	if o.maxSlots < 1 {
+		errs = append(errs, fmt.Errorf("--max-slots: %d is too few: give a number above 0", o.maxSlots))
 	}
 	if o.affinitySize == 0 {
 		errs = append(errs, errors.New("--affinity-size: 0 would remember nobody: give a number above it"))
@@ -106,7 +125,7 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 	in := &o.kubeProxy
 	c := proxier.Config{Cluster: cluster.Config{NodeName: name, NodePorts: nodePorts(in.NodePortAddresses), DetectNodeCIDR: in.DetectLocalMode == config.DetectNodeCIDR}}
 	c.Rules = rules.Config{Table: tableName(o.source.proxyName), MasqueradeAll: in.NFTables.MasqueradeAll, MasqueradeMark: 1 << *in.NFTables.MasqueradeBit,
-		CountConnections: o.countConnections, AffinitySize: o.affinitySize, AllNodePortIPs: c.Cluster.NodePorts.Everything()}.WithDefaults()
+		CountConnections: o.countConnections, AffinitySize: o.affinitySize, MaglevSeed: o.maglev.seed, AllNodePortIPs: c.Cluster.NodePorts.Everything()}.WithDefaults()
 	switch in.DetectLocalMode {
 	case config.DetectBridgeInterface:
 		c.Rules.PodInterface = in.DetectLocal.BridgeInterface
@@ -124,11 +143,37 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 	for _, s := range o.nodeIPs {
 		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, netip.MustParseAddr(s).Unmap())
 	}
-	c.Cluster.Scheduler, _ = rules.ParseScheduler(o.scheduler)
+	c.Cluster.Scheduler, c.Cluster.TableSize, c.Cluster.MaxSlots = o.schedulerOf(), o.maglev.size, o.maxSlots
 	if allowed, ok := in.FeatureGates[config.GateExternalIPs]; ok {
 		c.Cluster.NoExternalIPs = !allowed
 	}
 	return c, nil
+}
+
+// schedulerOf returns the default scheduler: the flag's, else the nearest to that of kube-proxy's IPVS mode, if the configuration
+// is for that. A name of IPVS' that is none is taken for the default of both: round robin.
+func (o *wantOptions) schedulerOf() rules.Scheduler {
+	if o.scheduler != "" {
+		s, _ := rules.ParseScheduler(o.scheduler) // validate has read it
+		return s
+	}
+	if name, ok := config.IPVSScheduler(&o.kubeProxy.Config); ok {
+		return ipvsSchedulers[name].nearest
+	}
+	return rules.RoundRobin
+}
+
+// logScheduler says which scheduler is taken for IPVS'.
+func (o *wantOptions) logScheduler() {
+	name, ok := config.IPVSScheduler(&o.kubeProxy.Config)
+	if !ok || o.scheduler != "" {
+		return
+	}
+	row, known := ipvsSchedulers[name]
+	if !known {
+		row.differs = "IPVS has no scheduler of this name"
+	}
+	klog.InfoS("The scheduler of the IPVS mode is taken over", "ipvs", name, "scheduler", row.nearest, "differs", row.differs)
 }
 
 // nodePorts reads nodePortAddresses. Keywords become CIDRs of both families, but for primary, whose

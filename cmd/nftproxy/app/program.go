@@ -107,7 +107,8 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Cluster.Addresses = k, flows, addresses
 	config.Foreign.Changed, config.Foreign.Touched = watch.Changed(), watch.Touched
-	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.auditPeriod
+	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.audit
+	config.Pace.CountPeriod = o.count
 	config.Logger = log
 	alive := health.NewProxy(2 * o.kubeProxy.NFTables.SyncPeriod.Duration)
 	if forwarding {

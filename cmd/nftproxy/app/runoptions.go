@@ -30,7 +30,7 @@ func sandboxes() []string { return []string{sandboxAuto, sandboxNever} }
 type runOptions struct {
 	wantOptions
 	instead
-	auditPeriod time.Duration
+	periods
 	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
 	probeAddress string
 	// sysctlRoot is where proc/sys can be written, if not below /.
@@ -48,6 +48,9 @@ type runOptions struct {
 
 	api apiClient
 }
+
+// periods are the times between two looks.
+type periods struct{ audit, count time.Duration }
 
 // instead is what else is to be done.
 type instead struct {
@@ -80,7 +83,8 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.showVersion, "version", "false", "print the `version`, and exit; raw: all that is known of it")
 	fs.Lookup("version").NoOptDefVal = "true"
 
-	fs.DurationVar(&o.auditPeriod, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
+	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
+	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the scheduler least-connections; longer where counting would take more than a twentieth of a CPU")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.StringVar(&o.sandbox, "sandbox", sandboxAuto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
 	fs.StringVar(&o.sysctlRoot, "sysctl-root", "/", "`directory` below which proc/sys/net is that of the node and can be written, where a container's own is read-only")
@@ -100,6 +104,9 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	if !slices.Contains(sandboxes(), out.sandbox) {
 		return nil, fmt.Errorf("--sandbox: %q is none of %s", out.sandbox, strings.Join(sandboxes(), ", "))
 	}
+	if out.count <= 0 {
+		return nil, fmt.Errorf("--count-period: %s is no time: give one above 0", out.count)
+	}
 	return &out, nil
 }
 
@@ -112,6 +119,7 @@ func (o *runOptions) validateProbeAddress() error {
 }
 
 func (o *runOptions) logMeaningless() {
+	o.logScheduler()
 	for _, w := range o.warnings {
 		klog.InfoS("The configuration file says what has no meaning here", "file", o.kubeProxy.File, "what", w)
 	}

@@ -57,7 +57,9 @@ func (o *worldOptions) world(ctx context.Context, stderr io.Writer) (*explain.Wo
 		w.Have = &have
 		w.Local, w.InterfaceTo = own, interfaceTo
 	}
-	w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr)
+	if w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr); w.Have != nil {
+		w.Follow(*w.Have)
+	}
 	if err == nil && o.source.manifests == "" && !seen.HasNode() {
 		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.Cluster.NodeName))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
@@ -33,9 +34,13 @@ func (n *Node) nftables(r *Report) error {
 
 // features programs a service of each kind.
 func (n *Node) features(r *Report, k *kernel.Kernel) {
-	const advice = "the kernel needs the modules nf_tables, nft_chain_nat, nft_ct, nft_fib, nft_hash, nft_masq, nft_nat, nft_numgen, nft_reject; 5.13 or newer has all that is used"
+	failed := false
 	for f := range feature.Check(k) {
-		r.result("nftables: "+f.Name, f.Err, f.Uses, advice)
+		failed = failed || f.Err != nil
+		r.result("nftables: "+f.Name, f.Err, f.Uses, "the kernel lacks what it uses: "+f.Uses)
+	}
+	if failed {
+		r.warning("nftables: what is lacking", "the kernel needs the modules nf_tables, nft_chain_nat, nft_ct, nft_fib, nft_hash, nft_masq, nft_nat, nft_numgen, nft_reject; 5.13 or newer has all that is used")
 	}
 }
 
@@ -71,7 +76,40 @@ func (n *Node) competition(r *Report, i *inspect.Inspector) {
 	}
 	if len(others) > 0 {
 		r.warning("other nat chains", strings.Join(others, ", ")+": at our hook and priority; what they translate first, no Service sees")
-		return
+	} else {
+		r.ok("other nat chains", "none at our hooks and priority")
 	}
-	r.ok("other nat chains", "none at our hooks and priority")
+	n.dropping(r, chains)
+}
+
+// hookForward is NF_INET_FORWARD.
+const hookForward rules.HookNumber = 2
+
+// dropping names other programs' chains that drop what none of their rules accepts: connections to endpoints among it.
+func (n *Node) dropping(r *Report, chains []inspect.BaseChain) {
+	const what = "other filter chains"
+	fine := true
+	for _, at := range []struct {
+		hook rules.HookNumber
+		lost string
+	}{
+		{hookForward, "connections to endpoints in pods"},
+		{rules.HookInput, "connections to endpoints in this node's own network, and health checks"},
+	} {
+		var names []string
+		for _, c := range chains {
+			if c.Drops && c.Hook == at.hook && c.Table != n.Table {
+				names = append(names, fmt.Sprintf("%s %s %s", c.Family, printable.Word(c.Table), printable.Word(c.Name)))
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		fine = false
+		r.warning(what, fmt.Sprintf("%s: policy drop, also for %s, unless a rule accepts them, such as 'nft insert rule %s ct status dnat accept'",
+			strings.Join(names, ", "), at.lost, names[0]))
+	}
+	if fine {
+		r.ok(what, "none that drops by its policy what is forwarded or comes in")
+	}
 }

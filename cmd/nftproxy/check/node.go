@@ -24,6 +24,8 @@ type Node struct {
 	Table, ProxyName string
 	// Settings are those of connection tracking that should be in force.
 	Settings conntrack.Settings
+	// Addresses are those at which nftproxy serves health checks and metrics.
+	Addresses []string
 	// Manifests is the directory of the source; without it, Client reaches the API server.
 	Manifests string
 	Client    func() (kubernetes.Interface, error)
@@ -40,6 +42,8 @@ func (n *Node) Check(ctx context.Context, r *Report) {
 	n.confinement(r)
 	n.tracking(ctx, r)
 	n.forwarding(r)
+	n.routing(r)
+	n.ports(r)
 	n.source(ctx, r)
 }
 

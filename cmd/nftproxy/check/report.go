@@ -5,6 +5,9 @@ package check
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/printable"
 )
@@ -15,6 +18,20 @@ type Report struct {
 	// Paint returns a state as it is written, such as in colours; nil: as it is.
 	Paint  func(s State, text string) string
 	Failed bool
+	// Fixes are what may be done at once, without harm, about what was found.
+	Fixes []Fix
+}
+
+// Fix is something that may be done.
+type Fix struct {
+	What string // in the words of a question: set net.ipv4.ip_forward to 1
+	Do   func() error
+}
+
+// offer adds a sysctl that may be set; name is as sysctl(8) has it.
+func (r *Report) offer(root, name, value string) {
+	file := filepath.Join(root, "proc/sys", strings.ReplaceAll(name, ".", "/"))
+	r.Fixes = append(r.Fixes, Fix{"set " + name + " to " + value, func() error { return os.WriteFile(file, []byte(value), 0) }})
 }
 
 // State is how a check ended.

@@ -121,7 +121,8 @@ func Deprecated() map[string]string {
 func (o *Options) Meaningless(fs *pflag.FlagSet) []string {
 	var out []string
 	fs.Visit(func(f *pflag.Flag) {
-		if f.Usage == noMeaning && !(f.Name == "proxy-mode" && o.Mode == ModeNFTables) {
+		counts := f.Name == "proxy-mode" && o.Mode == ModeNFTables || f.Name == "ipvs-scheduler" && o.Mode == modeIPVS
+		if f.Usage == noMeaning && !counts {
 			out = append(out, "--"+f.Name)
 		}
 	})

@@ -18,14 +18,20 @@ const clientPort = 40000
 // follow follows connections of a client to a frontend, once for each endpoint that may be chosen.
 func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, error) {
 	out := ClientView{From: printable.Line(c.Name)}
-	choice, choices := uint32(0), uint32(1)
+	choice, most, choices := uint32(0), uint32(1), p.Objects.Choices()
 	packets := tracer.Tracer{State: w.traced(p), Local: w.Local, Forget: true, Choose: func(mod uint32) uint32 {
-		choices = max(choices, mod)
+		most = max(most, mod)
 		return choice
 	}}
 	packet := tracer.Packet{Protocol: p.Protocol, Src: netip.AddrPortFrom(c.addr(p.Family), clientPort), Dst: f.at.At(), Interface: c.Interface}
 	seen := map[To]bool{}
-	for choice = 0; choice < choices; choice++ {
+	for i := uint32(0); i < most; i++ {
+		if choice = i; len(choices) > 0 {
+			if int(i) == len(choices) {
+				break
+			}
+			choice = choices[i]
+		}
 		end, err := packets.Trace(packet, c.IsNode)
 		if err != nil {
 			return out, err

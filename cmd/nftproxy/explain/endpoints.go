@@ -18,6 +18,7 @@ func (w *World) endpoints(p *proxier.Port) []Endpoint {
 		e := Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local}
 		e.Why, e.Codes = why(p, j)
+		w.share(p, &e, &j)
 		out = append(out, e)
 	}
 	return out

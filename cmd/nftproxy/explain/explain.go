@@ -120,6 +120,7 @@ func (w *World) policies(p *proxier.Port) Policies {
 		}
 	}
 	if len(p.LoadBalancerIPs) > 0 {
+		out.DeniesRanges = p.DenySources && len(p.SourceRanges) > 0
 		for _, r := range p.SourceRanges {
 			out.SourceRanges = append(out.SourceRanges, r.String())
 		}

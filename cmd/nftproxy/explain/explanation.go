@@ -57,6 +57,7 @@ type Policies struct {
 	Scheduler      string   `json:"scheduler,omitempty"`
 	Affinity       uint32   `json:"affinitySeconds,omitempty"`
 	SourceRanges   []string `json:"loadBalancerSourceRanges,omitempty"`
+	DeniesRanges   bool     `json:"deniesSourceRanges,omitempty"`
 }
 
 // Endpoint is an endpoint, and whether it counts.
@@ -72,6 +73,11 @@ type Endpoint struct {
 	// Why says why it gets none, or not under both policies; Codes are the reasons.
 	Why   string        `json:"why,omitempty"`
 	Codes []reason.Code `json:"codes,omitempty"`
+	// Share says what it gets where not all get the same, and why. ClusterShare and LocalShare are the parts of all new
+	// connections, from 0 to 1.
+	Share        string  `json:"share,omitempty"`
+	ClusterShare float64 `json:"clusterShare,omitempty"`
+	LocalShare   float64 `json:"localShare,omitempty"`
 }
 
 // Pin is a client that stays with its endpoint.

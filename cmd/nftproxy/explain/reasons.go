@@ -79,6 +79,8 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		return reason.EndpointGone.With(e.client)
 	case rules.Drop:
 		switch {
+		case setOf(step.Rule, rules.Sources) && e.port.DenySources:
+			return reason.InDeniedRanges.With(e.client, rangesText(e.port))
 		case setOf(step.Rule, rules.Sources):
 			return e.notInRanges()
 		case setOf(step.Rule, rules.ServiceCIDRs):

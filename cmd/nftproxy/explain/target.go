@@ -11,6 +11,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -68,6 +69,9 @@ func (w *World) find(t Target) ([]*proxier.Port, error) {
 	case len(all) == 0:
 		if w.FromKernel {
 			return nil, fmt.Errorf("the kernel has no chain of a Service %s/%s; one without a choice of endpoints needs none: give its ADDRESS:PORT/PROTOCOL", t.Namespace, t.Name)
+		}
+		if selector, ok := w.Elsewhere[t.Namespace+"/"+t.Name]; ok {
+			return nil, fmt.Errorf("service %s/%s %s", t.Namespace, t.Name, reason.OtherNodes.Text(printable.Word(selector)))
 		}
 		return nil, fmt.Errorf("there is no Service %s/%s with a ClusterIP%s", t.Namespace, t.Name, w.namesakes(t.Name))
 	case len(out) == 0:

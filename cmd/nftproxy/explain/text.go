@@ -65,7 +65,11 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		line("", "%s stays with %s, for %s more", pin.Client, pin.Endpoint, seconds(pin.Seconds))
 	}
 	if len(p.SourceRanges) > 0 {
-		line("sources", "load balancer addresses: only %s", strings.Join(p.SourceRanges, ", "))
+		who := "only"
+		if p.DeniesRanges {
+			who = "all but"
+		}
+		line("sources", "load balancer addresses: %s %s", who, strings.Join(p.SourceRanges, ", "))
 	}
 	for _, lost := range p.Lost {
 		line("conflict", "not served at %s", lost)
@@ -125,7 +129,7 @@ func (p *Port) writeEndpoints(b *strings.Builder, n NodeView, style Style) {
 		if use == "no" {
 			mark = style.Bad
 		}
-		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\n", e.Address, e.where(), marked(mark, use), e.Why)
+		fmt.Fprintf(t, "    %s\t%s\t%s\t%s\n", e.Address, e.where(), marked(mark, use), e.because())
 	}
 	_ = t.Flush()
 	trimRight(b)
@@ -146,6 +150,14 @@ func nodeText(n NodeView) string {
 		return n.Name + " in zone " + n.Zone
 	}
 	return n.Name
+}
+
+// because says why an endpoint gets no connections, or how many.
+func (e *Endpoint) because() string {
+	if e.Why != "" && e.Share != "" {
+		return e.Share + "; " + e.Why
+	}
+	return e.Share + e.Why
 }
 
 // where says where an endpoint is.

@@ -40,6 +40,16 @@ func AskTracking(ctx context.Context) error {
 	return err
 }
 
+// TrackingUsage returns how full connection tracking is.
+func TrackingUsage(ctx context.Context) (conntrack.Usage, error) {
+	c, err := conntrack.Open()
+	if err != nil {
+		return conntrack.Usage{}, err
+	}
+	defer func() { _ = c.Close() }()
+	return c.Usage(ctx)
+}
+
 // tellTracking tells of what of connection tracking could not be set. A file system that
 // is read-only is that of a container which somebody chose to give no privileges.
 func tellTracking(log klog.Logger, err error, warn func(reason, message string)) {

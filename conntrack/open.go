@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package conntrack
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// CountOpen adds to each of the backends how many connections are open to it that came through a Service, and returns the CPU
+// time that it took. TCP's connections that are closing do not count; of UDP each flow that is tracked does. One walk
+// of the table serves all.
+func (c *Conn) CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (busy time.Duration, err error) {
+	runtime.LockOSThread() // whose time is taken
+	defer runtime.UnlockOSThread()
+	start := threadTime()
+	err = c.dump(ctx, queryFor(backends), func(f Flow) {
+		b := rules.Backend{Protocol: f.Protocol, Addr: f.Reply.Src}
+		if n, asked := backends[b]; asked && f.forwarded() && f.open() {
+			backends[b] = n + 1
+		}
+	})
+	return threadTime() - start, err
+}
+
+// queryFor returns the query that sees all flows to backends: of one family where they have one. The kernel filters no more
+// than that, as that would hold up a CPU.
+func queryFor(backends map[rules.Backend]uint32) query {
+	var q query
+	first := true
+	for b := range backends {
+		family := familyOf(b.Addr.Addr())
+		if !first && family != q.family {
+			return query{}
+		}
+		q.family, first = family, false
+	}
+	return q
+}
+
+// The kernel's states of connections, of enums tcp_conntrack and sctp_conntrack.
+const (
+	tcpEstablished  = 3
+	tcpSynSent2     = 9
+	sctpCookieWait  = 2
+	sctpEstablished = 4
+	sctpHeartbeat   = 8
+)
+
+// open says whether a flow is open, or about to be.
+func (f *Flow) open() bool {
+	switch f.Protocol {
+	case rules.TCP:
+		return f.State <= tcpEstablished || f.State == tcpSynSent2
+	case rules.SCTP:
+		return f.State == 0 || f.State >= sctpCookieWait && f.State <= sctpEstablished || f.State >= sctpHeartbeat
+	}
+	return true
+}
