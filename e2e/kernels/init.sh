@@ -23,8 +23,6 @@ slowness() {
 echo "=== kernel $(uname -r)"
 if [ "$(option sctp)" = yes ]; then modprobe sctp; else rm -rf /lib/modules/*/kernel/net/sctp; fi # or the kernel loads it by itself
 echo "=== has SCTP $(has grep -q '^sctp ' /proc/modules)"
-echo "=== has owner $(takes 'add table ip owner { flags owner; }')"
-echo "=== has persist $(takes 'add table ip persist { flags owner,persist; }')"
 echo "=== has flowtable $(takes 'add table ip flows; add flowtable ip flows f { hook ingress priority 0; devices = { lo }; }')"
 nft delete table ip flows 2>/dev/null
 /t/nftproxy check >/tmp/check

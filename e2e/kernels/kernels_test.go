@@ -78,8 +78,7 @@ func readAll(r *result, console string) *result {
 func TestConsole(t *testing.T) {
 	r := readAll(newResult("6.1.0-56-cloud-amd64"), `=== kernel 6.1.0
 === has SCTP no
-=== has owner yes
-=== has persist no
+=== has flowtable yes
 === check 1
 ok       kernel                           6.1.0
 ok       nftables: random                 numgen
@@ -111,7 +110,7 @@ failed is a word of the demo
 	}
 	want := map[string]string{"check": "ok", "slowness": "7 to 12 times", "title": "6.1.0-56", "demo": "ok", "packets": "failed: 1 passed, 1 failed, 1 skipped",
 		"other schedulers": "passed", "trace, explain, top, diff, dump": "**failed**: TestTrace", "real SCTP: connections, several associations": "skipped",
-		"masquerading, a pod that reaches itself": "-", "tables with an owner": "yes", "owned tables that outlive their owner": "no", "flow tables": "-"}
+		"masquerading, a pod that reaches itself": "-", "flow tables": "yes"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

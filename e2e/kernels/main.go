@@ -32,7 +32,8 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type options struct {
 	series, sctp []string
 	parts        []part
-	whole        bool // all tests of the parts
+	brief        bool // only the tests of the table's rows
+	kept         bool // results are kept: all of the parts runs
 	install      bool
 	dir, page    string
 	version      string
@@ -47,10 +48,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	parts := flags.String("suites", strings.Join(names(everything()), ","), "what to run, each with =REGEXP after it for some of its tests")
 	sctp := flags.String("sctp", "yes,no", "whether the kernel speaks SCTP itself")
 	flags.StringVar(&o.dir, "dir", "bin/kernels", "for kernels, images, logs and results")
-	flags.StringVar(&o.page, "write", "", "the page whose table is renewed, from the last whole run of each kernel")
+	flags.StringVar(&o.page, "write", "", "the page whose table is renewed, from the last run of each kernel of all tests, or with -brief")
 	flags.StringVar(&o.version, "version", "unknown", "of nftproxy")
 	flags.BoolVar(&o.install, "install", false, "install the programs that are missing, with apt-get, as root")
 	run := flags.String("run", ".", "which tests, as of go test")
+	flags.BoolVar(&o.brief, "brief", false, "run only the tests that the table's rows name, whatever -suites and -run say")
 	flags.IntVar(&o.guest.slowness, "slowness", 0, "how many times longer tests wait than on a real machine; 0: as the guest measures it")
 	flags.IntVar(&o.guest.memory, "memory", 3072, "of a guest, in MiB")
 	flags.IntVar(&o.guest.cpus, "cpus", 2, "of a guest")
@@ -64,7 +66,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprintln(stderr, "kernels:", err)
 		return o, err
 	}
-	o.whole = !slices.ContainsFunc(o.parts, func(p part) bool { return p.run != "." })
+	o.kept = o.brief || !slices.ContainsFunc(o.parts, func(p part) bool { return p.run != "." })
+	if o.brief {
+		o.parts = brief()
+	}
 	return o, nil
 }
 
@@ -181,10 +186,11 @@ func (o options) prepare(ctx context.Context, repo repository, series, programs 
 }
 
 // test boots the guest, with its console in a file, and tells how it goes. What becomes of the guest is in the result, which
-// is kept if all tests were to run; an error is about the files.
+// is kept if all tests were to run, or all that the rows name; an error is about the files.
 func (o options) test(ctx context.Context, g guest, series, dir string, progress io.Writer) (*result, error) {
 	r := newResult(g.kernel.version)
 	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
+	r.Brief = o.brief
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.log", r.Kernel, g.sctp)))
 	if err != nil {
 		return r, err
@@ -204,7 +210,7 @@ func (o options) test(ctx context.Context, g guest, series, dir string, progress
 		r.Error = booted.Error()
 		fmt.Fprintln(progress, booted)
 	}
-	if err = log.Close(); err == nil && o.whole && ctx.Err() == nil {
+	if err = log.Close(); err == nil && o.kept && ctx.Err() == nil {
 		err = r.save(filepath.Join(dir, "results"))
 	}
 	return r, err

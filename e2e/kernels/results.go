@@ -20,6 +20,7 @@ type result struct {
 	Series    string              `json:"series"` // as it was asked for
 	SCTP      bool                `json:"sctp"`   // whether the guest was to have the kernel's
 	Version   string              `json:"version"`
+	Brief     bool                `json:"brief,omitempty"` // only the tests of the table's rows ran
 	Began     time.Time           `json:"began"`
 	Took      time.Duration       `json:"took"`
 	Error     string              `json:"error,omitempty"` // why the guest did not come to its end

@@ -91,7 +91,7 @@ func grid(cols []column) [][]string {
 		for _, sctp := range []bool{true, false} {
 			cells := row("all of "+s.dir+", "+sctpWord(&result{SCTP: sctp})+" the kernel's SCTP", func(c column) string {
 				for _, r := range c.runs {
-					if r.SCTP == sctp {
+					if r.SCTP == sctp && (!r.Brief || wholly(s.name)) {
 						return r.Suites[s.name].cell()
 					}
 				}
@@ -104,6 +104,7 @@ func grid(cols []column) [][]string {
 	}
 	return append(rows,
 		row("slower than a plain machine", func(c column) string { return c.combine(slownessCell) }),
+		row("tests", func(c column) string { return c.each(amount) }),
 		row("minutes", func(c column) string {
 			return c.each(func(r *result) string { return fmt.Sprintf("%.0f", r.Took.Minutes()) })
 		}),
@@ -111,6 +112,11 @@ func grid(cols []column) [][]string {
 		row("on", func(c column) string {
 			return c.each(func(r *result) string { return r.Began.UTC().Format(time.DateOnly) })
 		}))
+}
+
+// wholly says whether all tests of a suite run in a brief run, too.
+func wholly(name string) bool {
+	return slices.ContainsFunc(brief(), func(p part) bool { return p.name == name && p.run == "." })
 }
 
 // each returns what every run says, in their order, once if they say the same.
@@ -123,6 +129,13 @@ func (c column) each(say func(*result) string) string {
 		return texts[0]
 	}
 	return strings.Join(texts, ", ")
+}
+
+func amount(r *result) string {
+	if r.Brief {
+		return "those of the rows above"
+	}
+	return "all"
 }
 
 func checkCell(r *result) string {
