@@ -48,19 +48,23 @@ func (p *programmer) compare(things []rules.Thing) (rules.Tx, error) {
 }
 
 // mend repairs what a transaction was about that the kernel refused, and says whether it was not as it should be. Only where it
-// was is everything compared, and not often: another program may make the kernel refuse one transaction after another.
+// was is everything compared, and not often: another program may make the kernel refuse one transaction after another. The error
+// is errOvertaken if that is so.
 func (p *programmer) mend(things []rules.Thing) (repaired bool, err error) {
 	tx, err := p.compare(things)
 	if err == nil && tx.Len() == 0 && !rules.All(things) && p.wholes.Allow() {
 		tx, err = p.compare(nil)
 	}
-	switch {
-	case errors.Is(err, errOvertaken):
-		return false, nil // a comparison comes later, and other changes do not wait for it
-	case err != nil && p.unequal == nil:
+	if err != nil && p.unequal == nil {
 		p.unequal = err
 	}
-	return tx.Len() > 0, err
+	switch repaired = tx.Len() > 0; {
+	case !repaired:
+		p.mended = -1
+	case p.mended >= 0:
+		p.mended++
+	}
+	return repaired, err
 }
 
 // errOvertaken says that others have changed what was compared, again and again.

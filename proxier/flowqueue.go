@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -39,8 +40,16 @@ type flowQueue struct {
 
 	mu   sync.Mutex
 	work flowWork
-	wake chan struct{}
+	// repaired is work because of repairs, of which there may be many: it is done from a time on.
+	repaired flowWork
+	from     time.Time
+	looking  bool // at what is repaired, too; belongs to the goroutine that cleans
+	wake     chan struct{}
 }
+
+// repairedTimes is how many times longer than a look that repairs have caused the rest is until the next such look: another program
+// may change the tables again and again.
+const repairedTimes = 150
 
 // newFlowQueues returns queues in which UDP's and SCTP's flows do not wait, as they lose what is sent meanwhile.
 // TCP's are connections without an answer, whose clients send their SYN again after a second: a look a tenth of a
@@ -54,7 +63,7 @@ func newFlowQueues() flowQueues {
 }
 
 func newFlowQueue(p pace) *flowQueue {
-	return &flowQueue{pace: p, work: newFlowWork(), wake: make(chan struct{}, 1)}
+	return &flowQueue{pace: p, work: newFlowWork(), repaired: newFlowWork(), wake: make(chan struct{}, 1)}
 }
 
 // rest says how long to rest after a look that ends now and has taken so much CPU time.
@@ -68,7 +77,19 @@ func (q *flowQueue) rest(busy time.Duration) time.Duration {
 
 // put queues frontends, each where its protocol belongs, and addresses that have left.
 func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
-	var tcp, datagram []rules.Frontend
+	tcp, datagram := byQueue(frontends)
+	q.tcp.put(tcp, left)
+	q.datagram.put(datagram, left)
+}
+
+// putRepaired queues them because of a repair.
+func (q flowQueues) putRepaired(frontends []rules.Frontend, left ...netip.Addr) {
+	tcp, datagram := byQueue(frontends)
+	q.tcp.putRepaired(tcp, left)
+	q.datagram.putRepaired(datagram, left)
+}
+
+func byQueue(frontends []rules.Frontend) (tcp, datagram []rules.Frontend) {
 	for _, f := range frontends {
 		if f.Protocol == rules.TCP {
 			tcp = append(tcp, f)
@@ -76,20 +97,28 @@ func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
 			datagram = append(datagram, f)
 		}
 	}
-	q.tcp.put(tcp, left)
-	q.datagram.put(datagram, left)
+	return tcp, datagram
 }
 
 func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
+	q.add(&q.work, frontends, left)
+}
+
+func (q *flowQueue) putRepaired(frontends []rules.Frontend, left []netip.Addr) {
+	q.add(&q.repaired, frontends, left)
+}
+
+// add adds to one of the queue's works.
+func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}
 	q.mu.Lock()
 	for _, f := range frontends {
-		q.work.frontends[f] = struct{}{}
+		to.frontends[f] = struct{}{}
 	}
 	for _, a := range left {
-		q.work.left[a] = struct{}{}
+		to.left[a] = struct{}{}
 	}
 	q.mu.Unlock()
 	select {
@@ -98,10 +127,32 @@ func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
 	}
 }
 
+// take takes the work that is due.
 func (q *flowQueue) take() flowWork {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	out := q.work
 	q.work = newFlowWork()
+	if q.looking = len(q.repaired.frontends) > 0 && !time.Now().Before(q.from); q.looking {
+		maps.Copy(out.frontends, q.repaired.frontends)
+		maps.Copy(out.left, q.repaired.left)
+		q.repaired = newFlowWork()
+	}
 	return out
+}
+
+// repairedLooked notes how much CPU time a look took, if repairs had caused it.
+func (q *flowQueue) repairedLooked(busy time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.looking {
+		q.from = time.Now().Add(repairedTimes * busy)
+	}
+}
+
+// due says how long until what repairs have caused is due; false: there is nothing.
+func (q *flowQueue) due() (time.Duration, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return max(time.Until(q.from), 0), len(q.repaired.frontends) > 0
 }

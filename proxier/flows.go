@@ -47,11 +47,14 @@ func (f *flows) start(ctx context.Context) *sync.WaitGroup {
 // keepClean cleans what is queued until ctx ends.
 func (f *flows) keepClean(ctx context.Context, q *flowQueue) {
 	var again backoff
+	due := newTimer()
+	defer due.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-q.wake:
+		case <-due.C():
 		}
 		rest, err := f.clean(ctx, q)
 		if err != nil && ctx.Err() == nil {
@@ -62,6 +65,9 @@ func (f *flows) keepClean(ctx context.Context, q *flowQueue) {
 		}
 		if !sleep(ctx, rest) {
 			return
+		}
+		if d, ok := q.due(); ok {
+			due.set(d)
 		}
 	}
 }
@@ -80,6 +86,7 @@ func (f *flows) clean(ctx context.Context, q *flowQueue) (rest time.Duration, er
 	if err != nil {
 		q.put(slices.Collect(maps.Keys(work.frontends)), slices.Collect(maps.Keys(work.left)))
 	}
+	q.repairedLooked(n.Busy)
 	return q.rest(n.Busy), err
 }
 
@@ -159,6 +166,20 @@ func (f *flows) queueAll(repair rules.Tx) {
 	}
 	out, left := removed(repair)
 	f.queues.put(append(out, f.cluster.Frontends()...), left...)
+}
+
+// queueRepair queues the frontends whose flows may be stale after a repair, in which others may have had a hand. It may be one of many.
+func (f *flows) queueRepair(repair rules.Tx) {
+	if f.conntrack == nil {
+		return
+	}
+	out, all := repairedFrontends(repair)
+	var left []netip.Addr
+	if all {
+		out, left = removed(repair)
+		out = append(out, f.cluster.Frontends()...)
+	}
+	f.queues.putRepaired(out, left...)
 }
 
 // queueNodePorts queues the NodePorts after other addresses serve them than before: what was sent

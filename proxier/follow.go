@@ -137,7 +137,7 @@ func (f *follower) audited(why auditWhy, out *outcome, unequal error) {
 	}
 	f.metrics.repairs.Add(float64(n))
 	f.repaired(why, out.written)
-	f.flows.queueAll(out.written)
+	f.flows.queueRepair(out.written)
 }
 
 // auditWhy says why an audit is made, and of what.

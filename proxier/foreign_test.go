@@ -14,8 +14,8 @@ import (
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
-// TestForeignLoop: a program that takes an element away 300 times a second does not keep nftproxy busy. Changes of
-// Services are programmed at once meanwhile, and the log names the program, in few lines.
+// TestForeignLoop: a program takes an element away 300 times a second. Changes of Services are programmed at once meanwhile, and
+// the log names the program, in few lines. What repairs may take says TestRepairsShare.
 func TestForeignLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kernel := &rulestest.Kernel{}
@@ -58,8 +58,8 @@ func TestForeignLoop(t *testing.T) {
 			}
 			time.Sleep(time.Second / 300)
 		}
-		if repairs < 5 || repairs > 8 || lost > 9 {
-			t.Errorf("%d repairs in a minute, want some 6 (%d)", repairs, lost)
+		if repairs < 100 || lost > repairs+1 { // how many depends on how much CPU time one takes
+			t.Errorf("%d repairs in a minute of what was lost %d times", repairs, lost)
 		}
 		log := n.log.String()
 		if lines := strings.Count(log, "Repaired the kernel's tables"); lines < 1 || lines > 3 {

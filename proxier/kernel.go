@@ -38,11 +38,12 @@ type programmer struct {
 	aside   aside
 	adopted bool  // the kernel was made equal to desired once, and has been kept so
 	unequal error // why the kernel is known to hold something else than desired
-	// compared says that this operation has compared the kernel because of a refusal.
-	compared bool
-	wholes   *rate.Limiter               // of comparisons of everything because of refused transactions
-	freed    map[netip.AddrPort]struct{} // of API servers
-	out      outcome                     // of this operation
+	// mended is how often this operation has repaired what others had changed, because of a refusal; below zero: once there was
+	// nothing to repair.
+	mended int
+	wholes *rate.Limiter               // of comparisons of everything because of refused transactions
+	freed  map[netip.AddrPort]struct{} // of API servers
+	out    outcome                     // of this operation
 }
 
 func newProgrammer(k Kernel, c rules.Config) *programmer {
@@ -107,7 +108,7 @@ type transaction struct {
 }
 
 // begin begins an operation.
-func (p *programmer) begin() { p.compared = false }
+func (p *programmer) begin() { p.mended = 0 }
 
 // end ends an operation, and returns what it has done. The programmer keeps nothing of that: it may be large.
 func (p *programmer) end() outcome {

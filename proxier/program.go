@@ -58,13 +58,18 @@ func (p *programmer) commitOwners(builds []rules.Owned) error {
 		}
 		return err
 	}
-	if first := !p.compared; !untouched(err) || first && suspicious(err) {
-		p.compared = true
+	if mended := p.mended; !untouched(err) || suspicious(err) && mended >= 0 {
 		repaired, rerr := p.mend(tx.Things())
-		if rerr != nil {
+		switch {
+		case errors.Is(rerr, errOvertaken), repaired && mended > 0 && suspicious(err):
+			// Others spoil it again and again, which is none of the owners' faults: a comparison comes later.
+			p.desired.Update(builds)
+			p.out.done(before, builds)
+			_ = p.overtaken(err)
+			return nil
+		case rerr != nil:
 			return errors.Join(err, rerr)
-		}
-		if repaired && first {
+		case repaired && mended == 0:
 			return p.commitOwners(builds)
 		}
 	}

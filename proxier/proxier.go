@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -92,10 +93,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Pace.AuditPeriod > 0 {
 		period.set(p.config.Pace.AuditPeriod)
 	}
-	var addresses <-chan struct{}
-	if p.config.Cluster.Addresses != nil {
-		addresses = p.config.Cluster.Addresses.Changed()
-	}
+	addresses := p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}
 		select {
@@ -119,24 +117,34 @@ func (p *Proxier) Run(ctx context.Context) error {
 			continue
 		case <-repair.C():
 			what := p.repairs.take(time.Now())
-			p.planRepair(repair)
 			if len(what.Things) == 0 {
+				p.planRepair(repair)
 				continue
 			}
 			do, why.why, why.things, why.by = audit, "the tables were changed by another program", what.Things, what.By
 		}
-		if do.waiting {
-			continue // until it is time to try again: what has changed meanwhile is done then
-		}
-		if do == sync {
+		switch {
+		case do.waiting: // until it is time to try again: what has changed meanwhile is done then
+			p.planRepair(repair)
+			continue
+		case do == sync:
 			p.runSync(sync, audit)
-		} else {
+		default:
 			p.runAudit(sync, audit, why)
+			p.planRepair(repair)
 		}
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
 		}
 	}
+}
+
+// addresses tells that the node's addresses have changed.
+func (p *Proxier) addresses() <-chan struct{} {
+	if p.config.Cluster.Addresses == nil {
+		return nil
+	}
+	return p.config.Cluster.Addresses.Changed()
 }
 
 // beside starts what is done beside programming, until ctx ends; wait waits for its end.
@@ -167,6 +175,12 @@ func (p *Proxier) runSync(sync, audit *task) {
 func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	program := p.syncer.program
 	was := program.unequal
+	if len(why.things) > 0 {
+		runtime.LockOSThread() // whose time is taken
+		defer runtime.UnlockOSThread()
+		begun := threadTime()
+		defer func() { p.repairs.done(time.Now(), why.things, threadTime()-begun) }()
+	}
 	if err := p.syncer.audit(why); err != nil {
 		if program.unequal != nil {
 			p.config.Health.Queued()

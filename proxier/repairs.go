@@ -8,25 +8,35 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// How long the next repair of a thing waits after the first one, and at most. One that nobody has touched for so
-// long again is repaired at once, as if for the first time.
+// Which part of a CPU's time the repairs of one thing take at most, where others change it again and again, and those of all
+// things together: the next repair waits so much longer than the last one took, but no longer than a minute.
 const (
-	firstRepairWait = time.Second
-	lastRepairWait  = time.Minute
+	thingShare     = 0.025
+	allShare       = 0.035
+	lastRepairWait = time.Minute
 )
 
-// Repairs of things that were not repaired before wait for nothing, but so many at once and then one a second: others
-// may make new ones without end. Nor are more things remembered than so many.
+// repairCredit is how much time repairs may take at once, after a rest, whatever their share; longestDebt is how much more than
+// their share is remembered.
 const (
-	repairBurst   = 10
-	repairPace    = 1 // a second
+	repairCredit = 400 * time.Millisecond
+	longestDebt  = lastRepairWait / 1000 * 35 // allShare
+)
+
+// rest is how long nobody has touched a thing whose next repair counts as the first.
+const rest = time.Minute
+
+// mostRepairing is how many things are remembered: others may make new ones without end. mostNamed is how many processes are.
+const (
 	mostRepairing = 1000
+	mostNamed     = 10
 )
 
 // How often the log tells of first repairs of things, and of later ones: so many at once, then one each pause.
@@ -42,8 +52,10 @@ const (
 type repairs struct {
 	things map[rules.Thing]*repairing
 	by     []rules.Process
-	pace   *rate.Limiter // of repairs that need not wait
-	untold int           // repairs since the last message
+	// credit is how much time repairs may take now; below zero, they wait. It was so at a time.
+	credit   time.Duration
+	credited time.Time
+	untold   int // repairs since the last message
 	// tell and tellAgain are the pace of messages of first repairs and of others.
 	tell, tellAgain *rate.Limiter
 }
@@ -53,19 +65,18 @@ type repairing struct {
 	pending bool
 	times   int           // that it was repaired without a rest
 	wait    time.Duration // after the last repair
-	next    time.Time     // not to be repaired before
+	next    time.Time     // not to be repaired before; zero: it never was
 }
 
 func newRepairs() *repairs {
-	return &repairs{things: map[rules.Thing]*repairing{},
-		pace: rate.NewLimiter(repairPace, repairBurst),
+	return &repairs{things: map[rules.Thing]*repairing{}, credit: repairCredit,
 		tell: rate.NewLimiter(rate.Every(tellPause), tellBurst), tellAgain: rate.NewLimiter(rate.Every(tellAgainPause), tellAgainBurst)}
 }
 
 // touch notes what others have changed.
 func (r *repairs) touch(now time.Time, what rules.Touched) {
 	for _, p := range what.By {
-		if !slices.Contains(r.by, p) && len(r.by) < repairBurst {
+		if !slices.Contains(r.by, p) && len(r.by) < mostNamed {
 			r.by = append(r.by, p)
 		}
 	}
@@ -87,7 +98,7 @@ func (r *repairs) touch(now time.Time, what rules.Touched) {
 // forget drops what has had its rest.
 func (r *repairs) forget(now time.Time) {
 	for t, g := range r.things {
-		if !g.pending && now.Sub(g.next) > g.wait {
+		if !g.pending && now.Sub(g.next) > rest {
 			delete(r.things, t)
 		}
 	}
@@ -106,13 +117,23 @@ func (r *repairs) wait(now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	wait := first.Sub(now)
-	if tokens := r.pace.TokensAt(now); tokens < 1 {
-		wait = max(wait, time.Duration((1-tokens)/repairPace*float64(time.Second)))
+	if credit := r.creditAt(now); credit < 0 {
+		wait = max(wait, share(-credit, allShare))
 	}
 	return max(wait, 0), true
 }
 
-// take returns the things that are due, which count as repaired now, and who touched any. No things: nothing is due.
+// creditAt returns how much time repairs may take at a time.
+func (r *repairs) creditAt(now time.Time) time.Duration {
+	return min(r.credit+time.Duration(allShare*float64(now.Sub(r.credited))), repairCredit)
+}
+
+// share returns how long something must last of which a part takes so long.
+func share(took time.Duration, part float64) time.Duration {
+	return time.Duration(float64(took) / part)
+}
+
+// take returns the things that are due, and who touched any. No things: nothing is due.
 func (r *repairs) take(now time.Time) rules.Touched {
 	var out rules.Touched
 	for t, g := range r.things {
@@ -120,16 +141,24 @@ func (r *repairs) take(now time.Time) rules.Touched {
 			out.Things = append(out.Things, t)
 			g.pending = false
 			g.times++
-			g.wait = min(max(2*g.wait, firstRepairWait), lastRepairWait)
-			g.next = now.Add(g.wait)
 		}
 	}
 	if len(out.Things) == 0 {
 		return out
 	}
-	r.pace.AllowN(now, 1)
 	out.By, r.by = r.by, nil
 	return out
+}
+
+// done notes how long the repair of things took.
+func (r *repairs) done(now time.Time, things []rules.Thing, took time.Duration) {
+	r.credit, r.credited = max(r.creditAt(now)-took, -longestDebt), now
+	for _, t := range things {
+		if g := r.things[t]; g != nil {
+			g.wait = min(share(took, thingShare), lastRepairWait)
+			g.next = now.Add(g.wait)
+		}
+	}
 }
 
 // told says whether the log should tell of a repair of things, and of how many repairs it has not told before.
@@ -188,4 +217,11 @@ func describe(tx rules.Tx) string {
 		out = append(out, what)
 	}
 	return strings.Join(out, "; ")
+}
+
+// threadTime returns the CPU time that the calling thread has taken.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every kernel has it
+	return time.Duration(t.Nano())
 }

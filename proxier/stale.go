@@ -57,6 +57,30 @@ func removed(tx rules.Tx) (frontends []rules.Frontend, addrs []netip.Addr) {
 	return frontends, addrs
 }
 
+// repairedFrontends returns the frontends where a repair wrote which endpoint serves them; all says that it wrote something of which
+// that cannot be told, such as rules.
+func repairedFrontends(tx rules.Tx) (frontends []rules.Frontend, all bool) {
+	for _, op := range tx.Ops() {
+		switch op.Kind {
+		case rules.AddElements, rules.FillSet, rules.ReplaceElements, rules.DeleteElements:
+		default:
+			return nil, true
+		}
+		switch op.Set.Kind {
+		case rules.Hairpin, rules.Sources, rules.MasqueradeIPs, rules.MasqueradeNodePorts, rules.ClusterIPs, rules.ServiceCIDRs:
+			continue // no endpoint is another because of these
+		default:
+			if !op.Set.Kind.Serves() {
+				return nil, true
+			}
+		}
+		for _, e := range op.Elements {
+			frontends = append(frontends, e.Key.Frontend(op.Family))
+		}
+	}
+	return frontends, false
+}
+
 func byFamily(addrs []netip.Addr) (out [2][]netip.Addr) {
 	for _, a := range addrs {
 		f := rules.FamilyOf(a)

@@ -339,6 +339,8 @@ func TestClusterBadEvents(t *testing.T) {
 		"bookmark of other": event("BOOKMARK", apiNode("")),
 		"unknown type":      event("MOVED", apiService("web", "10.0.0.2")),
 		"error of nothing":  event("ERROR", json.RawMessage(`{}`)),
+		"lower version":     event("MODIFIED", atVersion(apiService("web", "10.0.0.2"), "4")),
+		"lower bookmark":    event("BOOKMARK", atVersion(apiService("", ""), "4")),
 		"no JSON":           "<html>\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -369,6 +371,56 @@ func TestClusterBadEvents(t *testing.T) {
 				}
 				if !strings.Contains(strings.Join(warnings, "\n"), "watch Services at the API server, trying again") {
 					t.Errorf("warnings %q do not tell of the event", warnings)
+				}
+			})
+		})
+	}
+}
+
+func atVersion(s *corev1.Service, version string) *corev1.Service {
+	s.ResourceVersion = version
+	return s
+}
+
+// Events that come in another order than they happened would leave an older state: all is listed again. One that comes twice is
+// no fault.
+func TestClusterReorderedEvents(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		versions []string
+		lists    int
+	}{
+		"in order":  {[]string{"6", "7", "9"}, 1},
+		"twice":     {[]string{"6", "6", "7", "7"}, 1},
+		"reordered": {[]string{"6", "8", "7"}, 2},
+		"opaque":    {[]string{"6", "b", "a"}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := sourcetest.New(t)
+				sent := false
+				_, c := scriptedCluster(t, r, func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == pathServices && isWatch(r) && !isInitial(r) && !sent {
+						sent = true
+						var events []string
+						for _, v := range tt.versions {
+							events = append(events, event("MODIFIED", atVersion(apiService("web", "10.0.0.2"), v)))
+						}
+						return silent(r, events...), nil
+					}
+					return well(r)
+				})
+				sourcetest.Run(r, c.Run)
+				time.Sleep(time.Minute)
+				lines, _ := r.Take()
+				lists := 0
+				for _, l := range lines {
+					if l == "services [ns/web]" {
+						lists++
+					}
+				}
+				if lists != tt.lists {
+					t.Errorf("Services were listed %d times, want %d: %q", lists, tt.lists, lines)
 				}
 			})
 		})

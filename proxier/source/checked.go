@@ -43,6 +43,7 @@ type eventCheck struct {
 	newest   bool                 // it was asked for whatever is newest
 	size     int                  // of that list so far, in bytes
 	done     func(version string) // that list is at its end, which is at a resource version; nil: nobody wants to know
+	last     string               // the resource version of the last event, or that the watch began after
 }
 
 // follow returns a watch with the events that are good.
@@ -81,10 +82,16 @@ func (c *eventCheck) check(e watch.Event) error {
 			return fmt.Errorf("%w, in an event %s", err, e.Type)
 		}
 	}
-	if m.GetResourceVersion() == "" {
+	version := m.GetResourceVersion()
+	if version == "" {
 		return badAnswer("take an event %s of %s: its object has no metadata.resourceVersion", e.Type, c.resource.plural)
 	}
 	if !c.initial {
+		// What comes in another order may end with an older state, which nothing would ever correct.
+		if older(version, c.last) {
+			return badAnswer("take an event %s of %s: its resource version %s is lower than %s, which came before", e.Type, c.resource.plural, version, c.last)
+		}
+		c.last = version
 		return nil
 	}
 	if sized, ok := e.Object.(interface{ Size() int }); ok {
@@ -94,9 +101,9 @@ func (c *eventCheck) check(e watch.Event) error {
 	case c.size > maxList:
 		return errTooLarge(maxList)
 	case e.Type == watch.Bookmark && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true":
-		c.initial = false
+		c.initial, c.last = false, version
 		if c.done != nil {
-			c.done(m.GetResourceVersion())
+			c.done(version)
 		}
 	}
 	return nil

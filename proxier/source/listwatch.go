@@ -192,6 +192,8 @@ func (q *requests[L]) watch(ctx context.Context, options metav1.ListOptions) (wa
 		check.newest = options.ResourceVersion == ""
 		held := q.held
 		check.done = func(now string) { q.arrived(ctx, held, now) }
+	} else {
+		check.last = options.ResourceVersion
 	}
 	return check.follow(w), nil
 }

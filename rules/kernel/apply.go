@@ -130,11 +130,11 @@ func (k *Kernel) commit(b *wire.Batch) error {
 	if err != nil {
 		return fmt.Errorf("send a transaction and read its answer: %w", err)
 	}
-	if lost && a.said.Errno == 0 { // so many errors that they did not fit
-		a.said.Errno = unix.ENOBUFS
-	}
 	if err := a.refusal(); err != nil {
 		return err
+	}
+	if lost { // errors, or the acknowledgement that it was carried out
+		return fmt.Errorf("the kernel's answer to a transaction was lost: read the tables back: %w", unix.ENOBUFS)
 	}
 	if !a.acked {
 		return errors.New("the kernel gave no answer to a transaction: read the tables back")
