@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // releases are the Debian releases whose kernels can be had.
@@ -50,16 +51,26 @@ func openRepository(ctx context.Context, dir string, log io.Writer) (repository,
 	if err = os.WriteFile(r.path("sources.list"), []byte(sources), 0o600); err != nil {
 		return r, err
 	}
-	conf := fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\n",
+	conf := fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\n",
 		r.path("sources.list"), r.path("lists"), r.path("cache"))
 	if err = os.WriteFile(r.path("apt.conf"), []byte(conf), 0o600); err != nil {
 		return r, err
 	}
-	if _, err = r.run(ctx, dir, "apt-get", "update", "-q"); err != nil && ctx.Err() == nil {
-		fmt.Fprintln(log, "not all lists of packages can be had:", err)
-		err = nil
+	return r, r.update(ctx, log)
+}
+
+// update fetches the lists, unless it did so today.
+func (r repository) update(ctx context.Context, log io.Writer) error {
+	const fresh = 24 * time.Hour
+	stamp := r.path("updated")
+	if s, err := os.Stat(stamp); err == nil && time.Since(s.ModTime()) < fresh {
+		return nil
 	}
-	return r, err
+	if _, err := r.run(ctx, r.dir, "apt-get", "update", "-q"); err != nil {
+		fmt.Fprintln(log, "not all lists of packages can be had:", err)
+		return ctx.Err()
+	}
+	return os.WriteFile(stamp, nil, 0o600)
 }
 
 func (r repository) path(name string) string { return filepath.Join(r.dir, "apt", name) }
@@ -179,7 +190,14 @@ func (r repository) fetch(ctx context.Context, version string) (kernel, error) {
 
 // unpack downloads packages, and unpacks them, all in a directory.
 func (r repository) unpack(ctx context.Context, dir string, packages []string) error {
-	if _, err := r.run(ctx, dir, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
+	args := append([]string{"download", "-q"}, packages...)
+	_, err := r.run(ctx, dir, "apt-get", args...)
+	if err != nil { // the mirror may have newer packages than its lists of this morning say
+		if _, failed := r.run(ctx, r.dir, "apt-get", "update", "-q"); failed == nil {
+			_, err = r.run(ctx, dir, "apt-get", args...)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
