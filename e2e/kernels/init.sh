@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first process of the guest. The kernel's command line says how to run: t.sctp, t.slowness. The file /t/plan says what.
+# The first process of the guest. The kernel's command line says how to run: t.sctp, t.slowness, t.parallel. The file /t/plan says what.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs tmp /tmp; mount -t tmpfs run /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
@@ -34,7 +34,7 @@ while read -r suite dir run; do
 	cd "/t/src/$dir" || cd /tmp
 	case $suite in
 	demo) /t/demo --bin /t/nftproxy ;;
-	*) "/t/$suite.test" -test.v -test.timeout 3h -test.run "$run" ;;
+	*) "/t/$suite.test" -test.v -test.timeout 3h -test.parallel "$(option parallel)" -test.run "$run" ;;
 	esac </dev/null
 	echo "=== end $suite $?"
 done </t/plan 2>&1

@@ -77,7 +77,6 @@ func readAll(r *result, console string) *result {
 // TestConsole: what a guest says is taken in, and said of each capability and suite.
 func TestConsole(t *testing.T) {
 	r := readAll(newResult("6.1.0-56-cloud-amd64"), `=== kernel 6.1.0
-=== has SCTP no
 === has flowtable yes
 === check 1
 ok       kernel                           6.1.0
@@ -223,6 +222,31 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// TestAdd: what ran before with the same kernel and version counts, but for tests that ran again.
+func TestAdd(t *testing.T) {
+	dir := t.TempDir()
+	first := readAll(newResult("6.1"), "=== begin conntrack\n--- PASS: TestX (0.1s)\n=== end conntrack 0\n"+
+		"=== begin packets\n--- PASS: TestA (0.1s)\n--- FAIL: TestB (0.1s)\n--- SKIP: TestC (0.1s)\n=== end packets 1\n")
+	if err := first.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	const again = "=== begin packets\n--- PASS: TestB (0.1s)\n--- FAIL: TestC (0.1s)\n=== end packets 1\n"
+	second, newer := readAll(newResult("6.1"), again), readAll(newResult("6.1"), again)
+	newer.Version = "v2"
+	for _, r := range []*result{second, newer} {
+		if err := r.add(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := &outcome{Code: "1", Seconds: 3 + 4, Passed: []string{"TestB", "TestA"}, Failed: []string{"TestC"}}
+	if diff := cmp.Diff(want, second.Suites["packets"]); diff != "" || second.Suites["conntrack"] == nil {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if len(newer.Suites) != 1 || len(newer.Suites["packets"].Passed) != 1 {
+		t.Error("the results of another version are added")
+	}
+}
+
 // TestSection: the page keeps what is around the table, and the results of earlier runs count.
 func TestSection(t *testing.T) {
 	dir := t.TempDir()
@@ -230,9 +254,9 @@ func TestSection(t *testing.T) {
 	if err := os.WriteFile(page, []byte("before\n"+beginMark+"\nold\n"+endMark+"\nafter\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*result{{Kernel: "6.12.1-cloud-amd64", Series: "6.12", SCTP: true}, {Kernel: "5.10.0-9-cloud-amd64", Series: "5.10"},
+	for _, a := range []about{{Kernel: "6.12.1-cloud-amd64", Series: "6.12", SCTP: true}, {Kernel: "5.10.0-9-cloud-amd64", Series: "5.10"},
 		{Kernel: "6.12.3-cloud-amd64", Series: "6.12", SCTP: true, Version: "v2"}, {Kernel: "6.12.3-cloud-amd64", Series: "6.12"}} {
-		if err := r.save(dir); err != nil {
+		if err := (&result{about: a}).save(dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -33,7 +33,8 @@ type options struct {
 	series, sctp []string
 	parts        []part
 	brief        bool // only the tests of the table's rows
-	kept         bool // results are kept: all of the parts runs
+	kept         bool // results are kept
+	add          bool // to those that are kept already
 	install      bool
 	dir, page    string
 	version      string
@@ -52,6 +53,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.version, "version", "unknown", "of nftproxy")
 	flags.BoolVar(&o.install, "install", false, "install the programs that are missing, with apt-get, as root")
 	run := flags.String("run", ".", "which tests, as of go test")
+	flags.BoolVar(&o.add, "add", false, "keep the results of some tests, too, beside those of others with the same kernel and version")
 	flags.BoolVar(&o.brief, "brief", false, "run only the tests that the table's rows name, whatever -suites and -run say")
 	flags.IntVar(&o.guest.slowness, "slowness", 0, "how many times longer tests wait than on a real machine; 0: as the guest measures it")
 	flags.IntVar(&o.guest.memory, "memory", 3072, "of a guest, in MiB")
@@ -66,7 +68,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprintln(stderr, "kernels:", err)
 		return o, err
 	}
-	o.kept = o.brief || !slices.ContainsFunc(o.parts, func(p part) bool { return p.run != "." })
+	o.kept = o.brief || o.add || !slices.ContainsFunc(o.parts, func(p part) bool { return p.run != "." })
 	if o.brief {
 		o.parts = brief()
 	}
@@ -190,7 +192,7 @@ func (o options) prepare(ctx context.Context, repo repository, series, programs 
 func (o options) test(ctx context.Context, g guest, series, dir string, progress io.Writer) (*result, error) {
 	r := newResult(g.kernel.version)
 	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
-	r.Brief = o.brief
+	r.Brief = o.brief || o.add
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.log", r.Kernel, g.sctp)))
 	if err != nil {
 		return r, err
@@ -210,8 +212,12 @@ func (o options) test(ctx context.Context, g guest, series, dir string, progress
 		r.Error = booted.Error()
 		fmt.Fprintln(progress, booted)
 	}
-	if err = log.Close(); err == nil && o.kept && ctx.Err() == nil {
-		err = r.save(filepath.Join(dir, "results"))
+	results := filepath.Join(dir, "results")
+	if err = log.Close(); err == nil && o.add {
+		err = r.add(results)
+	}
+	if err == nil && o.kept && ctx.Err() == nil {
+		err = r.save(results)
 	}
 	return r, err
 }

@@ -6,7 +6,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,24 +18,35 @@ import (
 
 // result is what a guest's console says, as it is kept in a file.
 type result struct {
-	Kernel    string              `json:"kernel"`
-	Series    string              `json:"series"` // as it was asked for
-	SCTP      bool                `json:"sctp"`   // whether the guest was to have the kernel's
-	Version   string              `json:"version"`
-	Brief     bool                `json:"brief,omitempty"` // only the tests of the table's rows ran
-	Began     time.Time           `json:"began"`
-	Took      time.Duration       `json:"took"`
-	Error     string              `json:"error,omitempty"` // why the guest did not come to its end
-	Slowness  []string            `json:"slowness,omitempty"`
-	Has       map[string]string   `json:"has"`              // yes or no, by the words of init.sh
-	CheckCode string              `json:"check"`            // of `nftproxy check`
-	Found     int                 `json:"found"`            // how many features of nftables it finds
-	Failed    []string            `json:"failed,omitempty"` // what of nftables it says fails
-	Warns     []string            `json:"warns,omitempty"`  // what of nftables it warns of
-	Asked     []string            `json:"asked"`            // the suites that were to run
-	Suites    map[string]*outcome `json:"suites"`
-	suite     string              // that is running
-	since     time.Duration       // when it began
+	about
+	Slowness []string            `json:"slowness,omitempty"`
+	Has      map[string]string   `json:"has"` // yes or no, by the words of init.sh
+	Check    checked             `json:"check"`
+	Suites   map[string]*outcome `json:"suites"`
+
+	suite string        // that is running
+	since time.Duration // when it began
+}
+
+// about says what was run, and how that went.
+type about struct {
+	Kernel  string        `json:"kernel"`
+	Series  string        `json:"series"` // as it was asked for
+	SCTP    bool          `json:"sctp"`   // whether the guest was to have the kernel's
+	Version string        `json:"version"`
+	Brief   bool          `json:"brief,omitempty"` // only the tests of the table's rows ran
+	Asked   []string      `json:"asked"`           // the suites that were to run
+	Began   time.Time     `json:"began"`
+	Took    time.Duration `json:"took"`
+	Error   string        `json:"error,omitempty"` // why the guest did not come to its end
+}
+
+// checked is what `nftproxy check` says of nftables.
+type checked struct {
+	Code   string   `json:"code"`
+	Found  int      `json:"found"` // how many features
+	Failed []string `json:"failed,omitempty"`
+	Warns  []string `json:"warns,omitempty"`
 }
 
 // outcome is how a suite ended. The tests in it are no subtests.
@@ -46,7 +59,7 @@ type outcome struct {
 }
 
 func newResult(kernel string) *result {
-	return &result{Kernel: kernel, Has: map[string]string{}, Suites: map[string]*outcome{}}
+	return &result{about: about{Kernel: kernel}, Has: map[string]string{}, Suites: map[string]*outcome{}}
 }
 
 // read takes in a line of the console, and when it came.
@@ -70,7 +83,7 @@ func (r *result) mark(words []string, at time.Duration) {
 	case len(words) == 2 && words[0] == "slowness":
 		r.Slowness = append(r.Slowness, words[1])
 	case len(words) == 2 && words[0] == "check":
-		r.CheckCode = words[1]
+		r.Check.Code = words[1]
 	case len(words) == 2 && words[0] == "begin":
 		r.suite, r.since = words[1], at
 		r.Suites[r.suite] = &outcome{}
@@ -86,11 +99,11 @@ func (r *result) readCheck(line string, words []string) {
 	}
 	switch words[0] {
 	case "ok":
-		r.Found++
+		r.Check.Found++
 	case "failed":
-		r.Failed = append(r.Failed, strings.TrimSpace(line))
+		r.Check.Failed = append(r.Check.Failed, strings.TrimSpace(line))
 	case "warning":
-		r.Warns = append(r.Warns, strings.TrimSpace(line))
+		r.Check.Warns = append(r.Check.Warns, strings.TrimSpace(line))
 	}
 }
 
@@ -105,14 +118,14 @@ func (o *outcome) note(action, test string) {
 	}
 }
 
-// checked says whether `nftproxy check` came to its end, and nothing of nftables fails.
-func (r *result) checked() bool {
-	return (r.CheckCode == "0" || r.CheckCode == "1") && r.Found > 0 && len(r.Failed) == 0
+// good says whether the check came to its end, and nothing of nftables fails.
+func (c checked) good() bool {
+	return (c.Code == "0" || c.Code == "1") && c.Found > 0 && len(c.Failed) == 0
 }
 
 // good says whether all suites ran, and none failed.
 func (r *result) good() bool {
-	return r.checked() && r.Error == "" &&
+	return r.Check.good() && r.Error == "" &&
 		!slices.ContainsFunc(r.Asked, func(s string) bool { return r.Suites[s] == nil || r.Suites[s].Code != "0" })
 }
 
@@ -138,6 +151,51 @@ func (o *outcome) cell() string {
 	return text
 }
 
+// path is where the result is kept in a directory.
+func (r *result) path(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.json", r.Series, r.SCTP))
+}
+
+// add adds to the result what is kept in a directory of the same kernel and the same nftproxy: tests that did not run this time.
+func (r *result) add(dir string) error {
+	data, err := os.ReadFile(r.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	old := newResult("")
+	if err == nil {
+		err = json.Unmarshal(data, old)
+	}
+	if err != nil || old.Kernel != r.Kernel || old.Version != r.Version {
+		return err
+	}
+	r.Took += old.Took
+	r.Slowness = append(old.Slowness, r.Slowness...)
+	for name, o := range old.Suites {
+		if now := r.Suites[name]; now != nil {
+			now.add(o)
+		} else {
+			r.Suites[name] = o
+		}
+	}
+	return nil
+}
+
+// add adds the tests of an earlier run that are not among those of this one.
+func (o *outcome) add(old *outcome) {
+	now := slices.Concat(o.Passed, o.Failed, o.Skipped)
+	others := func(list []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(now, name) })
+	}
+	o.Passed = append(o.Passed, others(old.Passed)...)
+	o.Failed = append(o.Failed, others(old.Failed)...)
+	o.Skipped = append(o.Skipped, others(old.Skipped)...)
+	o.Seconds += old.Seconds
+	if o.Code == "0" && len(o.Failed) > 0 {
+		o.Code = old.Code
+	}
+}
+
 // save keeps the result in a directory, in place of that of an earlier run of the same series.
 func (r *result) save(dir string) error {
 	data, err := json.MarshalIndent(r, "", "\t")
@@ -147,7 +205,7 @@ func (r *result) save(dir string) error {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.json", r.Series, r.SCTP)), data, 0o644) //nolint:gosec // anybody may read it
+	return os.WriteFile(r.path(dir), data, 0o644) //nolint:gosec // anybody may read it
 }
 
 // loadResults returns those of a directory, the oldest kernel first, and the kernel with its SCTP before the one without.

@@ -53,7 +53,7 @@ func (c column) combine(say func(*result) string) string {
 		if !slices.Contains(texts, text) {
 			texts = append(texts, text)
 		}
-		said = append(said, sctpWord(r)+" SCTP: "+text)
+		said = append(said, withSCTP(r.SCTP)+" SCTP: "+text)
 	}
 	switch len(texts) {
 	case 0:
@@ -64,8 +64,8 @@ func (c column) combine(say func(*result) string) string {
 	return strings.Join(said, "; ")
 }
 
-func sctpWord(r *result) string {
-	if r.SCTP {
+func withSCTP(yes bool) string {
+	if yes {
 		return "with"
 	}
 	return "without"
@@ -89,7 +89,7 @@ func grid(cols []column) [][]string {
 	}
 	for _, s := range suites() {
 		for _, sctp := range []bool{true, false} {
-			cells := row("all of "+s.dir+", "+sctpWord(&result{SCTP: sctp})+" the kernel's SCTP", func(c column) string {
+			cells := row("all of "+s.dir+", "+withSCTP(sctp)+" the kernel's SCTP", func(c column) string {
 				for _, r := range c.runs {
 					if r.SCTP == sctp && (!r.Brief || wholly(s.name)) {
 						return r.Suites[s.name].cell()
@@ -139,7 +139,7 @@ func amount(r *result) string {
 }
 
 func checkCell(r *result) string {
-	if r.checked() {
+	if r.Check.good() {
 		return "ok"
 	}
 	return "**failed**"
@@ -169,11 +169,11 @@ func slownessCell(r *result) string {
 func remarks(results []*result) []string {
 	var list []string
 	for _, r := range results {
-		where := fmt.Sprintf("%s, %s SCTP", column{kernel: r.Kernel}.title(), sctpWord(r))
+		where := fmt.Sprintf("%s, %s SCTP", column{kernel: r.Kernel}.title(), withSCTP(r.SCTP))
 		if r.Error != "" {
 			list = append(list, where+": "+r.Error)
 		}
-		for _, l := range slices.Concat(r.Failed, r.Warns) {
+		for _, l := range slices.Concat(r.Check.Failed, r.Check.Warns) {
 			list = append(list, where+": nftproxy check: "+strings.Join(strings.Fields(l), " "))
 		}
 		for _, s := range suites() {
