@@ -21,6 +21,10 @@ KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
 KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestOwnedTables|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
 
+# How long `make soak` goes on, and further options of it.
+MINUTES    ?= 20
+SOAK_FLAGS ?=
+
 FLAKY_COUNT    ?= 20
 FLAKY_PACKAGES ?= ./...
 
@@ -32,7 +36,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar manifests demo test fuzz flaky kernels kernels-quick race e2e e2e-cluster bench bench-compare bench-micro lint shape cross clean help
+.PHONY: FORCE all build image-tar manifests demo test fuzz flaky kernels kernels-quick race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
 
 all: build ## The same as build
 
@@ -91,6 +95,7 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 	cd e2e/metrics && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 	cd e2e/bench && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/soak && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
@@ -119,6 +124,11 @@ bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each 
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
 	bin/bench compare $(OLD) $(NEW)
 
+# SOAK_FLAGS='-out e2e/soak/results -page docs/reliability.md' renews what the repository has of it.
+soak: build ## Run nftproxy for MINUTES (20) under changes, traffic, tampering and restarts of the API server, as root; a report
+	cd e2e/soak && $(GO) build -o $(CURDIR)/bin/soak .
+	bin/soak -minutes $(MINUTES) $(SOAK_FLAGS)
+
 lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:" $$files >&2; exit 1; fi
 	$(GO) vet ./...
@@ -138,7 +148,7 @@ cross: ## Compile for arm64, and for macOS what must compile there
 	GOOS=darwin CGO_ENABLED=0 $(GO) vet $(PORTABLE)
 
 clean: ## Remove what make has built
-	rm -rf bin dist bench-report
+	rm -rf bin dist bench-report soak-report
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

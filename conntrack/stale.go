@@ -83,6 +83,9 @@ func (f Flow) String() string {
 // forwarded says whether the flow's destination was translated.
 func (f Flow) forwarded() bool { return f.Reply.Src != f.Orig.Dst }
 
+// Unanswered says whether the flow's destination was translated and nothing has come back.
+func (f Flow) Unanswered() bool { return f.forwarded() && f.Status&StatusSeenReply == 0 }
+
 // left says whether a flow to an address for which the frontend stood once is stale. Answered
 // associations and connections end by themselves.
 func (b *backends) left(f Flow) bool {

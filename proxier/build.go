@@ -13,8 +13,9 @@ type builder struct {
 	left    int           // owners that are not built yet
 	config  rules.Config
 	node    rules.Node
-	forward bool    // NodePorts are forwarded on loopback addresses
-	missing [2]bool // but in families that the node does not have
+	forward bool                             // NodePorts are forwarded on loopback addresses
+	missing [2]bool                          // but in families that the node does not have
+	ejected func(rules.Owner) rules.Ejection // nil: no endpoint is
 	built   []rules.Owner
 	aspects map[rules.Owner]aspects
 }
@@ -50,6 +51,9 @@ func (b *builder) build(owners []rules.Owner) []rules.Owned {
 func (b *builder) objects(in *cluster.Input) rules.Objects {
 	if in.Port.Port == 0 {
 		return rules.Objects{}
+	}
+	if b.ejected != nil && in.Port.Failover {
+		in.Port.Ejection = b.ejected(in.Owner)
 	}
 	usable := rules.SelectEndpoints(&in.Port, in.Endpoints, &b.node)
 	objects := rules.BuildUsable(in.Port, usable, b.config, b.node)

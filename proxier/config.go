@@ -66,6 +66,9 @@ type Foreign struct {
 	Changed <-chan struct{}
 	// Touched returns what was changed since the last call. Nil: that is not known, and all is compared.
 	Touched func() rules.Touched
+	// Turn is closed once no other process of this program writes the tables. Until then nothing is written, and what can be
+	// prepared is: Prepared. Nil: there is no other.
+	Turn <-chan struct{}
 	// Audited is called after each comparison of everything, which takes memory for a while. Nil: nobody wants to know.
 	Audited func()
 }

@@ -20,6 +20,9 @@
 //
 // The follower tells everybody what has become of the changes.
 //
+// While another process writes the tables (Foreign.Turn) the programmer's desired is kept as it should be, and the syncer
+// knows where the kernel differs: to take over is then to compare just that.
+//
 // The syncer takes changes from one part to the next. All of this runs in Run's goroutine, but for two things: at a first
 // load transactions are applied in a second one, while the first builds, and stale flows are looked for in others.
 //
@@ -32,7 +35,7 @@
 //
 //	snapshot.go
 //	proxier.go                                      Run: the loop
-//	sync.go, nodewait.go                            the order of things
+//	sync.go, standby.go, nodewait.go                the order of things
 //	follow.go, flows.go, conflicts.go, health.go …  the follower
 //	build.go, nolocal.go, localports.go             from an Input to objects, and what else comes of them
 //	program.go, load.go, compare.go, apiserver.go   the programmer's operations

@@ -55,12 +55,16 @@ func New(c Config) *Proxier {
 		wait:    nodeWait{node: c.Cluster.NodeName, most: c.Pace.NodeWait, log: c.Logger, began: time.Now()},
 		config:  &p.config,
 		synced:  make(chan struct{}),
+		standby: newStandby(),
 	}
 	return p
 }
 
 // Synced is closed after the first commit: the kernel holds all that was listed.
 func (p *Proxier) Synced() <-chan struct{} { return p.syncer.synced }
+
+// Prepared is closed when all is ready that can be while another process writes the tables: see Foreign.Turn.
+func (p *Proxier) Prepared() <-chan struct{} { return p.syncer.standby.prepared }
 
 // SetAPIServers says at which addresses and ports this node reaches its API server. No Service gets them as a
 // load balancer's address, an external IP or a NodePort: the node would lose the API server, and never hear that the
@@ -78,6 +82,17 @@ func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
 	return holder.ServicePortName, ok
 }
 
+// UseFailover frees connections without an answer, of Services that want it. It is called before Run.
+func (p *Proxier) UseFailover(f Failover) {
+	p.syncer.rescuer = newRescuer(f, &p.config, p.syncer.follow.teller)
+	p.syncer.ejected = p.syncer.rescuer.ejected
+}
+
+// UseEjected leaves those endpoints out that others have found not to answer. It is called before Run.
+func (p *Proxier) UseEjected(of func(rules.Owner) []rules.Ejected) {
+	p.syncer.ejected = func(o rules.Owner) rules.Ejection { return rules.Ejection{Endpoints: of(o), Share: 100} }
+}
+
 // Run programs what the source tells, until ctx ends. The rules stay then, so
 // that traffic goes on while a successor starts. It is called once.
 func (p *Proxier) Run(ctx context.Context) error {
@@ -85,6 +100,7 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
 	defer p.beside(ctx)()
+	defer p.syncer.rescuer.start(ctx).Wait()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
@@ -93,12 +109,14 @@ func (p *Proxier) Run(ctx context.Context) error {
 	if p.config.Pace.AuditPeriod > 0 {
 		period.set(p.config.Pace.AuditPeriod)
 	}
-	addresses := p.addresses()
+	turn, addresses := p.turn(), p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-turn:
+			turn, sync.waiting, p.syncer.waits = nil, false, false
 		case <-p.listener.wake:
 			p.syncer.follow.faults(p.cluster.Faults())
 			if !sync.waiting && !sleep(ctx, p.pace.Reserve().Delay()) {
@@ -139,12 +157,27 @@ func (p *Proxier) Run(ctx context.Context) error {
 	}
 }
 
-// addresses tells that the node's addresses have changed.
+// addresses returns what gets a value when the node's addresses have changed; nil: they are not known.
 func (p *Proxier) addresses() <-chan struct{} {
 	if p.config.Cluster.Addresses == nil {
 		return nil
 	}
 	return p.config.Cluster.Addresses.Changed()
+}
+
+// turn returns what is closed when this process may write the tables; nil: it may already.
+func (p *Proxier) turn() <-chan struct{} {
+	turn := p.config.Foreign.Turn
+	if turn == nil {
+		return nil
+	}
+	select {
+	case <-turn:
+		return nil
+	default:
+		p.syncer.waits = true
+		return turn
+	}
 }
 
 // beside starts what is done beside programming, until ctx ends; wait waits for its end.
@@ -211,6 +244,12 @@ func (p *Proxier) touched(repair *task) {
 	var what rules.Touched
 	if p.config.Foreign.Touched != nil {
 		what = p.config.Foreign.Touched()
+	}
+	if p.syncer.waits {
+		if err := p.syncer.foreign(what); err != nil {
+			p.config.Logger.Error(err, "The next process to take over has to compare everything")
+		}
+		return
 	}
 	p.repairs.touch(time.Now(), what)
 	p.planRepair(repair)

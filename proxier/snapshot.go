@@ -55,6 +55,9 @@ func (p *Proxier) Snapshot() Snapshot {
 	program := p.syncer.program
 	out := Snapshot{Config: p.config.Rules, Node: program.node, State: program.desired.State(), Elsewhere: p.cluster.Elsewhere()}
 	for _, in := range p.cluster.AllInputs() {
+		if p.syncer.ejected != nil && in.Port.Failover {
+			in.Port.Ejection = p.syncer.ejected(in.Owner)
+		}
 		port := Port{ServicePort: in.Port, Endpoints: in.Endpoints, Objects: program.desired.Objects(in.Owner)}
 		for _, c := range in.Lost {
 			port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})

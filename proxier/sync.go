@@ -20,11 +20,19 @@ type syncer struct {
 	config  *Config
 	synced  chan struct{} // closed after the first commit
 	tried   bool          // it was tried to program what was listed
+	// rescuer frees connections without an answer; ejected says which endpoints are ejected. Nil: nobody does.
+	rescuer *rescuer
+	ejected func(rules.Owner) rules.Ejection
+	waits   bool // another process writes the tables
+	standby standby
 }
 
 // sync programs what has changed. An error means that nothing is lost and all of
 // it must be tried again.
 func (s *syncer) sync() error {
+	if s.waits {
+		return s.prepare()
+	}
 	if !s.program.adopted {
 		if err := s.freeAPIServers(); err != nil {
 			return err
@@ -72,6 +80,57 @@ func (s *syncer) sync() error {
 	return nil
 }
 
+// prepare makes desired what it should be, and finds out where the kernel differs, without writing. An error says that the
+// kernel could not be read.
+func (s *syncer) prepare() error {
+	if !s.ready() {
+		return nil
+	}
+	ch, view := s.cluster.Take()
+	defer view.Close()
+	b := s.builder(&ch, view)
+	owners := make([]rules.Owner, len(ch.Owners))
+	for i, c := range ch.Owners {
+		owners[i] = c.Owner
+	}
+	b.expect(len(owners))
+	s.standby.update(s.program, ch.Node, b.build(owners))
+	s.program.end()
+	view.Close()
+	s.standby.built(b)
+	s.follow.faults(ch.Faults)
+	return s.compareAgain()
+}
+
+// compareAgain forgets what does not differ in the kernel, if that is much.
+func (s *syncer) compareAgain() error {
+	sb := &s.standby
+	first := !sb.ready()
+	if !first && !sb.worthComparing() {
+		return nil
+	}
+	if err := sb.compare(s.program); err != nil {
+		return err
+	}
+	if first {
+		s.follow.log.Info("Ready to take over", "servicePorts", s.program.desired.Owners(), "differences", len(sb.differ))
+		close(sb.prepared)
+	}
+	return nil
+}
+
+// foreign notes what the process has changed that writes the tables.
+func (s *syncer) foreign(what rules.Touched) error {
+	if len(what.Things) == 0 {
+		what.Things = []rules.Thing{{Kind: rules.Everything}}
+	}
+	s.standby.mayDiffer(what.Things)
+	if !s.standby.ready() {
+		return nil
+	}
+	return s.compareAgain()
+}
+
 // ready says whether all lists are in, and what is waited for of the Node object.
 func (s *syncer) ready() bool {
 	missing := s.cluster.Missing()
@@ -83,15 +142,20 @@ func (s *syncer) ready() bool {
 // a restart would help nobody. What the kernel refuses for reasons of its own, such as a lack of memory, is an
 // error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
 func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
-	b := &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing}
+	b := s.builder(ch, view)
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
-	if adopting {
+	switch {
+	case adopting && s.standby.ready():
+		out, err = s.standby.takeOver(s.program, ch.Node, b.build(owners))
+		s.standby.built(b)
+		b = s.standby.all()
+	case adopting:
 		out, err = s.program.adopt(ch.Node, absent, owners, b.build)
-	} else {
+	default:
 		out, err = s.program.commit(ch.Node, b.build(good), b.build(again))
 	}
 	view.Close()
@@ -101,6 +165,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	if err != nil {
 		return true, false, err
 	}
+	s.rescuer.committed(s.program.desired)
 	if adopting {
 		s.follow.flows.queueAll(out.written)
 		s.closeSynced()
@@ -117,6 +182,11 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 		s.follow.log.V(2).Info("Programmed", "servicePorts", len(owners), "took", took)
 	}
 	return true, out.setAside() > 0, nil
+}
+
+// builder returns what builds the objects of owners that have changed.
+func (s *syncer) builder(ch *cluster.Changes, view *cluster.View) *builder {
+	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing, ejected: s.ejected}
 }
 
 func (s *syncer) closeSynced() {

@@ -33,6 +33,7 @@ var examples = map[Code][]any{
 	BadAddress:       {"clusterIP", "x"},
 	SpecialAddress:   {"externalIP", "127.0.0.1", "a loopback address"},
 	MappedAddress:    {"externalIP", "::ffff:10.0.0.1"},
+	UnknownFailover:  {"nftproxy.io/failover", "yes", false},
 	UnknownScheduler: {"nftproxy.io/scheduler", `"best" is none of round-robin, random, source-hash, client-hash, maglev, least-connections`, "round-robin"},
 	BadProtocol:      {"http", "ICMP"},
 	BadPort:          {"http", 0},
@@ -59,6 +60,7 @@ var examples = map[Code][]any{
 
 	KernelRefused: {"default/web", "file exists"},
 	PortInUse:     {"address already in use"},
+	Silent:        {"10.244.2.4:8080", "n1", "10s"},
 	MoreConflicts: {4},
 }
 

@@ -36,6 +36,8 @@ const (
 	MeantForZone // [zones of the hints, this zone]
 	NamedTwice
 	NotOnThisNode
+	DoesNotAnswer
+	DoesNotAnswerTrial
 	WeightZero
 
 	// Why a Service port does without a frontend.
@@ -57,6 +59,7 @@ const (
 	SpecialAddress   // [field, text, what it is]
 	MappedAddress    // [field, text]
 	UnknownScheduler // [annotation, what is wrong, the scheduler that is used]
+	UnknownFailover  // [annotation, text, what is used]
 	BadProtocol      // [name, protocol]
 	BadPort          // [name, number]
 	BadNodePort      // [name, number]
@@ -86,6 +89,7 @@ const (
 	// Why what could be served is not.
 	KernelRefused // [Service port, error]
 	PortInUse     // [error]
+	Silent        // [endpoint, node, time]
 	MoreConflicts // [how many]
 )
 
@@ -96,6 +100,7 @@ const (
 	EventInvalidSlice   = "InvalidEndpointSlice" // a part of the EndpointSlice cannot be used
 	EventRefused        = "KernelRefused"        // the kernel does not take the rules
 	EventPort           = "PortInUse"            // something else listens on the port
+	EventSilent         = "EndpointSilent"       // an endpoint does not answer from a node, and gets no new connections there
 )
 
 // table has a row for each code.
@@ -136,6 +141,9 @@ var table = [...]row{
 	NotOnThisNode:       {code: "not-on-this-node", text: "not on this node"},
 	WeightZero:          {code: "weight-zero", text: "its weight is 0"},
 
+	DoesNotAnswer:      {code: "does-not-answer", text: "does not answer from this node (failover)"},
+	DoesNotAnswerTrial: {code: "does-not-answer-trial", text: "does not answer from this node (failover): the next new connection tries it"},
+
 	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",
 		log: "Not served: an older service has this address, protocol and port"},
@@ -160,6 +168,8 @@ var table = [...]row{
 	MappedAddress:  {code: "mapped-address", event: EventInvalidService, text: "%s %q is an IPv4 address in its IPv6 form: left out"},
 	UnknownScheduler: {code: "unknown-scheduler", event: EventInvalidService,
 		text: "annotation %s: scheduler %s: %s is used"},
+	UnknownFailover: {code: "unknown-failover", event: EventInvalidService,
+		text: "annotation %s: %q is neither \"true\" nor \"false\": %t is used"},
 	BadProtocol:    {code: "bad-protocol", event: EventInvalidService, text: "port %q has protocol %q: only TCP, UDP and SCTP can be served"},
 	BadPort:        {code: "bad-port", event: EventInvalidService, text: "port %q has number %d: left out"},
 	BadNodePort:    {code: "bad-node-port", event: EventInvalidService, text: "port %q has node port %d: served without"},
@@ -191,6 +201,7 @@ var table = [...]row{
 	BadWeight:              {code: "bad-weight", event: EventInvalidSlice, text: "annotation %s: %s: its endpoints have the weight 1"},
 
 	KernelRefused: {code: "kernel-refused", event: EventRefused, text: "%s is not programmed: %v", log: "Service port is not programmed; the others are"},
+	Silent:        {code: "silent", event: EventSilent, text: "%s does not answer from node %s: no new connections for %s"},
 	PortInUse: {code: "port-in-use", event: EventPort, text: "NodePort is not served on a loopback address: %s",
 		log: "NodePort is not served on a loopback address"},
 	MoreConflicts: {code: "more-conflicts", event: EventConflict, text: "and %d more are not", log: "Not served: more addresses and ports that others have"},

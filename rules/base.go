@@ -15,6 +15,7 @@ const (
 type usage struct {
 	sticky          bool // a service port has session affinity
 	stickyNodePorts bool // and a NodePort
+	failover        bool // a service port has failover
 }
 
 // base returns what the table of a family holds whatever the services are, but
@@ -26,6 +27,9 @@ func base(f Family, c Config, n Node, u usage) *Table {
 		if row := k.row(); !row.onDemand && !row.dynamic {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}
 		}
+	}
+	for _, m := range usageSets(u) {
+		t.Affinity[m.Set], t.Sets[m.Set] = m, map[Key]Value{}
 	}
 	for _, p := range AllProtocols {
 		t.Sets[SetID{Kind: Protocols}][Key{Protocol: p}] = Value{}
@@ -43,8 +47,8 @@ func base(f Family, c Config, n Node, u usage) *Table {
 		{Name: ChainNoLocalEndpoints.Chain(), Rules: []Rule{{Drop{}}}},
 		{Name: ChainNodePorts.Chain(), Rules: nodePortsRules(f, c)},
 		{Name: ChainServices.Chain(), Rules: servicesRules(f, c, n)},
-		{Name: ChainPrerouting.Chain(), Hook: &Hook{HookPrerouting, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
-		{Name: ChainOutput.Chain(), Hook: &Hook{HookOutput, priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
+		{Name: ChainPrerouting.Chain(), Hook: &Hook{Number: HookPrerouting, Priority: priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
+		{Name: ChainOutput.Chain(), Hook: &Hook{Number: HookOutput, Priority: priorityDstNAT}, Rules: []Rule{{Jump{ChainServices.Chain()}}}},
 	}...) {
 		t.Chains[ch.Name] = ch
 	}
@@ -166,7 +170,7 @@ func podCIDRs(f Family, c Config, n Node) []netip.Prefix {
 func postrouting(c Config, u usage) Chain {
 	self := MatchSet{Fields: NewFields(Field{Kind: SourceAddr}, Field{Kind: DestAddr}), Set: SetID{Kind: Hairpin}}
 	unallocated := MatchSet{Fields: NewFields(Field{Kind: DestAddr}), Set: SetID{Kind: ServiceCIDRs}}
-	return Chain{Name: ChainPostrouting.Chain(), Hook: &Hook{HookPostrouting, prioritySrcNAT}, Rules: append(
+	return Chain{Name: ChainPostrouting.Chain(), Hook: &Hook{Number: HookPostrouting, Priority: prioritySrcNAT}, Rules: append(
 		append([]Rule{{unallocated, Drop{}}}, stickyRules(u)...),
 		Rule{MatchMarkUnset{c.MasqueradeMark}, MatchDNAT{}, self, Masquerade{}},
 		Rule{MatchMarkUnset{c.MasqueradeMark}, Return{}},
@@ -177,7 +181,7 @@ func postrouting(c Config, u usage) Chain {
 // input remembers the endpoints that are on this node itself: packets to them do
 // not come to postrouting.
 func input(u usage) Chain {
-	return Chain{Name: ChainInput.Chain(), Hook: &Hook{HookInput, prioritySrcNAT}, Rules: stickyRules(u)}
+	return Chain{Name: ChainInput.Chain(), Hook: &Hook{Number: HookInput, Priority: prioritySrcNAT}, Rules: stickyRules(u)}
 }
 
 // stickyRules goes to the chains that remember, by where the client connected to.
@@ -197,10 +201,14 @@ func stickyRules(u usage) []Rule {
 
 // usageChains returns the base chains that depend on usage.
 func usageChains(c Config, u usage) []Chain {
-	if u == (usage{}) {
-		return []Chain{postrouting(c, u)}
+	out := []Chain{postrouting(c, u)}
+	if u.sticky || u.stickyNodePorts {
+		out = append(out, input(u))
 	}
-	return []Chain{postrouting(c, u), input(u)}
+	if u.failover {
+		out = append(out, failoverChains()...)
+	}
+	return out
 }
 
 // addrKey is the key of sets of addresses.

@@ -24,11 +24,13 @@ func BuildUsable(sp ServicePort, u Usable, c Config, n Node) Objects {
 	}
 	b.cluster = policy{role: ChainService, remember: ChainRemember, endpoints: u.Cluster[:min(len(u.Cluster), b.limit)]}
 	b.local = policy{role: ChainLocal, remember: ChainRememberLocal, local: true, endpoints: u.Local[:min(len(u.Local), b.limit)]}
+	b.cluster.ejected, b.local.ejected = u.ClusterEjected, u.LocalEjected
 	b.cluster.slots, b.local.slots = layOut(&sp, b.cluster.endpoints, &c), layOut(&sp, b.local.endpoints, &c)
 	b.out.LeftOut = max(len(u.Cluster), len(u.Local), b.limit) - b.limit
 	b.clusterIP()
 	b.external()
-	b.add(SetID{Kind: Hairpin}, hairpin(b.cluster.endpoints, b.local.endpoints)...)
+	b.add(SetID{Kind: Hairpin}, hairpin(b.cluster.endpoints, b.local.endpoints, b.cluster.away(), b.local.away())...)
+	b.failover()
 	return b.objects()
 }
 
@@ -52,6 +54,7 @@ type policy struct {
 	remember  Role // of the chain that remembers clients
 	local     bool // it is the policy Local
 	endpoints []Endpoint
+	ejected   []Ejected // they get no new connections but for trials
 	slots     slots
 	chain     string
 }
@@ -203,9 +206,9 @@ func (b *objectsBuilder) decide(role Role, inside, outside string, extra ...Stat
 func (b *objectsBuilder) frontend(at Frontend, p *policy) {
 	n := len(p.endpoints)
 	switch {
-	case n == 1 && b.sp.Affinity == 0:
+	case n == 1 && b.sp.Affinity == 0 && !p.tries():
 		b.addFrontend(Single, at, Value{To: p.endpoints[0].Addr})
-	case n > 1 && b.sp.Affinity == 0 && schedulers[b.sp.Scheduler].shares && !at.IsNodePort() && b.mayCopy(p):
+	case n > 1 && b.sp.Affinity == 0 && !p.tries() && schedulers[b.sp.Scheduler].shares && !at.IsNodePort() && b.mayCopy(p):
 		b.dispatch(at, b.shared(at, p))
 	default:
 		b.dispatch(at, b.policyChain(p))
@@ -281,6 +284,7 @@ func (b *objectsBuilder) balance(p *policy) string {
 	if b.sp.Affinity > 0 {
 		list = b.remembered(p, id)
 	}
+	list = append(list, b.trials(p, id)...)
 	fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, b.choice(uint32(len(elements)), id.offset))
 	list = append(list, Rule{MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
 	b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: list})

@@ -21,6 +21,10 @@ const (
 	ChainOutput           Role = "output"
 	ChainPostrouting      Role = "postrouting"
 	ChainInput            Role = "input"
+	ChainFailover         Role = "failover"
+	ChainFailoverUDP      Role = "failover-udp"
+	ChainFailoverIn       Role = "failover-prerouting"
+	ChainFailoverOut      Role = "failover-output"
 )
 
 // The roles of chains that a service port has.
@@ -55,6 +59,10 @@ var roles = [...]role{
 	{role: ChainOutput, common: true, note: "connections from the node itself"},
 	{role: ChainPostrouting, common: true, note: "after translation: remembers clients, and masquerades"},
 	{role: ChainInput, common: true, note: "remembers clients of endpoints on the node itself"},
+	{role: ChainFailover, common: true, rank: 1, note: "failover: notes who answers, and connections whose first packet was sent again"},
+	{role: ChainFailoverUDP, common: true, note: "failover: notes UDP flows whose third packet has no answer either"},
+	{role: ChainFailoverIn, common: true, note: "failover: of all packets, those of translated connections that are not yet settled"},
+	{role: ChainFailoverOut, common: true, note: "failover: the same for the node's own packets"},
 	{role: ChainService, note: "chooses one of the endpoints of the traffic policy Cluster"},
 	{role: ChainLocal, note: "chooses one of the endpoints on this node, for the traffic policy Local"},
 	{role: ChainExternal, rank: 1, note: "externalTrafficPolicy Local: pods and the node go to all endpoints, others to those on this node"},

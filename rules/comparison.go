@@ -141,6 +141,11 @@ func (d *Desired) wanted(f Family, only *choice) *wanted {
 			w.sets[id] = nil
 		}
 	}
+	for id, m := range base.Affinity {
+		if only.set(f, id) {
+			w.affinity[id] = m
+		}
+	}
 	for owner, o := range d.objects {
 		if owner.Family == f {
 			w.add(f, o, only)

@@ -17,6 +17,8 @@ type Desired struct {
 	refs map[ref]int32
 	// counts is what the owners have; baseCounts is the rest.
 	counts, baseCounts [2]Counts
+	// failover counts the owners with failover.
+	failover [2]int
 }
 
 type ref struct {
@@ -59,6 +61,8 @@ func (d *Desired) Update(changes []Owned) Tx {
 		u.owner(c.Owner, d.objects[c.Owner], c.Objects)
 		d.counts[c.Owner.Family].own(d.objects[c.Owner], -1)
 		d.counts[c.Owner.Family].own(c.Objects, +1)
+		d.countFailover(c.Owner.Family, d.objects[c.Owner], -1)
+		d.countFailover(c.Owner.Family, c.Objects, +1)
 		if len(c.Objects.Sets) == 0 {
 			delete(d.objects, c.Owner)
 		} else {
@@ -68,6 +72,7 @@ func (d *Desired) Update(changes []Owned) Tx {
 	u.finish()
 	for _, f := range Families {
 		if after := d.usage(f); after != before[f] {
+			u.affinity(f, usageSets(before[f]), usageSets(after))
 			u.chains(f, usageChains(d.config, before[f]), usageChains(d.config, after))
 			d.countBase()
 		}
@@ -85,11 +90,22 @@ func (d *Desired) SetNode(n Node) Tx {
 	return Diff(before, d.baseState())
 }
 
+// countFailover counts an owner in or out.
+func (d *Desired) countFailover(f Family, o Objects, n int) {
+	if o.Failover {
+		d.failover[f] += n
+	}
+}
+
+// Failover says whether unanswered connections of a family are noted.
+func (d *Desired) Failover(f Family) bool { return d.failover[f] > 0 }
+
 // usage returns what the services of a family use.
 func (d *Desired) usage(f Family) usage {
 	return usage{
 		sticky:          d.refs[ref{family: f, set: SetID{Kind: Sticky}}] > 0,
 		stickyNodePorts: d.refs[ref{family: f, set: SetID{Kind: StickyNodePorts}}] > 0,
+		failover:        d.failover[f] > 0,
 	}
 }
 

@@ -23,6 +23,8 @@ type Usable struct {
 	Cluster []Endpoint
 	// Local is for the traffic policy Local: those on the node.
 	Local []Endpoint
+	// ClusterEjected and LocalEjected are those that the lists do without because they do not answer.
+	ClusterEjected, LocalEjected []Ejected
 	// Anywhere says that some endpoint could be used, if not by this node: then
 	// connections that this node must not forward are dropped, not refused.
 	Anywhere bool
@@ -45,6 +47,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 			u.Cluster = turns.pick(endpoints, leaving)
 		}
 		u.Anywhere = len(u.Cluster) > 0
+		u.Cluster, u.ClusterEjected = sp.withoutEjected(u.Cluster)
 	}
 	if sp.InternalLocal || sp.ExternalLocal && sp.External() {
 		local := func(e *Endpoint) bool { return e.Local }
@@ -52,6 +55,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 		if len(u.Local) == 0 {
 			u.Local = turns.pick(endpoints, leaving, local)
 		}
+		u.Local, u.LocalEjected = sp.withoutEjected(u.Local)
 		u.Anywhere = u.Anywhere || slices.ContainsFunc(endpoints, func(e Endpoint) bool { return ready(&e) || leaving(&e) })
 	}
 	u.Cluster, u.Local = weigh(sp, u.Cluster, n), weigh(sp, u.Local, n)

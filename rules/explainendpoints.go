@@ -47,7 +47,7 @@ func ExplainEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) []Explaine
 		}
 		isGhost := e.Terminating && taken[e.Addr]
 		if cluster && !j.Cluster {
-			j.WhyNotCluster = whyNot(&e, u.Cluster, preferred, n)
+			j.WhyNotCluster = whyNot(&e, u.Cluster, u.ClusterEjected, preferred, n)
 			if isGhost {
 				j.WhyNotCluster = reason.TerminatingReplaced.With()
 			}
@@ -57,7 +57,7 @@ func ExplainEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) []Explaine
 			case isGhost:
 				j.WhyNotLocal = reason.TerminatingReplaced.With()
 			case e.Local:
-				j.WhyNotLocal = whyNot(&e, u.Local, noPreference, n)
+				j.WhyNotLocal = whyNot(&e, u.Local, u.LocalEjected, noPreference, n)
 			default:
 				j.WhyNotLocal = reason.NotOnThisNode.With()
 			}
@@ -93,8 +93,13 @@ func placesOf(list []Endpoint) map[place]bool {
 }
 
 // whyNot says why an endpoint is not among those that were selected.
-func whyNot(e *Endpoint, chosen []Endpoint, preferred preference, n *Node) reason.Given {
+func whyNot(e *Endpoint, chosen []Endpoint, ejected []Ejected, preferred preference, n *Node) reason.Given {
+	at := slices.IndexFunc(ejected, func(x Ejected) bool { return x.Addr == e.Addr })
 	switch {
+	case at >= 0 && ejected[at].Trial:
+		return reason.DoesNotAnswerTrial.With()
+	case at >= 0:
+		return reason.DoesNotAnswer.With()
 	case !e.Ready && e.Terminating && e.Serving && len(chosen) > 0:
 		return reason.TerminatingStandby.With()
 	case !e.Ready && e.Terminating:

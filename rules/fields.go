@@ -22,6 +22,7 @@ const (
 	AddrHash                          // jhash ip saddr mod Mod seed Seed offset Offset
 	OriginalAddr                      // ct original ip daddr
 	OriginalPort                      // ct original proto-dst
+	SourcePort                        // th sport
 )
 
 // HashSeed is the seed of hashes, but for one that somebody asks for: always the same, so that a client keeps its
@@ -116,6 +117,8 @@ func (fd Field) nft(f Family) string {
 		return "ct original " + f.String() + " daddr"
 	case OriginalPort:
 		return "ct original proto-dst"
+	case SourcePort:
+		return "th sport"
 	}
 	panic(fmt.Sprintf("rules: no text for field kind %d", fd.Kind))
 }
@@ -152,6 +155,8 @@ func (fd Field) nftJSON(f Family, ports string) object {
 		return object{"jhash": hash}
 	case OriginalAddr:
 		return object{"ct": object{"key": f.String() + " daddr", "dir": "original"}}
+	case SourcePort:
+		return payload(ports, "sport")
 	case OriginalPort:
 		return object{"ct": object{"key": "proto-dst", "dir": "original"}}
 	}

@@ -36,7 +36,7 @@ func (id identity) has(set SetID, k Key) bool {
 	switch set {
 	case id.set:
 		return k.ID == id.id && k.Index&^(1<<16-1) == id.offset
-	case id.stay():
+	case id.stay(), SetID{Kind: Silent}:
 		return k.ID == id.id
 	}
 	return false

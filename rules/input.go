@@ -134,6 +134,12 @@ type ServicePort struct {
 	// SourceRanges are those that may connect to LoadBalancerIPs; none: all may. See Policies.DenySources.
 	SourceRanges []netip.Prefix
 	Policies
+	Limits
+	Ejection Ejection
+}
+
+// Limits bound what a service port takes.
+type Limits struct {
 	// SlotLimit is how many slots weights or a table may take for each traffic policy, where that is more than there are
 	// endpoints, and how many elements may copy them for frontends; 0: MaxEndpoints.
 	SlotLimit int
@@ -151,6 +157,8 @@ type Policies struct {
 	// connection, in seconds; 0: it does not.
 	Affinity  uint32
 	Scheduler Scheduler
+	// Failover says that connections without an answer are freed from their endpoints.
+	Failover bool
 	// TableSize is the size of a scheduler's table, see IsMaglevSize; 0: DefaultMaglevSize.
 	TableSize uint16
 	// LocalWeight and ZoneWeight multiply the weights of endpoints on this node, and in its zone. The greater one counts; 0: 1.

@@ -110,7 +110,7 @@ func (j *tableJSON) table(t *Table) {
 	for _, c := range chains {
 		e := entry{Name: c.Name}
 		if c.Hook != nil {
-			e.Type, e.Hook, e.Prio, e.Policy = "nat", c.Hook.Number.String(), &c.Hook.Priority, "accept"
+			e.Type, e.Hook, e.Prio, e.Policy = c.Hook.Type(), c.Hook.Number.String(), &c.Hook.Priority, "accept"
 		}
 		j.add("chain", e, ParseChainID(c.Name).note())
 	}
@@ -140,7 +140,7 @@ func (j *tableJSON) set(id SetID, t *Table) {
 
 // elementStateJSON returns what a listing shows of an element besides its key and value; nil: nothing.
 func (t *Table) elementStateJSON(id SetID, k Key) object {
-	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
+	if l, ok := t.Affinity[id].Clients[k]; ok {
 		return object{"timeout": l.Timeout / 1000, "expires": l.Expires / 1000}
 	}
 	if t.Counted && id.Kind.Serves() {

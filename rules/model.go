@@ -20,11 +20,21 @@ type Chain struct {
 	Rules []Rule
 }
 
-// Hook is what makes a chain a base chain. All of ours are of type nat and
-// accept what no rule decides.
+// Hook is what makes a chain a base chain. Ours accept what no rule decides.
 type Hook struct {
 	Number   HookNumber
 	Priority int32
+	// Filter says that the chain is of type filter, which sees every packet; else it is of type nat, which sees the first one
+	// of each connection.
+	Filter bool
+}
+
+// Type returns nft's name of the chain's type.
+func (h Hook) Type() string {
+	if h.Filter {
+		return "filter"
+	}
+	return "nat"
 }
 
 // HookNumber is a netfilter hook, with the kernel's numbers.
@@ -205,11 +215,13 @@ type Objects struct {
 	Shared   []Chain
 	Sets     []SetElements
 	Affinity []AffinityMap
+	// Failover says that unanswered connections are to be noted: see failover.go.
+	Failover bool
 	// LeftOut is how many endpoints are beyond the service port's limit.
 	LeftOut int
 }
 
-// AffinityMap is a map that the kernel fills: which clients stay with which
+// AffinityMap is a map or a set that the kernel fills. Most are maps of which clients stay with which
 // endpoint. Clients of an endpoint that is gone are in it until they connect again, or
 // their time is over: see DNATRemembered.
 type AffinityMap struct {
@@ -217,7 +229,7 @@ type AffinityMap struct {
 	Size uint32
 	// Clients says how long the clients in the map are remembered: in what was
 	// read from the kernel only.
-	Clients map[netip.Addr]Lifetime
+	Clients map[Key]Lifetime
 }
 
 // Lifetime is how long an element of a map that the kernel fills stays after its

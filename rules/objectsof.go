@@ -65,7 +65,7 @@ func (h *finder) endpoints() {
 	for name := range h.chains {
 		h.chooses(name)
 		id := identify(name)
-		sets[id.set], sets[id.stay()] = true, true
+		sets[id.set], sets[id.stay()], sets[SetID{Kind: Silent}] = true, true, true
 	}
 	for id := range sets {
 		h.take(id)

@@ -29,6 +29,10 @@ const (
 	NodePortIPs                        // set of the addresses that serve NodePorts
 	ClusterIPs                         // set of all ClusterIPs
 	ServiceCIDRs                       // set of the ranges of ClusterIPs
+	Silent                             // map: (id, address, port) -> address and port of endpoints that do not answer
+	Asked                              // set of clients' addresses, protocols and ports whose flows were asked twice; filled by packets
+	Unanswered                         // map: client's address, protocol and port -> the frontend that it asked again; filled by packets
+	Answering                          // set of endpoints that answered; filled by packets
 	numSetKinds
 )
 
@@ -122,6 +126,14 @@ var setKinds = [numSetKinds]setKind{
 		key: []KeyPart{KeyAddr}, owners: shared},
 	ServiceCIDRs: {name: "service-cidrs", note: "ranges of ClusterIPs: those that no Service has are dropped",
 		key: []KeyPart{KeyAddr}, value: Range, owners: nobodys},
+	Silent: {name: "silent", note: "failover: endpoints that do not answer and get no new connections: a chain's own number and an endpoint -> that endpoint",
+		key: []KeyPart{KeyID, KeyAddr, KeyPort}, value: ToEndpoint, owners: exclusive, onDemand: true},
+	Asked: {name: "asked", note: "failover: UDP flows with a second packet and no answer; the kernel fills it",
+		key: frontendKey, dynamic: true},
+	Unanswered: {name: "unanswered", note: "failover: connections whose first packet was sent again, UDP flows with a third one: a client -> the frontend; the kernel fills it",
+		key: frontendKey, value: ToEndpoint, dynamic: true},
+	Answering: {name: "answering", note: "failover: endpoints that answered new connections; the kernel fills it",
+		key: frontendKey, dynamic: true},
 }
 
 // SetKinds lists all kinds, in order.

@@ -28,11 +28,11 @@ func TestSetKindsAreComplete(t *testing.T) {
 		switch {
 		case row.nodePorts != 0 && (!slices.Equal(row.key, frontendKey) || !slices.Equal(row.nodePorts.Key(), nodePortKey) || row.nodePorts.Value() != row.value):
 			t.Errorf("%s: %s is not the same for NodePorts", row.name, row.nodePorts.row().name)
-		case slices.Equal(row.key, frontendKey) != (row.nodePorts != 0), slices.Equal(row.key, nodePortKey) != twins[k]:
+		case !row.dynamic && slices.Equal(row.key, frontendKey) != (row.nodePorts != 0), slices.Equal(row.key, nodePortKey) != twins[k]:
 			t.Errorf("%s: frontends and NodePorts have a set each", row.name)
 		case row.value == Range && !slices.Equal(row.key, []KeyPart{KeyAddr}):
 			t.Errorf("%s: ranges are of addresses", row.name)
-		case row.serves && (!k.IsMap() || !twins[k] && row.nodePorts == 0), row.forwards && row.value != ToEndpoint, row.dynamic && row.value != ToEndpoint:
+		case row.serves && (!k.IsMap() || !twins[k] && row.nodePorts == 0), row.forwards && row.value != ToEndpoint, row.dynamic && row.value != ToEndpoint && row.value != NoValue:
 			t.Errorf("%s: %+v: its value does not fit", row.name, row)
 		case row.owners == nobodys && (row.onDemand || row.serves || row.forwards):
 			t.Errorf("%s: %+v: nobody has its elements", row.name, row)

@@ -162,7 +162,7 @@ func TestSlotLimit(t *testing.T) {
 				for i := range list {
 					list[i].Weight, list[i].Warm = MaxWeight-uint32(i), uint8(i%11)
 				}
-				sp := ServicePort{SlotLimit: limit, Policies: Policies{Scheduler: s, TableSize: MaxMaglevSize}}
+				sp := ServicePort{Limits: Limits{SlotLimit: limit}, Policies: Policies{Scheduler: s, TableSize: MaxMaglevSize}}
 				most := max(n, limit)
 				if limit == 0 {
 					most = MaxEndpoints
@@ -220,7 +220,7 @@ func FuzzLayOut(f *testing.F) {
 			list[i].Warm, list[i].Open = data[3*i+1]%12, uint32(data[3*i+2])<<24
 		}
 		c := Config{}.WithDefaults()
-		sp := ServicePort{SlotLimit: int(limit), Policies: Policies{Scheduler: Scheduler(s) % numSchedulers, TableSize: 251}}
+		sp := ServicePort{Limits: Limits{SlotLimit: int(limit)}, Policies: Policies{Scheduler: Scheduler(s) % numSchedulers, TableSize: 251}}
 		got := layOut(&sp, list, &c)
 		for _, i := range got {
 			if int(i) >= len(list) {

@@ -14,7 +14,7 @@ import (
 // WriteText writes a state as `nft list ruleset` of nft 1.0.6 lists it, in the
 // kernel's order where it is known, else in a fixed one: equal states give equal text.
 // `nft -f` loads it, but for the rules of session
-// affinity, which nft lists and does not load: it refuses them.
+// affinity and of failover, which nft lists and does not load: it refuses them, or gives up.
 func (s State) WriteText(w io.Writer) error { return s.writeText(w, false) }
 
 // WriteNotes writes a state as WriteText does, with comments that say what each
@@ -115,7 +115,7 @@ func (d declaration) text() string {
 
 // elementState returns what a listing shows of an element besides its key and value.
 func (t *Table) elementState(id SetID, k Key) string {
-	if l, ok := t.Affinity[id].Clients[k.Addr]; ok {
+	if l, ok := t.Affinity[id].Clients[k]; ok {
 		return fmt.Sprintf(" timeout %s expires %s", timeText(l.Timeout), timeText(l.Expires))
 	}
 	if t.Counted && id.Kind.Serves() {
@@ -162,7 +162,7 @@ func rangeText(e Element) string {
 func writeChain(b *strings.Builder, c Chain, f Family) {
 	fmt.Fprintf(b, "\tchain %s {\n", printable.Word(c.Name))
 	if c.Hook != nil {
-		fmt.Fprintf(b, "\t\ttype nat hook %s priority %s; policy accept;\n", c.Hook.Number, priorityText(*c.Hook))
+		fmt.Fprintf(b, "\t\ttype %s hook %s priority %s; policy accept;\n", c.Hook.Type(), c.Hook.Number, priorityText(*c.Hook))
 	}
 	for _, r := range c.Rules {
 		b.WriteString("\t\t" + r.Text(f) + "\n")

@@ -37,7 +37,7 @@ func newBench(plan report.Plan, exe programs, out string, resume bool) (*bench, 
 		}
 	}
 	b := &bench{peers: peers(exe), out: out,
-		results: &report.Results{Began: time.Now().UTC().Truncate(time.Second), Plan: plan, Machine: thisMachine(exe.nftproxy)}}
+		results: &report.Results{Began: time.Now().UTC().Truncate(time.Second), Plan: plan, Machine: report.ThisMachine(exe.nftproxy)}}
 	if !resume {
 		return b, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
+	"github.com/nftproxy/nftproxy/e2e/bench/usage"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -61,8 +62,8 @@ func (r *runner) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.add("start-user", "", used.user.Seconds())
-	r.add("start-system", "", used.system.Seconds())
+	r.add("start-user", "", used.User.Seconds())
+	r.add("start-system", "", used.System.Seconds())
 	return nil
 }
 
@@ -127,7 +128,7 @@ func (r *runner) control(ctx context.Context) error {
 const changesTime = 2 * time.Minute
 
 func (r *runner) changes(ctx context.Context) error {
-	before, err := cpuTime(r.proxy.Pid())
+	before, err := usage.CPUTime(r.proxy.Pid())
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (r *runner) changes(ctx context.Context) error {
 		return err
 	}
 	r.add("change", "", all...)
-	r.add("change-cpu", "", milliseconds(after.sub(before).all())/float64(len(all)))
+	r.add("change-cpu", "", milliseconds(after.Sub(before).All())/float64(len(all)))
 	return nil
 }
 
@@ -177,7 +178,7 @@ func (r *runner) moveProbe(ctx context.Context) (netip.Addr, error) {
 // burst replaces all endpoints of many Services at once, and puts them back.
 func (r *runner) burst(ctx context.Context) error {
 	for _, to := range []func(int) []netip.Addr{r.site.changed, r.site.usual} {
-		before, err := cpuTime(r.proxy.Pid())
+		before, err := usage.CPUTime(r.proxy.Pid())
 		if err != nil {
 			return err
 		}
@@ -193,7 +194,7 @@ func (r *runner) burst(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.add("burst-cpu", "", after.sub(before).all().Seconds())
+		r.add("burst-cpu", "", after.Sub(before).All().Seconds())
 	}
 	return nil
 }
@@ -237,7 +238,7 @@ func (r *runner) idle(ctx context.Context) error {
 	if err := sleep(ctx, 3*window(r.plan)); err != nil { // memory that is not needed is given back in a few seconds
 		return err
 	}
-	before, err := cpuTime(pid)
+	before, err := usage.CPUTime(pid)
 	if err != nil {
 		return err
 	}
@@ -245,13 +246,13 @@ func (r *runner) idle(ctx context.Context) error {
 	if err := sleep(ctx, 2*window(r.plan)); err != nil {
 		return err
 	}
-	after, err := cpuTime(pid)
+	after, err := usage.CPUTime(pid)
 	if err != nil {
 		return err
 	}
-	r.add("idle-cpu", "", 100*after.sub(before).all().Seconds()/time.Since(began).Seconds())
+	r.add("idle-cpu", "", 100*after.Sub(before).All().Seconds()/time.Since(began).Seconds())
 	for metric, what := range map[string]string{"memory": "VmRSS", "memory-peak": "VmHWM"} {
-		mb, err := memoryMB(pid, what)
+		mb, err := usage.MemoryMB(pid, what)
 		if err != nil {
 			return err
 		}
@@ -295,7 +296,7 @@ func (r *runner) restart(ctx context.Context) error {
 func (r *runner) roll(ctx context.Context) error {
 	const pause = time.Second / 333
 	total := 10 * window(r.plan)
-	before, err := cpuTime(r.proxy.Pid())
+	before, err := usage.CPUTime(r.proxy.Pid())
 	if err != nil {
 		return err
 	}
@@ -330,11 +331,11 @@ func (r *runner) roll(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	after, err := cpuTime(r.proxy.Pid())
+	after, err := usage.CPUTime(r.proxy.Pid())
 	if err != nil {
 		return err
 	}
-	r.add("roll-cpu", "", 100*after.sub(before).all().Seconds()/time.Since(start).Seconds())
+	r.add("roll-cpu", "", 100*after.Sub(before).All().Seconds()/time.Since(start).Seconds())
 	return r.updateMany(ctx, r.site.usual)
 }
 

@@ -16,41 +16,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nftproxy/nftproxy/e2e/bench/usage"
 )
-
-// cpu is the processor time of a process and of the programs it ran that have ended.
-type cpu struct{ user, system time.Duration }
-
-func (c cpu) sub(o cpu) cpu      { return cpu{c.user - o.user, c.system - o.system} }
-func (c cpu) all() time.Duration { return c.user + c.system }
-
-// cpuTime reads proc_pid_stat(5), which counts in hundredths of a second.
-func cpuTime(pid int) (cpu, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return cpu{}, fmt.Errorf("read CPU time: %w", err)
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
-	var ticks [4]time.Duration // utime, stime, cutime, cstime
-	for i := range ticks {
-		n, err := strconv.Atoi(fields[11+i])
-		if err != nil {
-			return cpu{}, fmt.Errorf("read CPU time: %w", err)
-		}
-		ticks[i] = time.Duration(n) * 10 * time.Millisecond
-	}
-	return cpu{ticks[0] + ticks[2], ticks[1] + ticks[3]}, nil
-}
 
 // settled returns the CPU time once a process has nothing to do: programs that it runs go
 // on after what they changed works, and count from their end on.
-func settled(ctx context.Context, pid int) (cpu, error) {
-	var last cpu
+func settled(ctx context.Context, pid int) (usage.CPU, error) {
+	var last usage.CPU
 	since := time.Now()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		used, err := cpuTime(pid)
+		used, err := usage.CPUTime(pid)
 		if err != nil {
-			return cpu{}, err
+			return usage.CPU{}, err
 		}
 		if used != last || len(running(pid)) > 0 {
 			last, since = used, time.Now()
@@ -59,24 +37,9 @@ func settled(ctx context.Context, pid int) (cpu, error) {
 			return used, nil
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return cpu{}, err
+			return usage.CPU{}, err
 		}
 	}
-}
-
-// memoryMB reads a size from proc_pid_status(5), such as VmRSS.
-func memoryMB(pid int, what string) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read memory: %w", err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, what+":"); ok {
-			kb, err := strconv.Atoi(strings.Fields(value)[0])
-			return float64(kb) / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("read memory of process %d: no %s", pid, what)
 }
 
 // memoryGroup is the folder of a control group of one process, which tells what kernel
@@ -168,7 +131,7 @@ func (c *children) stop() float64 {
 // look notes the sizes of the programs that run.
 func (c *children) look(pid int) {
 	for _, child := range running(pid) {
-		mb, _ := memoryMB(child, "VmHWM") // 0 if it has ended
+		mb, _ := usage.MemoryMB(child, "VmHWM") // 0 if it has ended
 		c.peakMB = max(c.peakMB, mb)
 	}
 }

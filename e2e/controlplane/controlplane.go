@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,8 +52,10 @@ type ControlPlane struct {
 	authority  *authority
 	at         endpoint
 	spawner    *spawner
-	processes  []*process // in the order of their start
 	stop       func() error
+
+	mu        sync.Mutex
+	processes []*process // in the order of their start
 }
 
 // endpoint is where the API server is.
@@ -91,8 +94,8 @@ func (cp *ControlPlane) Stop() error { return cp.stop() }
 
 func (cp *ControlPlane) shutdown() error {
 	var errs []error
-	for i := len(cp.processes) - 1; i >= 0; i-- {
-		errs = append(errs, cp.processes[i].kill())
+	for _, p := range slices.Backward(cp.running()) {
+		errs = append(errs, p.kill())
 	}
 	cp.spawner.close()
 	errs = append(errs, cp.ns.close())
@@ -105,7 +108,7 @@ func (cp *ControlPlane) shutdown() error {
 // Logs returns the last lines that each server wrote, for a failed test.
 func (cp *ControlPlane) Logs() string {
 	var b strings.Builder
-	for _, p := range cp.processes {
+	for _, p := range cp.running() {
 		b.WriteString(p.tail())
 	}
 	return b.String()

@@ -81,6 +81,7 @@ func TestControlPlane(t *testing.T) {
 		}
 		waitEndpoints(ctx, t, cp, service, step.want)
 	}
+	checkRestart(ctx, t, cp)
 	checkStop(t, cp)
 }
 
@@ -261,6 +262,21 @@ func describeEndpoints(list *discoveryv1.EndpointSliceList) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// checkRestart checks that the API server is another process then, with all that there was.
+func checkRestart(ctx context.Context, t *testing.T, cp *ControlPlane) {
+	t.Helper()
+	before := cp.running()
+	must(t, cp.RestartAPIServer(ctx, 0))
+	for i, p := range cp.running() {
+		if restarted := p != before[i]; restarted != (p.name == apiServer) {
+			t.Errorf("%s was restarted: %v", p.name, restarted)
+		}
+	}
+	if _, err := cp.Client().CoreV1().Services("shop").Get(ctx, "web", metav1.GetOptions{}); err != nil {
+		t.Errorf("a Service from before the restart: %v", err)
+	}
 }
 
 // checkStop checks that Stop leaves neither a process nor a file.

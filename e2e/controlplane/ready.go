@@ -28,7 +28,9 @@ func (cp *ControlPlane) startServers(ctx context.Context, log io.Writer, servers
 		if err != nil {
 			return err
 		}
+		cp.mu.Lock()
 		cp.processes = append(cp.processes, p)
+		cp.mu.Unlock()
 		if err := waitReady(ctx, p, server.ready); err != nil {
 			return err
 		}

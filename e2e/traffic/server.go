@@ -69,6 +69,13 @@ func (s *Server) Requests() []Request {
 	return slices.Clone(s.requests)
 }
 
+// Forget forgets the requests so far: of a server that answers for hours nobody reads them.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = nil
+}
+
 // Bad returns an error for each packet that got no answer because it was broken:
 // an SCTP packet with a wrong checksum or without an INIT chunk. The kernel's SCTP tells of none.
 func (s *Server) Bad() []error {

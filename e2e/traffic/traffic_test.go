@@ -50,6 +50,10 @@ func TestServerRemembersRequests(t *testing.T) {
 			t.Errorf("requests %v, want %v", got, want)
 		}
 	})
+	s.Forget()
+	if got := s.Requests(); len(got) != 0 {
+		t.Errorf("%d requests are there after they were forgotten", len(got))
+	}
 }
 
 func TestNobodyThere(t *testing.T) {

@@ -28,6 +28,8 @@ type Config struct {
 	DetectNodeCIDR bool
 	// Scheduler is that of Services without an annotation. Default: round robin.
 	Scheduler rules.Scheduler
+	// Failover is whether Services without an annotation have failover.
+	Failover bool
 	// TableSize is that of schedulers that have tables, see rules.Policies; Services may have annotations.
 	TableSize uint16
 	// MaxSlots is how many slots all Services with weights, tables or counts may take together in each family and

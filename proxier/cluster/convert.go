@@ -20,6 +20,9 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// FailoverAnnotation on a Service, "true" or "false", overrides whether it has failover.
+const FailoverAnnotation = "nftproxy.io/failover"
+
 // defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
 const defaultAffinity = 10800
 
@@ -27,6 +30,7 @@ const defaultAffinity = 10800
 type serviceOptions struct {
 	scheduler     rules.Scheduler // of Services that choose none
 	noExternalIPs bool            // leave externalIPs out (KEP-5707)
+	failover      bool            // of Services that do not say
 	tableSize     uint16          // of schedulers that have tables
 }
 
@@ -37,7 +41,7 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
 		return nil, nil
 	}
-	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler, TableSize: o.tableSize}}
+	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler, TableSize: o.tableSize, Failover: o.failover}}
 	object := "service " + s.Namespace + "/" + s.Name
 	var faults faultList
 	fault := func(why reason.Code, args ...any) { faults.add(fmt.Errorf("%s: %s", object, why.Text(args...))) }
@@ -69,6 +73,13 @@ func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []e
 	}
 	convertScheduler(s, out, o, fault)
 	convertChoices(s, out, o, fault)
+	switch text, ok := s.Annotations[FailoverAnnotation]; {
+	case !ok:
+	case text == "true" || text == "false":
+		out.policies.Failover = text == "true"
+	default:
+		fault(reason.UnknownFailover, FailoverAnnotation, text, o.failover)
+	}
 	out.bound(fault)
 	return out, faults.errs(object)
 }

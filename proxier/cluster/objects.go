@@ -159,7 +159,7 @@ func (s *service) as(o rules.Owner, p servicePort) rules.ServicePort {
 		Name: o.ServicePortName, Family: f, Protocol: p.protocol,
 		ClusterIP: s.clusterIPs[f], Port: p.port, NodePort: p.nodePort,
 		ExternalIPs: s.externalIPs[f], LoadBalancerIPs: s.loadBalancers[f], SourceRanges: s.sourceRanges[f],
-		Policies: s.policies, EndpointLimit: endpointLimit(len(s.ports)),
+		Policies: s.policies, Limits: rules.Limits{EndpointLimit: endpointLimit(len(s.ports))},
 	}
 	if s.choices.noClusterIP {
 		sp.ClusterIP = netip.Addr{}

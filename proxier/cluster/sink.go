@@ -56,7 +56,7 @@ func (s *Sink) DeleteService(namespace, name string) {
 }
 
 func (s *Sink) setService(obj *corev1.Service) {
-	svc, errs := convertService(obj, serviceOptions{s.c.config.Scheduler, s.c.config.NoExternalIPs, s.c.config.TableSize})
+	svc, errs := convertService(obj, serviceOptions{s.c.config.Scheduler, s.c.config.NoExternalIPs, s.c.config.Failover, s.c.config.TableSize})
 	n := ObjectName{obj.Namespace, obj.Name}
 	about := Object{"v1", "Service", n, ""}
 	if svc != nil {

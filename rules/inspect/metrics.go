@@ -16,7 +16,7 @@ import (
 func (i *Inspector) AffinityUsage(table string) ([]AffinityUsage, error) {
 	var out []AffinityUsage
 	err := i.eachSet(table, func(f rules.Family, id rules.SetID, s wire.Set) error {
-		if !id.Kind.Dynamic() {
+		if id.Kind != rules.Affinity {
 			return nil
 		}
 		u := AffinityUsage{Family: f, Map: id.Name(), Size: s.Size}

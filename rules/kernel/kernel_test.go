@@ -135,7 +135,7 @@ func TestRepair(t *testing.T) {
 				c.AddTable(ip4)
 				c.AddChain(base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, -100))
 			},
-			func(t *rules.Table) bool { return t.Chains["output"].Hook.Number == wire.ForeignHook },
+			func(t *rules.Table) bool { return t.Chains["output"].Hook.Filter },
 		},
 		"base chain with another policy": {
 			func(c *nftables.Conn) {

@@ -71,6 +71,8 @@ func unparsable(r statementRow) bool {
 	switch s := r.statement.(type) {
 	case rules.Remember, rules.Forget, rules.DNATRemembered:
 		return true
+	case rules.Note:
+		return s.Set.Kind.IsMap()
 	case rules.Dispatch:
 		return slices.ContainsFunc(s.Fields.All(), func(f rules.Field) bool { return f.Kind == rules.OriginalPort })
 	}

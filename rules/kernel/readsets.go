@@ -81,9 +81,9 @@ func (r *reader) readSet(f rules.Family, t *rules.Table, id rules.SetID) error {
 	if t.Counters != nil && id.Kind.Serves() {
 		t.Counters[id] = map[rules.Key]rules.Counter{}
 	}
-	var clients map[netip.Addr]rules.Lifetime
+	var clients map[rules.Key]rules.Lifetime
 	if m, ok := t.Affinity[id]; ok {
-		clients = map[netip.Addr]rules.Lifetime{}
+		clients = map[rules.Key]rules.Lifetime{}
 		m.Clients = clients
 		t.Affinity[id] = m
 	}
@@ -102,7 +102,7 @@ func (r *reader) readSet(f rules.Family, t *rules.Table, id rules.SetID) error {
 		_, again := elements[e.Key]
 		elements[e.Key] = e.Value
 		if clients != nil {
-			clients[e.Addr] = e.Life
+			clients[e.Key] = e.Life
 		}
 		if counts := t.Counters[id]; counts != nil {
 			counts[e.Key] = e.Count

@@ -43,6 +43,7 @@ func statementRows() []statementRow {
 	sources := rules.SetID{Kind: rules.Sources, Of: "/default/web"}
 	affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 	backends := rules.SetID{Kind: rules.Backends}
+	asked, sourcePort := rules.SetID{Kind: rules.Asked}, rules.Field{Kind: rules.SourcePort}
 	original, originalPort := rules.Field{Kind: rules.OriginalAddr}, rules.Field{Kind: rules.OriginalPort}
 	backend := func(k rules.FieldKind) rules.Fields {
 		f := rules.Field{Kind: k, Mod: 3}
@@ -125,6 +126,16 @@ func statementRows() []statementRow {
 				"ip6 daddr . tcp dport map @stay-2f"},
 		{both, pre, rules.RestoreDest{}, "IP daddr set ct original IP daddr"},
 		{both, pre, rules.Forget{Set: affinity}, "delete @affinity/default/web { IP saddr : IP daddr . th dport }"},
+		{both, pre, rules.MatchUnassured{}, "ct status ! assured"},
+		{both, rules.HookOutput, rules.MatchNew{}, "ct state new"},
+		{both, pre, rules.MatchReply{}, "ct direction reply"},
+		{both, pre, rules.Once{}, "limit rate 1/day burst 1 packets"},
+		{both, pre, rules.MatchSet{Fields: rules.NewFields(source, l4, sourcePort), Set: asked}, "IP saddr . meta l4proto . th sport @asked"},
+		{both, pre, rules.Note{Set: asked, Seconds: 30}, "add @asked { IP saddr . meta l4proto . th sport timeout 30s }"},
+		{both, rules.HookOutput, rules.Note{Set: rules.SetID{Kind: rules.Answering}, Seconds: 60, Update: true},
+			"update @answering { IP saddr . meta l4proto . th sport timeout 1m }"},
+		{both, pre, rules.Note{Set: rules.SetID{Kind: rules.Unanswered}, Seconds: 1},
+			"add @unanswered { IP saddr . meta l4proto . th sport timeout 1s : IP daddr . th dport }"},
 		{both, pre, rules.Jump{Chain: "services"}, "jump services"},
 		{both, pre, rules.Goto{Chain: "services"}, "goto services"},
 		{both, pre, rules.Jump{Chain: longest}, "jump " + longest},
@@ -180,6 +191,10 @@ func statementState(rows []statementRow) rules.State {
 		affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 		t.Sets[affinity] = nil
 		t.Affinity[affinity] = rules.AffinityMap{Set: affinity, Size: 100}
+		for _, k := range []rules.SetKind{rules.Asked, rules.Unanswered, rules.Answering} {
+			id := rules.SetID{Kind: k}
+			t.Sets[id], t.Affinity[id] = nil, rules.AffinityMap{Set: id, Size: 200}
+		}
 		for _, name := range []string{"services", longestChain()} {
 			t.Chains[name] = rules.Chain{Name: name}
 		}

@@ -3,6 +3,7 @@
 package tracer
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -97,9 +98,16 @@ type walk struct {
 }
 
 func (w *walk) hook(h rules.HookNumber) error {
-	for name, c := range w.table.Chains {
+	var chains []rules.Chain
+	for _, c := range w.table.Chains {
 		if c.Hook != nil && c.Hook.Number == h {
-			return w.chain(name)
+			chains = append(chains, c)
+		}
+	}
+	slices.SortFunc(chains, func(a, b rules.Chain) int { return cmp.Compare(a.Hook.Priority, b.Hook.Priority) })
+	for _, c := range chains {
+		if err := w.chain(c.Name); err != nil || w.stopped {
+			return err
 		}
 	}
 	return nil
@@ -163,6 +171,10 @@ func (w *walk) statement(id string, s rules.Statement, note func()) (goesOn, ret
 	case rules.Remember:
 		note()
 		w.remember(s)
+	case rules.Note:
+		note()
+	case rules.Once:
+		return w.once(id), false, nil
 	case rules.Jump:
 		note()
 		return false, false, w.chain(s.Chain)
@@ -206,6 +218,10 @@ func (w *walk) matches(id string, s rules.Statement) (bool, error) {
 		return matched != s.Not, err
 	case rules.MatchDNAT:
 		return w.translated, nil
+	case rules.MatchUnassured, rules.MatchNew: // it is the first packet
+		return true, nil
+	case rules.MatchReply:
+		return false, nil
 	case rules.MatchMarkUnset:
 		return w.mark&s.Bits == 0, nil
 	}
@@ -321,6 +337,8 @@ func (w *walk) key(id string, fields rules.Fields) rules.Key {
 			k.Addr = w.packet.Dst.Addr()
 		case rules.L4Protocol:
 			k.Protocol = w.packet.Protocol
+		case rules.SourcePort:
+			k.Port = w.packet.Src.Port()
 		case rules.DestPort:
 			k.Port = w.packet.Dst.Port()
 		case rules.OriginalAddr:
@@ -356,6 +374,18 @@ func (w *walk) choose(id string, f rules.Field) uint32 {
 		return h.Sum32() % f.Mod
 	}
 	return w.count(id, f.Mod)
+}
+
+// once says whether a rule is carried out that is for one packet only: by the first one, or where there is a choice.
+func (w *walk) once(id string) bool {
+	if w.tracer.Choose != nil {
+		return w.tracer.Choose(2) == 1
+	}
+	if w.tracer.counters == nil {
+		w.tracer.counters = map[string]uint32{}
+	}
+	w.tracer.counters[id]++
+	return w.tracer.counters[id] == 1
 }
 
 // count returns the next number of a counter, from 0 on.

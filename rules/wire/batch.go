@@ -18,11 +18,8 @@ import (
 // headerLen is the length of a message without attributes.
 const headerLen = nfnetlink.HeaderLen
 
-// All our base chains are of one type, and their policy is NF_ACCEPT.
-const (
-	chainType    = "nat"
-	policyAccept = 1
-)
+// policyAccept is NF_ACCEPT, the policy of all our base chains.
+const policyAccept = 1
 
 // Most bytes of elements in a message: an attribute's length has 16 bits.
 const maxElements = 60000
@@ -224,7 +221,7 @@ func (b *Batch) newChain(op *rules.Op) {
 		b.U32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
 		b.Close(at)
 		b.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
-		b.Str(unix.NFTA_CHAIN_TYPE, chainType)
+		b.Str(unix.NFTA_CHAIN_TYPE, h.Type())
 	}
 	b.End()
 }

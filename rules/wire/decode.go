@@ -106,6 +106,8 @@ func newExpression(name string, data nfnetlink.Data) expr.Any {
 		return &expr.Lookup{}
 	case "nat":
 		return &expr.NAT{}
+	case "limit":
+		return &expr.Limit{}
 	case "masq":
 		return &expr.Masq{}
 	case "reject":

@@ -18,8 +18,19 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// dnatBit is IPS_DST_NAT of a connection's status.
-const dnatBit = 1 << 5
+// IPS_ASSURED and IPS_DST_NAT of a connection's status.
+const (
+	assuredBit = 1 << 2
+	dnatBit    = 1 << 5
+)
+
+// replyDirection is IP_CT_DIR_REPLY.
+const replyDirection = 1
+
+// matchCtBits matches connections some of whose bits are set, or of which none is.
+func matchCtBits(key expr.CtKey, bits uint32, set bool) []expr.Any {
+	return []expr.Any{&expr.Ct{Register: register(0), Key: key}, bitwise(host32(bits), host32(0)), equal(host32(0), set)}
+}
 
 // dynsetDelete is NFT_DYNSET_OP_DELETE, which package unix does not have.
 const dynsetDelete = 2
@@ -94,6 +105,22 @@ func rememberFields() rules.Fields {
 func remember(f rules.Family, s rules.Remember) *expr.Dynset {
 	return &expr.Dynset{SrcRegKey: register(0), SrcRegData: register(words(f)), SetName: s.Set.Name(),
 		Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: time.Duration(s.Seconds) * time.Second}
+}
+
+// note loads the key that a Note writes, and where there is one the value.
+func note(f rules.Family, s rules.Note) []expr.Any {
+	set := &expr.Dynset{SrcRegKey: register(0), SetName: s.Set.Name(), Operation: unix.NFT_DYNSET_OP_ADD,
+		Timeout: time.Duration(s.Seconds) * time.Second}
+	if s.Update {
+		set.Operation = unix.NFT_DYNSET_OP_UPDATE
+	}
+	out := load(f, rules.NewFields(rules.Field{Kind: rules.SourceAddr}, rules.Field{Kind: rules.L4Protocol}, rules.Field{Kind: rules.SourcePort}))
+	if s.Set.Kind.IsMap() {
+		at := words(f) + 2
+		set.SrcRegData = register(at)
+		out = append(out, loadAddr(f, false, register(at)), loadPort(register(at+words(f)), 2))
+	}
+	return append(out, set)
 }
 
 // interfaceName is a name as meta iifname has it, padded with zeros; of a pattern

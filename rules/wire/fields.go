@@ -58,6 +58,8 @@ func loadField(f rules.Family, fd rules.Field, at int) ([]expr.Any, int) {
 		return []expr.Any{loadL4(at)}, 1
 	case rules.DestPort:
 		return []expr.Any{loadPort(reg, 2)}, 1
+	case rules.SourcePort:
+		return []expr.Any{loadPort(reg, 0)}, 1
 	case rules.Numgen, rules.RandomNumber:
 		typ := uint32(unix.NFT_NG_INCREMENTAL)
 		if fd.Kind == rules.RandomNumber {
@@ -136,7 +138,7 @@ func guessFields(f rules.Family, exprs []expr.Any) (fields rules.Fields, n int) 
 // them do.
 func guessField(f rules.Family, exprs []expr.Any, at int) (rules.Field, int) {
 	candidates := []rules.Field{{Kind: rules.SourceAddr}, {Kind: rules.DestAddr}, {Kind: rules.L4Protocol}, {Kind: rules.DestPort},
-		{Kind: rules.OriginalAddr}, {Kind: rules.OriginalPort}}
+		{Kind: rules.OriginalAddr}, {Kind: rules.OriginalPort}, {Kind: rules.SourcePort}}
 	for _, e := range exprs[:min(3, len(exprs))] { // as many as make a hash
 		switch e := e.(type) {
 		case *expr.Numgen:

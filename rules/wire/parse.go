@@ -63,8 +63,10 @@ func ParseChain(v nfnetlink.Data) (table string, c rules.Chain, odd []rules.Oddi
 			}
 		}
 	}
-	if c.Hook != nil && (kind != chainType || policy != policyAccept) {
-		c.Hook.Number = ForeignHook
+	if c.Hook != nil {
+		if c.Hook.Filter = kind == (rules.Hook{Filter: true}).Type(); kind != c.Hook.Type() || policy != policyAccept {
+			c.Hook.Number = ForeignHook
+		}
 	}
 	for i := range odd {
 		odd[i].Chain = c.Name

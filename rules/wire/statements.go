@@ -37,8 +37,7 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 	case rules.MatchSet:
 		return append(load(f, s.Fields), &expr.Lookup{SourceRegister: register(0), SetName: s.Set.Name(), Invert: s.Not}), nil
 	case rules.MatchDNAT:
-		return []expr.Any{&expr.Ct{Register: register(0), Key: expr.CtKeySTATUS},
-			bitwise(host32(dnatBit), host32(0)), equal(host32(0), true)}, nil
+		return matchCtBits(expr.CtKeySTATUS, dnatBit, true), nil
 	case rules.MatchMarkUnset:
 		return []expr.Any{loadMark(), bitwise(host32(s.Bits), host32(0)), equal(host32(0), false)}, nil
 	case rules.SetMark:
@@ -60,6 +59,24 @@ func encode(f rules.Family, s rules.Statement) ([]expr.Any, error) {
 			SetName: s.Set.Name(), Operation: dynsetDelete}), nil
 	case rules.Remember:
 		return append(load(f, rememberFields()), remember(f, s)), nil
+	default:
+		return encodeFailover(f, s)
+	}
+}
+
+// encodeFailover is for the statements of failover.
+func encodeFailover(f rules.Family, s rules.Statement) ([]expr.Any, error) {
+	switch s := s.(type) {
+	case rules.MatchUnassured:
+		return matchCtBits(expr.CtKeySTATUS, assuredBit, false), nil
+	case rules.MatchNew:
+		return matchCtBits(expr.CtKeySTATE, expr.CtStateBitNEW, true), nil
+	case rules.MatchReply:
+		return []expr.Any{&expr.Ct{Register: register(0), Key: expr.CtKeyDIRECTION}, equal([]byte{replyDirection}, false)}, nil
+	case rules.Once:
+		return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1}}, nil
+	case rules.Note:
+		return note(f, s), nil
 	default:
 		return encodeVerdict(f, s)
 	}
@@ -102,7 +119,9 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 	case *expr.Masq:
 		out = append(out, rules.Masquerade{})
 	case *expr.Ct:
-		out = append(out, rules.MatchDNAT{}, rules.RestoreDest{})
+		out = append(out, rules.MatchDNAT{}, rules.RestoreDest{}, rules.MatchUnassured{}, rules.MatchNew{}, rules.MatchReply{})
+	case *expr.Limit:
+		out = append(out, rules.Once{})
 	case *expr.Fib:
 		out = append(out, rules.MatchLocalSource{})
 	case *expr.Payload:
@@ -119,6 +138,9 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 		out = append(out, s)
 	}
 	if s, ok := guessRemembered(f, exprs); ok {
+		out = append(out, s)
+	}
+	if s, ok := guessNote(exprs); ok {
 		out = append(out, s)
 	}
 	return out
@@ -218,6 +240,18 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	default:
 		return rules.DNAT{Family: f, Fields: fields, Map: set}, true
 	}
+}
+
+// guessNote is for statements that load up to five fields for a set.
+func guessNote(exprs []expr.Any) (s rules.Note, ok bool) {
+	for _, e := range exprs[:min(6, len(exprs))] {
+		if d, is := e.(*expr.Dynset); is {
+			s.Set, ok = rules.ParseSetID(d.SetName)
+			s.Seconds, s.Update = uint32(d.Timeout/time.Second), d.Operation == unix.NFT_DYNSET_OP_UPDATE
+			return s, ok
+		}
+	}
+	return s, false
 }
 
 // guessRemembered looks for what distinguishes such statements where encode puts it.

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
+	"github.com/nftproxy/nftproxy/lock"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -59,23 +61,22 @@ func (c *cleanup) run(w io.Writer) error {
 		return err
 	}
 	defer func() { _ = i.Close() }()
-	pid, notes := runningOf(c.root, c.proxyName)
+	table := tableName(c.proxyName)
+	who, notes, err := c.running(table)
+	if err != nil {
+		return err
+	}
 	other := kubeproxy.Find(c.root)
 	for _, note := range slices.Concat(notes, other.Notes) {
 		fmt.Fprintln(w, note)
 	}
-	table := tableName(c.proxyName)
-	if err := c.mayRemove(i, table, pid, other.Process); err != nil {
+	if err := c.mayRemove(i, table, who, other.Process); err != nil {
 		return err
 	}
-	if pid != "" {
-		fmt.Fprintf(w, "nftproxy is running as process %s: its tables stay\n", pid)
-	} else {
-		n, err := k.Remove(table)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
+	if who != "" {
+		fmt.Fprintf(w, "nftproxy is running as %s: its tables stay\n", who)
+	} else if err := remove(w, k, table); err != nil {
+		return err
 	}
 	if c.kubeProxy {
 		return kubeproxy.Remove(w, k, i, c.root)
@@ -83,16 +84,53 @@ func (c *cleanup) run(w io.Writer) error {
 	return nil
 }
 
+// running names the nftproxy that runs: the one that writes the tables, in whatever container, or a process that is seen here;
+// "" if none does.
+func (c *cleanup) running(table string) (who string, notes []string, err error) {
+	pid, notes := runningOf(c.root, c.proxyName)
+	s, err := lock.Look(table)
+	switch {
+	case err != nil:
+		return "", notes, err
+	case s.Holder != nil:
+		return s.Holder.String(), notes, nil
+	case pid != "":
+		return "process " + pid, notes, nil
+	}
+	return "", notes, nil
+}
+
+// remove removes our tables. Meanwhile no nftproxy that starts may write them.
+func remove(w io.Writer, k *kernel.Kernel, table string) error {
+	l, err := lock.New(lock.Config{Table: table, Version: "cleanup"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
+	if err = l.Start(); err != nil {
+		return err
+	}
+	if !l.Holds() {
+		return errors.New("nftproxy has just started and writes its tables: stop it first; nothing is removed")
+	}
+	n, err := k.Remove(table)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "removed %d of the tables ip %[2]s and ip6 %[2]s\n", n, table)
+	return nil
+}
+
 // mayRemove says what is against it: what is removed would come back, or the node would have no Services.
-// pid is the nftproxy that runs, if one does, and other the kube-proxy.
-func (c *cleanup) mayRemove(i *inspect.Inspector, table, pid, other string) error {
+// who is the nftproxy that runs, if one does, and other the kube-proxy.
+func (c *cleanup) mayRemove(i *inspect.Inspector, table, who, other string) error {
 	switch {
 	case c.kubeProxy && other != "":
 		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other)
-	case c.kubeProxy && pid != "":
-		return mustHold(i, table, pid)
-	case pid != "":
-		return fmt.Errorf("nftproxy is running as process %s and would write its tables again: stop it first; nothing is removed", pid)
+	case c.kubeProxy && who != "":
+		return mustHold(i, table, who)
+	case who != "":
+		return fmt.Errorf("nftproxy is running as %s and would write its tables again: stop it first; nothing is removed", who)
 	case other != "":
 		return c.mustServe(i, table, other)
 	}
@@ -100,15 +138,15 @@ func (c *cleanup) mayRemove(i *inspect.Inspector, table, pid, other string) erro
 }
 
 // mustHold fails if the tables of the nftproxy that runs are not all there.
-func mustHold(i *inspect.Inspector, table, pid string) error {
+func mustHold(i *inspect.Inspector, table, who string) error {
 	ours, err := i.Presence(table)
 	if err != nil {
 		return err
 	}
 	for f, p := range ours {
 		if !p.Table {
-			return fmt.Errorf("nftproxy is running as process %s, but there is no table %s %s yet: without kube-proxy's rules this node would have no Services: wait until nftproxy is ready; nothing is removed",
-				pid, rules.Family(f), table)
+			return fmt.Errorf("nftproxy is running as %s, but there is no table %s %s yet: without kube-proxy's rules this node would have no Services: wait until nftproxy is ready; nothing is removed",
+				who, rules.Family(f), table)
 		}
 	}
 	return nil

@@ -87,6 +87,7 @@ var hostileRows = []hostileRow{
 	{command: "explain", output: "json", args: "--kernel 10.96.0.1:80", shows: true},
 	{command: "explain", output: "text", args: "--manifests DIR default/nothing --from default/nobody", shows: true},
 	{command: "help"},
+	{command: "ready"},
 	{command: "run", output: "text", args: "--manifests DIR", shows: true, serves: true},
 	{command: "run", output: "json", args: "--manifests DIR", shows: true, serves: true},
 	{command: "run", output: "text", args: "--master http://API --kube-api-content-type application/json --v 2", shows: true, serves: true},

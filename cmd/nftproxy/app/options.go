@@ -36,6 +36,7 @@ type wantOptions struct {
 	maxSlots         int
 	affinitySize     uint32
 	countConnections bool // --service-metrics
+	failover         failoverOptions
 }
 
 // sourceOptions says where Services and EndpointSlices come from, besides
@@ -68,6 +69,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
+	o.failover.add(fs)
 	fs.StringVar(&o.scheduler, "scheduler", "", "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+
 		" overrides it (default: round-robin, or in kube-proxy's mode ipvs what is nearest to ipvs.scheduler)")
 	fs.Uint16Var(&o.maglev.size, "maglev-table-size", rules.DefaultMaglevSize, "`slots` of the scheduler maglev: a prime from 251 to 65521, a hundred times the endpoints or more; a Service's annotation "+cluster.MaglevSizeAnnotation+" overrides it")
@@ -98,6 +100,7 @@ func (o *wantOptions) validate() error {
 	if _, err := rules.ParseScheduler(o.scheduler); o.scheduler != "" && err != nil {
 		errs = append(errs, fmt.Errorf("--scheduler: %w", err))
 	}
+	errs = append(errs, o.failover.validate())
 	if !rules.IsMaglevSize(int(o.maglev.size)) {
 		errs = append(errs, fmt.Errorf("--maglev-table-size: %d is no prime from %d to %d, such as 251, 1021, 4093, 16381 or 65521", o.maglev.size, rules.MinMaglevSize, rules.MaxMaglevSize))
 	}
@@ -143,6 +146,7 @@ func (o *wantOptions) proxierConfig() (proxier.Config, error) {
 	for _, s := range o.nodeIPs {
 		c.Cluster.NodeIPs = append(c.Cluster.NodeIPs, netip.MustParseAddr(s).Unmap())
 	}
+	c.Cluster.Failover = o.failover.on
 	c.Cluster.Scheduler, c.Cluster.TableSize, c.Cluster.MaxSlots = o.schedulerOf(), o.maglev.size, o.maxSlots
 	if allowed, ok := in.FeatureGates[config.GateExternalIPs]; ok {
 		c.Cluster.NoExternalIPs = !allowed

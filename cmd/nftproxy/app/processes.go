@@ -5,23 +5,49 @@ package app
 import (
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 	cliflag "k8s.io/component-base/cli/flag"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/trust"
+	"github.com/nftproxy/nftproxy/lock"
 )
 
-// runningNftproxies returns the processes that are 'nftproxy run' on this node.
+// runningNftproxies returns the processes that are 'nftproxy run' on this node. Of several those come first that write their
+// tables, before those that wait for that.
 func runningNftproxies(root string) ([]trust.Process, []string) {
 	found, notes := trust.Processes{Root: root}.Find("nftproxy")
-	return slices.DeleteFunc(found, func(p trust.Process) bool { return !isRun(p.Args) }), notes
+	found = slices.DeleteFunc(found, func(p trust.Process) bool { return !isRun(p.Args) })
+	if len(found) > 1 {
+		writes := map[string]bool{}
+		for _, p := range found {
+			s, err := lock.Look(tableName(proxyNameIn(p.Args)))
+			writes[p.ID] = err == nil && s.Holder != nil && strconv.Itoa(s.Holder.PID) == p.ID
+		}
+		slices.SortStableFunc(found, func(a, b trust.Process) int {
+			switch {
+			case writes[a.ID] == writes[b.ID]:
+				return 0
+			case writes[a.ID]:
+				return -1
+			}
+			return 1
+		})
+	}
+	return found, notes
 }
 
 // runningOf returns the process that is 'nftproxy run' with a --service-proxy-name; "" if none is.
 func runningOf(root, proxyName string) (pid string, notes []string) {
-	return trust.Processes{Root: root}.First("nftproxy", func(args []string) bool { return isRun(args) && proxyNameIn(args) == proxyName })
+	found, notes := runningNftproxies(root)
+	for _, p := range found {
+		if proxyNameIn(p.Args) == proxyName {
+			return p.ID, notes
+		}
+	}
+	return "", notes
 }
 
 // isRun says whether arguments of nftproxy are those of the command run.

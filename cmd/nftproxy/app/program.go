@@ -51,16 +51,19 @@ func (o *runOptions) run(ctx context.Context) error {
 	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
 	src := o.sourceFrom(o.api.Interface, node, problem)
 	config.Events = events.Func(nil)
+	prepare := func() {}
 	if o.api.Interface != nil {
 		recorder := events.New(o.api.Interface, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
 		config.Pace.NodeWait = nodeWait
-		_ = host.AskTracking(ctx)
-		host.Prepare(log, &o.kubeProxy.Config, "/", o.sysctlRoot, func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
+		prepare = func() {
+			_ = host.AskTracking(ctx)
+			host.Prepare(log, &o.kubeProxy.Config, "/", o.sysctlRoot, func(reason, message string) { recorder.Warning(nodeReference(node), reason, message) })
+		}
 	}
-	return o.program(ctx, config, src)
+	return o.program(ctx, config, src, prepare)
 }
 
 // oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
@@ -70,8 +73,9 @@ func nodeReference(name string) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
 }
 
-// program keeps the kernel as the source wants it, until ctx ends.
-func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source) error {
+// program keeps the kernel as the source wants it, until ctx ends. prepare prepares the machine: who does not write the tables
+// does not do that either.
+func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source, prepare func()) error {
 	log := klog.Background()
 	k, err := kernel.Open()
 	if err != nil {
@@ -106,7 +110,7 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 	config.Missing = host.MissingFamilies(log)
 	config.Metrics = proxier.NewMetrics()
 	config.Kernel, config.Conntrack, config.Cluster.Addresses = k, flows, addresses
-	config.Foreign.Changed, config.Foreign.Touched = watch.Changed(), watch.Touched
+	config.Foreign.Changed, config.Foreign.Touched, config.Foreign.Turn = watch.Changed(), watch.Touched, o.turn.Held()
 	config.Pace.MinSyncPeriod, config.Pace.AuditPeriod = o.kubeProxy.NFTables.MinSyncPeriod.Duration, o.audit
 	config.Pace.CountPeriod = o.count
 	config.Logger = log
@@ -125,39 +129,54 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		defer forwarder.Close()
 		config.LocalPorts = localPorts{forwarder, config.Cluster.NodePorts}
 	}
-	return o.keep(ctx, config, src, watch, alive)
+	return o.keep(ctx, config, src, watch, alive, prepare)
 }
 
 // keep runs a proxier of the configuration, its source and its servers.
-func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source.Source, watch *kernel.Watch, alive *health.Proxy) error {
-	memory := host.NewMemoryKeeper()
-	config.Foreign.Audited = memory.Soon
-	p := proxier.New(config)
-	servers, err := o.serve(&config, p, alive)
+func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source.Source, watch *kernel.Watch, alive *health.Proxy, prepare func()) error {
+	rescue, err := openRescue()
 	if err != nil {
 		return err
 	}
-	defer servers.Close()
+	defer rescue.close()
+	memory := host.NewMemoryKeeper()
+	config.Foreign.Audited = memory.Soon
+	p := proxier.New(config)
+	failover := o.failover.with(rescue, o.countConnections)
+	p.UseFailover(failover)
+	o.turn.tellOf(p, alive.Healthy)
+	servers := &serving{turn: o.turn, start: func(takesOver bool) (*serve.Servers, error) {
+		prepare()
+		return o.serve(&config, p, alive, takesOver, failover.Metrics)
+	}}
+	defer servers.close()
+	if err := servers.begin(); err != nil {
+		return err
+	}
 	o.source.apiServers.Follow(p.SetAPIServers)
-	if err := p.FreeAPIServers(); err != nil {
-		config.Logger.Error(err, "Connections to the API server may be led astray")
+	if o.turn.Holds() { // who does not has no say in it
+		if err := p.FreeAPIServers(); err != nil {
+			config.Logger.Error(err, "Connections to the API server may be led astray")
+		}
 	}
 	config.Logger.Info("Starting", "version", o.source.version, "node", config.Cluster.NodeName, "table", config.Rules.Table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.Run(ctx); return nil },
+		servers.run, o.turn.watch,
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
 }
 
-// serve serves health, metrics and pages, and probes.
-func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy) (*serve.Servers, error) {
+// serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
+func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, takesOver bool, more ...prometheus.Collector) (*serve.Servers, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	registry.MustRegister(more...)
 	if c.Rules.CountConnections {
 		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
 	}
 	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
-		HardFail: o.kubeProxy.BindAddressHardFail}.Without(c.Missing)
+		HardFail: o.kubeProxy.BindAddressHardFail, TakesOver: takesOver}.Without(c.Missing)
 	shown := o.kubeProxy.Config
 	shown.HealthzBindAddress, shown.MetricsBindAddress = at.Health, at.Metrics
 	pages := serve.Pages{Metrics: registry, Config: &shown, Flags: o.flags, Version: o.source.version,
@@ -214,6 +233,15 @@ func warnLeftovers(log klog.Logger, i *inspect.Inspector, running kubeproxy.Runn
 // needs besides.
 func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch, memory host.MemoryKeeper) error {
 	select {
+	case <-p.Prepared(): // what is read then is compared again where it changes
+		if err := watch.Join(); err != nil {
+			return err
+		}
+		select {
+		case <-p.Synced():
+		case <-ctx.Done():
+			return nil
+		}
 	case <-p.Synced():
 		if err := watch.Join(); err != nil {
 			return err

@@ -27,7 +27,7 @@ import (
 )
 
 func runCommand(version string, enter func(sandbox.Config) []string) *cobra.Command {
-	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, enter: enter}
+	o := &runOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}, confining: confining{enter: enter}}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Program this node and keep it programmed",
@@ -36,6 +36,9 @@ func runCommand(version string, enter func(sandbox.Config) []string) *cobra.Comm
 kube-proxy's flags and its configuration file (--config) are understood, and what of
 them has no meaning here is named. SIGTERM and SIGINT stop it; the rules stay, so
 that traffic goes on while another nftproxy starts. 'nftproxy cleanup' removes them.
+
+One nftproxy writes the tables of a name (--service-proxy-name) in a network namespace.
+Another one says which that is, gets ready, and takes over at once when it ends.
 
 As kube-proxy does, it sets up connection tracking (--conntrack-*) and its own OOM
 score. Where it may not, it says so, in an Event of the Node, too, unless /proc/sys is
@@ -107,9 +110,15 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if resolved.initOnly {
 		return resolved.run(cmd.Context())
 	}
-	if err := resolved.connect(); err != nil {
+	if err = resolved.connect(); err != nil {
 		return err
 	}
+	turn, err := takeTurn(klog.Background(), tableName(resolved.source.proxyName), resolved.source.version)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = turn.Close() }()
+	o.turn, resolved.turn = turn, turn
 	return o.runFollowing(cmd.Context(), flags, content, resolved)
 }
 

@@ -42,11 +42,16 @@ type runOptions struct {
 
 	kubeProxyRuns kubeproxy.Running // at the start
 
+	confining
+	api  apiClient
+	turn *turn // to write the tables; nil until main
+}
+
+// confining is how rights are given up after the start.
+type confining struct {
 	sandbox string // --sandbox: auto or never
 	// enter takes from this process the rights that it does not need; nil: it keeps them.
 	enter func(sandbox.Config) (notes []string)
-
-	api apiClient
 }
 
 // periods are the times between two looks.

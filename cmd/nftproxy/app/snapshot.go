@@ -58,6 +58,9 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 		config.Events = seen
 	}
 	p := proxier.New(config)
+	if live {
+		useEjected(config.Rules.Table, p)
+	}
 	o.source.apiServers.Follow(p.SetAPIServers)
 	var sink source.Sink = p
 	if config.Cluster.Addresses != nil && !live {

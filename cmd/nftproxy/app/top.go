@@ -84,7 +84,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 			return err
 		case <-tick.C:
 		}
-		text := c.table(o.rows, o.interval)
+		text := c.table(o.rows, o.interval) + silentText(world.Config.Table)
 		if isTerminal(stdout) && !o.once {
 			text = "\x1b[H\x1b[2J" + text // from the top of an empty screen
 		}

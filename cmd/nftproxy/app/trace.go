@@ -244,7 +244,13 @@ func (s *stories) end(ctx context.Context, st *story) (string, error) {
 	if err != nil || !ok || flow.Reply.Src == st.dst {
 		return "", err
 	}
+	if slices.Contains(st.chains, rules.ChainFailover.Chain()) {
+		return s.colours.red("sent again, without an answer from endpoint " + flow.Reply.Src.String()), nil
+	}
 	text := "to endpoint " + s.colours.green(flow.Reply.Src.String())
+	if silent, err := silentEndpoints(s.table); err == nil && slices.Contains(silent, flow.Reply.Src) {
+		text += " (failover tries whether it answers)"
+	}
 	if flow.Reply.Dst.Addr() != st.src.Addr() {
 		return text + ", masqueraded as " + flow.Reply.Dst.Addr().String(), nil
 	}

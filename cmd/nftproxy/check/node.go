@@ -39,6 +39,7 @@ func (n *Node) Check(ctx context.Context, r *Report) {
 	if err := n.nftables(r); err != nil {
 		r.fail("nftables", printable.Error(err)+": run this as root, or with CAP_NET_ADMIN")
 	}
+	n.turns(r)
 	n.confinement(r)
 	n.tracking(ctx, r)
 	n.forwarding(r)

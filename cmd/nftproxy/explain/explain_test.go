@@ -178,13 +178,13 @@ func remember(w *World, n int) {
 				continue
 			}
 			held := table.Affinity[m.Set]
-			held.Clients = map[netip.Addr]rules.Lifetime{}
+			held.Clients = map[rules.Key]rules.Lifetime{}
 			a := netip.MustParseAddr("10.244.2.0")
 			for c := range n {
 				a = a.Next()
 				to := []string{"10.244.1.7:8080", "10.244.2.13:8080", "10.244.2.66:8080"}[c%3]
 				table.Sets[m.Set][rules.Key{Addr: a}] = rules.Value{To: netip.MustParseAddrPort(to)}
-				held.Clients[a] = rules.Lifetime{Expires: uint64(c+1) * 90_000}
+				held.Clients[rules.Key{Addr: a}] = rules.Lifetime{Expires: uint64(c+1) * 90_000}
 			}
 			table.Affinity[m.Set] = held
 		}

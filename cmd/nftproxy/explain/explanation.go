@@ -55,6 +55,7 @@ type Policies struct {
 	InternalPolicy string   `json:"internalTrafficPolicy,omitempty"`
 	ExternalPolicy string   `json:"externalTrafficPolicy,omitempty"`
 	Scheduler      string   `json:"scheduler,omitempty"`
+	Failover       bool     `json:"failover,omitempty"`
 	Affinity       uint32   `json:"affinitySeconds,omitempty"`
 	SourceRanges   []string `json:"loadBalancerSourceRanges,omitempty"`
 	DeniesRanges   bool     `json:"deniesSourceRanges,omitempty"`

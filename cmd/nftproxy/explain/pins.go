@@ -23,7 +23,7 @@ func (w *World) pins(p *proxier.Port, clients []Client) []Pin {
 			if len(clients) > 0 && !asked || !t.Stays(m.Set, v.To) {
 				continue
 			}
-			out = append(out, Pin{Client: k.Addr.String(), Endpoint: v.To.String(), Seconds: t.Affinity[m.Set].Clients[k.Addr].Expires / 1000})
+			out = append(out, Pin{Client: k.Addr.String(), Endpoint: v.To.String(), Seconds: t.Affinity[m.Set].Clients[k].Expires / 1000})
 		}
 	}
 	slices.SortFunc(out, func(a, b Pin) int {

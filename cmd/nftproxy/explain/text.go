@@ -51,7 +51,11 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		if p.ExternalPolicy != "" {
 			policies += ", externalTrafficPolicy " + p.ExternalPolicy
 		}
-		line("policies", "%s, %s", policies, p.Scheduler)
+		policies += ", " + p.Scheduler
+		if p.Failover {
+			policies += ", failover"
+		}
+		line("policies", "%s", policies)
 	}
 	if p.Affinity > 0 {
 		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", seconds(uint64(p.Affinity)))

@@ -82,6 +82,9 @@ func probes() []probe {
 	}
 	return append(out, []probe{
 		{"session affinity", "maps that packets fill, with a timeout", config, node, port(func(sp *rules.ServicePort) { sp.Affinity = 60 })},
+		{"failover", "sets that packets fill, ct status, limit", config, node, port(func(sp *rules.ServicePort) {
+			sp.Failover, sp.Ejection.Endpoints = true, []rules.Ejected{{Addr: netip.AddrPortFrom(address(sp.Family, 11), 80), Trial: true}}
+		})},
 		{"NodePorts", "fib", config, node, port(func(sp *rules.ServicePort) { sp.NodePort = 30000 })},
 		{"source ranges", "interval sets", config, node, port(func(sp *rules.ServicePort) {
 			sp.LoadBalancerIPs = []netip.Addr{address(sp.Family, 2)}

@@ -49,7 +49,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: what was tried before is still there", f.Name)
 		}
 	}
-	if want := len(rules.Schedulers()) + 3; i != want {
+	if want := len(rules.Schedulers()) + 4; i != want {
 		t.Errorf("%d features, want %d", i, want)
 	}
 	if k.tables != 0 {

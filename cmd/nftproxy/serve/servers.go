@@ -3,11 +3,14 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
+	"time"
 
 	"k8s.io/klog/v2"
 
@@ -20,6 +23,8 @@ import (
 type Addresses struct {
 	Health, Metrics, Probes string
 	HardFail                bool // one that cannot be had is an error
+	// TakesOver says that a process that had them has just ended: they may be taken for a moment yet.
+	TakesOver bool
 }
 
 // Without returns the addresses for a node that misses families of addresses: those that stand for
@@ -71,6 +76,10 @@ type server struct {
 // HardFail it is an error, and warn gets an Event's reason, as kube-proxy's, and its message.
 func Start(log klog.Logger, at Addresses, h Handlers, warn func(reason, message string)) (*Servers, error) {
 	all := &Servers{log: log}
+	until := time.Now()
+	if at.TakesOver {
+		until = until.Add(takeOverTime)
+	}
 	for _, s := range []struct {
 		address, what, flag, event string
 		connections                int
@@ -85,7 +94,7 @@ func Start(log klog.Logger, at Addresses, h Handlers, warn func(reason, message 
 		}
 		one := server{s.address, s.what, bounded.NewPool(bounded.Share(s.connections)).Server(s.handler)}
 		all.list = append(all.list, one.http)
-		err := all.listen(one)
+		err := all.listenSoon(one, until)
 		switch {
 		case err != nil && at.HardFail:
 			all.Close()
@@ -100,6 +109,23 @@ func Start(log klog.Logger, at Addresses, h Handlers, warn func(reason, message 
 		all.again = listen.NewAgain(all.retry)
 	}
 	return all, nil
+}
+
+// How long an address is tried to be had where a process that had it has just ended, and how often.
+const (
+	takeOverTime  = time.Second
+	takeOverPause = 5 * time.Millisecond
+)
+
+// listenSoon listens, and tries again until some time while the address is in use.
+func (s *Servers) listenSoon(one server, until time.Time) error {
+	for {
+		err := s.listen(one)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(until) {
+			return err
+		}
+		time.Sleep(takeOverPause)
+	}
 }
 
 // listen makes a server serve at its address.

@@ -127,6 +127,9 @@ func (p *Process) Shares(path string) error {
 	return nil
 }
 
+// Here says whether the process is in the mount namespace of this one, and so not in another container.
+func (p *Process) Here() bool { return !p.isolated }
+
 // gone says whether an error means that a process has ended.
 func gone(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)

@@ -4,7 +4,7 @@ package report
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"html/template"
 	"os"
@@ -14,12 +14,13 @@ import (
 	"time"
 )
 
-//go:embed page.html
-var pageText string
+//go:embed *.html
+var pageTexts embed.FS
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+// pageTemplates are page.html, document.html, and what both have.
+var pageTemplates = template.Must(template.New("").Funcs(template.FuncMap{
 	"count": count, "where": where, "sentence": sentence,
-}).Parse(pageText))
+}).ParseFS(pageTexts, "*.html"))
 
 // page is what the template shows.
 type page struct {
@@ -125,7 +126,7 @@ func html(r *Results, pictures map[string][]picture) ([]byte, error) {
 	}
 	slices.Sort(p.Programs)
 	out := &bytes.Buffer{}
-	if err := pageTemplate.Execute(out, p); err != nil {
+	if err := pageTemplates.ExecuteTemplate(out, "page.html", p); err != nil {
 		return nil, fmt.Errorf("write page: %w", err)
 	}
 	return out.Bytes(), nil

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package main
+package report
 
 import (
 	"bufio"
@@ -14,13 +14,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/nftproxy/nftproxy/e2e/bench/report"
 )
 
-// thisMachine describes where the measurement takes place.
-func thisMachine(nftproxy string) report.Machine {
-	m := report.Machine{
+// ThisMachine describes where a run takes place, and which nftproxy takes part, by its executable file.
+func ThisMachine(nftproxy string) Machine {
+	m := Machine{
 		CPU:      field("/proc/cpuinfo", "model name", ":"),
 		Cores:    runtime.NumCPU(),
 		OS:       strings.Trim(field("/etc/os-release", "PRETTY_NAME", "="), `"`),

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/rulestest"
+)
+
+// packets are what was noted of packets, and connection tracking. It belongs to the bubble of a test.
+type packets struct {
+	noted    map[rules.Key]notedAt // unanswered
+	answered map[rules.Key]time.Time
+	flows    map[netip.AddrPort]conntrack.Flow
+	sticky   map[netip.Addr]netip.AddrPort
+	freed    []string // by their clients
+	away     []string // endpoints all of whose connections are freed
+	looks    int
+}
+
+type notedAt struct {
+	to   netip.AddrPort
+	when time.Time
+}
+
+// Filled implements proxier.Noted.
+func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error {
+	p.looks++
+	tell := func(k rules.Key, v rules.Value, since time.Time, timeout time.Duration) {
+		if left := timeout - time.Since(since); left > 0 && rules.FamilyOf(k.Addr) == f {
+			fn(rules.Element{Key: k, Value: v}, rules.Lifetime{Timeout: uint64(timeout.Milliseconds()), Expires: uint64(left.Milliseconds())})
+		}
+	}
+	switch kind {
+	case rules.Unanswered:
+		for k, n := range p.noted {
+			tell(k, rules.Value{To: n.to}, n.when, time.Second)
+		}
+	case rules.Answering:
+		for k, when := range p.answered {
+			tell(k, rules.Value{}, when, rules.AnsweringSeconds*time.Second)
+		}
+	}
+	return nil
+}
+
+// Lookup implements proxier.Noted.
+func (p *packets) Lookup(_ string, _ rules.Family, id rules.SetID, k rules.Key) (rules.Value, bool, error) {
+	to, ok := p.sticky[k.Addr]
+	return rules.Value{To: to}, ok && id.Name() == "affinity/default/sticky/http", nil
+}
+
+// Get implements proxier.UnansweredFlows.
+func (p *packets) Get(_ context.Context, _ rules.Protocol, t conntrack.Tuple) (conntrack.Flow, bool, error) {
+	f, ok := p.flows[t.Src]
+	return f, ok, nil
+}
+
+// Delete implements proxier.UnansweredFlows.
+func (p *packets) Delete(_ context.Context, flows []conntrack.Flow) (int, error) {
+	for _, f := range flows {
+		p.freed = append(p.freed, f.Orig.Src.String())
+		delete(p.flows, f.Orig.Src)
+	}
+	return len(flows), nil
+}
+
+// DeleteUnanswered implements proxier.UnansweredFlows.
+func (p *packets) DeleteUnanswered(_ context.Context, list []conntrack.Backend) (int, error) {
+	for _, b := range list {
+		p.away = append(p.away, b.AddrPort.String())
+	}
+	return 0, nil
+}
+
+// resend is a client's first packet, sent again, of a connection to an endpoint.
+func (p *packets) resend(client int, proto rules.Protocol, to, endpoint string) {
+	src := netip.AddrPortFrom(netip.MustParseAddr("10.244.1.10"), uint16(client))
+	dst := netip.MustParseAddrPort(to)
+	p.flows[src] = conntrack.Flow{Protocol: proto, Orig: conntrack.Tuple{Src: src, Dst: dst},
+		Reply: conntrack.Tuple{Src: netip.MustParseAddrPort(endpoint), Dst: src}}
+	p.noted[rules.Key{Addr: src.Addr(), Protocol: proto, Port: src.Port()}] = notedAt{dst, time.Now()}
+}
+
+// answer is an endpoint's answer to anybody.
+func (p *packets) answer(proto rules.Protocol, endpoint string) {
+	at := netip.MustParseAddrPort(endpoint)
+	p.answered[rules.Key{Addr: at.Addr(), Protocol: proto, Port: at.Port()}] = time.Now()
+}
+
+// pass lets time pass, until nobody has anything left to do.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// took returns what was freed since the last time.
+func (p *packets) took() string {
+	slices.Sort(p.freed)
+	out := strings.Join(p.freed, " ")
+	p.freed = nil
+	return strings.ReplaceAll(out, "10.244.1.10:", "")
+}
+
+// startFailover runs a proxier with failover.
+func startFailover(t *testing.T, on bool) (*node, *packets) {
+	p := &packets{map[rules.Key]notedAt{}, map[rules.Key]time.Time{}, map[netip.AddrPort]conntrack.Flow{}, map[netip.Addr]netip.AddrPort{}, nil, nil, 0}
+	n := &node{t: t, kernel: &rulestest.Kernel{}}
+	metrics := proxier.NewFailoverMetrics(true)
+	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
+	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics})
+	n.ReplaceNodes(nil)
+	n.ReplaceServiceCIDRs(nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- n.Run(ctx) }()
+	n.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	return n, p
+}
+
+const (
+	webAt    = "10.96.0.1:80"
+	deadAt   = "10.244.1.2:8080"
+	liveAt   = "10.244.1.3:8080"
+	dnsAt    = "10.96.0.2:53"
+	deadDNS  = "10.244.1.2:5353"
+	liveDNS  = "10.244.1.3:5353"
+	stickyAt = "10.96.0.3:80"
+	offAt    = "10.96.0.4:80"
+)
+
+// failoverObjects are Services whose endpoints are deadAt, liveAt and a third one.
+func failoverObjects() []any {
+	off := service("off", "10.96.0.4", "http:80")
+	off.Annotations = map[string]string{cluster.FailoverAnnotation: "false"}
+	sticky := service("sticky", "10.96.0.3", "http:80")
+	sticky.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
+	list := []any{service("web", "10.96.0.1", "http:80"), service("dns", "10.96.0.2", "dns:53/UDP"), sticky, off}
+	for name, p := range map[string]string{"web": "http:8080", "dns": "dns:5353/UDP", "sticky": "http:8080", "off": "http:8080"} {
+		list = append(list, endpoints(name, name, p, "10.244.1.2 10.244.1.3 10.244.1.4"))
+	}
+	return list
+}
+
+// TestRescue: connections without an answer are freed once each time that their first packet was sent again.
+func TestRescue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := startFailover(t, true)
+		defer n.stop()
+		n.lists(failoverObjects()...)
+		p.answer(rules.TCP, liveAt)
+		expect := func(what, want string) {
+			t.Helper()
+			if got := p.took(); got != want {
+				t.Errorf("%s: %q were freed, want %q", what, got, want)
+			}
+		}
+		pass(450 * time.Millisecond) // a look comes every 250 ms
+		p.resend(1, rules.TCP, webAt, deadAt)
+		pass(150 * time.Millisecond)
+		expect("before it may have been answered", "")
+		pass(300 * time.Millisecond)
+		expect("then", "1")
+		p.resend(1, rules.TCP, webAt, liveAt)
+		delete(p.noted, rules.Key{Addr: netip.MustParseAddr("10.244.1.10"), Protocol: rules.TCP, Port: 1}) // it is the next endpoint's first packet
+		pass(2 * time.Second)
+		expect("the next endpoint", "")
+		for i := range 4 {
+			p.resend(1, rules.TCP, webAt, deadAt)
+			pass(2 * time.Second)
+			expect(fmt.Sprintf("time %d", 2+i), map[bool]string{true: "1"}[i < 2])
+		}
+		p.resend(2, rules.TCP, offAt, deadAt)
+		p.resend(3, rules.TCP, "10.96.9.9:80", deadAt)   // another program's
+		p.resend(4, rules.TCP, webAt, "10.244.9.9:8080") // no endpoint any more
+		p.resend(5, rules.UDP, dnsAt, deadDNS)           // nobody has ever answered there
+		answered := p.flows[netip.MustParseAddrPort("10.244.1.10:4")]
+		answered.Orig.Src, answered.Reply.Src, answered.Status = netip.MustParseAddrPort("10.244.1.10:6"), netip.MustParseAddrPort(deadAt), conntrack.StatusSeenReply
+		p.resend(6, rules.TCP, webAt, deadAt)
+		p.flows[answered.Orig.Src] = answered
+		pass(time.Second)
+		expect("what is not ours", "")
+		p.answer(rules.UDP, liveDNS)
+		p.resend(7, rules.UDP, dnsAt, deadDNS)
+		pass(time.Second)
+		expect("UDP of a Service that answers", "7")
+		p.sticky[netip.MustParseAddr("10.244.1.10")] = netip.MustParseAddrPort(deadAt)
+		p.resend(8, rules.TCP, stickyAt, deadAt)
+		pass(time.Second)
+		expect("a client that is remembered", "8")
+		if n.events != nil {
+			t.Errorf("Events: %v", n.events)
+		}
+	})
+}
+
+// TestEjection: an endpoint that answers nobody gets no new connections, is tried, and is back when it answers.
+func TestEjection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := startFailover(t, true)
+		defer n.stop()
+		n.lists(failoverObjects()...)
+		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
+		fail := func(clients ...int) {
+			p.answer(rules.TCP, liveAt)
+			p.answer(rules.TCP, "10.244.1.4:8080")
+			for _, c := range clients {
+				p.resend(c, rules.TCP, webAt, deadAt)
+			}
+			pass(time.Second)
+		}
+		fail(1, 2)
+		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
+		fail(3)
+		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		if want := []string{deadAt}; !slices.Equal(p.away, want) {
+			t.Errorf("all connections to %v are freed, want %v", p.away, want)
+		}
+		want := "EndpointSilent default/web: " + deadAt + " does not answer from node here: no new connections for 10s"
+		if len(n.events) != 1 || !strings.Contains(n.events[0], "does not answer from node here: no new connections for 10s") {
+			t.Errorf("Events: %q, want %q", n.events, want)
+		}
+		pass(10 * time.Second)
+		if got := n.fates(webAt, 4); got != deadAt+" "+liveAt+" "+liveAt+" 10.244.1.4:8080" && got != deadAt+" "+liveAt+" 10.244.1.4:8080 10.244.1.4:8080" {
+			t.Errorf("a trial: %s", got)
+		}
+		fail(4)
+		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		pass(15 * time.Second)
+		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		p.answer(rules.TCP, deadAt)
+		pass(time.Second)
+		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
+		fail(5, 6, 7)
+		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		if len(n.events) != 1 {
+			t.Errorf("Events: %q", n.events)
+		}
+		pass(2 * time.Minute)
+		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
+		looks := p.looks
+		n.DeleteService("default", "web")
+		n.DeleteService("default", "dns")
+		n.DeleteService("default", "sticky")
+		pass(time.Second)
+		if looks = p.looks; looks == 0 {
+			t.Error("nobody has looked")
+		}
+		pass(time.Minute)
+		if p.looks != looks {
+			t.Errorf("%d looks without a Service with failover", p.looks-looks)
+		}
+	})
+}
+
+// TestFailoverOff: without a Service that wants it the kernel notes nothing, and nobody looks; an annotation is enough.
+func TestFailoverOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := startFailover(t, false)
+		defer n.stop()
+		n.lists(failoverObjects()...)
+		pass(time.Minute)
+		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; ok || p.looks > 0 {
+			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looks)
+		}
+		on := service("on", "10.96.0.5", "http:80")
+		on.Annotations = map[string]string{cluster.FailoverAnnotation: "true"}
+		n.UpdateService(on)
+		n.UpdateEndpointSlice(endpoints("on", "on", "http:8080", "10.244.1.2 10.244.1.3"))
+		pass(time.Minute)
+		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; !ok || p.looks == 0 {
+			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looks)
+		}
+		bad := service("on", "10.96.0.5", "http:80")
+		bad.Annotations = map[string]string{cluster.FailoverAnnotation: "yes\n"}
+		n.UpdateService(bad)
+		pass(time.Minute)
+		if len(n.events) != 1 || !strings.Contains(n.events[0], `annotation nftproxy.io/failover: "yes\n" is neither "true" nor "false": false is used`) {
+			t.Errorf("Events: %q", n.events)
+		}
+	})
+}
