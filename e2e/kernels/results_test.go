@@ -51,14 +51,14 @@ failed is a word of the demo
 	got := map[string]string{"check": checkCell(r), "slowness": slownessCell(r), "title": c.title(), "demo": r.Suites["demo"].cell(), "packets": r.Suites["packets"].cell()}
 	for _, of := range capabilities() {
 		switch {
-		case strings.HasPrefix(of.name, "other sched"), strings.HasPrefix(of.name, "trace"), strings.HasPrefix(of.name, "real SCTP: conn"),
+		case strings.HasPrefix(of.name, "other sched"), strings.HasPrefix(of.name, "`nftproxy trace"), strings.HasPrefix(of.name, "real SCTP: conn"),
 			strings.HasPrefix(of.name, "masq"), of.has != "":
 			word, _, _ := strings.Cut(of.name, " (")
 			got[word] = c.judge(of)
 		}
 	}
 	want := map[string]string{"check": "ok", "slowness": "7 to 12 times", "title": "6.1.0-56", "demo": "ok", "packets": "failed: 1 passed, 1 failed, 1 skipped",
-		"other schedulers": "passed", "trace, explain, top, diff, dump": "**failed**: TestTrace", "real SCTP: connections, several associations": "skipped",
+		"other schedulers": "passed", "`nftproxy trace`": "**failed**: TestTrace", "real SCTP: connections, several associations": "skipped",
 		"masquerading, a pod that reaches itself": "-", "flow tables": "yes"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
