@@ -6,25 +6,38 @@ package conntrack
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"time"
 
+	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// CountOpen adds to each of the backends how many connections are open to it that came through a Service, and returns the CPU
+// CountOpen counts for each of the backends how many connections are open to it that came through a Service, and returns the CPU
 // time that it took. TCP's connections that are closing do not count; of UDP each flow that is tracked does. One walk
-// of the table serves all.
+// of the table serves all. An entry may count twice if others come and go meanwhile. After an error the counts are of no use.
 func (c *Conn) CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (busy time.Duration, err error) {
 	runtime.LockOSThread() // whose time is taken
 	defer runtime.UnlockOSThread()
 	start := threadTime()
-	err = c.dump(ctx, queryFor(backends), func(f Flow) {
-		b := rules.Backend{Protocol: f.Protocol, Addr: f.Reply.Src}
-		if n, asked := backends[b]; asked && f.forwarded() && f.open() {
-			backends[b] = n + 1
+	q := queryFor(backends)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = nfnetlink.Again(func() error {
+		for b := range backends {
+			backends[b] = 0 // not what an interrupted walk has counted
 		}
+		return c.dumpWith(ctx, dumpRequest(q), q, func(f Flow) {
+			b := rules.Backend{Protocol: f.Protocol, Addr: f.Reply.Src}
+			if n, asked := backends[b]; asked && f.forwarded() && f.open() {
+				backends[b] = n + 1
+			}
+		})
 	})
+	if err != nil {
+		err = fmt.Errorf("count conntrack entries: %w", err)
+	}
 	return threadTime() - start, err
 }
 

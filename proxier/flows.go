@@ -20,7 +20,7 @@ type Conntrack interface {
 	// Clean deletes the stale flows to the targets' frontends and returns how many, and the CPU time that
 	// it took. now returns the targets as they are then: endpoints come while a table is listed.
 	Clean(ctx context.Context, targets []conntrack.Target, now func() []conntrack.Target) (conntrack.Deleted, error)
-	// CountOpen adds to each of the backends how many connections are open to it, and returns the CPU time that it took.
+	// CountOpen counts for each of the backends how many connections are open to it, and returns the CPU time that it took.
 	CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (time.Duration, error)
 }
 
@@ -30,6 +30,8 @@ type flows struct {
 	conntrack Conntrack // nil: none are deleted
 	linkLocal bool      // NodePorts are served at link-local addresses, too
 	queues    flowQueues
+	// tuned are owners of which nothing has changed but the shares of their endpoints: no flow has become stale.
+	tuned map[rules.Owner]bool
 }
 
 // start starts the goroutines that clean, until ctx ends.
@@ -152,6 +154,9 @@ func (f *flows) queue(before, after []rules.Owned) {
 	}
 	var out []rules.Frontend
 	for i := range before {
+		if f.tuned[before[i].Owner] {
+			continue
+		}
 		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
 	}
 	f.queues.put(out)

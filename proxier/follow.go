@@ -37,7 +37,7 @@ func newFollower(c *Config, cl *cluster.Cluster) *follower {
 		checks: healthChecks{teller: t, health: c.Health, told: map[cluster.ObjectName]healthPort{},
 			nodePorts: c.Cluster.NodePorts, known: c.Cluster.Addresses != nil, missing: c.Missing},
 		forwardings: forwardings{t, c.LocalPorts, map[rules.Owner]localPort{}},
-		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues()},
+		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues(), nil},
 		refusals:    rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }

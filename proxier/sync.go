@@ -145,6 +145,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	b := s.builder(ch, view)
 	good, again := s.program.aside.choose(ch.Owners)
 	owners := slices.Concat(good, again)
+	s.follow.flows.tuned = tuned(ch.Owners)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
@@ -182,6 +183,19 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 		s.follow.log.V(2).Info("Programmed", "servicePorts", len(owners), "took", took)
 	}
 	return true, out.setAside() > 0, nil
+}
+
+// tuned returns the owners of which nothing has changed but the shares of their endpoints; nil: none.
+func tuned(list []cluster.Changed) (out map[rules.Owner]bool) {
+	for i := range list {
+		if list[i].Tuned {
+			if out == nil {
+				out = map[rules.Owner]bool{}
+			}
+			out[list[i].Owner] = true
+		}
+	}
+	return out
 }
 
 // builder returns what builds the objects of owners that have changed.

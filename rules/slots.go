@@ -44,7 +44,7 @@ func layOut(sp *ServicePort, list []Endpoint, c *Config) slots {
 		if row.layout == fluid {
 			leastOpen(list, weights, uint64(fluidSize(len(list), limit)))
 		}
-		apportion(weights, uint64(fluidSize(len(list), limit)), row.layout != fluid)
+		apportion(weights, uint64(fluidSize(len(list), limit)), true)
 		return spread(weights)
 	}
 	return exactly(list, limit)
@@ -129,9 +129,11 @@ func leastOpen(list []Endpoint, weights []uint64, slots uint64) {
 		}
 		if !again {
 			for i := range list {
-				if weights[i] = have*weights[i] - open[i]*sum; full[i] {
-					weights[i] = 0
+				if full[i] {
+					weights[i] = min(weights[i], 1) // it keeps a slot: to have none is to be no endpoint any more
+					continue
 				}
+				weights[i] = have*weights[i] - open[i]*sum
 			}
 			lower(weights, 1<<40)
 			return

@@ -196,10 +196,10 @@ func TestLeastOpen(t *testing.T) {
 		{[]uint32{1, 1}, []uint32{0, 0}, "[32 32]"},
 		{[]uint32{1, 3}, []uint32{0, 0}, "[16 48]"},
 		{[]uint32{1, 1}, []uint32{10, 0}, "[27 37]"},
-		{[]uint32{1, 1}, []uint32{1000, 0}, "[0 64]"},
+		{[]uint32{1, 1}, []uint32{1000, 0}, "[1 63]"},
 		{[]uint32{1, 1, 1}, []uint32{100, 100, 100}, "[22 21 21]"},
 		{[]uint32{1, 2}, []uint32{100, 200}, "[21 43]"},
-		{[]uint32{1, 1}, []uint32{math.MaxUint32, 0}, "[0 64]"},
+		{[]uint32{1, 1}, []uint32{math.MaxUint32, 0}, "[1 63]"},
 	} {
 		list := weighted(tt.weights...)
 		for i := range list {
@@ -207,6 +207,63 @@ func TestLeastOpen(t *testing.T) {
 		}
 		if got := fmt.Sprint(layOut(&sp, list, &c).counts(len(list))); got != tt.want {
 			t.Errorf("weights %v, open %v: %s, want %s", tt.weights, tt.open, got, tt.want)
+		}
+	}
+}
+
+// rollingUpdate replaces 10 endpoints with 1,000 open connections one by one, one a second. The clients of each connect again, 50 a second in all. It returns how
+// many connections each endpoint has every second, until 10 seconds after the last client has connected again.
+func rollingUpdate(s Scheduler) [][]uint32 {
+	sp, c := ServicePort{Policies: Policies{Scheduler: s}}, Config{}.WithDefaults()
+	random := rand.New(rand.NewPCG(5, 6))
+	list := weighted(make([]uint32, 10)...)
+	open := slices.Repeat([]uint32{100}, 10)
+	waiting, counter := 0, 0
+	var out [][]uint32
+	for second, rest := 0, 10; rest > 0; second++ {
+		if second < 10 {
+			waiting, open[second] = waiting+int(open[second]), 0
+		}
+		for i := range list {
+			list[i].Open = open[i]
+		}
+		slots := layOut(&sp, list, &c)
+		for range 50 {
+			if waiting == 0 {
+				break
+			}
+			at := counter
+			if s == Random {
+				at = random.IntN(1 << 20)
+			}
+			to := at % 10
+			if slots != nil {
+				to = int(slots[at%len(slots)])
+			}
+			counter++
+			waiting--
+			open[to]++
+		}
+		if waiting == 0 && second >= 10 {
+			rest--
+		}
+		out = append(out, slices.Clone(open))
+	}
+	return out
+}
+
+// TestRollingUpdate: after a rolling update the endpoints' open connections differ by at most a fifth; without counting they do not.
+func TestRollingUpdate(t *testing.T) {
+	for s, most := range map[Scheduler]float64{RoundRobin: math.Inf(1), Random: math.Inf(1), LeastConnections: 0.2} {
+		seconds := rollingUpdate(s)
+		last := seconds[len(seconds)-1]
+		apart := float64(slices.Max(last)-slices.Min(last)) / 100
+		t.Logf("%s: after %d s %v, %.0f %% of the mean apart", s, len(seconds), last, 100*apart)
+		if apart > most {
+			t.Errorf("%s: %v", s, last)
+		}
+		if s != LeastConnections && apart < 0.2 {
+			t.Errorf("%s is as good: this shows nothing", s)
 		}
 	}
 }

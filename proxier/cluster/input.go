@@ -9,6 +9,8 @@ type Changed struct {
 	rules.Owner
 	// Gone says that it wants nothing any more.
 	Gone bool
+	// Tuned says that nothing has changed but the shares of its endpoints, as time goes by.
+	Tuned bool
 }
 
 // Input is what an owner's objects are built from.

@@ -175,7 +175,7 @@ func (st *store) welcome(n ObjectName) {
 }
 
 // warmUp lets new endpoints have what they are due by now, and returns when the next one is due more; 0: none is.
-func (st *store) warmUp() (next time.Duration) {
+func (st *store) warmUp() (next time.Duration, any bool) {
 	now := st.shares.now()
 	for n, list := range st.shares.new {
 		svc := st.services[n]
@@ -197,10 +197,18 @@ func (st *store) warmUp() (next time.Duration) {
 			}
 		}
 		if changed {
-			eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) { st.mark(o) })
+			any = true
+			eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) { st.tune(o) })
 		}
 	}
-	return next
+	return next, any
+}
+
+// tune notes that the shares of a Service's endpoints may have changed.
+func (st *store) tune(o rules.Owner) {
+	if !st.changed[o] {
+		st.changed[o] = false
+	}
 }
 
 // warmth returns how many tenths of its weight an endpoint gets so long after it came, 0 being all of them, and when it gets more.
@@ -223,8 +231,7 @@ func (c *Cluster) Tune() <-chan struct{} { return c.store.shares.tune }
 // the next one is due more; 0: none is.
 func (c *Cluster) WarmUp() time.Duration {
 	c.mu.Lock()
-	next := c.store.warmUp()
-	changed := len(c.store.changed) > 0
+	next, changed := c.store.warmUp()
 	c.mu.Unlock()
 	if changed {
 		c.listener.Changed()
@@ -269,7 +276,7 @@ func (c *Cluster) SetOpen(open map[rules.Backend]uint32) {
 		eachOwner(n, svc, func(o rules.Owner, sp rules.ServicePort) {
 			for _, e := range st.endpoints(o, sp.Protocol) {
 				if b := (rules.Backend{Protocol: sp.Protocol, Addr: e.Addr}); before[b] != open[b] {
-					st.mark(o)
+					st.tune(o)
 					changed = true
 					return
 				}

@@ -17,9 +17,10 @@ type store struct {
 	// byService finds the slices of a service.
 	byService map[ObjectName][]*slice
 	frontends claims
-	changed   map[rules.Owner]struct{}
-	over      Excess // of all services
-	shares    shares
+	// changed has the owners that have changed; false: nothing but the shares of their endpoints.
+	changed map[rules.Owner]bool
+	over    Excess // of all services
+	shares  shares
 }
 
 func newStore() *store {
@@ -27,7 +28,7 @@ func newStore() *store {
 		services:  map[ObjectName]*service{},
 		slices:    map[ObjectName]*slice{},
 		byService: map[ObjectName][]*slice{},
-		changed:   map[rules.Owner]struct{}{},
+		changed:   map[rules.Owner]bool{},
 		shares:    newShares(),
 	}
 	st.frontends = newClaims(st.mark)
@@ -87,7 +88,7 @@ func (st *store) setService(n ObjectName, s *service) (any bool) {
 func (st *store) mark(owners ...rules.Owner) {
 	for _, o := range owners {
 		if o.Name != "" {
-			st.changed[o] = struct{}{}
+			st.changed[o] = true
 		}
 	}
 }
@@ -208,10 +209,10 @@ func (st *store) take() []Changed {
 		return nil
 	}
 	out := make([]Changed, 0, len(st.changed))
-	for o := range st.changed {
-		out = append(out, Changed{o, st.servicePort(o).Port == 0})
+	for o, more := range st.changed {
+		out = append(out, Changed{o, st.servicePort(o).Port == 0, !more})
 	}
-	st.changed = map[rules.Owner]struct{}{} // after a full load the old one is large
+	st.changed = map[rules.Owner]bool{} // after a full load the old one is large
 	slices.SortFunc(out, func(a, b Changed) int { return CompareOwners(a.Owner, b.Owner) })
 	return out
 }
