@@ -15,6 +15,13 @@ const compareTries = 3
 // compare makes things in the kernel as they should be; everything, if there are none. It reads them part by part. It
 // returns the transaction that this took.
 func (p *programmer) compare(things []rules.Thing) (rules.Tx, error) {
+	if rules.All(things) {
+		if absent, err := p.absent(); err != nil {
+			return rules.Tx{}, err
+		} else if absent {
+			return p.restore()
+		}
+	}
 	for try := 1; ; try++ {
 		c := p.desired.Compare(things)
 		if err := p.kernel.Scan(p.config.Table, things, c); err != nil {
@@ -45,6 +52,17 @@ func (p *programmer) compare(things []rules.Thing) (rules.Tx, error) {
 			return tx, p.reconcile()
 		}
 	}
+}
+
+// restore makes a kernel without our tables hold all that it should, as load does.
+func (p *programmer) restore() (rules.Tx, error) {
+	tx, err := fill(p.apply, rules.NewDesired(p.config, p.node), p.desired.Owners(), p.desired.Chunks(loadStep))
+	if err != nil { // reconcile does without what the kernel refuses
+		p.out.refusals = append(p.out.refusals, refusal{err: err, servicePorts: p.desired.Owners(), loading: true})
+		return tx, p.reconcile()
+	}
+	p.unequal = nil
+	return tx, nil
 }
 
 // mend repairs what a transaction was about that the kernel refused, and says whether it was not as it should be. Only where it

@@ -100,7 +100,6 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
 	defer p.beside(ctx)()
-	defer p.syncer.rescuer.start(ctx).Wait()
 	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
 	defer sync.stop()
 	defer audit.stop()
@@ -182,10 +181,11 @@ func (p *Proxier) turn() <-chan struct{} {
 
 // beside starts what is done beside programming, until ctx ends; wait waits for its end.
 func (p *Proxier) beside(ctx context.Context) (wait func()) {
-	flows, tuned := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx)
+	flows, tuned, rescued := p.syncer.follow.flows.start(ctx), p.tuner.start(ctx), p.syncer.rescuer.start(ctx)
 	return func() {
 		flows.Wait()
 		tuned.Wait()
+		rescued.Wait()
 	}
 }
 

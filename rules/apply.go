@@ -13,21 +13,20 @@ var (
 	ErrExist    = errors.New("it exists already")
 	ErrNotExist = errors.New("it does not exist")
 	ErrInUse    = errors.New("it is in use")
+	// ErrFlags says that a table that stands does not get these flags.
+	ErrFlags = errors.New("the table stands without them")
+	// ErrHeld says that another process owns the table.
+	ErrHeld = errors.New("another process owns the table")
 )
 
 func (s *State) apply(op Op) error {
 	t := s.Tables[op.Family]
+	if t != nil && t.Tenure.Owner && !t.Tenure.Ours {
+		return ErrHeld
+	}
 	switch op.Kind {
-	case ResetTable:
-		s.Tables[op.Family] = NewTable()
-		return nil
-	case AddTable:
-		if t == nil {
-			t = NewTable()
-			s.Tables[op.Family] = t
-		}
-		t.Dormant = false
-		return nil
+	case ResetTable, AddTable:
+		return s.applyTable(op)
 	}
 	if t == nil {
 		return fmt.Errorf("table: %w", ErrNotExist)
@@ -47,6 +46,20 @@ func (s *State) apply(op Op) error {
 	default:
 		return t.applyElements(op)
 	}
+}
+
+func (s *State) applyTable(op Op) (err error) {
+	t := s.Tables[op.Family]
+	if t == nil || op.Kind == ResetTable {
+		t = NewTable()
+		t.Tenure = Tenure{Persist: op.Owned}
+	}
+	if t.Tenure, err = t.Tenure.take(op.Owned); err != nil {
+		return err
+	}
+	t.Dormant = false
+	s.Tables[op.Family] = t
+	return nil
 }
 
 func (t *Table) applySet(op Op) error {

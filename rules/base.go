@@ -23,6 +23,7 @@ type usage struct {
 func base(f Family, c Config, n Node, u usage) *Table {
 	t := NewTable()
 	t.Counted = c.CountConnections
+	t.Tenure.Wanted = c.Hold
 	for k := range numSetKinds {
 		if row := k.row(); !row.onDemand && !row.dynamic {
 			t.Sets[SetID{Kind: k}] = map[Key]Value{}

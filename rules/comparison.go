@@ -100,7 +100,7 @@ func (c *Comparison) Tx() Tx {
 // finish adds what no part has told of.
 func (c *Comparison) finish(f Family) {
 	if c.missing[f] || c.reset[f] {
-		op := Op{Kind: AddTable, Family: f}
+		op := c.want[f].base.op(AddTable, f)
 		if c.reset[f] {
 			op.Kind, op.Served = ResetTable, c.served[f]
 			// What parts before had and should not has gone into the transaction.
@@ -184,6 +184,9 @@ func (w *wanted) odd(list []Oddity) bool {
 func (w *wanted) take(p Part) *Table {
 	t := NewTable()
 	t.Counted = w.base.Counted
+	if p.Head {
+		t.Tenure = w.base.Tenure
+	}
 	for _, name := range p.Chains {
 		if c := w.chains[name]; c != nil {
 			t.Chains[name] = *c

@@ -40,18 +40,6 @@ func NewDesired(c Config, n Node) *Desired {
 	return d
 }
 
-// Owned is the objects that an owner is to have. Empty objects remove the owner.
-type Owned struct {
-	Owner   Owner
-	Objects Objects
-}
-
-// Objects returns what an owner has.
-func (d *Desired) Objects(o Owner) Objects { return d.objects[o] }
-
-// Owners returns the number of owners that have objects.
-func (d *Desired) Owners() int { return len(d.objects) }
-
 // Update sets the objects of some owners, each named once, and returns the
 // transaction that does the same to a kernel that holds what d held.
 func (d *Desired) Update(changes []Owned) Tx {

@@ -23,13 +23,15 @@ func Diff(have, want State) Tx {
 func diffTable(f Family, have, want *Table, tx *Tx) {
 	switch {
 	case have == nil:
-		tx.Add(Op{Kind: AddTable, Family: f})
+		tx.Add(want.op(AddTable, f))
 		have = NewTable()
 	case incompatible(have, want):
-		tx.Add(Op{Kind: ResetTable, Family: f, Served: have.served()})
+		reset := want.op(ResetTable, f)
+		reset.Served = have.served()
+		tx.Add(reset)
 		have = NewTable()
-	case have.Dormant:
-		tx.Add(Op{Kind: AddTable, Family: f})
+	case have.Dormant || have.Tenure.open(want.Tenure.Wanted):
+		tx.Add(want.op(AddTable, f))
 	}
 	diffChains(f, have.Chains, want.Chains, tx)
 	for _, id := range slices.SortedFunc(maps.Keys(want.Sets), SetID.compare) {
@@ -61,6 +63,11 @@ func diffTable(f Family, have, want *Table, tx *Tx) {
 	}
 }
 
+// op returns an operation that adds the table.
+func (t *Table) op(kind OpKind, f Family) Op {
+	return Op{Kind: kind, Family: f, Owned: t.Tenure.Wanted == HoldOwned}
+}
+
 // fill makes a set of ranges equal to another.
 func fill(f Family, id SetID, have, want map[Key]Value, tx *Tx) {
 	if !maps.Equal(have, want) {
@@ -79,9 +86,9 @@ func sortedElements(m map[Key]Value) []Element {
 
 // incompatible says that have cannot be changed into want step by step: a set
 // has our name but other types or another size, counts or does not, a base chain
-// has another hook, or something is odd.
+// has another hook, the table has other flags, or something is odd.
 func incompatible(have, want *Table) bool {
-	if have.Counted != want.Counted {
+	if have.Counted != want.Counted || have.Tenure.unfit(have.Dormant, want.Tenure.Wanted) {
 		return true
 	}
 	if odd(have.Odd, func(c string) bool { _, ok := want.Chains[c]; return ok }, func(id SetID) bool { _, ok := want.Sets[id]; return ok }) {

@@ -230,6 +230,8 @@ type Config struct {
 	AffinitySize uint32
 	// CountConnections makes the kernel count the new connections to each frontend.
 	CountConnections bool
+	// Hold says whether the tables are to have an owner. Default: they stay as they are.
+	Hold Hold
 	// MaglevSeed makes tables and hashes of Maglev differ from other clusters'. All nodes need the same one. Default: HashSeed.
 	MaglevSeed uint32
 }

@@ -36,7 +36,7 @@ type hookEntry struct {
 type setEntry struct {
 	Map   string   `json:"map,omitempty"`
 	Size  uint32   `json:"size,omitempty"`
-	Flags []string `json:"flags,omitempty"`
+	Flags any      `json:"flags,omitempty"` // a list; of a table with one flag, that
 	Elem  []any    `json:"elem,omitempty"`
 	Stmt  []object `json:"stmt,omitempty"`
 }
@@ -99,8 +99,12 @@ func (j *tableJSON) add(kind string, e entry, note string) {
 
 func (j *tableJSON) table(t *Table) {
 	table := entry{Name: j.name}
-	if t.Dormant {
-		table.Flags = []string{"dormant"}
+	switch flags := t.flags(); len(flags) {
+	case 0:
+	case 1:
+		table.Flags = flags[0]
+	default:
+		table.Flags = flags
 	}
 	j.add("table", table, "")
 	for _, id := range t.setsInOrder() {
@@ -124,7 +128,9 @@ func (j *tableJSON) table(t *Table) {
 func (j *tableJSON) set(id SetID, t *Table) {
 	d := declare(j.f, id.Kind)
 	e := entry{Name: id.Name(), Type: d.key}
-	e.Flags, e.Size = d.flags, t.Affinity[id].Size
+	if e.Size = t.Affinity[id].Size; len(d.flags) > 0 {
+		e.Flags = d.flags
+	}
 	if len(d.key) == 1 {
 		e.Type = d.key[0]
 	}

@@ -263,6 +263,8 @@ type Table struct {
 	ChainOrder []string
 	// Dormant says that somebody switched the table's chains off.
 	Dormant bool
+	// Tenure says who may change the table.
+	Tenure Tenure
 }
 
 // ForeignObject is something in a table that is neither a chain nor a set: we make none. Type is the kernel's number

@@ -23,7 +23,8 @@ func (s State) Scan(things []Thing, to Parts) {
 func scanAll(f Family, t *Table, to Parts) {
 	head := NewTable()
 	head.Foreign, head.Objects, head.Odd, head.Dormant, head.Counted = t.Foreign, t.Objects, t.Odd, t.Dormant, t.Counted
-	to.Part(Part{Family: f, Table: head, Counting: true})
+	head.Tenure = t.Tenure
+	to.Part(Part{Family: f, Table: head, Counting: true, Head: true})
 	for name, c := range t.Chains {
 		part := NewTable()
 		part.Chains[name] = c
@@ -59,8 +60,8 @@ func scanSome(f Family, t *Table, things []Thing, to Parts) {
 		case thing.Kind == ThingTable && !exists:
 			to.Part(Part{Family: f})
 		case thing.Kind == ThingTable:
-			part.Dormant = t.Dormant
-			to.Part(Part{Family: f, Table: part})
+			part.Dormant, part.Tenure = t.Dormant, t.Tenure
+			to.Part(Part{Family: f, Table: part, Head: true})
 		case thing.Kind == ThingChain:
 			if c, ok := t.Chains[thing.Name]; ok {
 				part.Chains[thing.Name] = c

@@ -33,7 +33,11 @@ func (s State) writeText(w io.Writer, notes bool) error {
 }
 
 func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool) {
-	fmt.Fprintf(b, "table %s %s {\n", f, printable.Word(name))
+	fmt.Fprintf(b, "table %s %s {", f, printable.Word(name))
+	if t.Tenure.Owner && t.Tenure.By.PID != 0 {
+		b.WriteString(" # progname " + printable.Word(t.Tenure.By.Name))
+	}
+	b.WriteString("\n")
 	blank := ""
 	next := func(note string) {
 		b.WriteString(blank)
@@ -41,9 +45,9 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 			b.WriteString("\t# " + printable.Line(note) + "\n")
 		}
 	}
-	if t.Dormant {
+	if flags := t.flags(); flags != nil {
 		next("")
-		b.WriteString("\tflags dormant\n")
+		b.WriteString("\tflags " + strings.Join(flags, ",") + "\n")
 	}
 	for _, id := range t.setsInOrder() {
 		next(id.Kind.row().note)
@@ -66,6 +70,14 @@ func writeTable(b *strings.Builder, name string, f Family, t *Table, notes bool)
 		writeChain(b, c, f)
 	}
 	b.WriteString("}\n")
+}
+
+// flags returns nft's names of the table's flags.
+func (t *Table) flags() (names []string) {
+	if t.Dormant {
+		names = append(names, "dormant")
+	}
+	return append(names, t.Tenure.Flags()...)
 }
 
 // shown returns the set's name for texts.

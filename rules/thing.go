@@ -55,6 +55,8 @@ type Part struct {
 	Keys map[SetID][]Key
 	// Counting says that Table.Counted is known.
 	Counting bool
+	// Head says that the table's own attributes are known: its Tenure and whether it is Dormant.
+	Head bool
 }
 
 // Parts takes what is read from a kernel part by part. Begin comes first, and again when the parts so far are void.

@@ -16,7 +16,7 @@ type OpKind uint8
 // The kinds of Op.
 const (
 	ResetTable      OpKind = iota // delete the table if there is one, and add it anew
-	AddTable                      // add the table, or wake it if it is dormant
+	AddTable                      // add the table, wake it if it is dormant, take it over if it is to be owned
 	AddSet                        // add an empty set or map
 	AddChain                      // add a chain with its rules
 	AddElements                   // add elements that are not there
@@ -42,6 +42,8 @@ type Op struct {
 	Size uint32
 	// Counted makes a map count the connections to each element: AddSet.
 	Counted bool
+	// Owned gives the table an owner, this program: ResetTable, AddTable.
+	Owned bool
 	// Served is where the table that goes served something: ResetTable. The kernel does not need it.
 	Served []SetElements
 }
@@ -273,7 +275,7 @@ func (s State) Clone() State {
 			Affinity: maps.Clone(t.Affinity), Foreign: slices.Clone(t.Foreign),
 			Objects: slices.Clone(t.Objects), Odd: slices.Clone(t.Odd),
 			Counted: t.Counted, Counters: maps.Clone(t.Counters),
-			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant}
+			SetOrder: slices.Clone(t.SetOrder), ChainOrder: slices.Clone(t.ChainOrder), Dormant: t.Dormant, Tenure: t.Tenure}
 		for id, m := range c.Affinity {
 			m.Clients = maps.Clone(m.Clients)
 			c.Affinity[id] = m

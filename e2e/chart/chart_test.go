@@ -104,6 +104,23 @@ func TestDaemonSet(t *testing.T) {
 	}
 }
 
+// TestSurge: two pods fit on a node, and the new one's readiness is its own.
+func TestSurge(t *testing.T) {
+	ds := daemonSet(t, "{updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}}")
+	c := ds.Spec.Template.Spec.Containers[0]
+	rolling := ds.Spec.UpdateStrategy.RollingUpdate
+	for what, ok := range map[string]bool{
+		"a surge":                     rolling.MaxSurge.String() == "1" && rolling.MaxUnavailable.String() == "0",
+		"readiness, in the container": c.ReadinessProbe.HTTPGet == nil && slices.Equal(c.ReadinessProbe.Exec.Command, []string{"/nftproxy", "ready"}),
+		"liveness, on loopback":       probes(c.LivenessProbe, "/livez", 10246),
+		"no ports, which would be the host's and keep a second pod away": len(c.Ports) == 0,
+	} {
+		if !ok {
+			t.Errorf("the DaemonSet lacks: %s", what)
+		}
+	}
+}
+
 // probes says whether a probe asks for a page at the loopback address: the pod is in the node's network, and so
 // is the kubelet.
 func probes(p *corev1.Probe, path string, port int) bool {
@@ -156,6 +173,10 @@ func TestValues(t *testing.T) {
 	p = pod("{probePort: 12345}")
 	if c := p.Containers[0]; !hasArg(p, "--probe-bind-address=127.0.0.1:12345") || !probes(c.LivenessProbe, "/livez", 12345) || !probes(c.ReadinessProbe, "/readyz", 12345) {
 		t.Errorf("probePort gave the arguments %q and the probes %v, %v", c.Args, c.LivenessProbe, c.ReadinessProbe)
+	}
+
+	if hasArg(pod(""), "--own-tables=auto") || !hasArg(pod("{ownTables: never}"), "--own-tables=never") {
+		t.Error("ownTables is not what nftproxy is told")
 	}
 
 	p = pod("{kubeProxyConfigMap: kube-proxy}")
@@ -261,45 +282,48 @@ func TestServiceMonitor(t *testing.T) {
 // TestBadValues: what the schema or the chart refuses, and that the message names it.
 func TestBadValues(t *testing.T) {
 	for values, want := range map[string]string{
-		"{clusterCidr: 10.0.0.0/8}":                                 "clusterCidr",
-		"{clusterCIDR: 10.0.0.0}":                                   "clusterCIDR",
-		"{clusterCIDR: 10.256.0.0/16}":                              "clusterCIDR",
-		"{clusterCIDR: 10.0.0.0/33}":                                "clusterCIDR",
-		"{clusterCIDR: '10.0.0.0/8,fd00::/129'}":                    "clusterCIDR",
-		"{clusterCIDR: '10.0.0.0/8,'}":                              "clusterCIDR",
-		"{image: {tag: ''}}":                                        "tag",
-		"{image: {tag: 20240101}}":                                  "tag", // --set-string makes it text
-		"{image: {pullPolicy: Sometimes}}":                          "pullPolicy",
-		"{apiServer: {host: a, port: 70000}}":                       "port",
-		"{apiServer: {host: a, port: '6443'}}":                      "port",
-		"{apiServer: {host: 'https://10.0.0.1'}}":                   "host",
-		"{apiServer: {host: '10.0.0.1:6443'}}":                      "host",
-		"{extraArgs: [scheduler=random]}":                           "extraArgs",
-		"{extraArgs: --v=2}":                                        "extraArgs",
-		"{probePort: 0}":                                            "probePort",
-		"{probePort: '10246'}":                                      "probePort",
-		"{metrics: {bindAddress: '10249'}}":                         "bindAddress",
-		"{metrics: {bindAddress: '999.9.9.9:99999'}}":               "bindAddress",
-		"{metrics: {bindAddress: '10.0.0.256:10249'}}":              "bindAddress",
-		"{metrics: {bindAddress: '10.0.0.1:65536'}}":                "bindAddress",
-		"{metrics: {bindAddress: '10.0.0.1:0'}}":                    "bindAddress",
-		"{metrics: {bindAddress: '[fd00]:10249'}}":                  "bindAddress",
-		"{serviceMonitor: {interval: fast}}":                        "interval",
-		"{serviceMonitor: {enabled: 'yes'}}":                        "enabled",
-		"{kubeProxyConfigMap: Kube_Proxy}":                          "kubeProxyConfigMap",
-		"{updateStrategy: {type: Recreate}}":                        "updateStrategy",
-		"{updateStrategy: {rollingUpdate: {maxSurge: 1}}}":          "maxSurge",
-		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0}}}":    "maxUnavailable",
-		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0%}}}":   "maxUnavailable",
-		"{updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}}": "maxUnavailable",
-		"{logLevel: 11}":                                            "logLevel",
-		"{config: {clusterCIDR: 10.0.0.0/8}}":                       "config.clusterCIDR",
-		"{config: {mode: iptables}}":                                "config.mode",
-		"{config: {nodePortAdresses: [primary]}}":                   "nodePortAdresses",
-		"{config: nftables}":                                        "config",
-		"{resources: {request: {}}}":                                "resources",
-		"{resources: {requests: {memory: 64 MB}}}":                  "memory",
-		"{serviceMonitor: {enabled: true}}":                         "set it to 0.0.0.0:10249",
+		"{clusterCidr: 10.0.0.0/8}":                                             "clusterCidr",
+		"{clusterCIDR: 10.0.0.0}":                                               "clusterCIDR",
+		"{clusterCIDR: 10.256.0.0/16}":                                          "clusterCIDR",
+		"{clusterCIDR: 10.0.0.0/33}":                                            "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,fd00::/129'}":                                "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,'}":                                          "clusterCIDR",
+		"{image: {tag: ''}}":                                                    "tag",
+		"{image: {tag: 20240101}}":                                              "tag", // --set-string makes it text
+		"{image: {pullPolicy: Sometimes}}":                                      "pullPolicy",
+		"{apiServer: {host: a, port: 70000}}":                                   "port",
+		"{apiServer: {host: a, port: '6443'}}":                                  "port",
+		"{apiServer: {host: 'https://10.0.0.1'}}":                               "host",
+		"{apiServer: {host: '10.0.0.1:6443'}}":                                  "host",
+		"{extraArgs: [scheduler=random]}":                                       "extraArgs",
+		"{extraArgs: --v=2}":                                                    "extraArgs",
+		"{probePort: 0}":                                                        "probePort",
+		"{probePort: '10246'}":                                                  "probePort",
+		"{metrics: {bindAddress: '10249'}}":                                     "bindAddress",
+		"{metrics: {bindAddress: '999.9.9.9:99999'}}":                           "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.256:10249'}}":                          "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.1:65536'}}":                            "bindAddress",
+		"{metrics: {bindAddress: '10.0.0.1:0'}}":                                "bindAddress",
+		"{metrics: {bindAddress: '[fd00]:10249'}}":                              "bindAddress",
+		"{serviceMonitor: {interval: fast}}":                                    "interval",
+		"{serviceMonitor: {enabled: 'yes'}}":                                    "enabled",
+		"{kubeProxyConfigMap: Kube_Proxy}":                                      "kubeProxyConfigMap",
+		"{updateStrategy: {type: Recreate}}":                                    "updateStrategy",
+		"{updateStrategy: {rollingUpdate: {maxSurge: 1}}}":                      "and the other 0",
+		"{updateStrategy: {rollingUpdate: {maxSurge: 101%}}}":                   "maxSurge",
+		"{updateStrategy: {rollingUpdate: {maxSurge: -1}}}":                     "maxSurge",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0}}}":                "and the other 0",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0%, maxSurge: 0%}}}": "and the other 0",
+		"{updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}}":             "maxUnavailable",
+		"{ownTables: maybe}":                                                    "ownTables",
+		"{logLevel: 11}":                                                        "logLevel",
+		"{config: {clusterCIDR: 10.0.0.0/8}}":                                   "config.clusterCIDR",
+		"{config: {mode: iptables}}":                                            "config.mode",
+		"{config: {nodePortAdresses: [primary]}}":                               "nodePortAdresses",
+		"{config: nftables}":                                                    "config",
+		"{resources: {request: {}}}":                                            "resources",
+		"{resources: {requests: {memory: 64 MB}}}":                              "memory",
+		"{serviceMonitor: {enabled: true}}":                                     "set it to 0.0.0.0:10249",
 	} {
 		if err := refusal(t, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: want an error about %q, got %v", values, want, err)
@@ -315,6 +339,8 @@ func TestGoodValues(t *testing.T) {
 		"{apiServer: {host: k8s-1.example.org}}", "{apiServer: {host: 10.0.0.1}}", "{apiServer: {host: 'fd00::1'}}",
 		"{metrics: {bindAddress: '255.249.199.99:65535'}}", "{metrics: {bindAddress: '[::]:1'}}", "{metrics: {bindAddress: '[fd00:1:2:3:4:5:6:7]:10249'}}",
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 2}}}", "{updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}}", "{updateStrategy: {type: OnDelete}}",
+		"{updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}}", "{updateStrategy: {rollingUpdate: {maxSurge: 10%, maxUnavailable: 0%}}}",
+		"{updateStrategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}}",
 		"{resources: {requests: {cpu: 0.5, memory: 1.5Gi}, limits: {cpu: 250m, memory: 1000000}}}",
 	} {
 		if err := refusal(t, values); err != nil {

@@ -36,6 +36,7 @@ func TestCluster(t *testing.T) {
 		{"verify", (*site).verify},
 		{"rolling update of the Deployment", (*site).updateDeployment},
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
+		{"update of the DaemonSet with maxSurge", (*site).surgeDaemonSet},
 		{"kubeadm's ConfigMap", (*site).takeKubeadmConfigMap},
 		{"kill nftproxy", (*site).killNftproxy},
 		{"delete a pod", (*site).deletePod},

@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,14 +22,22 @@ import (
 // install applies deploy/nftproxy.yaml, edited as its comments say, and waits for the DaemonSet.
 func (s *site) install() {
 	s.t.Helper()
+	s.installWith(nil)
+}
+
+// installWith does so with more texts replaced.
+func (s *site) installWith(more map[string]string) {
+	s.t.Helper()
 	api := s.Address()
-	s.apply("deploy/nftproxy.yaml", map[string]string{
+	all := map[string]string{
 		"# - name: KUBERNETES_SERVICE_HOST":         "- name: KUBERNETES_SERVICE_HOST",
 		"#   value: 192.0.2.10":                     "  value: " + api.Addr().String(),
 		"# - name: KUBERNETES_SERVICE_PORT":         "- name: KUBERNETES_SERVICE_PORT",
 		`#   value: "6443"`:                         fmt.Sprintf("  value: \"%d\"", api.Port()),
 		`clusterCIDR: "` + netns.ClusterCIDR4 + `"`: `clusterCIDR: "` + netns.ClusterCIDR4 + "," + netns.ClusterCIDR6 + `"`,
-	})
+	}
+	maps.Copy(all, more)
+	s.apply("deploy/nftproxy.yaml", all)
 	s.waitNftproxy()
 }
 

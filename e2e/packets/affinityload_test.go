@@ -160,7 +160,7 @@ func TestAffinityWhileEndpointsChange(t *testing.T) {
 func TestAffinityOfManyClients(t *testing.T) {
 	t.Parallel()
 	const many = 100000
-	w := newWorld(t, config{})
+	w := newWorld(t, config{args: []string{"--own-tables=never"}})
 	a, b := w.Local[0], w.RemotePods[0]
 	s := w.service("many", sticky(10800)).to(ready(a))
 	w.apply(t, s)

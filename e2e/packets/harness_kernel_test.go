@@ -6,6 +6,7 @@ package packets
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func (w *world) nft(t *testing.T) *nftables.Conn {
 	return conn
 }
 
-// listRuleset lists the node's rules with the program nft, which must not complain.
+// listRuleset lists the node's rules with the program nft, which must not complain. The lock's table is left out.
 func (w *world) listRuleset(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(patient(t), netnstest.Tool(t, "nft"), "list", "ruleset")
@@ -64,7 +65,12 @@ func (w *world) listRuleset(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("nft list ruleset: %v\n%s", err, out)
 	}
-	return string(out)
+	return regexp.MustCompile(`(?ms)^table ip nftproxy\S*_lock {.*?^}\n`).ReplaceAllString(string(out), "")
+}
+
+// withoutFlags returns a dump without its tables' flags, and without who owns them.
+func withoutFlags(dump string) string {
+	return regexp.MustCompile(`(?m)^(table .* {)(?: # progname .*)?\n\tflags .*\n\n?`).ReplaceAllString(dump, "$1\n")
 }
 
 // loadRuleset loads a script into the node's nftables with the program nft.

@@ -52,16 +52,15 @@ func TestServiceProxyName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := other.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer other.Kill()
 	if err := other.WaitSynced(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	w.wantEverywhere(t, plain, spread(a, b))
 	w.wantEverywhere(t, theirs, spread(a, b))
+	if err := other.Stop(); err != nil {
+		t.Fatal(err)
+	}
 	if out := w.run(t, "cleanup", "--service-proxy-name", "other"); !strings.Contains(out, "removed 2 of the tables ip nftproxy-other and ip6 nftproxy-other") {
 		t.Errorf("cleanup: %s", out)
 	}

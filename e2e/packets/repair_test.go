@@ -22,7 +22,7 @@ import (
 // round robin of services that were not touched goes on.
 func TestRepair(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{})
+	w := newWorld(t, config{args: []string{"--own-tables=never"}})
 	a, b, c := w.Local[0], w.RemotePods[0], w.RemotePods[1]
 	touched := w.service("touched").to(ready(a, b))
 	single := w.service("single").to(ready(c))

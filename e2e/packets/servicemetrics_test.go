@@ -108,7 +108,7 @@ func TestServiceMetrics(t *testing.T) {
 func TestServiceMetricsListing(t *testing.T) {
 	t.Parallel()
 	netnstest.Tool(t, "nft")
-	w := newWorld(t, config{args: []string{"--service-metrics"}})
+	w := newWorld(t, config{args: []string{"--service-metrics", "--own-tables=never"}}) // nft 1.0.6 does not know the flag persist
 	one := w.service("one").to(ready(w.Local[0]))
 	w.apply(t, one)
 	connect(t.Context(), traffic.Client{NS: w.Client.NS}, traffic.TCP, one.at(netns.IPv4, servicePort), 3)

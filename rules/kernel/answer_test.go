@@ -56,7 +56,7 @@ func TestRejoinFails(t *testing.T) {
 	must(closed.Close())
 	h.Kernel.watch = &Watch{kernel: h.Kernel, sock: closed, changed: make(chan struct{}, 1)}
 	tx := d.Update(services(rules.IPv4, 2000, 3))
-	if tx.Elements() < manyElements {
+	if tx.Elements() < muchWork {
 		t.Fatalf("only %d elements", tx.Elements())
 	}
 	if err := h.Apply(tx); !errors.Is(err, unix.EBADF) {

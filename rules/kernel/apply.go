@@ -36,7 +36,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	table, ops := tx.Name, tx.Ops()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.watch != nil && elements(ops) >= manyElements {
+	if k.watch != nil && work(ops) >= muchWork {
 		others, lerr := k.watch.leave()
 		if lerr != nil {
 			return fmt.Errorf("leave the group of watchers: %w", lerr)
@@ -74,17 +74,33 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 			return fmt.Errorf("%s: %w", ops[i].Object(table), err)
 		}
 	}
-	return afterCuts(k.commit(&k.batch), cuts)
+	maps := replaced(ops)
+	if cuts > 0 || len(maps) == 0 {
+		return afterCuts(k.commit(b), cuts)
+	}
+	mark = b.Mark()
+	if keepClients(k, table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
+		return k.commit(b)
+	}
+	err = k.commit(b)
+	if aboutAny(err, maps) { // then without the clients
+		b.Cut(mark)
+		err = k.commit(b)
+	}
+	return err
 }
 
-// manyElements is how many elements a transaction has that the kernel had better write while we do not
+// muchWork is how many elements a transaction has that the kernel had better write while we do not
 // watch: with somebody to tell, it takes four times as long and 4 KiB for each.
-const manyElements = 5000
+const muchWork = 5000
 
-func elements(ops []rules.Op) int {
+// work counts the elements of a transaction, and a chain with its rules for ten.
+func work(ops []rules.Op) int {
 	n := 0
 	for i := range ops {
-		n += len(ops[i].Elements)
+		if n += len(ops[i].Elements); ops[i].Chain.Name != "" {
+			n += 10
+		}
 	}
 	return n
 }
@@ -129,6 +145,9 @@ func (k *Kernel) commit(b *wire.Batch) error {
 	a.acked, lost, err = k.sock.Transact(b.Buf, func(i int, e *nfnetlink.Error) { a.note(b, i, e) })
 	if err != nil {
 		return fmt.Errorf("send a transaction and read its answer: %w", err)
+	}
+	if a.said.Errno == unix.EPERM && len(a.objects) > 0 {
+		a.said.Held = k.heldBy(a.objects[0])
 	}
 	if err := a.refusal(); err != nil {
 		return err

@@ -22,6 +22,8 @@ type AnswerError struct {
 	Message string
 	// Whole says that it is about no single object.
 	Whole bool
+	// Held says who owns the table, where that is why.
+	Held *HeldError
 }
 
 // Error gives the error and what the kernel said.
@@ -30,14 +32,22 @@ func (e *AnswerError) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	if e.Errno == unix.EPERM && e.Whole {
+	switch {
+	case e.Errno == unix.EPERM && e.Whole:
 		text += ": " + wire.NeedCapability
+	case e.Held != nil:
+		text += ": " + e.Held.Error()
 	}
 	return text
 }
 
-// Unwrap returns the errno.
-func (e *AnswerError) Unwrap() error { return e.Errno }
+// Unwrap returns the errno, and who owns the table.
+func (e *AnswerError) Unwrap() []error {
+	if e.Held != nil {
+		return []error{e.Errno, e.Held}
+	}
+	return []error{e.Errno}
+}
 
 // answer is what the kernel answered to a batch.
 type answer struct {

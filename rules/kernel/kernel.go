@@ -73,11 +73,17 @@ func (k *Kernel) Close() error {
 	return errors.Join(errs...)
 }
 
-// Remove deletes the tables of a name in both families, and says how many there were.
+// Remove deletes the tables of a name in both families, and says how many there were. It deletes none if another process
+// owns one: the error is a *HeldError then.
 func (k *Kernel) Remove(table string) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	n := 0
+	for _, f := range rules.Families {
+		if held := k.heldBy(rules.Object{Family: f, Table: table}); held != nil {
+			return 0, held
+		}
+	}
 	for _, f := range rules.Families {
 		if err := k.removeTable(f, table); err == nil {
 			n++

@@ -5,6 +5,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -13,6 +14,12 @@ import (
 
 // errSystem is what Open returns, so that nothing else is ever called.
 var errSystem = errors.New("open nftables: only Linux has it: take --manifests or a cluster as source")
+
+// HeldError says that another process owns a table.
+type HeldError struct{}
+
+// Error says so.
+func (*HeldError) Error() string { return errSystem.Error() }
 
 // Kernel exists so that programs compile on systems other than Linux, where it
 // cannot be opened.
@@ -27,6 +34,9 @@ func (*Kernel) Close() error { return nil }
 // Read fails.
 func (*Kernel) Read(string) (rules.State, error) { return rules.State{}, errSystem }
 
+// ReadHeads fails.
+func (*Kernel) ReadHeads(string) (rules.State, error) { return rules.State{}, errSystem }
+
 // Scan fails.
 func (*Kernel) Scan(string, []rules.Thing, rules.Parts) error { return errSystem }
 
@@ -35,6 +45,12 @@ func (*Kernel) ReadListing(string) (rules.State, error) { return rules.State{}, 
 
 // Apply fails.
 func (*Kernel) Apply(rules.Tx) error { return errSystem }
+
+// CanOwn fails.
+func (*Kernel) CanOwn() (bool, error) { return false, errSystem }
+
+// Own fails.
+func (*Kernel) Own(context.Context, string) error { return errSystem }
 
 // Remove fails.
 func (*Kernel) Remove(string) (int, error) { return 0, errSystem }

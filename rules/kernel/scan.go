@@ -89,7 +89,7 @@ func (s *scan) everything() error {
 	chains, sets := head.Chains, slices.Collect(maps.Keys(head.Sets))
 	affinity := head.Affinity
 	head.Chains, head.Sets, head.Affinity = nil, nil, nil
-	s.part(rules.Part{Table: head, Counting: true})
+	s.part(rules.Part{Table: head, Counting: true, Head: true})
 	if err := s.chains(chains); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
@@ -191,7 +191,7 @@ func (s *scan) some(things []rules.Thing) error {
 func (s *scan) tableItself() error {
 	t, _, err := s.readTableOnly(s.family)
 	if err == nil {
-		s.part(rules.Part{Table: t})
+		s.part(rules.Part{Table: t, Head: true})
 	}
 	return err
 }

@@ -186,7 +186,7 @@ func TestWatchLeaves(t *testing.T) {
 	w := h.watch(t)
 	defer closeWatch(t, w)
 	tx := d.Update(services(rules.IPv4, 2000, 3))
-	if tx.Elements() < manyElements {
+	if tx.Elements() < muchWork {
 		t.Fatalf("only %d elements", tx.Elements())
 	}
 	others, err := w.leave()

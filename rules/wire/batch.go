@@ -140,11 +140,11 @@ func (b *Batch) Add(op *rules.Op, cut func() error) error {
 func (b *Batch) object(op *rules.Op) error {
 	switch op.Kind {
 	case rules.ResetTable:
-		b.newTable(op, 0)
+		b.newTable(op, 0, false) // unless there is one, whatever flags that has
 		b.DeleteTable(op.Family)
-		b.newTable(op, unix.NLM_F_EXCL)
+		b.newTable(op, unix.NLM_F_EXCL, true)
 	case rules.AddTable:
-		b.newTable(op, 0)
+		b.newTable(op, 0, true)
 	case rules.AddSet:
 		b.ref(op, 0)
 		b.sets++
@@ -173,10 +173,15 @@ func (b *Batch) object(op *rules.Op) error {
 	return nil
 }
 
-func (b *Batch) newTable(op *rules.Op, flags uint16) {
+func (b *Batch) newTable(op *rules.Op, flags uint16, withFlags bool) {
 	b.opMessage(op, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|flags, 0)
 	b.Str(unix.NFTA_TABLE_NAME, b.table)
-	b.U32(unix.NFTA_TABLE_FLAGS, 0)
+	switch {
+	case withFlags && op.Owned:
+		b.U32(unix.NFTA_TABLE_FLAGS, tableOwner|tablePersist)
+	case withFlags:
+		b.U32(unix.NFTA_TABLE_FLAGS, 0)
+	}
 	b.End()
 }
 

@@ -16,6 +16,9 @@ import (
 // Attributes and flags that package unix does not have (linux/netfilter/nf_tables.h).
 const (
 	tableAttrUserdata  = 6
+	tableAttrOwner     = 7
+	tableOwner         = 2 // NFT_TABLE_F_OWNER
+	tablePersist       = 4 // NFT_TABLE_F_PERSIST
 	chainAttrFlags     = 10
 	chainAttrUserdata  = 12
 	chainIsBase        = 1

@@ -22,7 +22,11 @@ func ParseTable(v nfnetlink.Data) (t *rules.Table, use int) {
 	for typ, v := range v.Attributes() {
 		switch typ {
 		case unix.NFTA_TABLE_FLAGS:
-			t.Dormant = v.U32()&unix.NFT_TABLE_F_DORMANT != 0
+			flags := v.U32()
+			t.Dormant = flags&unix.NFT_TABLE_F_DORMANT != 0
+			t.Tenure.Owner, t.Tenure.Persist = flags&tableOwner != 0, flags&tablePersist != 0
+		case tableAttrOwner:
+			t.Tenure.Port = v.U32()
 		case unix.NFTA_TABLE_USE:
 			use = int(v.U32())
 		case tableAttrUserdata:

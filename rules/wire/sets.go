@@ -166,20 +166,24 @@ func (b *builder) element(k rules.SetKind, e *rules.Element, keyOnly bool) {
 	at := b.Nest(unix.NFTA_LIST_ELEM)
 	b.elementKey(k, &e.Key)
 	if !keyOnly && k.IsMap() {
-		data := b.Nest(unix.NFTA_SET_ELEM_DATA)
-		if k.Value() != rules.ToEndpoint {
-			b.verdict(k, e.Goto)
-		} else {
-			v := b.Open(unix.NFTA_DATA_VALUE)
-			b.Buf = appendBackend(b.Buf, e.To)
-			b.Close(v)
-		}
-		b.Close(data)
+		elementValue(b, k, e)
 	}
 	b.Close(at)
 	if k.Interval() {
 		b.rangeEnd(k, e.To.Addr().Next())
 	}
+}
+
+func elementValue(b *builder, k rules.SetKind, e *rules.Element) {
+	data := b.Nest(unix.NFTA_SET_ELEM_DATA)
+	if k.Value() != rules.ToEndpoint {
+		b.verdict(k, e.Goto)
+	} else {
+		v := b.Open(unix.NFTA_DATA_VALUE)
+		b.Buf = appendBackend(b.Buf, e.To)
+		b.Close(v)
+	}
+	b.Close(data)
 }
 
 // rangeEnd writes the first address behind a range; a range that goes to the last

@@ -26,7 +26,6 @@ const tracePriority = -150
 
 const (
 	traceMessage   = 17 // NFT_MSG_TRACE
-	tableIsOwned   = 2  // NFT_TABLE_F_OWNER
 	ctStateNew     = 8  // NF_CT_STATE_BIT(IP_CT_NEW)
 	traceTypeRule  = 3  // NFT_TRACETYPE_RULE
 	verdictDropped = 0  // NF_DROP
@@ -51,7 +50,7 @@ func (f TraceFilter) Table() ([]byte, error) {
 	b.End()
 	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_ACK, unix.NFPROTO_INET)
 	b.Str(unix.NFTA_TABLE_NAME, TraceTable)
-	b.U32(unix.NFTA_TABLE_FLAGS, tableIsOwned)
+	b.U32(unix.NFTA_TABLE_FLAGS, tableOwner)
 	b.End()
 	for _, chain := range []struct {
 		name string

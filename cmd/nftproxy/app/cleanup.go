@@ -23,7 +23,9 @@ func cleanupCommand() *cobra.Command {
 		Use:   "cleanup",
 		Short: "Remove nftproxy's tables from this node",
 		Long: `Remove nftproxy's tables from this node. Where nftproxy runs, or where kube-proxy
-runs but has no rules yet that would take over, this is refused.
+runs but has no rules yet that would take over, this is refused, with exit code 1.
+The kernel itself refuses it while the tables belong to a process (--own-tables of
+'nftproxy run'); they stay when that has ended, and can be removed then.
 
 With --kube-proxy remove what kube-proxy left, too: its nftables tables, its chains in
 the tables of iptables-nft, and of its IPVS mode the link kube-ipvs0, the ipsets and the
@@ -114,6 +116,9 @@ func remove(w io.Writer, k *kernel.Kernel, table string) error {
 		return errors.New("nftproxy has just started and writes its tables: stop it first; nothing is removed")
 	}
 	n, err := k.Remove(table)
+	if errors.As(err, new(*kernel.HeldError)) { // by a version without the lock
+		return fmt.Errorf("%w; nothing is removed", err)
+	}
 	if err != nil {
 		return err
 	}

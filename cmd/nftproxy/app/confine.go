@@ -20,7 +20,7 @@ func (o *runOptions) confine(log klog.Logger) {
 		return
 	}
 	notes := []string{"all: --sandbox=never"}
-	if o.sandbox != sandboxNever {
+	if o.sandbox != never {
 		c := o.reach()
 		if o.source.manifests == "" { // host.Prepare writes these
 			root := filepath.Join("/", o.sysctlRoot)

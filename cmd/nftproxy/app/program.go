@@ -77,7 +77,7 @@ func nodeReference(name string) corev1.ObjectReference {
 // does not do that either.
 func (o *runOptions) program(ctx context.Context, config proxier.Config, src source.Source, prepare func()) error {
 	log := klog.Background()
-	k, err := kernel.Open()
+	k, err := o.openKernel(&config.Rules)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,10 @@ func (o *runOptions) program(ctx context.Context, config proxier.Config, src sou
 		defer forwarder.Close()
 		config.LocalPorts = localPorts{forwarder, config.Cluster.NodePorts}
 	}
-	return o.keep(ctx, config, src, watch, alive, prepare)
+	return o.keep(ctx, config, src, watch, alive, func() {
+		takeOver(ctx, log, k, &config.Rules)
+		prepare()
+	})
 }
 
 // keep runs a proxier of the configuration, its source and its servers.

@@ -3,9 +3,9 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -26,18 +26,20 @@ addresses, and a probe of kind httpGet is answered by the old one for both.
 The exit code is 0 if it is ready, 1 if not, or if there is none or it cannot be asked.`,
 		Example: `  nftproxy ready`,
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return ready(cmd.OutOrStdout(), "/", proxyName) },
 	}
-	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given")
+	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given (default: all that run here)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return ready(cmd.OutOrStdout(), "/", func(name string) bool { return name == proxyName || !cmd.Flags().Changed("service-proxy-name") })
+	}
 	return cmd
 }
 
-// ready asks each process that it is about, and fails unless all are ready.
-func ready(w io.Writer, root, proxyName string) error {
+// ready asks each process whose --service-proxy-name is one of these, and fails unless all are ready.
+func ready(w io.Writer, root string, named func(proxyName string) bool) error {
 	found, notes := runningNftproxies(root)
 	asked := 0
 	for _, p := range found {
-		if !p.Here() || proxyNameIn(p.Args) != proxyName {
+		if !p.Here() || !named(proxyNameIn(p.Args)) {
 			continue
 		}
 		it, err := lock.Ask(p.ID)
@@ -54,7 +56,7 @@ func ready(w io.Writer, root, proxyName string) error {
 		for _, note := range notes {
 			fmt.Fprintln(w, note)
 		}
-		return fmt.Errorf("no nftproxy with --service-proxy-name %s runs here", strconv.Quote(proxyName))
+		return errors.New("no nftproxy runs here that could be asked")
 	}
 	return nil
 }

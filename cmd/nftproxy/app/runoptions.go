@@ -5,8 +5,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,19 +16,25 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 )
 
-// The values of --sandbox.
+// The values of --sandbox and --own-tables.
 const (
-	sandboxAuto  = "auto"
-	sandboxNever = "never"
+	auto  = "auto"
+	never = "never"
 )
 
-func sandboxes() []string { return []string{sandboxAuto, sandboxNever} }
+// autoOrNever says what is wrong with the value of such a flag.
+func autoOrNever(flag, value string) error {
+	if value == auto || value == never {
+		return nil
+	}
+	return fmt.Errorf("--%s: %q is none of %s, %s", flag, value, auto, never)
+}
 
 // runOptions is what nftproxy run is told by flags and a configuration file.
 type runOptions struct {
 	wantOptions
 	instead
-	periods
+	keeping
 	// probeAddress is for probes alone, beside a kube-proxy that has the other addresses.
 	probeAddress string
 	// sysctlRoot is where proc/sys can be written, if not below /.
@@ -54,8 +58,11 @@ type confining struct {
 	enter func(sandbox.Config) (notes []string)
 }
 
-// periods are the times between two looks.
-type periods struct{ audit, count time.Duration }
+// keeping says how the kernel's tables are kept.
+type keeping struct {
+	audit, count time.Duration // between two looks
+	ownTables    string        // auto or never
+}
 
 // instead is what else is to be done.
 type instead struct {
@@ -90,8 +97,9 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 
 	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
 	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the scheduler least-connections; longer where counting would take more than a twentieth of a CPU")
+	fs.StringVar(&o.ownTables, "own-tables", auto, "`whether` nobody else can change the kernel's tables: auto (where the kernel has tables that belong to a process and outlive it, since Linux 6.9), or never; else what others change is repaired")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
-	fs.StringVar(&o.sandbox, "sandbox", sandboxAuto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
+	fs.StringVar(&o.sandbox, "sandbox", auto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
 	fs.StringVar(&o.sysctlRoot, "sysctl-root", "/", "`directory` below which proc/sys/net is that of the node and can be written, where a container's own is read-only")
 }
 
@@ -103,11 +111,8 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	if out.kubeProxy, out.warnings, err = o.kubeProxy.Resolved(flags, file); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(out.validate(), out.validateProbeAddress()); err != nil {
+	if err := errors.Join(out.validate(), out.validateProbeAddress(), autoOrNever("sandbox", out.sandbox), autoOrNever("own-tables", out.ownTables)); err != nil {
 		return nil, err
-	}
-	if !slices.Contains(sandboxes(), out.sandbox) {
-		return nil, fmt.Errorf("--sandbox: %q is none of %s", out.sandbox, strings.Join(sandboxes(), ", "))
 	}
 	if out.count <= 0 {
 		return nil, fmt.Errorf("--count-period: %s is no time: give one above 0", out.count)

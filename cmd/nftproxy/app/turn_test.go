@@ -129,8 +129,10 @@ func TestTurnsOfNames(t *testing.T) {
 		p := n.start(append(args, "--healthz-bind-address", "", "--metrics-bind-address", "")...)
 		must(t, p.WaitSynced(n.ctx))
 	}
-	if out, err := n.run("ready"); err != nil || strings.Count(out, "ready: process ") != 1 {
-		t.Errorf("ready: %v: %s", err, out)
+	for args, want := range map[string]int{"ready": 3, "ready --service-proxy-name=": 1, "ready --service-proxy-name lock": 1} {
+		if out, err := n.run(strings.Fields(args)...); err != nil || strings.Count(out, "ready: process ") != want {
+			t.Errorf("%s: %v: %s, want %d", args, err, out, want)
+		}
 	}
 }
 

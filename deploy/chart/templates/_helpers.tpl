@@ -7,6 +7,9 @@
 - --config={{ include "nftproxy.configDir" . }}/config.conf
 - --hostname-override=$(NODE_NAME)
 - --probe-bind-address=127.0.0.1:{{ .Values.probePort }}
+{{- if ne .Values.ownTables "auto" }}
+- --own-tables={{ .Values.ownTables }}
+{{- end }}
 {{- if .Values.logLevel }}
 - --v={{ .Values.logLevel }}
 {{- end }}
