@@ -19,7 +19,7 @@ FUZZ_TIME   ?= 20s
 # Which of Debian's kernels `make kernels` boots, and further options of it.
 KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
-KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
+KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestOwnedTables|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
 
 # How long `make soak` goes on, and further options of it.
 MINUTES    ?= 20
