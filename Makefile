@@ -19,6 +19,7 @@ FUZZ_TIME   ?= 20s
 # Which of Debian's kernels `make kernels` boots, and further options of it.
 KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
+KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestOwnedTables|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
 
 # How long `make soak` goes on, further options of it, and how far it walks over the model.
 MINUTES     ?= 20
@@ -36,7 +37,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: all build image-tar manifests demo test fuzz flaky kernels faults race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
+.PHONY: FORCE all build image-tar manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
 
 all: build ## The same as build
 
@@ -73,9 +74,18 @@ fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) wi
 flaky: ## Run every test FLAKY_COUNT times (20), idle and beside a load of twice the processors (hours; FLAKY_PACKAGES=./e2e/traffic: less)
 	$(GO) run ./e2e/flaky -count $(FLAKY_COUNT) $(FLAKY_PACKAGES)
 
-# Takes no root and no KVM; needs qemu-system-x86, busybox-static, kmod, nftables, iproute2 and bash.
-kernels: ## Boot Debian's kernels in emulated machines, run the packet tests and the demo in each, print a table (hours; KERNELS=6.1: one)
-	$(GO) run ./e2e/kernels -series $(KERNELS) $(KERNELS_FLAGS)
+# Takes no root and no KVM. As root it installs what is missing here, with apt-get: it says what that is.
+KERNELS_RUN := bin/boot-kernels -version $(VERSION) -install
+bin/boot-kernels: FORCE
+	CGO_ENABLED=0 $(GO) build -o $@ ./e2e/kernels
+FORCE:
+
+kernels: bin/boot-kernels ## Boot Debian's kernels in emulated machines, run the tests and the demo in each, write the table in docs/reliability.md (hours; KERNELS=6.1: one)
+	$(KERNELS_RUN) -series $(KERNELS) -write docs/reliability.md $(KERNELS_FLAGS)
+
+# Exits with 3 where a kernel cannot be had.
+kernels-quick: bin/boot-kernels ## Run a part of the same with an old and a new kernel (8 minutes)
+	$(KERNELS_RUN) -series 5.10,6.12 -sctp yes -suites '$(KERNELS_QUICK)' $(KERNELS_FLAGS)
 
 # FAULTS=part does less; FAULTS_PAGE= prints the table only. Each file of e2e/faults names its faults.
 FAULTS      ?= all

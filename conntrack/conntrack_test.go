@@ -107,13 +107,14 @@ func TestKernelFilters(t *testing.T) {
 	for name, row := range map[string]struct {
 		query query
 		want  int
+		more  int // that kernels before 5.15 send besides, which do not filter by status
 	}{
-		"udp":             {query{unix.AF_INET, rules.UDP, netip.MustParseAddr("10.96.0.10"), 53, false}, 2},
-		"tcp, unanswered": {query{unix.AF_INET, rules.TCP, netip.MustParseAddr("10.96.0.10"), 53, true}, 1},
-		"ipv6":            {query{unix.AF_INET6, rules.UDP, netip.MustParseAddr("fd00:96::10"), 53, false}, 4}, // any address
-		"sctp":            {query{unix.AF_INET, rules.SCTP, netip.MustParseAddr("10.96.0.10"), 53, false}, 4},  // any port
-		"protocol":        {query{unix.AF_INET, rules.UDP, netip.Addr{}, 0, false}, 6},
-		"port":            {query{unix.AF_INET, rules.UDP, netip.Addr{}, 54, false}, 2},
+		"udp":             {query{unix.AF_INET, rules.UDP, netip.MustParseAddr("10.96.0.10"), 53, false}, 2, 0},
+		"tcp, unanswered": {query{unix.AF_INET, rules.TCP, netip.MustParseAddr("10.96.0.10"), 53, true}, 1, 1},
+		"ipv6":            {query{unix.AF_INET6, rules.UDP, netip.MustParseAddr("fd00:96::10"), 53, false}, 4, 0}, // any address
+		"sctp":            {query{unix.AF_INET, rules.SCTP, netip.MustParseAddr("10.96.0.10"), 53, false}, 4, 0},  // any port
+		"protocol":        {query{unix.AF_INET, rules.UDP, netip.Addr{}, 0, false}, 6, 0},
+		"port":            {query{unix.AF_INET, rules.UDP, netip.Addr{}, 54, false}, 2, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			copied := 0
@@ -121,11 +122,25 @@ func TestKernelFilters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if copied != row.want {
+			if copied != row.want && !(copied == row.want+row.more && olderThan(t, 5, 15)) {
 				t.Errorf("the kernel sent %d entries, want %d", copied, row.want)
 			}
 		})
 	}
+}
+
+// olderThan says whether the kernel is older than a version.
+func olderThan(t *testing.T, major, minor int) bool {
+	t.Helper()
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var has [2]int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &has[0], &has[1]); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Compare(has[:], []int{major, minor}) < 0
 }
 
 // The kernel takes no tuple filter without a family, and so refuses this query.

@@ -23,12 +23,14 @@ type guest struct {
 	kernel   kernel
 	image    string // the initramfs
 	sctp     bool   // with the kernel's own SCTP
-	suites   []string
-	run      string // which tests, as of go test
-	slowness int    // how many times longer tests wait
+	slowness int    // how many times longer tests wait; 0: as the guest measures it
 	memory   int    // MiB
+	cpus     int
 	limit    time.Duration
 }
+
+// sideBySide is how many tests run at a time for each CPU: they compute more than they wait.
+const sideBySide = 2
 
 // boot runs the guest to its end, and tells of each line of its console. What it wrote last says how far it came. The guest ends
 // with this process at the latest.
@@ -40,9 +42,10 @@ func (g guest) boot(ctx context.Context, line func(string)) error {
 		sctp = "yes"
 	}
 	// no_timer_check: on a busy machine the kernel takes the emulated timer for broken, and panics.
-	options := fmt.Sprintf("console=ttyS0 quiet panic=-1 mitigations=off no_timer_check t.sctp=%s t.slowness=%d t.suites=%s t.run=%s",
-		sctp, g.slowness, strings.Join(g.suites, ","), g.run)
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(g.memory),
+	options := fmt.Sprintf("console=ttyS0 quiet panic=-1 mitigations=off no_timer_check t.sctp=%s t.slowness=%d t.parallel=%d",
+		sctp, g.slowness, sideBySide*max(g.cpus, 1))
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max",
+		"-smp", strconv.Itoa(max(g.cpus, 1)), "-m", strconv.Itoa(g.memory),
 		"-kernel", g.kernel.image, "-initrd", g.image, "-append", options,
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -23,25 +22,6 @@ var initScript []byte
 
 // tools are this machine's programs that the guest has, besides those of busybox. The kernel itself runs modprobe.
 var tools = [...]string{"bash", "conntrack", "ip", "ip6tables", "iptables", "modprobe", "nft", "nsenter", "setpriv", "unshare"}
-
-// buildTests builds nftproxy, the demo and the tests of suites, static, into a directory.
-func buildTests(ctx context.Context, dir string, suites []string) error {
-	commands := [][]string{{"build", "-o", filepath.Join(dir, "nftproxy"), "./cmd/nftproxy"}}
-	for _, s := range suites {
-		if s == "demo" {
-			commands = append(commands, []string{"build", "-o", filepath.Join(dir, "demo"), "./e2e/demo"})
-			continue
-		}
-		commands = append(commands, []string{"test", "-c", "-o", filepath.Join(dir, s+".test"), "./e2e/" + s})
-	}
-	for _, c := range commands {
-		args := append([]string{c[0], "-ldflags", "-s -w"}, c[1:]...)
-		if _, err := output(ctx, ".", []string{"CGO_ENABLED=0"}, "go", args...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // writeImage writes the initramfs of a kernel, with everything from a directory in /t. It is not compressed: an emulated
 // machine is slow at that.
@@ -89,10 +69,14 @@ func makeRoot(root string) error {
 
 // addTools adds busybox and this machine's programs with their libraries.
 func addTools(ctx context.Context, root string) error {
-	if err := copyFile("/bin/busybox", filepath.Join(root, "bin/busybox")); err != nil {
-		return fmt.Errorf("%w (apt-get install busybox-static)", err)
+	busybox, err := findProgram("busybox")
+	if err != nil {
+		return err
 	}
-	applets, err := output(ctx, root, nil, "/bin/busybox", "--list")
+	if err = copyFile(busybox, filepath.Join(root, "bin/busybox")); err != nil {
+		return err
+	}
+	applets, err := output(ctx, root, nil, busybox, "--list")
 	if err != nil {
 		return err
 	}
@@ -115,12 +99,7 @@ func addTools(ctx context.Context, root string) error {
 
 // addTool adds a program. Tests of one that this machine lacks are skipped.
 func addTool(ctx context.Context, root, name string) error {
-	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if err != nil {
-			path, err = exec.LookPath(filepath.Join(dir, name))
-		}
-	}
+	path, err := findProgram(name)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
@@ -137,17 +116,21 @@ func addTool(ctx context.Context, root, name string) error {
 	return copyFile(path, filepath.Join(root, "usr/sbin", name))
 }
 
+// addPrograms adds everything below a directory, in /t.
 func addPrograms(root, dir string) error {
-	programs, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, p := range programs {
-		if err := copyFile(filepath.Join(dir, p.Name()), filepath.Join(root, "t", p.Name())); err != nil {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
 			return err
 		}
-	}
-	return nil
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(root, "t", name), 0o755)
+		}
+		return copyFile(path, filepath.Join(root, "t", name))
+	})
 }
 
 // useful are the modules that tests may need: of networking, without real devices; and what these need.
@@ -177,7 +160,10 @@ func addModules(ctx context.Context, root string, k kernel) error {
 			return err
 		}
 	}
-	_, err = output(ctx, root, nil, "/sbin/depmod", "-b", root, k.version)
+	depmod, err := findProgram("depmod")
+	if err == nil {
+		_, err = output(ctx, root, nil, depmod, "-b", root, k.version)
+	}
 	return err
 }
 

@@ -64,81 +64,71 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-func TestResults(t *testing.T) {
-	suites := []string{"demo", "traffic", "packets"}
-	one, two, none := newResult("6.1"), newResult("6.12"), newResult("7.3")
-	for line := range strings.Lines(`=== kernel 6.1.0
-=== has SCTP no
-=== has owner yes
-=== has persist no
-=== check 1
-ok       nftables: random  numgen
-=== begin demo
-failed is a word of the demo
-=== end demo 0
-=== begin traffic
-=== RUN   TestA
---- PASS: TestA (0.1s)
-    --- PASS: TestA/one (0.1s)
---- SKIP: TestB (0.1s)
-=== end traffic 0
-=== begin packets
---- FAIL: TestC (0.1s)
---- PASS: TestD (0.1s)
-=== end packets 1
-`) {
-		one.read(strings.TrimSuffix(line, "\n"))
-	}
-	for _, line := range []string{"=== has SCTP yes", "failed   nftables: NodePorts  no fib", "=== begin demo"} {
-		two.read(line)
-	}
-	var b strings.Builder
-	if err := writeTable(&b, []*result{one, two, none}, suites); err != nil {
-		t.Fatal(err)
-	}
-	const want = `KERNEL  SCTP  owner  persist  check   demo      traffic                            packets
-6.1     no    yes    no       ok      ok        ok: 1 passed, 0 failed, 1 skipped  failed: 1 passed, 1 failed, 0 skipped
-6.12    yes   -      -        failed  not done  -                                  -
-7.3     -     -      -        failed  -         -                                  -
-6.1 (SCTP: no): packets: TestC
-6.12: check: failed   nftables: NodePorts  no fib
-`
-	if diff := cmp.Diff(want, b.String()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if one.good(suites) || !one.good(suites[:2]) || two.good(nil) || none.good(suites) {
-		t.Error("what failed is good, or the other way round")
+// TestCapabilities: what proves a capability is there.
+func TestCapabilities(t *testing.T) {
+	for _, of := range capabilities() {
+		if (of.has == "") == (len(of.tests) == 0) {
+			t.Errorf("%s: want either a word of the guest or tests", of.name)
+		}
+		if of.has != "" && !strings.Contains(string(initScript), "=== has "+of.has+" ") {
+			t.Errorf("%s: init.sh says nothing of %s", of.name, of.has)
+		}
+		for _, id := range of.tests {
+			name, test, single := strings.Cut(id, "/")
+			s, ok := suiteOf(name)
+			if !ok {
+				t.Errorf("%s: there is no suite %s", of.name, name)
+				continue
+			}
+			files, err := filepath.Glob(filepath.Join("../..", s.dir, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := !single
+			for _, f := range files {
+				text, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = found || bytes.Contains(text, []byte("\nfunc "+test+"(t *testing.T)"))
+			}
+			if !found {
+				t.Errorf("%s: %s has no test %s", of.name, s.dir, test)
+			}
+		}
 	}
 }
 
-// TestChecked: a check that crashed, or that found nothing, is not good.
-func TestChecked(t *testing.T) {
-	const ok, failed = "ok       nftables: random  numgen", "failed   nftables: NodePorts  no fib"
-	for _, tt := range []struct {
-		name  string
-		lines []string
-		want  bool
-	}{
-		{"all there", []string{"=== check 0", ok}, true},
-		{"no API server", []string{"=== check 1", ok, ok}, true},
-		{"a feature missing", []string{"=== check 1", ok, failed}, false},
-		{"nothing printed", []string{"=== check 1"}, false},
-		{"crashed", []string{"=== check 2", ok}, false},
-		{"not ended", []string{ok}, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newResult("6.1")
-			for _, line := range append([]string{"=== has SCTP yes"}, tt.lines...) {
-				r.read(line)
-			}
-			var b strings.Builder
-			if err := writeTable(&b, []*result{r}, nil); err != nil {
-				t.Fatal(err)
-			}
-			if r.good(nil) != tt.want || strings.Contains(b.String(), "  ok") != tt.want {
-				t.Errorf("good: %v, want %v:\n%s", r.good(nil), tt.want, b.String())
-			}
-		})
+// TestParts: suites by name, each with the tests that are asked for.
+func TestParts(t *testing.T) {
+	parts, err := parseParts("demo,kernel=TestWatch|TestModel,packets", "TestA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "demo e2e/demo TestA\nkernel rules/kernel TestWatch|TestModel\npackets e2e/packets TestA\n"
+	if got := plan(parts); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, text := range []string{"", "nothing", "kernel=(", "demo,"} {
+		if _, err := parseParts(text, "."); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+}
+
+// TestSources: the tests of a suite find their testdata where they run.
+func TestSources(t *testing.T) {
+	t.Chdir("../..")
+	dir := t.TempDir()
+	for _, s := range suites() {
+		if err := copySources(dir, s); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"rules/kernel/testdata/fuzz", "rules/statement.go", "e2e/packets"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -182,22 +172,63 @@ func TestInterruptedUnpacking(t *testing.T) {
 	}
 }
 
-// TestTableOfTheFinished: if a kernel cannot be had, what the kernels before it did is told all the same.
+// TestTableOfTheFinished: if a kernel cannot be had, the others run all the same, and the exit code tells it from a failure.
 func TestTableOfTheFinished(t *testing.T) {
-	stubs(t, map[string]string{"qemu-system-x86_64": "echo '=== has SCTP yes'; echo '=== check 0'; echo 'ok       nftables: random  numgen'\n"})
-	unavailable := errors.New("no such kernel")
-	prepare := func(series string) (guest, error) {
-		if series == "6.12" {
-			return guest{}, unavailable
+	stubs(t, map[string]string{"qemu-system-x86_64": "echo '=== check 0'; echo 'ok       nftables: random  numgen'\n"})
+	broken := errors.New("no space left")
+	for _, tt := range []struct {
+		name   string
+		failed error
+		ran    []string
+	}{
+		{"cannot be had", errUnavailable, []string{"6.1", "7.3"}},
+		{"another error", broken, []string{"6.1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			prepare := func(series string) (guest, error) {
+				if series == "6.12" {
+					return guest{}, tt.failed
+				}
+				return guest{kernel: kernel{version: series}, limit: time.Minute}, nil
+			}
+			var table bytes.Buffer
+			o := options{series: []string{"6.1", "6.12", "7.3"}, sctp: []string{"yes"}}
+			good, err := o.bootAll(t.Context(), t.TempDir(), prepare, &table, io.Discard)
+			if !good || !errors.Is(err, tt.failed) {
+				t.Errorf("good: %v, error: %v", good, err)
+			}
+			title, _, _ := strings.Cut(table.String(), "\n")
+			if got := strings.Fields(title); !slices.Equal(got, tt.ran) {
+				t.Errorf("the table is of %s, want %s:\n%s", got, tt.ran, &table)
+			}
+		})
+	}
+}
+
+// TestMissingPrograms: what this needs is told by the names of packages, and installed if that is asked for.
+func TestMissingPrograms(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	script := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil { //nolint:gosec // it is a program
+			t.Fatal(err)
 		}
-		return guest{kernel: kernel{version: series}, limit: time.Minute}, nil
 	}
-	var table bytes.Buffer
-	o := options{series: []string{"6.1", "6.12"}, sctp: []string{"yes"}}
-	if good, err := o.bootAll(t.Context(), t.TempDir(), prepare, &table, io.Discard); good || !errors.Is(err, unavailable) {
-		t.Errorf("good: %v, error: %v", good, err)
+	for _, n := range needed {
+		if n.program != "qemu-system-x86_64" {
+			script(n.program, "")
+		}
 	}
-	if want := "KERNEL  SCTP  owner  persist  check\n6.1     yes   -      -        ok\n"; table.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", table.String(), want)
+	err := findPrograms(t.Context(), false, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "apt-get install") || !strings.HasSuffix(err.Error(), " qemu-system-x86") {
+		t.Errorf("error %v, want it to name the package", err)
+	}
+	script("apt-get", "[ $1 = update ] || { : >"+dir+"/qemu-system-x86_64; /bin/chmod 755 "+dir+"/qemu-system-x86_64; }\n")
+	if err = findPrograms(t.Context(), true, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("/bin/sh"); err == nil && static("/bin/sh") {
+		t.Error("/bin/sh is taken for a static program")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// suites are the Debian releases whose kernels can be had.
-var suites = [...]string{"bullseye", "bookworm", "trixie", "trixie-backports"}
+// releases are the Debian releases whose kernels can be had.
+var releases = [...]string{"bullseye", "bookworm", "trixie", "trixie-backports"}
+
+// errUnavailable says that a kernel cannot be had here. That is no fault of nftproxy's.
+var errUnavailable = errors.New("this kernel cannot be had here")
 
 // repository is apt with lists of its own, below a directory.
 type repository struct{ dir string }
@@ -30,8 +35,9 @@ type kernel struct {
 	modules string // the directory of its modules
 }
 
-// openRepository reads the lists of packages from this machine's mirrors.
-func openRepository(ctx context.Context, dir string) (repository, error) {
+// openRepository reads the lists of packages from this machine's mirrors. A release that a mirror lacks is told, and no error: it
+// shows when a kernel of it is asked for.
+func openRepository(ctx context.Context, dir string, log io.Writer) (repository, error) {
 	r := repository{dir}
 	sources, err := mirrors()
 	if err != nil {
@@ -45,13 +51,26 @@ func openRepository(ctx context.Context, dir string) (repository, error) {
 	if err = os.WriteFile(r.path("sources.list"), []byte(sources), 0o600); err != nil {
 		return r, err
 	}
-	conf := fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\n",
+	conf := fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\n",
 		r.path("sources.list"), r.path("lists"), r.path("cache"))
 	if err = os.WriteFile(r.path("apt.conf"), []byte(conf), 0o600); err != nil {
 		return r, err
 	}
-	_, err = r.run(ctx, dir, "apt-get", "update", "-q")
-	return r, err
+	return r, r.update(ctx, log)
+}
+
+// update fetches the lists, unless it did so today.
+func (r repository) update(ctx context.Context, log io.Writer) error {
+	const fresh = 24 * time.Hour
+	stamp := r.path("updated")
+	if s, err := os.Stat(stamp); err == nil && time.Since(s.ModTime()) < fresh {
+		return nil
+	}
+	if _, err := r.run(ctx, r.dir, "apt-get", "update", "-q"); err != nil {
+		fmt.Fprintln(log, "not all lists of packages can be had:", err)
+		return ctx.Err()
+	}
+	return os.WriteFile(stamp, nil, 0o600)
 }
 
 func (r repository) path(name string) string { return filepath.Join(r.dir, "apt", name) }
@@ -75,7 +94,7 @@ func output(ctx context.Context, dir string, env []string, name string, args ...
 	return string(out), nil
 }
 
-// mirrors returns the lines of a sources.list: all suites at the mirrors that this machine uses.
+// mirrors returns the lines of a sources.list: all releases at the mirrors that this machine uses.
 func mirrors() (string, error) {
 	files, err := filepath.Glob("/etc/apt/sources.list.d/*")
 	if err != nil {
@@ -90,7 +109,7 @@ func mirrors() (string, error) {
 	}
 	var b strings.Builder
 	for uri := range found {
-		for _, s := range suites {
+		for _, s := range releases {
 			switch {
 			case strings.HasSuffix(uri, "/debian"):
 			case strings.HasSuffix(uri, "security") && !strings.Contains(s, "-"):
@@ -102,7 +121,7 @@ func mirrors() (string, error) {
 		}
 	}
 	if b.Len() == 0 {
-		return "", errors.New("no Debian mirror in /etc/apt: this needs a Debian machine")
+		return "", fmt.Errorf("%w: there is no Debian mirror in /etc/apt: this needs a Debian machine", errUnavailable)
 	}
 	return b.String(), nil
 }
@@ -125,7 +144,7 @@ func (r repository) newest(ctx context.Context, series string) (string, error) {
 		}
 	}
 	if best == "" {
-		return "", fmt.Errorf("find a kernel %s: the mirrors have none", series)
+		return "", fmt.Errorf("%w: the mirrors in /etc/apt have no package linux-image-%s*-cloud-amd64", errUnavailable, strings.TrimPrefix(series+".", "newest."))
 	}
 	return best, nil
 }
@@ -171,8 +190,15 @@ func (r repository) fetch(ctx context.Context, version string) (kernel, error) {
 
 // unpack downloads packages, and unpacks them, all in a directory.
 func (r repository) unpack(ctx context.Context, dir string, packages []string) error {
-	if _, err := r.run(ctx, dir, "apt-get", append([]string{"download", "-q"}, packages...)...); err != nil {
-		return err
+	args := append([]string{"download", "-q"}, packages...)
+	_, err := r.run(ctx, dir, "apt-get", args...)
+	if err != nil { // the mirror may have newer packages than its lists of this morning say
+		if _, failed := r.run(ctx, r.dir, "apt-get", "update", "-q"); failed == nil {
+			_, err = r.run(ctx, dir, "apt-get", args...)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil {

@@ -100,12 +100,13 @@ func TestOwnedTables(t *testing.T) {
 func (w *world) wantLooks(t *testing.T, s *svc) {
 	t.Helper()
 	source := w.args[1:]
+	soon := (patience / 60).String() // long enough for some connections of the load
 	for pattern, args := range map[string][]string{
 		"^equal: ":                             append([]string{"diff"}, source...),
 		"The kernel holds just that":           append([]string{"explain", "test/" + s.Name}, source...),
 		"chain service/test/calm/tcp {":        {"dump", "--kernel"},
-		"(?m)^test/calm":                       {"top", "--once", "--interval", "300ms"},
-		"test/calm":                            {"trace", "--for", "300ms"},
+		"(?m)^test/calm":                       {"top", "--once", "--interval", soon},
+		"test/calm":                            {"trace", "--for", soon},
 		"(?m)^ok +owned tables +ip nftproxy: ": {"check", "--manifests", w.manifests.Dir},
 	} {
 		if out := w.run(t, args...); !regexp.MustCompile(pattern).MatchString(out) {

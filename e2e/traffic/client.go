@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +30,8 @@ type Client struct {
 	// chooses; without a port each connection gets one that was not used lately,
 	// so that nothing on the way takes it for an older connection.
 	Source netip.AddrPort
+	// Homes are further addresses of an SCTP client, where the kernel speaks SCTP: it names them to its peer.
+	Homes []netip.Addr
 	// Timeout is that of one attempt. By default it is netns.Patience, and a lost packet is as bad as
 	// silence: an attempt in which TCP had to send its SYN again has timed out, with ErrLost. (UDP and
 	// SCTP send nothing again. TCP over IPv6 may learn of an ICMP port unreachable only by its second
@@ -132,7 +135,7 @@ func (c Client) open(ctx context.Context, p Protocol, source, to netip.AddrPort)
 func (c Client) openKernel(ctx context.Context, source, to netip.AddrPort) (asker, error) {
 	var a *association
 	err := c.NS.Do(func() (err error) {
-		a, err = openAssociation(ctx, source, to, c.Source.Port() != 0)
+		a, err = openAssociation(ctx, source, c.Homes, to, c.Source.Port() != 0)
 		return err
 	})
 	if err != nil {
@@ -158,7 +161,11 @@ type asker interface {
 }
 
 // Ask sends one request and waits for the answer.
-func (c *Conn) Ask(ctx context.Context) Result {
+func (c *Conn) Ask(ctx context.Context) Result { return c.AskLong(ctx, 0) }
+
+// AskLong asks with a request that is longer by so many bytes, up to 60,000. Its answer is as long. It takes several packets, in
+// both directions. It is for TCP and for the kernel's SCTP.
+func (c *Conn) AskLong(ctx context.Context, more int) Result {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -171,7 +178,7 @@ func (c *Conn) Ask(ctx context.Context) Result {
 	if err != nil {
 		return Result{Outcome: Failed, Local: c.local(), Err: err}
 	}
-	a, err := c.ask(rand.Text())
+	a, err := c.ask(rand.Text() + strings.Repeat("x", more))
 	release()
 	if err != nil && ctx.Err() == context.Canceled {
 		err = context.Canceled

@@ -58,7 +58,7 @@ func socketAddress(a netip.AddrPort) unix.Sockaddr {
 
 // listenSCTP returns a listener. Package net takes one-to-one sockets for TCP's,
 // and they do behave so. It is called in the namespace.
-func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
+func listenSCTP(at netip.AddrPort, homes ...netip.Addr) (*net.TCPListener, error) {
 	fd, err := sctpSocket(at.Addr())
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -67,6 +67,9 @@ func listenSCTP(at netip.AddrPort) (*net.TCPListener, error) {
 	defer file.Close() // package net has a copy
 	if err = unix.Bind(fd, socketAddress(at)); err != nil {
 		return nil, os.NewSyscallError("bind", err)
+	}
+	if err = bindMore(fd, at.Port(), homes); err != nil {
+		return nil, err
 	}
 	if err = unix.Listen(fd, unix.SOMAXCONN); err != nil {
 		return nil, os.NewSyscallError("listen", err)
@@ -84,7 +87,8 @@ type association struct {
 	*os.File
 	ns        *netns.NS // where it is opened anew
 	from, to  netip.AddrPort
-	reset     bool // at its end
+	homes     []netip.Addr // besides from
+	reset     bool         // at its end
 	connected bool
 	failed    bool // to be opened anew
 	closed    bool // since its port was not free
@@ -94,7 +98,7 @@ type association struct {
 // openAssociation binds a socket to an address and port. Without an address it takes the one
 // that packets to the peer come from: an unbound socket would name all of the host's
 // addresses to its peer, and address translation does not change those. It is called in the namespace.
-func openAssociation(ctx context.Context, from, to netip.AddrPort, reset bool) (*association, error) {
+func openAssociation(ctx context.Context, from netip.AddrPort, homes []netip.Addr, to netip.AddrPort, reset bool) (*association, error) {
 	if !from.Addr().IsValid() {
 		a, err := addressTowards(ctx, to)
 		if err != nil {
@@ -102,7 +106,7 @@ func openAssociation(ctx context.Context, from, to netip.AddrPort, reset bool) (
 		}
 		from = netip.AddrPortFrom(a, from.Port())
 	}
-	a := &association{from: from, to: to, reset: reset}
+	a := &association{from: from, homes: homes, to: to, reset: reset}
 	if err := a.open(); err != nil {
 		return nil, err
 	}
@@ -120,6 +124,9 @@ func (a *association) open() error {
 	a.connected, a.closed = false, false
 	err = unix.Bind(fd, socketAddress(a.from))
 	if err == nil {
+		err = bindMore(fd, a.from.Port(), a.homes)
+	}
+	if err == nil {
 		err = sendOnce(fd)
 	}
 	if err == nil && a.reset {
@@ -131,6 +138,33 @@ func (a *association) open() error {
 	}
 	a.failed = false
 	return nil
+}
+
+// bindMore gives a socket that has an address more of them (RFC 6458, section 9.1). An IPv6 socket takes those of both families.
+func bindMore(fd int, port uint16, addrs []netip.Addr) error {
+	const bindxAdd = 100 // SCTP_SOCKOPT_BINDX_ADD
+	var list []byte      // struct sockaddr_in or sockaddr_in6
+	for _, a := range addrs {
+		family := uint16(unix.AF_INET)
+		if a.Is6() {
+			family = unix.AF_INET6
+		}
+		list = binary.NativeEndian.AppendUint16(list, family)
+		list = binary.BigEndian.AppendUint16(list, port)
+		if a.Is6() {
+			list = append(list, 0, 0, 0, 0) // flow information
+		}
+		list = append(list, a.AsSlice()...)
+		if a.Is6() {
+			list = append(list, 0, 0, 0, 0) // scope
+		} else {
+			list = append(list, 0, 0, 0, 0, 0, 0, 0, 0)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptString(fd, unix.IPPROTO_SCTP, bindxAdd, string(list)))
 }
 
 // sendOnce keeps the kernel from sending a chunk again before an attempt is over, so that one that is lost shows.

@@ -47,6 +47,23 @@ func Serve(ns *netns.NS, endpoints ...Endpoint) (*Server, error) {
 	return s, nil
 }
 
+// ServeSCTP answers at one endpoint of the kernel's SCTP that has further addresses, which it names to its peers. IPv4 addresses
+// beside an IPv6 one are fine.
+func ServeSCTP(ns *netns.NS, at netip.AddrPort, homes ...netip.Addr) (*Server, error) {
+	s := &Server{open: map[io.Closer]bool{}}
+	err := ns.Do(func() error {
+		l, err := listenSCTP(at, homes...)
+		if err == nil {
+			s.start(l, func() { s.serveStream(l, Endpoint{SCTP, at}) })
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("serve in %s: %w", ns.Name(), err), s.Close())
+	}
+	return s, nil
+}
+
 // Requests returns what was asked so far, in the order it came.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
@@ -70,10 +87,18 @@ func (s *Server) Bad() []error {
 }
 
 // Close stops answering, closes open connections, and waits until all is stopped.
-func (s *Server) Close() error {
+func (s *Server) Close() error { return s.end(false) }
+
+// Abort stops answering as a program does that is killed while it has much to read: connections are not closed but reset.
+func (s *Server) Abort() error { return s.end(true) }
+
+func (s *Server) end(reset bool) error {
 	s.mu.Lock()
 	var errs []error
 	for c := range s.open {
+		if conn, ok := c.(*net.TCPConn); ok && reset { // or an association of SCTP
+			errs = append(errs, conn.SetLinger(0))
+		}
 		errs = append(errs, c.Close())
 	}
 	s.open = nil

@@ -12,10 +12,10 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/nfnetlink/nfnetlinktest"
 	"github.com/nftproxy/nftproxy/rules"
@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen at once.
-const patience = 10 * time.Second
+var patience = netns.Patience()
 
 // startTrace begins to trace in the namespace.
 func (h host) startTrace(filter wire.TraceFilter) (trace *Trace, err error) {

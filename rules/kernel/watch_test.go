@@ -10,12 +10,13 @@ import (
 
 	"github.com/google/nftables"
 
+	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // patience is how long a test waits for what must happen at once.
-const patience = 10 * time.Second
+var patience = netns.Patience()
 
 func (h host) watch(t *testing.T) *Watch {
 	t.Helper()

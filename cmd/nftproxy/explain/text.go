@@ -75,6 +75,9 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		}
 		line("sources", "load balancer addresses: %s %s", who, strings.Join(p.SourceRanges, ", "))
 	}
+	if p.Protocol == rules.SCTP.String() && len(p.Endpoints) > 0 {
+		line("SCTP", "a client is to bind to one address: its endpoint tries the others that it names, past this Service, and so the association ends")
+	}
 	for _, lost := range p.Lost {
 		line("conflict", "not served at %s", lost)
 	}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// suite is what runs in a guest under one name: the demo, or the tests of a package.
+type suite struct {
+	name  string
+	dir   string   // of the package; of the program of the demo
+	files []string // patterns of source files that the tests read, besides their package's testdata
+}
+
+// demo is the suite that is no test.
+const demo = "demo"
+
+// suites are all there are, in the order of the table.
+func suites() []suite {
+	return []suite{
+		{demo, "e2e/demo", nil},
+		{"nfnetlink", "nfnetlink", nil},
+		{"nfnetlinktest", "nfnetlink/nfnetlinktest", nil},
+		{"conntrack", "conntrack", nil},
+		{"kernel", "rules/kernel", []string{"rules/*.go", "rules/testdata/*.nft"}},
+		{"inspect", "rules/inspect", nil},
+		{"traffic", "e2e/traffic", nil},
+		{"packets", "e2e/packets", nil},
+	}
+}
+
+func suiteOf(name string) (suite, bool) {
+	all := suites()
+	i := slices.IndexFunc(all, func(s suite) bool { return s.name == name })
+	if i < 0 {
+		return suite{}, false
+	}
+	return all[i], true
+}
+
+// part is a suite, and which of its tests are to run, as of go test -run.
+type part struct {
+	suite
+	run string
+}
+
+// parseParts reads what -suites takes: names with commas between them, each with =REGEXP after it if not all of its tests are to
+// run.
+func parseParts(text, run string) ([]part, error) {
+	var list []part
+	for word := range strings.SplitSeq(text, ",") {
+		name, only, some := strings.Cut(word, "=")
+		s, ok := suiteOf(name)
+		if !ok {
+			var names []string
+			for _, s := range suites() {
+				names = append(names, s.name)
+			}
+			return nil, fmt.Errorf("-suites: there is no suite %q; there are %s", name, strings.Join(names, ", "))
+		}
+		if !some {
+			only = run
+		}
+		if _, err := regexp.Compile(only); err != nil {
+			return nil, fmt.Errorf("-suites: tests of %s: %w", name, err)
+		}
+		list = append(list, part{s, only})
+	}
+	return list, nil
+}
+
+func names(parts []part) []string {
+	var list []string
+	for _, p := range parts {
+		list = append(list, p.name)
+	}
+	return list
+}
+
+// plan is what init.sh reads: a line for each part.
+func plan(parts []part) string {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "%s %s %s\n", p.name, p.dir, p.run)
+	}
+	return b.String()
+}
+
+// build builds nftproxy and the parts, static, into a directory, and puts beside them what they read.
+func build(ctx context.Context, dir, version string, parts []part) error {
+	commands := [][]string{
+		{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "nftproxy"), "./cmd/nftproxy"},
+		{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "slowness"), "./e2e/kernels/slowness"},
+	}
+	for _, p := range parts {
+		c := []string{"test", "-c", "-ldflags", "-s -w", "-o", filepath.Join(dir, p.name+".test"), "./" + p.dir}
+		if p.name == demo {
+			c = []string{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, demo), "./" + p.dir}
+		}
+		commands = append(commands, c)
+	}
+	for _, c := range commands {
+		if _, err := output(ctx, ".", []string{"CGO_ENABLED=0"}, "go", c...); err != nil {
+			return err
+		}
+	}
+	for _, p := range parts {
+		if err := copySources(filepath.Join(dir, "src"), p.suite); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "plan"), []byte(plan(parts)), 0o644) //nolint:gosec // ordinary users may read it, too
+}
+
+// copySources copies the testdata of a suite's package, and what else its tests read, to the same places below a directory.
+func copySources(to string, s suite) error {
+	if err := os.MkdirAll(filepath.Join(to, s.dir), 0o755); err != nil {
+		return err
+	}
+	err := os.CopyFS(filepath.Join(to, s.dir, "testdata"), os.DirFS(filepath.Join(s.dir, "testdata")))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, pattern := range s.files {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return fmt.Errorf("the tests of %s read %s: there is none", s.dir, pattern)
+		}
+		for _, f := range files {
+			if err = copyFile(f, filepath.Join(to, f)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
