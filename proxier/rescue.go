@@ -179,8 +179,8 @@ func (r *rescuer) look(ctx context.Context) error {
 	var free []conntrack.Flow
 	ports := newPortCache(r.cluster)
 	for i := range found[:min(len(found), mostRescued)] {
-		flow, ok, err := r.rescue(ctx, &found[i], ports, now)
-		if errs = append(errs, err); ok {
+		flow, ok, rerr := r.rescue(ctx, &found[i], ports, now)
+		if errs = append(errs, rerr); ok {
 			free = append(free, flow)
 		}
 	}
@@ -203,7 +203,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, ports *portCache, n
 		return flow, false, nil
 	}
 	e := failover.Endpoint{Owner: owner, At: failover.At{AddrPort: flow.Reply.Src, Protocol: flow.Protocol}}
-	if flow.Protocol == rules.UDP && !r.answers(owner, p) {
+	if flow.Protocol == rules.UDP && !r.answers(p) {
 		return flow, false, nil // nothing says that this service ever answers
 	}
 	r.machine.Unanswered(e, u.from(), u.when)
@@ -217,7 +217,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, ports *portCache, n
 }
 
 // answers says whether some endpoint of a service port has answered of late.
-func (r *rescuer) answers(o rules.Owner, p *port) bool {
+func (r *rescuer) answers(p *port) bool {
 	return slices.ContainsFunc(p.usable, func(a netip.AddrPort) bool { return r.machine.Answers(failover.At{AddrPort: a, Protocol: p.protocol}) })
 }
 

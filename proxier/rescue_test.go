@@ -257,12 +257,12 @@ func TestEjection(t *testing.T) {
 		}
 		pass(2 * time.Minute)
 		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
-		looks := p.looks
 		n.DeleteService("default", "web")
 		n.DeleteService("default", "dns")
 		n.DeleteService("default", "sticky")
 		pass(time.Second)
-		if looks = p.looks; looks == 0 {
+		looks := p.looks
+		if looks == 0 {
 			t.Error("nobody has looked")
 		}
 		pass(time.Minute)

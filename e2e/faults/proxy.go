@@ -261,8 +261,8 @@ func events(change func(event []byte) [][]byte) func(bool, io.ReadCloser) io.Rea
 			for {
 				line, err := lines.ReadBytes('\n')
 				for _, e := range change(line) {
-					if _, err := w.Write(e); err != nil {
-						return err
+					if _, werr := w.Write(e); werr != nil {
+						return werr
 					}
 				}
 				if err != nil {

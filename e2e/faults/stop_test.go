@@ -82,7 +82,7 @@ func TestClock(t *testing.T) {
 		w.put(1, w.pod(i))
 		w.programmed()
 		right = max(right, time.Since(begin))
-		want, begin := w.state(), time.Now()
+		want := w.state()
 		w.must(w.nft("flush ruleset"))
 		if took, err := w.right(want, netns.Patience()); err != nil {
 			t.Errorf("after a jump to %v: %v", d, err)

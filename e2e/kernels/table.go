@@ -39,7 +39,7 @@ func (c column) title() string { return strings.TrimSuffix(c.kernel, "-cloud-amd
 
 // judge returns what the runs say of a capability, in one cell.
 func (c column) judge(of capability) string {
-	return c.combine(func(r *result) string { return of.judge(r) })
+	return c.combine(of.judge)
 }
 
 // combine returns what all runs say, if that is the same, or else what each says. A run that says nothing does not count.

@@ -57,8 +57,8 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 	cuts := 0
 	cut := func() error {
 		if len(b.Buf)+nfnetlink.HeaderLen > limit && !mark.Empty() {
-			if err := k.flushUpTo(mark); err != nil {
-				return afterCuts(err, cuts)
+			if ferr := k.flushUpTo(mark); ferr != nil {
+				return afterCuts(ferr, cuts)
 			}
 			cuts++
 		}
@@ -66,12 +66,12 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 		return nil
 	}
 	for i := range ops {
-		if err := b.Add(&ops[i], cut); err != nil {
+		if aerr := b.Add(&ops[i], cut); aerr != nil {
 			var refused *rules.Refusal
-			if errors.As(err, &refused) {
-				return err
+			if errors.As(aerr, &refused) {
+				return aerr
 			}
-			return fmt.Errorf("%s: %w", ops[i].Object(table), err)
+			return fmt.Errorf("%s: %w", ops[i].Object(table), aerr)
 		}
 	}
 	maps := replaced(ops)

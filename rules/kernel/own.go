@@ -150,7 +150,7 @@ func (k *Kernel) seenBy(t rules.Tenure) rules.Tenure {
 func (k *Kernel) heldBy(o rules.Object) *HeldError {
 	t, err := k.head(o.Family, o.Table)
 	if err != nil || t == nil || !t.Tenure.Owner || t.Tenure.Ours {
-		return nil
+		return nil //nolint:nilerr // why it cannot be read is not why the kernel refused
 	}
 	return (&HeldError{Family: o.Family, Table: o.Table, Port: t.Tenure.Port}).find()
 }

@@ -111,7 +111,7 @@ func roundTrips() error {
 	}
 	defer l.Close()
 	go func() {
-		if c, err := l.Accept(); err == nil {
+		if c, aerr := l.Accept(); aerr == nil {
 			_, _ = io.Copy(c, c) // until the other end closes
 			_ = c.Close()
 		}
