@@ -40,7 +40,8 @@ where it is the node: where the Node object has one of them; without a Node obje
 where nftproxy has programmed it, or by the host's name if there are manifests.
 
 The text is what 'nft list ruleset' of nft 1.0.6 prints for our tables, and
-'nft -f' loads it. JSON follows libnftables-json(5); YAML is the same document.
+'nft -f' loads it, but for rules of session affinity and failover, and tables that
+belong to a running nftproxy. JSON follows libnftables-json(5); YAML is the same document.
 With --service only what that Service has is printed, with comments; with
 --kernel, too, a source tells which frontends are the Service's.`,
 		Example: `  nftproxy dump --manifests /etc/nftproxy/services
