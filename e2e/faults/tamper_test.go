@@ -252,7 +252,7 @@ func (w *world) settled() time.Duration {
 	ctx := w.patient()
 	for begin := time.Now(); ; {
 		asked := time.Since(begin)
-		out, err := proxy.Run(ctx, w.process(append([]string{"diff"}, w.args[1:]...)...))
+		out, err := w.diff(ctx)
 		if err == nil {
 			return asked
 		}

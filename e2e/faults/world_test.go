@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -218,10 +219,15 @@ func (w *world) right(want rules.State, most time.Duration) (time.Duration, erro
 // equal checks that the command diff finds nothing.
 func (w *world) equal() {
 	w.t.Helper()
-	out, err := proxy.Run(w.patient(), w.process(append([]string{"diff"}, w.args[1:]...)...))
-	if err != nil {
+	if out, err := w.diff(w.patient()); err != nil {
 		w.t.Errorf("diff: %v\n%s", err, out)
 	}
+}
+
+// diff runs the command diff with the options of nftproxy.
+func (w *world) diff(ctx context.Context) (string, error) {
+	args := slices.DeleteFunc(slices.Clone(w.args[1:]), func(a string) bool { return strings.HasPrefix(a, "--own-tables") }) // of run only
+	return proxy.Run(ctx, w.process(append([]string{"diff"}, args...)...))
 }
 
 // nft runs commands of the program nft on the node.

@@ -28,11 +28,14 @@ const (
 
 // result is a line of the file of results.
 type result struct {
-	Row, Fault, Note                                                string
-	Connections, Failed, Stalled, Direct, DirectStalled, Open, Lost int
-	Longest, Right                                                  time.Duration
-	Good                                                            bool
+	Row, Fault, Note string
+	counts
+	Longest, Right time.Duration
+	Good           bool
 }
+
+// counts is how many connections there were, through Services and straight to pods, and what became of them.
+type counts struct{ Connections, Failed, Stalled, Direct, DirectStalled, Open, Lost int }
 
 func main() {
 	version := flag.String("version", "unknown", "which nftproxy it was")
