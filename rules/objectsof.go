@@ -123,8 +123,41 @@ func (h *finder) objects() Objects {
 			out.Affinity = append(out.Affinity, AffinityMap{Set: id, Size: h.have.Affinity[id].Size})
 		}
 	}
-	if len(out.Sets) == 0 {
+	if len(out.Sets) == 0 || !out.whole() {
 		return Objects{}
 	}
 	return out
 }
+
+// whole says whether all is there that the chains refer to. In the middle of a transaction a chain may have lost its
+// endpoints: kept without the set that they were in, it would be in the way of that set's deletion.
+func (o *Objects) whole() bool {
+	chains, sets := map[string]bool{}, map[SetID]bool{}
+	for _, s := range o.Sets {
+		sets[s.Set] = len(s.Elements) > 0
+	}
+	for _, m := range o.Affinity {
+		sets[m.Set] = true
+	}
+	all := slices.Concat(o.Chains, o.Shared)
+	for _, c := range all {
+		chains[c.Name] = true
+	}
+	for _, c := range all {
+		for _, r := range c.Rules {
+			for _, st := range r {
+				to := refersTo(st)
+				if to.chain != "" && !chains[to.chain] && !ParseChainID(to.chain).Role.row().common {
+					return false
+				}
+				if slices.ContainsFunc(to.sets, func(id SetID) bool { return !sets[id] && comesAndGoes(id) }) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// comesAndGoes says that a set is there only while somebody has something in it.
+func comesAndGoes(id SetID) bool { return id.Kind.row().onDemand || id.Kind.Dynamic() }
