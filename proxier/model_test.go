@@ -91,7 +91,7 @@ func walkModel(t *testing.T, seed uint64) map[string]int {
 			m.quiet()
 		}
 		if t.Failed() {
-			t.Logf("in step %d, after %s", step, strings.Join(m.did[max(0, len(m.did)-20):], ", "))
+			t.Logf("MODEL_SEED=%d, in step %d, after %s", seed, step, strings.Join(m.did[max(0, len(m.did)-20):], ", "))
 			break
 		}
 	}
@@ -280,6 +280,7 @@ func (m *model) kill() {
 func (m *model) wait() {
 	if m.waiting == nil {
 		m.waiting = m.launch(make(chan struct{}))
+		m.kernel.watchedBy(m.waiting)
 	}
 }
 
@@ -289,6 +290,7 @@ func (m *model) takeOver() {
 	}
 	m.end(m.current)
 	m.current, m.waiting = m.waiting, nil
+	m.kernel.watchedBy(nil)
 	m.kernel.setHolder(m.current.id)
 	close(m.current.turn)
 }
@@ -372,6 +374,7 @@ type modelKernel struct {
 	ids     int
 	holder  int // whose turn it is
 	dying   int // who is killed in its next transaction
+	waiting *actor
 	seen    map[string]int
 }
 
@@ -385,6 +388,13 @@ func (k *modelKernel) setHolder(id int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.holder = id
+}
+
+// watchedBy says who is told of what is written: to one that waits, it is another program's.
+func (k *modelKernel) watchedBy(a *actor) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = a
 }
 
 func (k *modelKernel) kill(id int) {
@@ -505,13 +515,17 @@ func (k *modelKernel) carryOut(tx rules.Tx, n int) error {
 	before := k.state
 	after, err := prefix(before, tx, n)
 	if err != nil {
-		return &rules.Refusal{Untouched: true, Err: syscall.ENOENT}
+		return &rules.Refusal{Untouched: true, Err: fmt.Errorf("%w: %w", syscall.ENOENT, err)}
 	}
 	k.seen["carried out"]++
 	if n == len(tx.Ops()) && n > 1 && k.r.IntN(4) == 0 {
 		k.checkPrefix(before, after, tx, 1+k.r.IntN(n-1))
 	}
 	k.state = after
+	if part := (rules.Tx{Name: tx.Name}); k.waiting != nil {
+		part.Add(tx.Ops()[:n]...)
+		k.waiting.tell(rules.Touched{Things: part.Things()})
+	}
 	return nil
 }
 
@@ -523,6 +537,9 @@ func prefix(s rules.State, tx rules.Tx, n int) (rules.State, error) {
 
 // checkPrefix checks that the first n operations of a transaction break nobody whom the whole does not change.
 func (k *modelKernel) checkPrefix(before, after rules.State, tx rules.Tx, n int) {
+	if slices.ContainsFunc(before.Tables[:], func(t *rules.Table) bool { return t != nil && t.Dormant }) {
+		return // its first operation wakes the table: nobody was served
+	}
 	k.seen["prefix"]++
 	middle, err := prefix(before, tx, n)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 // packets are what was noted of packets, and connection tracking. It belongs to the bubble of a test.
 type packets struct {
+	mu       sync.Mutex
 	noted    map[rules.Key]notedAt // unanswered
 	answered map[rules.Key]time.Time
 	flows    map[netip.AddrPort]conntrack.Flow
@@ -37,8 +39,21 @@ type notedAt struct {
 	when time.Time
 }
 
+// lock locks p, and returns what unlocks it.
+func (p *packets) lock() func() {
+	p.mu.Lock()
+	return p.mu.Unlock
+}
+
+// looked returns how often somebody has looked.
+func (p *packets) looked() int {
+	defer p.lock()()
+	return p.looks
+}
+
 // Filled implements proxier.Noted.
 func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error {
+	defer p.lock()()
 	p.looks++
 	tell := func(k rules.Key, v rules.Value, since time.Time, timeout time.Duration) {
 		if left := timeout - time.Since(since); left > 0 && rules.FamilyOf(k.Addr) == f {
@@ -60,18 +75,21 @@ func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(r
 
 // Lookup implements proxier.Noted.
 func (p *packets) Lookup(_ string, _ rules.Family, id rules.SetID, k rules.Key) (rules.Value, bool, error) {
+	defer p.lock()()
 	to, ok := p.sticky[k.Addr]
 	return rules.Value{To: to}, ok && id.Name() == "affinity/default/sticky/http", nil
 }
 
 // Get implements proxier.UnansweredFlows.
 func (p *packets) Get(_ context.Context, _ rules.Protocol, t conntrack.Tuple) (conntrack.Flow, bool, error) {
+	defer p.lock()()
 	f, ok := p.flows[t.Src]
 	return f, ok, nil
 }
 
 // Delete implements proxier.UnansweredFlows.
 func (p *packets) Delete(_ context.Context, flows []conntrack.Flow) (int, error) {
+	defer p.lock()()
 	for _, f := range flows {
 		p.freed = append(p.freed, f.Orig.Src.String())
 		delete(p.flows, f.Orig.Src)
@@ -81,6 +99,7 @@ func (p *packets) Delete(_ context.Context, flows []conntrack.Flow) (int, error)
 
 // DeleteUnanswered implements proxier.UnansweredFlows.
 func (p *packets) DeleteUnanswered(_ context.Context, list []conntrack.Backend) (int, error) {
+	defer p.lock()()
 	for _, b := range list {
 		p.away = append(p.away, b.AddrPort.String())
 	}
@@ -91,6 +110,7 @@ func (p *packets) DeleteUnanswered(_ context.Context, list []conntrack.Backend) 
 func (p *packets) resend(client int, proto rules.Protocol, to, endpoint string) {
 	src := netip.AddrPortFrom(netip.MustParseAddr("10.244.1.10"), uint16(client))
 	dst := netip.MustParseAddrPort(to)
+	defer p.lock()()
 	p.flows[src] = conntrack.Flow{Protocol: proto, Orig: conntrack.Tuple{Src: src, Dst: dst},
 		Reply: conntrack.Tuple{Src: netip.MustParseAddrPort(endpoint), Dst: src}}
 	p.noted[rules.Key{Addr: src.Addr(), Protocol: proto, Port: src.Port()}] = notedAt{dst, time.Now()}
@@ -99,6 +119,7 @@ func (p *packets) resend(client int, proto rules.Protocol, to, endpoint string) 
 // answer is an endpoint's answer to anybody.
 func (p *packets) answer(proto rules.Protocol, endpoint string) {
 	at := netip.MustParseAddrPort(endpoint)
+	defer p.lock()()
 	p.answered[rules.Key{Addr: at.Addr(), Protocol: proto, Port: at.Port()}] = time.Now()
 }
 
@@ -110,6 +131,7 @@ func pass(d time.Duration) {
 
 // took returns what was freed since the last time.
 func (p *packets) took() string {
+	defer p.lock()()
 	slices.Sort(p.freed)
 	out := strings.Join(p.freed, " ")
 	p.freed = nil
@@ -118,7 +140,8 @@ func (p *packets) took() string {
 
 // startFailover runs a proxier with failover.
 func startFailover(t *testing.T, on bool) (*node, *packets) {
-	p := &packets{map[rules.Key]notedAt{}, map[rules.Key]time.Time{}, map[netip.AddrPort]conntrack.Flow{}, map[netip.Addr]netip.AddrPort{}, nil, nil, 0}
+	p := &packets{noted: map[rules.Key]notedAt{}, answered: map[rules.Key]time.Time{}, flows: map[netip.AddrPort]conntrack.Flow{},
+		sticky: map[netip.Addr]netip.AddrPort{}}
 	n := &node{t: t, kernel: &rulestest.Kernel{}}
 	metrics := proxier.NewFailoverMetrics(true)
 	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
@@ -181,7 +204,9 @@ func TestRescue(t *testing.T) {
 		pass(300 * time.Millisecond)
 		expect("then", "1")
 		p.resend(1, rules.TCP, webAt, liveAt)
+		unlock := p.lock()
 		delete(p.noted, rules.Key{Addr: netip.MustParseAddr("10.244.1.10"), Protocol: rules.TCP, Port: 1}) // it is the next endpoint's first packet
+		unlock()
 		pass(2 * time.Second)
 		expect("the next endpoint", "")
 		for i := range 4 {
@@ -193,17 +218,23 @@ func TestRescue(t *testing.T) {
 		p.resend(3, rules.TCP, "10.96.9.9:80", deadAt)   // another program's
 		p.resend(4, rules.TCP, webAt, "10.244.9.9:8080") // no endpoint any more
 		p.resend(5, rules.UDP, dnsAt, deadDNS)           // nobody has ever answered there
+		unlock = p.lock()
 		answered := p.flows[netip.MustParseAddrPort("10.244.1.10:4")]
 		answered.Orig.Src, answered.Reply.Src, answered.Status = netip.MustParseAddrPort("10.244.1.10:6"), netip.MustParseAddrPort(deadAt), conntrack.StatusSeenReply
+		unlock()
 		p.resend(6, rules.TCP, webAt, deadAt)
+		unlock = p.lock()
 		p.flows[answered.Orig.Src] = answered
+		unlock()
 		pass(time.Second)
 		expect("what is not ours", "")
 		p.answer(rules.UDP, liveDNS)
 		p.resend(7, rules.UDP, dnsAt, deadDNS)
 		pass(time.Second)
 		expect("UDP of a Service that answers", "7")
+		unlock = p.lock()
 		p.sticky[netip.MustParseAddr("10.244.1.10")] = netip.MustParseAddrPort(deadAt)
+		unlock()
 		p.resend(8, rules.TCP, stickyAt, deadAt)
 		pass(time.Second)
 		expect("a client that is remembered", "8")
@@ -232,9 +263,11 @@ func TestEjection(t *testing.T) {
 		n.expect(webAt, deadAt+" "+liveAt+" 10.244.1.4:8080")
 		fail(3)
 		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		unlock := p.lock()
 		if want := []string{deadAt}; !slices.Equal(p.away, want) {
 			t.Errorf("all connections to %v are freed, want %v", p.away, want)
 		}
+		unlock()
 		want := "EndpointSilent default/web: " + deadAt + " does not answer from node here: no new connections for 10s"
 		if len(n.events) != 1 || !strings.Contains(n.events[0], "does not answer from node here: no new connections for 10s") {
 			t.Errorf("Events: %q, want %q", n.events, want)
@@ -261,13 +294,13 @@ func TestEjection(t *testing.T) {
 		n.DeleteService("default", "dns")
 		n.DeleteService("default", "sticky")
 		pass(time.Second)
-		looks := p.looks
+		looks := p.looked()
 		if looks == 0 {
 			t.Error("nobody has looked")
 		}
 		pass(time.Minute)
-		if p.looks != looks {
-			t.Errorf("%d looks without a Service with failover", p.looks-looks)
+		if now := p.looked(); now != looks {
+			t.Errorf("%d looks without a Service with failover", now-looks)
 		}
 	})
 }
@@ -279,16 +312,16 @@ func TestFailoverOff(t *testing.T) {
 		defer n.stop()
 		n.lists(failoverObjects()...)
 		pass(time.Minute)
-		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; ok || p.looks > 0 {
-			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looks)
+		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; ok || p.looked() > 0 {
+			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looked())
 		}
 		on := service("on", "10.96.0.5", "http:80")
 		on.Annotations = map[string]string{cluster.FailoverAnnotation: "true"}
 		n.UpdateService(on)
 		n.UpdateEndpointSlice(endpoints("on", "on", "http:8080", "10.244.1.2 10.244.1.3"))
 		pass(time.Minute)
-		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; !ok || p.looks == 0 {
-			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looks)
+		if _, ok := n.kernel.State().Tables[rules.IPv4].Chains[rules.ChainFailoverIn.Chain()]; !ok || p.looked() == 0 {
+			t.Errorf("the kernel notes packets: %t, %d looks", ok, p.looked())
 		}
 		bad := service("on", "10.96.0.5", "http:80")
 		bad.Annotations = map[string]string{cluster.FailoverAnnotation: "yes\n"}

@@ -48,6 +48,12 @@ func (c *counter) set(open map[string]uint32, busy time.Duration, err error) {
 	c.open, c.busy, c.err, c.times = open, busy, err, nil
 }
 
+func (c *counter) asked() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.times)
+}
+
 // slots returns how many slots lead to each endpoint.
 func (n *node) slots() string {
 	count, most := map[netip.AddrPort]int{}, 0
@@ -77,8 +83,8 @@ func TestLeastConnections(t *testing.T) {
 		web := service("web", "10.96.0.1", "80")
 		n.lists(web, endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2"))
 		time.Sleep(10 * time.Second)
-		if len(c.times) != 0 {
-			t.Errorf("counted %d times for nobody", len(c.times))
+		if got := c.asked(); got != 0 {
+			t.Errorf("counted %d times for nobody", got)
 		}
 		web = web.DeepCopy()
 		web.Annotations = map[string]string{"nftproxy.io/scheduler": "least-connections"}
@@ -102,7 +108,7 @@ func TestLeastConnections(t *testing.T) {
 		expect("it fails", "32 32")
 		c.set(map[string]uint32{"10.0.0.1": 100}, time.Second, nil)
 		time.Sleep(10 * time.Minute)
-		if got := len(c.times); got < 25 || got > 32 {
+		if got := c.asked(); got < 25 || got > 32 {
 			t.Errorf("counted %d times in ten minutes, each of which takes a second, want a twentieth of the time", got)
 		}
 		if now := n.kernel.State().Tables[rules.IPv4].Chains["service/default/web"]; !now.Equal(before) {
