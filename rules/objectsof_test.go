@@ -39,6 +39,42 @@ func TestObjectsOf(t *testing.T) {
 	}
 }
 
+// TestObjectsOfHalf finds objects in the middle of transactions, when some of them have gone or are not there yet. What is
+// found can be there on its own: it refers to nothing else.
+func TestObjectsOfHalf(t *testing.T) {
+	for seed := range uint64(8) {
+		w := rulestest.NewWorld(seed)
+		d := rules.NewDesired(w.Config(), w.Node())
+		kernel, err := rules.State{}.Apply(rules.Diff(rules.State{}, d.State()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			step := w.Step()
+			old := map[rules.Owner]rules.Objects{}
+			for _, o := range step {
+				old[o.Owner] = d.Objects(o.Owner)
+			}
+			tx := d.Update(step)
+			for _, op := range tx.Ops() {
+				var one rules.Tx
+				one.Add(op)
+				if kernel, err = kernel.Apply(one); err != nil {
+					t.Fatal(err)
+				}
+				for owner, want := range old {
+					held := kernel.Tables[owner.Family].ObjectsOf(owner.ServicePortName, want)
+					alone := rules.NewDesired(w.Config(), w.Node())
+					alone.Update([]rules.Owned{{Owner: owner, Objects: held}})
+					if _, err := (rules.State{}).Apply(rules.Diff(rules.State{}, alone.State())); err != nil {
+						t.Fatalf("seed %d, after %v: what is found of %s: %v", seed, op.Kind, owner, err)
+					}
+				}
+			}
+		}
+	}
+}
+
 // objects is what of an owner's objects the kernel knows, in words.
 func objects(o rules.Objects) (out []string) {
 	d := rules.NewDesired(rules.Config{}, rules.Node{})
