@@ -27,14 +27,19 @@ type TraceEvent struct {
 	Policy bool   // it is the end of a base chain
 	// Dropped says that the packet ended here: by a rule, which may have refused it, or by the policy.
 	Dropped bool
-	// Src, Dst and Protocol are the packet's, if the event has them: the first of each base chain does.
-	Src, Dst netip.AddrPort
-	Protocol rules.Protocol
-	Length   uint16 // of the packet, in bytes; 0: not known
-	TCP      TCPHeader
-	ICMP     ICMPHeader
 	// Connection is the kernel's number of the connection; 0: not known, as before Linux 6.17.
 	Connection uint32
+	// PacketHeader is the packet's, if the event has it: the first of each base chain does.
+	PacketHeader
+}
+
+// PacketHeader is what a trace tells of a packet.
+type PacketHeader struct {
+	Src, Dst netip.AddrPort // not valid: the event has no headers
+	Protocol rules.Protocol
+	Length   uint16 // in bytes; 0: not known
+	TCP      TCPHeader
+	ICMP     ICMPHeader
 }
 
 // TCPHeader is what a trace tells of a TCP segment.

@@ -27,13 +27,11 @@ type teller struct {
 
 // storyLine is a story as JSON. Texts are printable.
 type storyLine struct {
-	Time     time.Time     `json:"time"`
-	Protocol string        `json:"protocol"`
-	From     string        `json:"from"`
-	To       string        `json:"to"`
-	Service  string        `json:"service,omitempty"` // namespace/name; empty: not known, or none
-	Port     string        `json:"port,omitempty"`
-	Outcome  story.Outcome `json:"outcome"`
+	Time time.Time `json:"time"`
+	sentLine
+	Service string        `json:"service,omitempty"` // namespace/name; empty: not known, or none
+	Port    string        `json:"port,omitempty"`
+	Outcome story.Outcome `json:"outcome"`
 	// Endpoint is where it was sent; empty: its destination was not rewritten.
 	Endpoint     string   `json:"endpoint,omitempty"`
 	Masqueraded  string   `json:"masqueradedAs,omitempty"`
@@ -43,7 +41,14 @@ type storyLine struct {
 	Chains       []string `json:"chains,omitempty"`
 }
 
-// rejected says whether a rule refused the packet, and did not drop it.
+// sentLine is what the client has sent.
+type sentLine struct {
+	Protocol string `json:"protocol"`
+	From     string `json:"from"`
+	To       string `json:"to"`
+}
+
+// decide tells rules that refuse from those that drop.
 func (t *teller) decide(s *story.Story) {
 	if s.Outcome == story.Dropped && s.By.Rule != 0 && (s.By.Table == t.table && rules.ParseChainID(s.By.Chain).Role == rules.ChainNoEndpoints || t.rejects(*s.By)) {
 		s.Outcome = story.Rejected
@@ -157,7 +162,7 @@ func how(s *story.Story) string {
 // line returns a story for JSON.
 func (t *teller) line(s *story.Story, chains bool) storyLine {
 	text := t.text(s, colours{})
-	out := storyLine{Time: s.Began, Protocol: s.Sent.Protocol.String(), From: s.Sent.Src.String(), To: s.Sent.Dst.String(),
+	out := storyLine{Time: s.Began, sentLine: sentLine{s.Sent.Protocol.String(), s.Sent.Src.String(), s.Sent.Dst.String()},
 		Outcome: s.Outcome, Again: s.Again(), Place: s.By, Text: text}
 	if name, ok := t.nameAt(rules.FrontendAt(s.Sent.Dst, s.Sent.Protocol)); ok && name.Name != "" {
 		out.Service, out.Port = name.Service(), printable.Word(name.Port)

@@ -19,8 +19,8 @@ var (
 
 // at is an event of the trace's own chain.
 func at(id uint32, chain string, src, dst netip.AddrPort) wire.TraceEvent {
-	e := wire.TraceEvent{ID: id, Family: "inet", Table: wire.TraceTable, Chain: chain, Policy: true, Src: src, Dst: dst, Protocol: rules.TCP, TCP: wire.TCPHeader{Seq: 7, Flags: wire.FlagSYN}}
-	return e
+	return wire.TraceEvent{ID: id, Family: "inet", Table: wire.TraceTable, Chain: chain, Policy: true,
+		PacketHeader: wire.PacketHeader{Src: src, Dst: dst, Protocol: rules.TCP, TCP: wire.TCPHeader{Seq: 7, Flags: wire.FlagSYN}}}
 }
 
 // by returns the event as that of a rule.
