@@ -83,7 +83,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := hasTables(config.Rules.Table); err != nil {
+	if err = hasTables(config.Rules.Table); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -113,7 +113,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		if err := flows.EachOpen(ctx, c.addOpen); err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // it ended meanwhile
+				return nil // it ended meanwhile
 			}
 			return err
 		}
