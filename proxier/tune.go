@@ -62,17 +62,17 @@ func (t tuner) run(ctx context.Context) {
 // firstCount is how long the first commit waits for a count at most.
 const firstCount = time.Second
 
-// countOpen counts once before the first commit: so a restart leaves the shares that it finds, instead of making them even until the
+// countFirst counts once before the first commit: so a restart leaves the shares that it finds, instead of making them even until the
 // tuner counts, which it does soon if this fails.
-func (s *syncer) countOpen() {
-	open := s.cluster.Counting()
-	if len(open) == 0 || s.config.Conntrack == nil {
+func countFirst(c *cluster.Cluster, conntrack Conntrack) {
+	open := c.Counting()
+	if len(open) == 0 || conntrack == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), firstCount)
 	defer cancel()
-	if _, err := s.config.Conntrack.CountOpen(ctx, open); err == nil {
-		s.cluster.SetOpen(open)
+	if _, err := conntrack.CountOpen(ctx, open); err == nil {
+		c.SetOpen(open)
 	}
 }
 
