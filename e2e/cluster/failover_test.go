@@ -96,12 +96,18 @@ func TestFailover(t *testing.T) {
 	service, err := s.Client().CoreV1().Services(shop).Get(t.Context(), "web", metav1.GetOptions{})
 	must(t, err)
 	to := netip.AddrPortFrom(netip.MustParseAddr(service.Spec.ClusterIP), servicePort)
-	endpoints, err := s.endpoints(t.Context(), "web", netns.IPv4)
-	must(t, err)
+	endpoints := 2 * len(s.Nodes) // a pod of the Deployment and one of the DaemonSet on each
+	must(t, Poll(t.Context(), stepTimeout, func(ctx context.Context) error {
+		list, err := s.endpoints(ctx, "web", netns.IPv4)
+		if err == nil && len(list) != endpoints {
+			err = fmt.Errorf("Service web has %d ready endpoints, want %d", len(list), endpoints)
+		}
+		return err
+	}))
 	dead := s.Nodes[len(peers)]
 	share := s.share(dead)
 	for i, p := range peers {
-		p.start(s, s.Nodes[i], s.clients[i], to, len(endpoints))
+		p.start(s, s.Nodes[i], s.clients[i], to, endpoints)
 	}
 	r := outage.Report{Scene: failoverScene, What: "a node loses its network"}
 	r.Noticed = s.loseUnder(peers, dead, to)
@@ -110,7 +116,7 @@ func TestFailover(t *testing.T) {
 	}
 	must(t, r.Write(filepath.Join(repository, failoverReport)))
 	t.Logf("%.0f %% of the endpoints were on the dead node; none of them was ready after %.1f s\n%s", 100*share, r.Noticed.Seconds(), r.Table())
-	checkFailover(t, peers, int(share*float64(len(endpoints))+0.5))
+	checkFailover(t, peers, int(share*float64(endpoints)+0.5))
 }
 
 // loseUnder unplugs a node while all peers' clients connect, and returns when Kubernetes said that it is gone.

@@ -14,9 +14,9 @@ import (
 
 // Of the picture: where its axes are, in pixels, and what the vertical one goes from and to, in seconds.
 const (
-	width, height = 840.0, 360.0
+	width, height = 840.0, 380.0
 	left, right   = 60.0, 20.0
-	top, bottom   = 40.0, 50.0
+	top, bottom   = 40.0, 70.0
 	shortest      = 1e-4
 )
 
@@ -44,10 +44,10 @@ func (r *Report) picture() string {
 			fmt.Fprintf(&b, "%.1f,%.1f ", r.x(time.Duration(at)*step+step/2-r.Before), r.y(took.Seconds()))
 		}
 		fmt.Fprintf(&b, `"/>`+"\n"+`<rect x="%g" y="%g" width="14" height="4" fill="%s"/><text x="%g" y="%g">%s</text>`+"\n",
-			left+float64(i)*130, height-14, p.Color, left+float64(i)*130+20, height-8, html.EscapeString(p.Title))
+			left+float64(i)*130, height-34, p.Color, left+float64(i)*130+20, height-28, html.EscapeString(p.Title))
 	}
-	fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="end" fill="#555">longest connection that began in each %v, %d a second; %v: none</text>`+"\n</svg>\n",
-		width-right, height-8, step, r.Rate, r.Timeout)
+	fmt.Fprintf(&b, `<text x="%g" y="%g" fill="#555">the longest connection of those that began in each %v, %d a second; %v: one failed</text>`+"\n</svg>\n",
+		left, height-8, step, r.Rate, r.Timeout)
 	return b.String()
 }
 
@@ -61,21 +61,23 @@ func (r *Report) axes(b *strings.Builder) {
 		fmt.Fprintf(b, `<text x="%.1f" y="%g" text-anchor="middle">%g s</text>`+"\n", r.x(at), height-bottom+18, at.Seconds())
 	}
 	marks := []struct {
-		at   time.Duration
-		text string
-	}{{0, r.What}, {r.Noticed, "Kubernetes says so"}}
+		at           time.Duration
+		text, anchor string
+	}{{0, r.What, "start"}, {r.Noticed, "Kubernetes says so", "middle"}}
 	for _, m := range marks[:1+min(1, int(r.Noticed))] {
-		fmt.Fprintf(b, `<line x1="%.1f" x2="%.1f" y1="%g" y2="%g" stroke="#888" stroke-dasharray="4 3"/><text x="%.1f" y="%g" fill="#555">%s</text>`+"\n",
-			r.x(m.at), r.x(m.at), top-8, height-bottom, r.x(m.at)+4, top-12, html.EscapeString(m.text))
+		fmt.Fprintf(b, `<line x1="%.1f" x2="%.1f" y1="%g" y2="%g" stroke="#888" stroke-dasharray="4 3"/><text x="%.1f" y="%g" text-anchor="%s" fill="#555">%s</text>`+"\n",
+			r.x(m.at), r.x(m.at), top-8, height-bottom, r.x(m.at), top-12, m.anchor, html.EscapeString(m.text))
 	}
 }
 
-// longest returns how long connections took at most that began in each step.
+// longest returns how long connections took at most that began in each step; Timeout where one failed.
 func (r *Report) longest(list []Connection) []time.Duration {
 	out := make([]time.Duration, (r.Before+r.After)/step)
 	for _, c := range list {
 		if at := int((c.Began + r.Before) / step); at >= 0 && at < len(out) {
-			out[at] = max(out[at], c.Took)
+			if out[at] = max(out[at], c.Took); c.Failed { // some are told by ICMP before
+				out[at] = r.Timeout
+			}
 		}
 	}
 	return out

@@ -127,18 +127,18 @@ func (r *Report) Table() string {
 		fmt.Fprintf(&b, " %s |", p.Title)
 	}
 	fmt.Fprintf(&b, "\n|---|%s\n", strings.Repeat("---|", len(r.Peers)))
-	none := fmt.Sprintf("none in %v", r.Timeout)
+	none := fmt.Sprintf("more than %v", r.Timeout)
 	row("new connections", func(s Summary) string { return fmt.Sprint(s.Connections) })
-	row("failed: "+none, func(s Summary) string { return fmt.Sprint(s.Failed) })
-	row("had to send their SYN again, and then stood", func(s Summary) string { return fmt.Sprint(s.Slow) })
+	row(fmt.Sprintf("failed, or did not stand within %v", r.Timeout), func(s Summary) string { return fmt.Sprint(s.Failed) })
+	row("slow: stood after their SYN was sent again", func(s Summary) string { return fmt.Sprint(s.Slow) })
 	row("the longest", func(s Summary) string {
 		if s.Failed > 0 {
 			return none
 		}
 		return fmt.Sprintf("%.2f s", s.Longest.Seconds())
 	})
-	row("failed or sent it again, of those that began 2 s after the loss or later", func(s Summary) string { return fmt.Sprint(s.Late) })
-	row("the last of these began", func(s Summary) string { return fmt.Sprintf("%.1f s after the loss", s.LastBad.Seconds()) })
+	row("failed or slow, of those that began 2 s after the loss or later", func(s Summary) string { return fmt.Sprint(s.Late) })
+	row("the last that failed or was slow began", func(s Summary) string { return fmt.Sprintf("%.1f s after the loss", s.LastBad.Seconds()) })
 	row("the longest before the loss", func(s Summary) string { return fmt.Sprintf("%.1f ms", 1000*s.Before.Seconds()) })
 	return b.String()
 }
