@@ -19,7 +19,7 @@ FUZZ_TIME   ?= 20s
 # Which of Debian's kernels `make kernels` boots, and further options of it.
 KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
-KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestOwnedTables|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
+KERNELS_QUICK := nfnetlinktest,conntrack,lock=^Test[^U],kernel=^(TestAdoption|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinityToPorts|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTPAssociations|TestSCTPMultihoming|TestSCTPRefusal)$$
 
 # How long `make soak` goes on, further options of it, and how far it walks over the model.
 MINUTES     ?= 20

@@ -59,7 +59,7 @@ func childMain(what string) error {
 	return err
 }
 
-// childLock takes the lock. Of kind old it is as on a kernel whose tables have no owners.
+// childLock takes the lock. Of kind old it is as on a kernel whose tables have no owners, which refuses the flag.
 func childLock(kind, version string) error {
 	var out sync.Mutex
 	say := func(words ...any) {
@@ -75,7 +75,9 @@ func childLock(kind, version string) error {
 	if err != nil {
 		return err
 	}
-	l.locker.noOwners = kind == "old"
+	if kind == "old" {
+		l.locker.ownerFlag = 1 << 31 // which no kernel knows
+	}
 	if err := l.Start(); err != nil {
 		return err
 	}

@@ -48,7 +48,9 @@ type claim struct {
 type locker struct {
 	sock  *nfnetlink.Socket
 	table string
-	// noOwners says that this kernel has none.
+	// ownerFlag asks for an owner. Kernels before 5.12 refuse it, as they do each flag that they do not know.
+	ownerFlag uint32
+	// noOwners says that this kernel has none: that shows when a table is made.
 	noOwners bool
 }
 
@@ -58,7 +60,7 @@ func openLocker(table string) (*locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &locker{sock: s, table: table}, nil
+	return &locker{sock: s, table: table, ownerFlag: tableOwnerFlag}, nil
 }
 
 // read returns the claim that there is; nil if there is none.
@@ -116,25 +118,22 @@ func (l *locker) generation() (gen uint32, err error) {
 // errTaken says that another one was faster.
 var errTaken = errors.New("another process has it")
 
-// take makes the table, with an owner where the kernel has that. errTaken says that there is one.
-func (l *locker) take(r record) error {
+// take makes the table. errTaken says that there is one.
+func (l *locker) take(r record) error { return l.make(r, nil) }
+
+// replace makes the table in place of one that nobody holds any more, unless the ruleset is not of a generation any more.
+func (l *locker) replace(r record, gen uint32) error { return l.make(r, &gen) }
+
+// make makes the table, with an owner where the kernel has that; in place of another if gen is not nil.
+func (l *locker) make(r record, gen *uint32) error {
 	if !l.noOwners {
-		err := l.commit(r, tableOwnerFlag, nil)
+		err := l.commit(r, l.ownerFlag, gen)
 		if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
 			return err
 		}
 		l.noOwners = true
 	}
-	return l.commit(r, 0, nil)
-}
-
-// replace makes the table in place of one that nobody holds any more, unless the ruleset is not of a generation any more.
-func (l *locker) replace(r record, gen uint32) error {
-	var flags uint32
-	if !l.noOwners {
-		flags = tableOwnerFlag
-	}
-	return l.commit(r, flags, &gen)
+	return l.commit(r, 0, gen)
 }
 
 // commit makes the table; in place of another if gen is not nil.
