@@ -115,9 +115,9 @@ func reserve(netns string, to rules.Frontend) (port uint16, dial func(context.Co
 		return 0, nil, err
 	}
 	err = inNetns(netns, func() error {
-		c, err := net.ListenUDP("udp", &net.UDPAddr{})
-		if err != nil {
-			return fmt.Errorf("find a free port: %w", err)
+		c, failed := net.ListenUDP("udp", &net.UDPAddr{})
+		if failed != nil {
+			return fmt.Errorf("find a free port: %w", failed)
 		}
 		port = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 		return c.Close()
@@ -147,10 +147,10 @@ func dialIn(netns string) (func(ctx context.Context, at netip.AddrPort, from uin
 			if p == rules.TCP {
 				return nil
 			}
-			if err := c.SetDeadline(time.Now().Add(probePatience)); err != nil {
+			if err = c.SetDeadline(time.Now().Add(probePatience)); err != nil {
 				return err
 			}
-			if _, err := c.Write(nil); err != nil {
+			if _, err = c.Write(nil); err != nil {
 				return err
 			}
 			_, err = c.Read(make([]byte, 1))
