@@ -19,7 +19,7 @@ FUZZ_TIME   ?= 20s
 # Which of Debian's kernels `make kernels` boots, and further options of it.
 KERNELS       ?= 5.10,6.1,6.12,newest
 KERNELS_FLAGS ?=
-KERNELS_QUICK := nfnetlinktest,conntrack,kernel=^(TestAdoption|TestModel|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinity|TestOwnedTables|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTP.*|TestSchedulers)$$
+KERNELS_QUICK := nfnetlinktest,conntrack,lock=^Test[^U],kernel=^(TestAdoption|TestRefused|TestStatements|TestWatch)$$,packets=^(TestAffinityToPorts|TestOwnershipComesAndGoes|TestRestart|TestRoundRobinKeepsItsTurn|TestSCTPAssociations|TestSCTPMultihoming|TestSCTPRefusal)$$
 
 # How long `make soak` goes on, further options of it, and how far it walks over the model.
 MINUTES     ?= 20
@@ -111,7 +111,7 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
-e2e-cluster: ## Run a whole cluster in namespaces, with kubelets and containerd, as root (its first build takes 20 minutes)
+e2e-cluster: build bin/kube-proxy ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)
 	mkdir -p bin/cluster
 	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server
@@ -161,7 +161,7 @@ cross: ## Compile for arm64, and for macOS what must compile there
 	GOOS=darwin CGO_ENABLED=0 $(GO) vet $(PORTABLE)
 
 clean: ## Remove what make has built
-	rm -rf bin dist bench-report soak-report
+	rm -rf bin dist bench-report failover-report soak-report
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

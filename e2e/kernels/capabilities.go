@@ -38,6 +38,7 @@ func capabilities() []capability {
 		{name: "a restart is not noticed", tests: []string{"packets/TestRestart", "packets/TestStaleFlowsOfARestart", "demo"}},
 		{name: "owned tables (Linux 6.9): nobody else changes them, and from and to tables without an owner no connection fails",
 			tests: []string{"packets/TestOwnedTables", "packets/TestOwnershipComesAndGoes", "packets/TestHeldTables", "packets/TestOwnedDump"}, lack: "no"},
+		{name: "one nftproxy at a time, and the next one takes over", tests: []string{"lock", "packets/TestHandOver", "packets/TestHandOverOfChanges"}},
 		{name: "foreign changes are repaired", tests: []string{"packets/TestRepair", "packets/TestOthersTablesStay", "kernel/TestAdoption",
 			"kernel/TestForeignThings", "kernel/TestModel", "kernel/TestRefused", "kernel/TestRepairByEvent", "kernel/TestStatements", "kernel/TestWatch"}},
 		{name: "`nftproxy trace` (Linux 5.12)", tests: []string{"packets/TestTrace"}, lack: "no"},

@@ -32,6 +32,7 @@ func suites() []suite {
 		{"nfnetlink", "nfnetlink", nil},
 		{"nfnetlinktest", "nfnetlink/nfnetlinktest", nil},
 		{"conntrack", "conntrack", nil},
+		{"lock", "lock", nil},
 		{"kernel", "rules/kernel", []string{"rules/*.go", "rules/testdata/*.nft"}},
 		{"inspect", "rules/inspect", nil},
 		{"traffic", "e2e/traffic", nil},

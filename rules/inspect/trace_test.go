@@ -58,7 +58,7 @@ func events(t *testing.T, trace *Trace, enough func(wire.TraceEvent) bool) (all 
 			found = true
 			cancel()
 		}
-	}, func() {})
+	}, func() {}, func() {})
 	if err != nil || !found {
 		t.Fatalf("the event did not come (%v); others: %+v", err, all)
 	}
@@ -171,7 +171,7 @@ func TestTraceTable(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := trace.Next(ctx, func(wire.TraceEvent) {}, func() {}); err != nil {
+	if err := trace.Next(ctx, func(wire.TraceEvent) {}, func() {}, func() {}); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
 	if err := trace.Close(); err != nil {

@@ -122,7 +122,7 @@ func (c *counts) add(f conntrack.Flow) {
 	name, known := c.names[to]
 	if !known {
 		if port := c.world.PortAt(to); port != nil {
-			name = serviceText(port)
+			name = nameText(port.Name, true)
 		}
 		c.names[to] = name
 	}
