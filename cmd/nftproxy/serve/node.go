@@ -15,6 +15,13 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 )
 
+// The texts of Kubernetes' own metrics of these names: Prometheus' library refuses to show one name with two texts, as where a
+// program has both. kubernetes_build_info here has the version of the Kubernetes libraries in nftproxy.
+const (
+	buildHelp = "[BETA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running."
+	gateHelp  = "[BETA] This metric records the data about the stage and enablement of a k8s feature."
+)
+
 // Node tells of this program and of the node's connection tracking.
 type Node struct {
 	// Version is nftproxy's.
@@ -40,14 +47,14 @@ func (n Node) Collect(ch chan<- prometheus.Metric) {
 	}
 	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
-	gauge("kubernetes_build_info", "1, with the version of the Kubernetes libraries in nftproxy.", 1, prometheus.Labels{
+	gauge("kubernetes_build_info", buildHelp, 1, prometheus.Labels{
 		"major": major, "minor": minor, "git_version": version, "git_commit": "", "git_tree_state": "", "build_date": "",
 		"go_version": runtime.Version(), "compiler": runtime.Compiler, "platform": runtime.GOOS + "/" + runtime.GOARCH})
 	enabled := 0.0
 	if n.ExternalIPs {
 		enabled = 1
 	}
-	gauge("kubernetes_feature_enabled", "Whether a feature gate of Kubernetes that nftproxy knows is enabled: 1 or 0.", enabled,
+	gauge("kubernetes_feature_enabled", gateHelp, enabled,
 		prometheus.Labels{"name": config.GateExternalIPs, "stage": ""}) // Kubernetes leaves it empty for a gate that is stable
 	n.number("nf_conntrack_count", func(v float64) {
 		gauge("nftproxy_conntrack_entries", "Connections that the node's kernel tracks.", v, nil)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"k8s.io/component-base/metrics"
 )
 
 // gathered returns the value and the labels of each metric of a collector.
@@ -59,4 +60,21 @@ func TestNode(t *testing.T) {
 	if values, _ := gathered(t, Node{Root: t.TempDir()}); len(values) != 3 || values["kubernetes_feature_enabled"] != 0 {
 		t.Errorf("without connection tracking there are %v", values)
 	}
+}
+
+// TestNodeBesideKubernetes: a program that has Kubernetes' own metrics of the same names, too, shows both.
+func TestNodeBesideKubernetes(t *testing.T) {
+	ours, theirs := prometheus.NewRegistry(), metrics.NewKubeRegistry()
+	ours.MustRegister(Node{Version: "v9", Root: t.TempDir()})
+	metrics.RegisterBuildInfo(theirs)
+	families, err := prometheus.Gatherers{ours, theirs}.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "kubernetes_build_info" && len(f.Metric) == 2 {
+			return
+		}
+	}
+	t.Errorf("kubernetes_build_info is not there twice: %v", families)
 }
