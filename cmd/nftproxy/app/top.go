@@ -16,13 +16,9 @@ import (
 
 type topOptions struct {
 	worldOptions
-	interval  time.Duration
-	once      bool
-	rows      int
-	sort      string
-	filter    string
-	endpoints bool
-	output    string
+	topChoice
+	once   bool
+	output string
 }
 
 func topCommand(version string) *cobra.Command {
@@ -117,7 +113,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 			}
 			return err
 		}
-		if err := o.write(stdout, c.take(o), config.Rules.Table); err != nil || o.once {
+		if err := o.write(stdout, c.take(&o.topChoice), config.Rules.Table); err != nil || o.once {
 			return err
 		}
 	}

@@ -51,30 +51,30 @@ func TestCounts(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		bytes uint64
-		o     topOptions
+		o     topChoice
 		want  string
 	}{
-		{"folded", 0, topOptions{rows: 2, sort: "new"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
+		{"folded", 0, topChoice{rows: 2, sort: "new"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
 default/web  10.96.0.10:80/tcp  4.0    0     10.244.1.1:8080 25%, 10.244.1.2:8080 13%, 10.244.1.3:8080 13%, 10.244.1.4:8080 13%, 10.244.1.5:8080 13%, and 2 more
 default/api  10.96.0.11:80/tcp  1.0    3     10.244.2.1:8080 100%
 and 1 more
 There were more than could be counted.
 `},
-		{"unfolded, with bytes", 700, topOptions{rows: 1, sort: "open", endpoints: true}, `SERVICE      ADDRESS            NEW/S  OPEN  BYTES
+		{"unfolded, with bytes", 700, topChoice{rows: 1, sort: "open", endpoints: true}, `SERVICE      ADDRESS            NEW/S  OPEN  BYTES
 default/api  10.96.0.11:80/tcp  1.0    3     2.1Ki
   endpoint   10.244.2.1:8080    1.0    2     1.4Ki
   endpoint   10.244.2.9:8080    0.0    1     700
 and 2 more
 There were more than could be counted.
 `},
-		{"by name", 0, topOptions{rows: 1, sort: "name", endpoints: true, filter: "d"}, `SERVICE      ADDRESS            NEW/S  OPEN
+		{"by name", 0, topChoice{rows: 1, sort: "name", endpoints: true, filter: "d"}, `SERVICE      ADDRESS            NEW/S  OPEN
 default/api  10.96.0.11:80/tcp  1.0    3
   endpoint   10.244.2.1:8080    1.0    2
   endpoint   10.244.2.9:8080    0.0    1
 and 2 more
 There were more than could be counted.
 `},
-		{"filtered by address", 0, topOptions{rows: 9, sort: "bytes", filter: "0.12:"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
+		{"filtered by address", 0, topChoice{rows: 9, sort: "bytes", filter: "0.12:"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
 default/dns  10.96.0.12:80/tcp  0.5    0     10.244.2.2:8080 100%
 There were more than could be counted.
 `},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/rules"
@@ -17,6 +18,15 @@ import (
 
 // topKeys are what Services can be sorted by.
 func topKeys() []string { return []string{"new", "open", "bytes", "name"} }
+
+// topChoice says what a table shows.
+type topChoice struct {
+	interval  time.Duration // that it is about
+	rows      int           // Services that are shown
+	sort      string        // of topKeys
+	filter    string        // in names or addresses of Services; empty: all
+	endpoints bool          // on lines of their own
+}
 
 // counts counts connections since the last table.
 type counts struct {
@@ -104,7 +114,7 @@ type topView struct {
 }
 
 // take returns what was counted, without Services that are gone, and begins anew.
-func (c *counts) take(o *topOptions) topTable {
+func (c *counts) take(o *topChoice) topTable {
 	c.mu.Lock()
 	services := c.services
 	out := topTable{Seconds: o.interval.Seconds(), Services: []topView{}, Lost: c.lost}
