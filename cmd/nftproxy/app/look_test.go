@@ -207,6 +207,9 @@ func TestBadInput(t *testing.T) {
 		{"trace --to demo/web", "--to: demo/web: the kernel alone does not know"},
 		{"trace now", `unknown command "now"`},
 		{"top --interval 0s", "--interval: 0s is not above 0"},
+		{"top --rows 0", "--rows: 0 is below 1"},
+		{"top --sort age", `--sort: "age" is none of new, open, bytes or name`},
+		{"top -o yaml", `--output: "yaml" is neither text nor json`},
 		{"top --fly", "unknown flag: --fly"},
 		{"check --manifests x --kubeconfig y", "--manifests goes with neither --kubeconfig nor --master"},
 	} {

@@ -94,7 +94,11 @@ func (t *teller) fate(s *story.Story, c colours) string {
 		return t.way(s, c.red) + ": answered, but " + c.red("the answer was dropped by "+s.By.String())
 	case story.NoAnswer:
 		if slices.Contains(s.Chains(t.table), rules.ChainFailover.Chain()) {
-			return c.red("sent again, without an answer from endpoint " + s.Now.Dst.String())
+			text := "no answer from endpoint " + s.Now.Dst.String()
+			if !s.Again() { // else text says so
+				text = "sent again: " + text
+			}
+			return c.red(text)
 		}
 		return t.way(s, c.red) + ": " + c.red(fmt.Sprintf("no answer within %s", story.Patience))
 	}

@@ -78,7 +78,7 @@ func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	if err := hasTables(config.Rules.Table); err != nil {
+	if err = hasTables(config.Rules.Table); err != nil {
 		return fmt.Errorf("there is nothing to trace: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
