@@ -89,7 +89,10 @@ func (t tuner) count(ctx context.Context, again *backoff) time.Duration {
 	open := t.cluster.Counting()
 	if len(open) == 0 {
 		t.cluster.SetOpen(nil)
-		return 0
+		if open == nil {
+			return 0
+		}
+		return t.period // endpoints will come, and nobody tells
 	}
 	busy, err := t.conntrack.CountOpen(ctx, open)
 	if err != nil {

@@ -153,6 +153,29 @@ func TestLeastConnectionsOverRestart(t *testing.T) {
 	})
 }
 
+// TestLeastConnectionsBeforeEndpoints: a Service that asks for counts before it has endpoints gets them as soon as it has some.
+func TestLeastConnectionsBeforeEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counter{open: map[string]uint32{"10.0.0.1": 100}}
+		n := startWith(t, &rulestest.Kernel{}, func(config *proxier.Config) { config.Conntrack = c })
+		defer n.stop()
+		web := service("web", "10.96.0.1", "80")
+		web.Annotations = map[string]string{"nftproxy.io/scheduler": "least-connections"}
+		n.lists()
+		n.UpdateService(web)
+		time.Sleep(time.Minute)
+		if got := c.asked(); got != 0 {
+			t.Errorf("counted %d times though there is nothing to count", got)
+		}
+		n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2"))
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if got, want := n.slots(), "1 63"; got != want {
+			t.Errorf("slots %s, want %s", got, want)
+		}
+	})
+}
+
 // stuck is a counter that does not come to an end by itself.
 type stuck struct{ *counter }
 

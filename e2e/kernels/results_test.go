@@ -196,3 +196,18 @@ func TestChecked(t *testing.T) {
 		})
 	}
 }
+
+// TestSome: of a run of some tests the table does not say that a suite passed.
+func TestSome(t *testing.T) {
+	r := readAll(newResult("6.1"), "=== begin lock\n--- PASS: TestX (0.1s)\n=== end lock 0\n")
+	for some, want := range map[bool]string{false: "all of lock", true: "tests some"} {
+		var b strings.Builder
+		r.Some = some
+		if err := writeTable(&b, []*result{r}); err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(text, want) || some == strings.Contains(text, "all of lock") {
+			t.Errorf("some: %v, want %q:\n%s", some, want, b.String())
+		}
+	}
+}
