@@ -118,7 +118,7 @@ e2e-cluster: build bin/kube-proxy ## Run whole clusters in namespaces, with kube
 	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ \
 		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
 	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
-	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 15m -count 1 $(TEST_FLAGS) .
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
 
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
