@@ -47,8 +47,8 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 }
 
 func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
-	if output != "text" && output != "json" {
-		return fmt.Errorf("--output: %q is neither text nor json", output)
+	if err := textOrJSON(output); err != nil {
+		return err
 	}
 	snapshot, err := o.snapshot(ctx, true, nil, stderr)
 	if err != nil {
@@ -72,6 +72,14 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 		return &exitError{code: exitDiffers}
 	}
 	return err
+}
+
+// textOrJSON checks the option --output.
+func textOrJSON(output string) error {
+	if output != "text" && output != "json" {
+		return fmt.Errorf("--output: %q is neither text nor json", output)
+	}
+	return nil
 }
 
 // writeJSON writes a value for programs and for people.

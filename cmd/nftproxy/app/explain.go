@@ -73,8 +73,8 @@ at.`,
 }
 
 func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io.Writer) error {
-	if o.output != "text" && o.output != "json" {
-		return fmt.Errorf("--output: %q is neither text nor json", o.output)
+	if err := textOrJSON(o.output); err != nil {
+		return err
 	}
 	if o.netns != "" && !o.probes {
 		return errors.New("--netns: it goes with --probe")

@@ -72,13 +72,7 @@ func runProbe(ctx context.Context, w *explain.World, e *explain.Explanation, net
 		out.Verdict = "this node's nftables saw no packet of it: does the client's way lead over this node?"
 		return out, nil
 	}
-	nameAt := func(f rules.Frontend) (rules.ServicePortName, bool) {
-		if p := w.PortAt(f); p != nil {
-			return p.Name, true
-		}
-		return rules.ServicePortName{}, false
-	}
-	out.From, out.Verdict = found.Sent.Src.String(), t.teller(w.Config.Table, nameAt).text(found, colours{})
+	out.From, out.Verdict = found.Sent.Src.String(), t.teller(w.Config.Table, worldNames{w}.at).text(found, colours{})
 	out.Outcome = found.Outcome
 	for _, step := range found.Steps {
 		out.Steps = append(out.Steps, step.String())

@@ -3,8 +3,8 @@
 package app
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -31,36 +31,53 @@ func (o *wantOptions) sourceName() string {
 // listTimeout is how long a source may take for its first lists.
 const listTimeout = time.Minute
 
-// snapshot runs a proxier on a kernel in memory until it has programmed the source's first lists: the same code that programs a
-// node. It knows the addresses of the node as 'nftproxy run' does, if it runs on it: with live it surely does. seen, if not nil,
-// keeps more of what the source tells.
+// snapshot returns what a proxier has programmed from the source's first lists: the same code that programs a node. It knows
+// the addresses of the node as 'nftproxy run' does, if it runs on it: with live it surely does. seen, if not nil, keeps more of
+// what the source tells.
 func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (proxier.Snapshot, error) {
-	config, err := o.proxierConfig()
+	p, runSource, end, err := o.inMemory(ctx, live, seen, stderr)
 	if err != nil {
 		return proxier.Snapshot{}, err
+	}
+	defer end()
+	if live {
+		useEjected(tableName(o.source.proxyName), p)
+	}
+	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
+	err = runTogether(ctx, p.Run, runSource, func(ctx context.Context) error { return o.firstLists(ctx, p) })
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return proxier.Snapshot{}, err
+	}
+	return p.Snapshot(), nil
+}
+
+// inMemory returns a proxier on a kernel in memory, what runs its source, and what is to be called at their end.
+func (o *wantOptions) inMemory(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (p *proxier.Proxier, runSource func(context.Context) error, end func(), err error) {
+	config, err := o.proxierConfig()
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	warn := func(err error) { tell(stderr, err) }
 	here, err := o.watchHere(ctx, config.Cluster.NodeName, live, warn)
 	if err != nil {
-		return proxier.Snapshot{}, err
+		return nil, nil, nil, err
 	}
+	end = func() {}
 	if here.Watcher != nil {
-		defer here.Watcher.Close()
+		end = here.Watcher.Close
 		config.Cluster.Addresses = here
 	}
 	o.source.apiServers = &apiserver.Addresses{}
 	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
-		return proxier.Snapshot{}, err
+		end()
+		return nil, nil, nil, err
 	}
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
 	if seen != nil {
 		config.Events = seen
 	}
-	p := proxier.New(config)
-	if live {
-		useEjected(config.Rules.Table, p)
-	}
+	p = proxier.New(config)
 	o.source.apiServers.Follow(p.SetAPIServers)
 	var sink source.Sink = p
 	if config.Cluster.Addresses != nil && !live {
@@ -69,11 +86,7 @@ func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Obs
 	if seen != nil {
 		seen.Sink, sink = sink, seen
 	}
-	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
-	if err := o.runUntilSynced(ctx, p, func(ctx context.Context) error { return src.Run(ctx, sink) }); err != nil {
-		return proxier.Snapshot{}, err
-	}
-	return p.Snapshot(), nil
+	return p, func(ctx context.Context) error { return src.Run(ctx, sink) }, end, nil
 }
 
 // watchHere returns this machine, whose addresses are the node's if it is the node. Without live its Watcher may be nil: then the
@@ -93,25 +106,17 @@ func (o *wantOptions) watchHere(ctx context.Context, nodeName string, live bool,
 	return here, nil
 }
 
-// runUntilSynced runs a proxier and its source until the proxier has programmed the first lists.
-func (o *wantOptions) runUntilSynced(ctx context.Context, p *proxier.Proxier, runSource func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	err := runTogether(limited, p.Run, runSource, func(ctx context.Context) error {
-		select {
-		case <-p.Synced():
-			return nil
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
-			}
-			return nil // the source says why, or the user knows
-		}
-	})
-	if err == nil {
-		err = ctx.Err()
+// firstLists waits until the proxier has programmed the source's first lists, or ctx ends.
+func (o *wantOptions) firstLists(ctx context.Context, p *proxier.Proxier) error {
+	late := time.NewTimer(listTimeout)
+	defer late.Stop()
+	select {
+	case <-p.Synced():
+	case <-ctx.Done(): // the source says why, or the user knows
+	case <-late.C:
+		return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
 	}
-	return err
+	return nil
 }
 
 // memoryKernel holds tables in memory. It is for one goroutine at a time: the proxier's while Run lasts.
@@ -161,7 +166,12 @@ func readKernel(table string) (rules.State, error) {
 	defer func() { _ = k.Close() }()
 	state, err := k.ReadListing(table)
 	if err == nil && state.Tables == [2]*rules.Table{} {
-		err = fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
+		err = noTable(table)
 	}
 	return state, err
+}
+
+// noTable says that this node has no table of a name.
+func noTable(table string) error {
+	return fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
 }
