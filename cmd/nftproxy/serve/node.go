@@ -3,14 +3,16 @@
 package serve
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
-	"github.com/nftproxy/nftproxy/conntrack"
 )
 
 // The texts of Kubernetes' own metrics of these names: Prometheus' library refuses to show one name with two texts, as where a
@@ -26,8 +28,8 @@ type Node struct {
 	Version string
 	// ExternalIPs says whether Services may have externalIPs, which is a feature gate of Kubernetes.
 	ExternalIPs bool
-	// Usage says how full connection tracking is.
-	Usage func() (conntrack.Usage, error)
+	// Root is the directory that has proc/sys/net; the kernel shows there the network namespace of who reads.
+	Root string
 }
 
 // Describe implements prometheus.Collector: which metrics there are depends on the kernel.
@@ -54,9 +56,22 @@ func (n Node) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("kubernetes_feature_enabled", gateHelp, enabled,
 		prometheus.Labels{"name": config.GateExternalIPs, "stage": ""}) // Kubernetes leaves it empty for a gate that is stable
-	if u, err := n.Usage(); err == nil { // else there is no connection tracking
-		gauge("nftproxy_conntrack_entries", "Connections that the node's kernel tracks.", float64(u.Entries), nil)
-		gauge("nftproxy_conntrack_entries_limit", "Connections that the node's kernel can track; 0: no limit.", float64(u.Max), nil)
+	n.number("nf_conntrack_count", func(v float64) {
+		gauge("nftproxy_conntrack_entries", "Connections that the node's kernel tracks.", v, nil)
+	})
+	n.number("nf_conntrack_max", func(v float64) {
+		gauge("nftproxy_conntrack_entries_limit", "Connections that the node's kernel can track; 0: no limit.", v, nil)
+	})
+}
+
+// number gives what a file of connection tracking holds. Without connection tracking there is none.
+func (n Node) number(file string, to func(float64)) {
+	text, err := os.ReadFile(filepath.Join(n.Root, "proc/sys/net/netfilter", file))
+	if err != nil {
+		return
+	}
+	if v, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
+		to(float64(v))
 	}
 }
 

@@ -3,15 +3,14 @@
 package serve
 
 import (
-	"errors"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"k8s.io/component-base/metrics"
-
-	"github.com/nftproxy/nftproxy/conntrack"
 )
 
 // gathered returns the value and the labels of each metric of a collector.
@@ -34,12 +33,18 @@ func gathered(t *testing.T, c prometheus.Collector) (values map[string]float64, 
 	return values, labels
 }
 
-// unused is a node without connection tracking.
-func unused() (conntrack.Usage, error) { return conntrack.Usage{}, errors.New("none") }
-
 func TestNode(t *testing.T) {
-	used := func() (conntrack.Usage, error) { return conntrack.Usage{Entries: 7, Max: 262144}, nil }
-	values, labels := gathered(t, Node{Version: "v9", ExternalIPs: true, Usage: used})
+	root := t.TempDir()
+	dir := filepath.Join(root, "proc/sys/net/netfilter")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"nf_conntrack_count": "7\n", "nf_conntrack_max": "262144\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values, labels := gathered(t, Node{Version: "v9", ExternalIPs: true, Root: root})
 	if values["nftproxy_conntrack_entries"] != 7 || values["nftproxy_conntrack_entries_limit"] != 262144 {
 		t.Errorf("the values are %v", values)
 	}
@@ -52,7 +57,7 @@ func TestNode(t *testing.T) {
 	if got := libraries([]*debug.Module{{Path: "k8s.io/api", Version: "v0.1.0"}, {Path: "k8s.io/client-go", Version: "v0.37.2"}}); got != "v1.37.2" {
 		t.Errorf("client-go v0.37.2 is of Kubernetes %s, want v1.37.2", got)
 	}
-	if values, _ := gathered(t, Node{Usage: unused}); len(values) != 3 || values["kubernetes_feature_enabled"] != 0 {
+	if values, _ := gathered(t, Node{Root: t.TempDir()}); len(values) != 3 || values["kubernetes_feature_enabled"] != 0 {
 		t.Errorf("without connection tracking there are %v", values)
 	}
 }
@@ -60,7 +65,7 @@ func TestNode(t *testing.T) {
 // TestNodeBesideKubernetes: a program that has Kubernetes' own metrics of the same names, too, shows both.
 func TestNodeBesideKubernetes(t *testing.T) {
 	ours, theirs := prometheus.NewRegistry(), metrics.NewKubeRegistry()
-	ours.MustRegister(Node{Version: "v9", Usage: unused})
+	ours.MustRegister(Node{Version: "v9", Root: t.TempDir()})
 	metrics.RegisterBuildInfo(theirs)
 	families, err := prometheus.Gatherers{ours, theirs}.Gather()
 	if err != nil {
