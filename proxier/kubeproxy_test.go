@@ -30,7 +30,7 @@ func TestNoLocalEndpointsOfKubeProxy(t *testing.T) {
 			defer n.stop()
 			var objects []any
 			for _, data := range c.Objects {
-				objects = append(objects, kubeproxytests.Object(t, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)}))
+				objects = append(objects, kubeproxytests.Object(t, c.Test, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)}))
 			}
 			n.lists(objects...)
 			want := fmt.Sprintf("%d %d 0 0", c.External, c.Internal)

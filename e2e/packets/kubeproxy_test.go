@@ -110,7 +110,7 @@ func (r *kubeProxyReplay) objects(t *testing.T) []runtime.Object {
 	}
 	var out []runtime.Object
 	for _, data := range r.c.Objects {
-		object := kubeproxytests.Object(t, data, map[string]runtime.Object{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)})
+		object := kubeproxytests.Object(t, r.c.Test, data, map[string]runtime.Object{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)})
 		switch object := object.(type) {
 		case *corev1.Service:
 			r.service(object)

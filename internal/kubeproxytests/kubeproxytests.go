@@ -59,8 +59,8 @@ type Flow struct {
 	}
 }
 
-// Object decodes an object of one of the kinds, into what is there for it.
-func Object[T any](t *testing.T, data []byte, kinds map[string]T) T {
+// Object decodes an object of a case, which is of one of the kinds, into what is there for it.
+func Object[T any](t *testing.T, name string, data []byte, kinds map[string]T) T {
 	t.Helper()
 	var kind struct{ Kind string }
 	if err := json.Unmarshal(data, &kind); err != nil {
@@ -68,7 +68,7 @@ func Object[T any](t *testing.T, data []byte, kinds map[string]T) T {
 	}
 	object, ok := kinds[kind.Kind]
 	if !ok {
-		t.Fatalf("there is a %s", kind.Kind)
+		t.Fatalf("%s has a %s", name, kind.Kind)
 	}
 	if err := json.Unmarshal(data, object); err != nil {
 		t.Fatal(err)

@@ -125,7 +125,7 @@ func (r *replay) set(t *testing.T, c *kubeProxyCase) {
 	var services []*corev1.Service
 	var endpoints []*discoveryv1.EndpointSlice
 	for _, data := range c.Objects {
-		switch object := kubeproxytests.Object(t, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice), "Node": new(corev1.Node)}).(type) {
+		switch object := kubeproxytests.Object(t, c.Test, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice), "Node": new(corev1.Node)}).(type) {
 		case *corev1.Service:
 			services = append(services, object)
 		case *discoveryv1.EndpointSlice:

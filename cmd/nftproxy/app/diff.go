@@ -74,14 +74,6 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 	return err
 }
 
-// textOrJSON checks the option --output.
-func textOrJSON(output string) error {
-	if output != "text" && output != "json" {
-		return fmt.Errorf("--output: %q is neither text nor json", output)
-	}
-	return nil
-}
-
 // writeJSON writes a value for programs and for people.
 func writeJSON(w io.Writer, v any) error {
 	var text bytes.Buffer

@@ -3,7 +3,6 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -32,25 +31,23 @@ func (o *worldOptions) liveNames(ctx context.Context, stderr io.Writer) (service
 		k.world, k.loaded = world, time.Now()
 		return k, err
 	}
-	p, runSource, end, err := o.inMemory(ctx, true, nil, stderr)
+	m, err := o.inMemory(ctx, true, nil, stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
 	synced := make(chan error, 2)
 	go func() { // lasts as long as ctx, which ends with the command
-		defer end()
-		err := runTogether(ctx, p.Run, runSource, func(ctx context.Context) error {
-			err := o.firstLists(ctx, p)
+		synced <- m.run(ctx, func(ctx context.Context) error {
+			err := o.firstLists(ctx, m.Proxier)
 			if err == nil && ctx.Err() == nil {
 				synced <- nil
 				<-ctx.Done()
 			}
 			return err
 		})
-		synced <- cmp.Or(err, ctx.Err())
 	}()
-	return proxierNames{p}, <-synced
+	return proxierNames{m.Proxier}, <-synced
 }
 
 // proxierNames knows the names from a source.

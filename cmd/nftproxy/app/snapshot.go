@@ -31,62 +31,79 @@ func (o *wantOptions) sourceName() string {
 // listTimeout is how long a source may take for its first lists.
 const listTimeout = time.Minute
 
-// snapshot returns what a proxier has programmed from the source's first lists: the same code that programs a node. It knows
-// the addresses of the node as 'nftproxy run' does, if it runs on it: with live it surely does. seen, if not nil, keeps more of
-// what the source tells.
+// snapshot returns what a proxier has programmed from the source's first lists. seen, if not nil, keeps more of what the source
+// tells.
 func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (proxier.Snapshot, error) {
-	p, runSource, end, err := o.inMemory(ctx, live, seen, stderr)
+	m, err := o.inMemory(ctx, live, seen, stderr)
 	if err != nil {
 		return proxier.Snapshot{}, err
 	}
-	defer end()
 	if live {
-		useEjected(tableName(o.source.proxyName), p)
+		useEjected(m.table, m.Proxier)
 	}
 	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
-	err = runTogether(ctx, p.Run, runSource, func(ctx context.Context) error { return o.firstLists(ctx, p) })
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	if err := m.run(ctx, func(ctx context.Context) error { return o.firstLists(ctx, m.Proxier) }); err != nil {
 		return proxier.Snapshot{}, err
 	}
-	return p.Snapshot(), nil
+	return m.Snapshot(), nil
 }
 
-// inMemory returns a proxier on a kernel in memory, what runs its source, and what is to be called at their end.
-func (o *wantOptions) inMemory(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (p *proxier.Proxier, runSource func(context.Context) error, end func(), err error) {
+// memoryProxier is a proxier on a kernel in memory: the same code that programs a node.
+type memoryProxier struct {
+	*proxier.Proxier
+	table  string
+	source func(context.Context) error // runs the source
+	here   *machine
+}
+
+// inMemory returns a proxier that is ready to run. It knows the addresses of the node as 'nftproxy run' does, if it runs on it:
+// with live it surely does.
+func (o *wantOptions) inMemory(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (*memoryProxier, error) {
 	config, err := o.proxierConfig()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	here, err := o.watchHere(ctx, config.Cluster.NodeName, live, warn)
-	if err != nil {
-		return nil, nil, nil, err
+	m := &memoryProxier{table: config.Rules.Table}
+	if m.here, err = o.watchHere(ctx, config.Cluster.NodeName, live, warn); err != nil {
+		return nil, err
 	}
-	end = func() {}
-	if here.Watcher != nil {
-		end = here.Watcher.Close
-		config.Cluster.Addresses = here
+	if m.here.Watcher != nil {
+		config.Cluster.Addresses = m.here
 	}
 	o.source.apiServers = &apiserver.Addresses{}
 	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
-		end()
-		return nil, nil, nil, err
+		m.close()
+		return nil, err
 	}
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
 	if seen != nil {
 		config.Events = seen
 	}
-	p = proxier.New(config)
-	o.source.apiServers.Follow(p.SetAPIServers)
-	var sink source.Sink = p
+	m.Proxier = proxier.New(config)
+	o.source.apiServers.Follow(m.SetAPIServers)
+	var sink source.Sink = m.Proxier
 	if config.Cluster.Addresses != nil && !live {
-		here.Sink, sink = sink, here
+		m.here.Sink, sink = sink, m.here
 	}
 	if seen != nil {
 		seen.Sink, sink = sink, seen
 	}
-	return p, func(ctx context.Context) error { return src.Run(ctx, sink) }, end, nil
+	m.source = func(ctx context.Context) error { return src.Run(ctx, sink) }
+	return m, nil
+}
+
+func (m *memoryProxier) close() {
+	if m.here.Watcher != nil {
+		m.here.Watcher.Close()
+	}
+}
+
+// run runs the proxier and its source until the first of them, or until, ends.
+func (m *memoryProxier) run(ctx context.Context, until func(context.Context) error) error {
+	defer m.close()
+	return cmp.Or(runTogether(ctx, m.Run, m.source, until), ctx.Err())
 }
 
 // watchHere returns this machine, whose addresses are the node's if it is the node. Without live its Watcher may be nil: then the
@@ -169,9 +186,4 @@ func readKernel(table string) (rules.State, error) {
 		err = noTable(table)
 	}
 	return state, err
-}
-
-// noTable says that this node has no table of a name.
-func noTable(table string) error {
-	return fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
 }
