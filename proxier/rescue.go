@@ -99,7 +99,7 @@ func (r *rescuer) committed(b *builder, d *rules.Desired) {
 	if r == nil {
 		return
 	}
-	r.ports.set(b)
+	r.ports.set(b.built, func(o rules.Owner) *watched { return b.aspects[o].watched })
 	r.active.Store(d.Failover(rules.IPv4) || d.Failover(rules.IPv6))
 	select {
 	case r.wake <- struct{}{}:

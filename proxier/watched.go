@@ -22,12 +22,12 @@ type watchedPorts struct {
 	of map[rules.Owner]*watched
 }
 
-// set takes what came of owners that were programmed.
-func (w *watchedPorts) set(b *builder) {
+// set takes what owners are now that were programmed.
+func (w *watchedPorts) set(owners []rules.Owner, now func(rules.Owner) *watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, o := range b.built {
-		if now := b.aspects[o].watched; now != nil {
+	for _, o := range owners {
+		if now := now(o); now != nil {
 			w.of[o] = now
 		} else {
 			delete(w.of, o)
