@@ -30,7 +30,7 @@ func TestNoLocalEndpointsOfKubeProxy(t *testing.T) {
 			defer n.stop()
 			var objects []any
 			for _, data := range c.Objects {
-				objects = append(objects, objectOf(t, data))
+				objects = append(objects, kubeproxytests.Object(t, c.Test, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)}))
 			}
 			n.lists(objects...)
 			want := fmt.Sprintf("%d %d 0 0", c.External, c.Internal)
@@ -40,18 +40,4 @@ func TestNoLocalEndpointsOfKubeProxy(t *testing.T) {
 		})
 	}
 	kubeproxytests.Purposes{}.Judge(t, differences)
-}
-
-// objectOf decodes a Service or an EndpointSlice.
-func objectOf(t *testing.T, data []byte) any {
-	t.Helper()
-	var kind struct{ Kind string }
-	if err := json.Unmarshal(data, &kind); err != nil {
-		t.Fatal(err)
-	}
-	object := map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)}[kind.Kind]
-	if err := json.Unmarshal(data, object); err != nil {
-		t.Fatal(err)
-	}
-	return object
 }

@@ -36,7 +36,7 @@ cat /tmp/check
 while read -r suite dir run; do
 	slowness
 	echo "=== begin $suite"
-	cd "/t/src/$dir" || cd /tmp
+	cd "/t/_src/$dir" || cd /tmp
 	case $suite in
 	demo) /t/demo --bin /t/nftproxy ;;
 	*) "/t/$suite.test" -test.v -test.timeout 3h -test.parallel "$(option parallel)" -test.run "$run" ;;

@@ -95,6 +95,9 @@ func persistentFor(t *testing.T, from netns.Host, p traffic.Protocol, to netip.A
 	}
 	start := time.Now()
 	client.Timeout = 500 * time.Millisecond
+	if p == traffic.SCTP {
+		client.Timeout = time.Second // RTO.Initial of RFC 9260
+	}
 	conn, err := client.Open(t.Context(), p, to)
 	for err != nil && time.Since(start) < limit { // a busy machine
 		conn, err = client.Open(t.Context(), p, to)

@@ -30,17 +30,7 @@ type kubeProxyCase struct {
 		MasqueradeAll bool
 	}
 	Objects []json.RawMessage
-	Flows   []kubeProxyFlow
-}
-
-type kubeProxyFlow struct {
-	Name, Proto, Verdict string
-	Src, Dst             netip.Addr
-	Port                 uint16
-	Outputs              []struct {
-		To   netip.AddrPort
-		Masq bool
-	}
+	Flows   []kubeproxytests.Flow
 }
 
 // fits says whether a world can be like the case: those of other modes, and of other options than a world's, go through the
@@ -120,14 +110,7 @@ func (r *kubeProxyReplay) objects(t *testing.T) []runtime.Object {
 	}
 	var out []runtime.Object
 	for _, data := range r.c.Objects {
-		var kind struct{ Kind string }
-		if err := json.Unmarshal(data, &kind); err != nil {
-			t.Fatal(err)
-		}
-		object := map[string]runtime.Object{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)}[kind.Kind]
-		if err := json.Unmarshal(data, object); err != nil {
-			t.Fatal(err)
-		}
+		object := kubeproxytests.Object(t, r.c.Test, data, map[string]runtime.Object{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice)})
 		switch object := object.(type) {
 		case *corev1.Service:
 			r.service(object)
@@ -198,7 +181,7 @@ func (r *kubeProxyReplay) slice(s *discoveryv1.EndpointSlice) {
 }
 
 // connect makes a flow's connections, if the world has such, and says so.
-func (r *kubeProxyReplay) connect(t *testing.T, f *kubeProxyFlow) bool {
+func (r *kubeProxyReplay) connect(t *testing.T, f *kubeproxytests.Flow) bool {
 	t.Helper()
 	from, ok := r.hosts[f.Src]
 	to := r.addresses[f.Dst]

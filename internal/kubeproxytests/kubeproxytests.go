@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 )
@@ -45,6 +46,34 @@ func Read[T any](t *testing.T, name string) []T {
 		t.Errorf("%s is empty", name)
 	}
 	return out
+}
+
+// Flow is a connection, and what becomes of it.
+type Flow struct {
+	Name, Proto, Verdict string
+	Src, Dst             netip.Addr
+	Port                 uint16
+	Outputs              []struct {
+		To   netip.AddrPort
+		Masq bool
+	}
+}
+
+// Object decodes an object of a case, which is of one of the kinds, into what is there for it.
+func Object[T any](t *testing.T, name string, data []byte, kinds map[string]T) T {
+	t.Helper()
+	var kind struct{ Kind string }
+	if err := json.Unmarshal(data, &kind); err != nil {
+		t.Fatal(err)
+	}
+	object, ok := kinds[kind.Kind]
+	if !ok {
+		t.Fatalf("%s has a %s", name, kind.Kind)
+	}
+	if err := json.Unmarshal(data, object); err != nil {
+		t.Fatal(err)
+	}
+	return object
 }
 
 // Purposes lists what differs from kube-proxy on purpose, and why. The key is what a test is called.

@@ -36,15 +36,7 @@ type kubeProxyCase struct {
 }
 
 // kubeProxyFlow is a connection, and what becomes of it.
-type kubeProxyFlow struct {
-	Name, Proto, Verdict string
-	Src, Dst             netip.Addr
-	Port                 uint16
-	Outputs              []struct {
-		To   netip.AddrPort
-		Masq bool
-	}
-}
+type kubeProxyFlow struct{ kubeproxytests.Flow }
 
 func (f *kubeProxyFlow) String() string {
 	return fmt.Sprintf("%s to %s %s", f.Src, netip.AddrPortFrom(f.Dst, f.Port), f.Proto)
@@ -133,17 +125,13 @@ func (r *replay) set(t *testing.T, c *kubeProxyCase) {
 	var services []*corev1.Service
 	var endpoints []*discoveryv1.EndpointSlice
 	for _, data := range c.Objects {
-		var kind struct{ Kind string }
-		decode(t, data, &kind)
-		switch kind.Kind {
-		case "Service":
-			services = append(services, decode(t, data, new(corev1.Service)))
-		case "EndpointSlice":
-			endpoints = append(endpoints, decode(t, data, new(discoveryv1.EndpointSlice)))
-		case "Node":
-			nodes = []*corev1.Node{decode(t, data, new(corev1.Node))}
-		default:
-			t.Fatalf("%s has a %s", c.Test, kind.Kind)
+		switch object := kubeproxytests.Object(t, c.Test, data, map[string]any{"Service": new(corev1.Service), "EndpointSlice": new(discoveryv1.EndpointSlice), "Node": new(corev1.Node)}).(type) {
+		case *corev1.Service:
+			services = append(services, object)
+		case *discoveryv1.EndpointSlice:
+			endpoints = append(endpoints, object)
+		case *corev1.Node:
+			nodes = []*corev1.Node{object}
 		}
 	}
 	cidr := &networkingv1.ServiceCIDR{}
@@ -165,14 +153,6 @@ func (r *replay) set(t *testing.T, c *kubeProxyCase) {
 		owned = append(owned, rules.Owned{Owner: o.Owner, Objects: rules.Build(in.Port, in.Endpoints, r.config, r.node)})
 	}
 	r.desired.Update(owned)
-}
-
-func decode[T any](t *testing.T, data []byte, to T) T {
-	t.Helper()
-	if err := json.Unmarshal(data, to); err != nil {
-		t.Fatal(err)
-	}
-	return to
 }
 
 // fate sends a flow's first packet once for each endpoint that may be chosen, and says what becomes of it.

@@ -359,11 +359,9 @@ func HasExpression(rule nfnetlink.Data, name string) bool {
 		if typ != unix.NFTA_RULE_EXPRESSIONS {
 			continue
 		}
-		for _, e := range v.Attributes() {
-			for typ, v := range e.Attributes() {
-				if typ == unix.NFTA_EXPR_NAME && v.Text() == name {
-					return true
-				}
+		for has := range eachExpression(v) {
+			if has == name {
+				return true
 			}
 		}
 	}

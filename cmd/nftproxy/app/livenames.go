@@ -3,14 +3,11 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"sync"
 	"time"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
@@ -34,43 +31,23 @@ func (o *worldOptions) liveNames(ctx context.Context, stderr io.Writer) (service
 		k.world, k.loaded = world, time.Now()
 		return k, err
 	}
-	config, err := o.proxierConfig()
+	m, err := o.inMemory(ctx, true, nil, stderr)
 	if err != nil {
 		return nil, err
 	}
-	warn := func(err error) { tell(stderr, err) }
-	here, err := o.watchHere(ctx, config.Cluster.NodeName, true, warn)
-	if err != nil {
-		return nil, err
-	}
-	config.Cluster.Addresses = here
-	o.source.apiServers = &apiserver.Addresses{}
-	src, err := o.open(config.Cluster.NodeName, warn)
-	if err != nil {
-		here.Watcher.Close()
-		return nil, err
-	}
-	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
-	p := proxier.New(config)
-	o.source.apiServers.Follow(p.SetAPIServers)
 	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
 	synced := make(chan error, 2)
 	go func() { // lasts as long as ctx, which ends with the command
-		defer here.Watcher.Close()
-		err := runTogether(ctx, p.Run, func(ctx context.Context) error { return src.Run(ctx, p) }, func(ctx context.Context) error {
-			select {
-			case <-p.Synced():
+		synced <- m.run(ctx, func(ctx context.Context) error {
+			err := o.firstLists(ctx, m.Proxier)
+			if err == nil && ctx.Err() == nil {
 				synced <- nil
 				<-ctx.Done()
-			case <-ctx.Done():
-			case <-time.After(listTimeout):
-				return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
 			}
-			return nil
+			return err
 		})
-		synced <- cmp.Or(err, ctx.Err())
 	}()
-	return proxierNames{p}, <-synced
+	return proxierNames{m.Proxier}, <-synced
 }
 
 // proxierNames knows the names from a source.
@@ -99,7 +76,14 @@ func (k *kernelNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
 		}
 		k.loaded = time.Now()
 	}
-	p := k.world.PortAt(f)
+	return worldNames{k.world}.at(f)
+}
+
+// worldNames knows the names of Services as they were.
+type worldNames struct{ *explain.World }
+
+func (w worldNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
+	p := w.PortAt(f)
 	if p == nil {
 		return rules.ServicePortName{}, false
 	}

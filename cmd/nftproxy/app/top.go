@@ -65,10 +65,8 @@ func (o *topOptions) check() error {
 		return fmt.Errorf("--rows: %d is below 1", o.rows)
 	case !slices.Contains(topKeys(), o.sort):
 		return fmt.Errorf("--sort: %q is none of %s", o.sort, oneOf(topKeys()))
-	case o.output != "text" && o.output != "json":
-		return fmt.Errorf("--output: %q is neither text nor json", o.output)
 	}
-	return nil
+	return textOrJSON(o.output)
 }
 
 func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {

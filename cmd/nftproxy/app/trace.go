@@ -64,11 +64,11 @@ without one, from the kernel, which knows those Services that have a chain of th
 }
 
 func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	switch {
-	case o.duration < 0:
+	if o.duration < 0 {
 		return fmt.Errorf("--for: %s is below 0", o.duration)
-	case o.output != "text" && o.output != "json":
-		return fmt.Errorf("--output: %q is neither text nor json", o.output)
+	}
+	if err := textOrJSON(o.output); err != nil {
+		return err
 	}
 	filter, service, err := o.filter()
 	if err != nil {

@@ -4,8 +4,6 @@ package app
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -103,8 +101,7 @@ func hasTables(table string) error {
 	defer func() { _ = i.Close() }()
 	have, err := i.Presence(table)
 	if err == nil && !have[rules.IPv4].Table && !have[rules.IPv6].Table {
-		err = errors.New("is nftproxy running here?")
-		err = fmt.Errorf("this node has no table named %s: %w", table, err)
+		err = noTable(table)
 	}
 	return err
 }

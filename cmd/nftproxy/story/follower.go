@@ -24,6 +24,8 @@ const (
 	settled = 20 * time.Millisecond
 	// remembered is how long it is known that a story was told.
 	remembered = 2 * time.Minute
+	// sweepPause is how often what is not remembered any more goes: not at each of the moments at which stories are told.
+	sweepPause = time.Second
 )
 
 // Tracked is what connection tracking knows of a connection.
@@ -46,6 +48,7 @@ type Follower struct {
 	sent    map[Flow]*Story // by Sent
 	order   []*Story        // by their beginning
 	told    map[Flow]*told
+	swept   time.Time
 	lost    bool // events, since order was empty last
 }
 
@@ -189,6 +192,10 @@ func (f *Follower) Tell(now time.Time, end bool, fn func(*Story)) {
 		clear(f.answers)
 		f.lost = false
 	}
+	if now.Sub(f.swept) < sweepPause && len(f.told) <= mostTold {
+		return
+	}
+	f.swept = now
 	for flow, t := range f.told {
 		if now.Sub(t.at) > remembered || len(f.told) > mostTold {
 			delete(f.told, flow)

@@ -128,3 +128,29 @@ func TestSentAgain(t *testing.T) {
 		t.Errorf("told are %v, %d as sent again; want %v, one of them", got, again, want)
 	}
 }
+
+// TestTold: what was told is remembered for some time, and no longer.
+func TestTold(t *testing.T) {
+	f := NewFollower(func(Flow) Tracked { return Tracked{} })
+	now := time.Unix(1000, 0)
+	told := func(after time.Duration) (n int) {
+		now = now.Add(after)
+		for _, e := range sent(1) {
+			f.Add(e, now)
+		}
+		now = now.Add(Patience)
+		f.Tell(now, false, func(*Story) { n++ })
+		return n
+	}
+	if told(0) != 1 || told(remembered-2*Patience) != 0 {
+		t.Error("the same packet is told twice, or not at all")
+	}
+	f.Tell(now.Add(remembered+time.Millisecond), false, nil)
+	if len(f.told) > 0 || told(remembered+time.Millisecond) != 1 {
+		t.Errorf("%d packets are remembered for too long", len(f.told))
+	}
+	f.Tell(now.Add(sweepPause/2), false, nil)
+	if len(f.told) != 1 {
+		t.Errorf("%d packets are remembered, want 1", len(f.told))
+	}
+}
