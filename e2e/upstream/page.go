@@ -4,51 +4,53 @@ package upstream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // Run says what was run.
 type Run struct {
 	Kubernetes, Kernel, Nftproxy, Date string
-	Ours, Theirs                       Results // Theirs is nil where real kube-proxy was not run
+	Columns                            []Column
+}
+
+// Column is a proxy with a family that comes first, and what became of the specs.
+type Column struct {
+	Name    string // such as nftproxy
+	Results Results
 }
 
 // outcomes are the columns of the table of counts.
-var outcomes = [...]Outcome{Passed, Failed, Skipped, NotRun}
+var outcomes = [...]Outcome{Passed, Later, Failed, Skipped, NotRun}
 
 // Page returns the text of docs/conformance.md.
 func Page(list []Spec, r Run) string {
+	chosen := slices.DeleteFunc(slices.Clone(list), func(s Spec) bool { return s.Cluster == None })
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Kubernetes' own tests\n\nUpstream's sig-network e2e specs of Kubernetes %s, on clusters of namespaces whose only Service proxy is nftproxy, or real\nkube-proxy (nftables mode). `make e2e-upstream` runs them and writes this page.\n\n", r.Kubernetes)
+	fmt.Fprintf(&b, "# Kubernetes' own tests\n\nUpstream's sig-network e2e specs, on clusters in network namespaces whose only Service proxy is nftproxy, or real\nkube-proxy (nftables mode). `make e2e-upstream` runs them and writes this page.\n\n")
 	fmt.Fprintf(&b, "Kubernetes %s, Linux %s, nftproxy %s, %s.\n\n", r.Kubernetes, r.Kernel, r.Nftproxy, r.Date)
-	chosen := 0
-	for _, s := range list {
-		if s.Cluster != None {
-			chosen++
-		}
+	fmt.Fprintf(&b, "Of %d specs %d are chosen, %d of them for [conformance](https://github.com/cncf/k8s-conformance). The others are listed\nbelow, each with the reason. A spec that failed was run once more, alone.\n\n", len(list), len(chosen), conformance(chosen))
+	b.WriteString("| proxy |")
+	for _, o := range outcomes {
+		b.WriteString(" " + string(o) + " |")
 	}
-	fmt.Fprintf(&b, "Of %d specs %d are chosen. The others are below, each with the reason.\n\n| proxy | passed | failed | skips itself | not run |\n|---|---|---|---|---|\n", len(list), chosen)
-	for _, p := range r.proxies() {
-		fmt.Fprintf(&b, "| %s |", p.name)
+	b.WriteString("\n|---|" + strings.Repeat("---:|", len(outcomes)) + "\n")
+	for _, c := range r.Columns {
+		fmt.Fprintf(&b, "| %s |", c.Name)
 		for _, o := range outcomes {
-			fmt.Fprintf(&b, " %d |", p.results.count(list, o))
+			fmt.Fprintf(&b, " %d |", c.Results.count(chosen, o))
 		}
 		b.WriteString("\n")
 	}
 	b.WriteString("\n## Specs\n\n| spec |")
-	rule := "|---|"
-	for _, p := range r.proxies() {
-		b.WriteString(" " + p.name + " |")
-		rule += "---|"
+	for _, c := range r.Columns {
+		b.WriteString(" " + c.Name + " |")
 	}
-	b.WriteString("\n" + rule + "\n")
-	for _, s := range list {
-		if s.Cluster == None {
-			continue
-		}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(r.Columns)) + "\n")
+	for _, s := range chosen {
 		b.WriteString("| " + cell(s.Text) + " |")
-		for _, p := range r.proxies() {
-			b.WriteString(" " + string(p.results.of(s)) + " |")
+		for _, c := range r.Columns {
+			b.WriteString(" " + string(c.Results.Of(s.Text)) + " |")
 		}
 		b.WriteString("\n")
 	}
@@ -61,30 +63,20 @@ func Page(list []Spec, r Run) string {
 	return b.String()
 }
 
-type proxy struct {
-	name    string
-	results Results
-}
-
-func (r *Run) proxies() []proxy {
-	out := []proxy{{"nftproxy", r.Ours}}
-	if r.Theirs != nil {
-		out = append(out, proxy{"kube-proxy", r.Theirs})
+// conformance counts the specs that a conformant cluster must pass.
+func conformance(list []Spec) (n int) {
+	for _, s := range list {
+		if strings.Contains(s.Text, "[Conformance]") {
+			n++
+		}
 	}
-	return out
+	return n
 }
 
-func (r Results) of(s Spec) Outcome {
-	if o, ok := r[s.Text]; ok {
-		return o
-	}
-	return NotRun
-}
-
-// count counts chosen specs with an outcome.
+// count counts specs with an outcome.
 func (r Results) count(list []Spec, o Outcome) (n int) {
 	for _, s := range list {
-		if s.Cluster != None && r.of(s) == o {
+		if r.Of(s.Text) == o {
 			n++
 		}
 	}
@@ -93,5 +85,5 @@ func (r Results) count(list []Spec, o Outcome) (n int) {
 
 // cell returns a text fit for a table: the family's brackets are no links, and a bar ends no column.
 func cell(text string) string {
-	return strings.NewReplacer("[", `\[`, "]", `\]`, "|", `\|`, "<", "&lt;").Replace(text)
+	return strings.NewReplacer("[", `\[`, "]", `\]`, "|", `\|`, "<", "&lt;").Replace(strings.TrimPrefix(text, "[sig-network] "))
 }

@@ -59,8 +59,8 @@ func TestCompare(t *testing.T) {
 
 const junitFile = `<?xml version="1.0"?><testsuites><testsuite>
 <testcase name="[SynchronizedBeforeSuite]" status="passed"></testcase>
-<testcase name="[It] a [x]" status="passed"></testcase>
-<testcase name="[It] b" status="failed"><failure message="no answer"></failure></testcase>
+<testcase name="[It] a [x] [sig-network, Conformance]" status="passed"></testcase>
+<testcase name="[It] b [sig-network]" status="failed"><failure message="no answer"></failure></testcase>
 <testcase name="[It] c" status="skipped"><skipped message="skipped - Need at least 3 nodes"></skipped></testcase>
 <testcase name="[It] d" status="skipped"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] e" status="timedout"></testcase>
@@ -76,9 +76,9 @@ func TestResults(t *testing.T) {
 	if got := Worse(list, ours, theirs); len(got) != 1 || got[0] != "b" {
 		t.Errorf("worse than kube-proxy: %q, want b", got)
 	}
-	page := Page(list, Run{Kubernetes: "1.37.2", Kernel: "6.18", Nftproxy: "1.0", Date: "2026-11-29", Ours: ours, Theirs: theirs})
+	page := Page(list, Run{Kubernetes: "1.37.2", Kernel: "6.18", Nftproxy: "1.0", Date: "2026-11-29", Columns: []Column{{"nftproxy", ours}, {"kube-proxy", theirs}}})
 	for _, want := range []string{
-		"Of 6 specs 5 are chosen.", "| nftproxy | 1 | 2 | 1 | 1 |\n", "| kube-proxy | 1 | 1 | 0 | 3 |\n",
+		"Of 6 specs 5 are chosen, 0 of them", "| nftproxy | 1 | 0 | 2 | 1 | 1 |\n", "| kube-proxy | 1 | 0 | 1 | 0 | 3 |\n",
 		`| a \[x\] | passed | not run |`, "| b | failed | passed |", "| c | skips itself | not run |", "| d | not run | not run |", "| e | failed | failed |",
 		`| f \| g | wants &lt;ssh> |`,
 	} {
