@@ -67,15 +67,18 @@ func images(bin, porter string) ([]image.Image, error) {
 	return []image.Image{pause, agnhost, shell, conntrack, dns}, nil
 }
 
+// packages says what to do where a program is missing.
+const packages = "install Debian's bind9-dnsutils, busybox-static, conntrack, curl, iproute2, netcat-openbsd, socat and wget"
+
 // base returns what a pod needs to run shell commands, and what programs with glibc need.
 func base() ([]image.File, error) {
 	files, err := image.Programs("bash", "conntrack", "curl", "dig", "getent", "host", "ip", "nc", "socat", "ss", "wget")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, packages)
 	}
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
-		return nil, fmt.Errorf("find a program for an image: %w", err)
+		return nil, fmt.Errorf("find a program for an image: %w: %s", err, packages)
 	}
 	applets, err := exec.Command(busybox, "--list").Output()
 	if err != nil {

@@ -35,16 +35,16 @@ func TestReport(t *testing.T) {
 	spec := list[0].Text
 	dir, page, module := t.TempDir(), filepath.Join(t.TempDir(), "page.md"), filepath.Join(t.TempDir(), "go.mod")
 	write(t, module, "require (\n\tk8s.io/kubernetes v1.37.2\n)\n")
-	if err := report(dir, module, "v1", page); err == nil || !strings.Contains(err.Error(), "no results") {
+	if err = report(dir, module, "v1", page); err == nil || !strings.Contains(err.Error(), "no results") {
 		t.Errorf("without results: %v", err)
 	}
 	write(t, filepath.Join(dir, "kube-proxy/two-001.xml"), junit(spec, "passed"))
 	write(t, filepath.Join(dir, "nftproxy/two-001.xml"), junit(spec, "failed"))
-	if err := report(dir, module, "v1", page); err == nil || !strings.Contains(err.Error(), spec) {
+	if err = report(dir, module, "v1", page); err == nil || !strings.Contains(err.Error(), spec) {
 		t.Errorf("fails with nftproxy only: %v", err)
 	}
 	write(t, filepath.Join(dir, "nftproxy/two-002.xml"), junit(spec, "passed"))
-	if err := report(dir, module, "v1", page); err != nil {
+	if err = report(dir, module, "v1", page); err != nil {
 		t.Errorf("passes at the second try: %v", err)
 	}
 	text, err := os.ReadFile(page)
