@@ -11,7 +11,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,7 +47,12 @@ func Start(c Config) (*Process, error) {
 	if program == "" {
 		program = "/proc/self/exe"
 	}
-	p := &Process{cmd: exec.Command(program, c.Args...), exited: make(chan struct{})}
+	args := c.Args
+	if len(args) > 0 && args[0] == "run" && (c.Program == "" || filepath.Base(program) == "nftproxy") &&
+		!slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--socket") }) {
+		args = append(slices.Clone(args), "--socket=") // those of many namespaces would want the same
+	}
+	p := &Process{cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	p.log.also, p.log.grown = c.Log, make(chan struct{})
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
