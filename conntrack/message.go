@@ -24,6 +24,8 @@ const (
 	attrTupleReply = 2
 	attrStatus     = 3
 	attrProtoInfo  = 4
+	attrCountOrig  = 9
+	attrCountReply = 10
 	attrID         = 12
 	attrZone       = 18
 	attrFilter     = 25
@@ -168,6 +170,8 @@ func decodeFlow(data nfnetlink.Data) (Flow, bool) {
 			f.Status = value.U32()
 		case attrProtoInfo:
 			f.State = decodeState(value)
+		case attrCountOrig, attrCountReply:
+			f.Bytes += decodeBytes(value)
 		case attrID:
 			f.ID = value.U32()
 		case attrZone:
@@ -187,6 +191,17 @@ func decodeState(data nfnetlink.Data) uint8 {
 			if typ == attrState && len(value) == 1 {
 				return value[0]
 			}
+		}
+	}
+	return 0
+}
+
+// decodeBytes reads the counter of a direction.
+func decodeBytes(data nfnetlink.Data) uint64 {
+	const attrBytes = 2
+	for typ, value := range data.Attributes() {
+		if typ == attrBytes {
+			return value.U64()
 		}
 	}
 	return 0

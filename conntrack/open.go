@@ -41,6 +41,16 @@ func (c *Conn) CountOpen(ctx context.Context, backends map[rules.Backend]uint32)
 	return threadTime() - start, err
 }
 
+// EachOpen calls fn for each connection that is open and whose destination was translated, by whomever. One may come twice if
+// others come and go meanwhile.
+func (c *Conn) EachOpen(ctx context.Context, fn func(Flow)) error {
+	return c.dump(ctx, query{}, func(f Flow) {
+		if f.forwarded() && f.open() {
+			fn(f)
+		}
+	})
+}
+
 // queryFor returns the query that sees all flows to backends: of one family where they have one. The kernel filters no more
 // than that, as that would hold up a CPU.
 func queryFor(backends map[rules.Backend]uint32) query {

@@ -42,5 +42,8 @@ func (*Conn) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration
 	return 0, errSystem
 }
 
+// EachOpen fails.
+func (*Conn) EachOpen(context.Context, func(Flow)) error { return errSystem }
+
 // Usage fails.
 func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }

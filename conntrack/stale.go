@@ -56,6 +56,9 @@ type Flow struct {
 	State    uint8  // the protocol's state of the connection; 0: it has none
 	// Orig is what the client sent, Reply what answers look like on arrival.
 	Orig, Reply Tuple
+	// Bytes is how many the flow had in both directions; 0: the kernel does not count them (sysctl
+	// net.netfilter.nf_conntrack_acct).
+	Bytes uint64
 	// Zones tell flows apart whose tuples are the same.
 	Zones Zones
 }

@@ -69,7 +69,8 @@ func (p *programmer) commitOwners(builds []rules.Owned) error {
 			return nil
 		case rerr != nil:
 			return errors.Join(err, rerr)
-		case repaired && mended == 0:
+		case mended == 0 && (repaired || suspicious(err)):
+			// Where nothing was to be repaired, too: kernels do not find each element of a map while it grows.
 			return p.commitOwners(builds)
 		}
 	}

@@ -25,6 +25,7 @@ type countingKernel struct {
 	mu      sync.Mutex // guards what follows
 	whole   int
 	refusal error
+	times   int    // of refusals; 0: no end
 	spoil   func() // after each reading
 }
 
@@ -45,7 +46,29 @@ func (k *countingKernel) wholes() int {
 func (k *countingKernel) trouble(refusal error, spoil func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refusal, k.spoil = refusal, spoil
+	k.refusal, k.spoil, k.times = refusal, spoil, 0
+}
+
+// refuseNext refuses the next commits, so many.
+func (k *countingKernel) refuseNext(times int, refusal error) {
+	if times > 0 {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.refusal, k.times = refusal, times
+	}
+}
+
+// refuses returns why a commit is refused.
+func (k *countingKernel) refuses() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	refusal := k.refusal
+	if k.times > 0 {
+		if k.times--; k.times == 0 {
+			k.refusal = nil
+		}
+	}
+	return refusal
 }
 
 func (k *countingKernel) troubles() (spoil func(), refusal error) {
@@ -71,7 +94,7 @@ func (k *countingKernel) Scan(table string, things []rules.Thing, to rules.Parts
 }
 
 func (k *countingKernel) Apply(tx rules.Tx) error {
-	if _, refusal := k.troubles(); refusal != nil {
+	if refusal := k.refuses(); refusal != nil {
 		return refusal
 	}
 	return k.Kernel.Apply(tx)
@@ -141,6 +164,26 @@ func TestForeignBeforeCommits(t *testing.T) {
 				synctest.Wait()
 				n.expect("10.96.0.1:80", "10.0.0.3:8080")
 			})
+		})
+	}
+}
+
+// TestRefusedOnce: what the kernel refuses for nothing, as it does not find what it has, is sent again at once. What it refuses
+// again waits.
+func TestRefusedOnce(t *testing.T) {
+	for times, at := range []string{"10.0.0.2:8080", "10.0.0.2:8080", "10.0.0.1:8080"} {
+		synctest.Test(t, func(t *testing.T) {
+			kernel := &countingKernel{Kernel: &rulestest.Kernel{}}
+			n := startWith(t, kernel.Kernel, func(c *proxier.Config) { c.Kernel = kernel })
+			defer n.stop()
+			n.lists(service("web", "10.96.0.1", "80"), endpoints("a", "web", "8080", "10.0.0.1"))
+			kernel.refuseNext(times, &rules.Refusal{Err: unix.ENOENT, Untouched: true})
+			n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.2"))
+			synctest.Wait()
+			n.expect("10.96.0.1:80", at)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			n.expect("10.96.0.1:80", "10.0.0.2:8080")
 		})
 	}
 }

@@ -56,6 +56,7 @@ func (s *syncer) sync() error {
 			metrics.failed()
 			return err
 		}
+		countFirst(s.cluster, s.config.Conntrack)
 	}
 	ch, view := s.cluster.Take()
 	defer view.Close()

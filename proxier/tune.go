@@ -59,6 +59,23 @@ func (t tuner) run(ctx context.Context) {
 	}
 }
 
+// firstCount is how long the first commit waits for a count at most.
+const firstCount = time.Second
+
+// countFirst counts once before the first commit: so a restart leaves the shares that it finds, instead of making them even until the
+// tuner counts, which it does soon if this fails.
+func countFirst(c *cluster.Cluster, conntrack Conntrack) {
+	open := c.Counting()
+	if len(open) == 0 || conntrack == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), firstCount)
+	defer cancel()
+	if _, err := conntrack.CountOpen(ctx, open); err == nil {
+		c.SetOpen(open)
+	}
+}
+
 // sooner returns the shorter of two times, of which the first may be 0: never.
 func sooner(a, b time.Duration) time.Duration {
 	if a == 0 {
@@ -72,7 +89,10 @@ func (t tuner) count(ctx context.Context, again *backoff) time.Duration {
 	open := t.cluster.Counting()
 	if len(open) == 0 {
 		t.cluster.SetOpen(nil)
-		return 0
+		if open == nil {
+			return 0
+		}
+		return t.period // endpoints will come, and nobody tells
 	}
 	busy, err := t.conntrack.CountOpen(ctx, open)
 	if err != nil {

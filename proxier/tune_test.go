@@ -122,6 +122,68 @@ func TestLeastConnections(t *testing.T) {
 	})
 }
 
+// TestLeastConnectionsOverRestart: a restart counts first, and so has nothing to write; but it waits for no count for long.
+func TestLeastConnectionsOverRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel, c := &rulestest.Kernel{}, &counter{open: map[string]uint32{"10.0.0.1": 100}}
+		web := service("web", "10.96.0.1", "80")
+		web.Annotations = map[string]string{"nftproxy.io/scheduler": "least-connections"}
+		objects := []any{web, endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2")}
+		for _, what := range []string{"the first start", "a restart"} {
+			n := startWith(t, kernel, func(config *proxier.Config) { config.Conntrack = c })
+			n.lists(objects...)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got, want := n.slots(), "1 63"; got != want {
+				t.Errorf("%s: slots %s, want %s", what, got, want)
+			}
+			n.stop()
+			if tx := kernel.Applied(); len(tx) > 0 && what == "a restart" {
+				t.Errorf("a restart wrote %+v", tx[0].Ops())
+			}
+		}
+		n := startWith(t, &rulestest.Kernel{}, func(config *proxier.Config) { config.Conntrack = stuck{c} })
+		defer n.stop()
+		begun := time.Now()
+		n.lists(objects...)
+		<-n.Synced()
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("the first commit waited %v for a count", took)
+		}
+	})
+}
+
+// TestLeastConnectionsBeforeEndpoints: a Service that asks for counts before it has endpoints gets them as soon as it has some.
+func TestLeastConnectionsBeforeEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counter{open: map[string]uint32{"10.0.0.1": 100}}
+		n := startWith(t, &rulestest.Kernel{}, func(config *proxier.Config) { config.Conntrack = c })
+		defer n.stop()
+		web := service("web", "10.96.0.1", "80")
+		web.Annotations = map[string]string{"nftproxy.io/scheduler": "least-connections"}
+		n.lists()
+		n.UpdateService(web)
+		time.Sleep(time.Minute)
+		if got := c.asked(); got != 0 {
+			t.Errorf("counted %d times though there is nothing to count", got)
+		}
+		n.UpdateEndpointSlice(endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2"))
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if got, want := n.slots(), "1 63"; got != want {
+			t.Errorf("slots %s, want %s", got, want)
+		}
+	})
+}
+
+// stuck is a counter that does not come to an end by itself.
+type stuck struct{ *counter }
+
+func (stuck) CountOpen(ctx context.Context, _ map[rules.Backend]uint32) (time.Duration, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
 // TestSlowStart: the slots of a new endpoint grow; then the rules are as if there had been no slow start.
 func TestSlowStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

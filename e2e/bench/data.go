@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -243,12 +245,48 @@ func (o origin) stream(ctx context.Context, metric, proto string, port int32, me
 	})
 }
 
-// fairness counts which backend of the first Service gets how many connections.
+// fairness counts which backend of a Service gets how many connections: as the proxy spreads them by itself, and by each of
+// nftproxy's schedulers. The client has one address.
 func (r *runner) fairness(ctx context.Context) error {
+	if err := r.spread(ctx, "", webService(0)); err != nil || r.peer.name != report.Nftproxy {
+		return err
+	}
+	for _, name := range report.Schedulers() {
+		if err := r.scheduled(ctx, name); err != nil {
+			return fmt.Errorf("scheduler %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// scheduled counts for a scheduler, with a Service that is there only meanwhile.
+func (r *runner) scheduled(ctx context.Context, name string) error {
+	svc := scheduledService(name)
+	if err := r.site.create(ctx, svc, r.site.usual(0)); err != nil {
+		return err
+	}
+	err := r.inPod(func() error {
+		for end := time.Now().Add(patience); ; {
+			if _, err := ask(addr(svc, askPort), lossPatience); err == nil || ctx.Err() != nil || time.Now().After(end) {
+				return err
+			}
+			if err := sleep(ctx, 10*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		err = r.spread(ctx, report.Scheduler+name, svc)
+	}
+	return errors.Join(err, r.site.remove(context.WithoutCancel(ctx), svc))
+}
+
+// spread counts which backend of a Service with the usual ones gets how many connections.
+func (r *runner) spread(ctx context.Context, target string, svc *corev1.Service) error {
 	hits := map[netip.Addr]int{}
 	err := r.inPod(func() error {
 		for range r.plan.Spread {
-			backend, err := ask(addr(webService(0), askPort), lossPatience)
+			backend, err := ask(addr(svc, askPort), lossPatience)
 			if err != nil {
 				return err
 			}
@@ -263,7 +301,7 @@ func (r *runner) fairness(ctx context.Context) error {
 		return err
 	}
 	for _, a := range r.site.usual(0) {
-		r.add("spread", "", float64(hits[a]))
+		r.add("spread", target, float64(hits[a]))
 	}
 	return nil
 }

@@ -103,6 +103,11 @@ func wantEverything(t *testing.T, r *report.Results) {
 			break
 		}
 	}
+	for _, name := range report.Schedulers() {
+		if spread := r.Samples("spread", report.Nftproxy, r.Plan.Sizes[0], report.Scheduler+name); len(spread) != r.Plan.Endpoints {
+			t.Errorf("the spread of the scheduler %s has %d backends, want %d", name, len(spread), r.Plan.Endpoints)
+		}
+	}
 	if len(r.Samples("start", report.Floor, r.Plan.ControlSizes[0], "")) == 0 {
 		t.Error("the floor was not measured")
 	}

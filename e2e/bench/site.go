@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -19,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/e2e/bench/report"
 	"github.com/nftproxy/nftproxy/e2e/controlplane"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
@@ -199,6 +201,12 @@ func (s *site) create(ctx context.Context, svc *corev1.Service, to []netip.Addr)
 	return err
 }
 
+// remove deletes a Service and its endpoints.
+func (s *site) remove(ctx context.Context, svc *corev1.Service) error {
+	return errors.Join(s.cp.Client().CoreV1().Services(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{}),
+		s.cp.Client().DiscoveryV1().EndpointSlices(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{}))
+}
+
 // update replaces the endpoints of a Service.
 func (s *site) update(ctx context.Context, svc *corev1.Service, to []netip.Addr) error {
 	_, err := s.cp.Client().DiscoveryV1().EndpointSlices(namespace).Update(ctx, slice(svc, to), metav1.UpdateOptions{})
@@ -217,6 +225,13 @@ func probeService() *corev1.Service {
 
 func streamService() *corev1.Service {
 	return newService("zz-stream", 200<<8+1, servicePort("tcp", corev1.ProtocolTCP, streamPort), servicePort("udp", corev1.ProtocolUDP, packetPort))
+}
+
+// scheduledService is spread by one of report.Schedulers, where the proxy knows that. It has the endpoints of the first Service.
+func scheduledService(scheduler string) *corev1.Service {
+	svc := newService("zz-"+scheduler, 200<<8+2+slices.Index(report.Schedulers(), scheduler), servicePort("http", corev1.ProtocolTCP, askPort))
+	svc.Annotations = map[string]string{"nftproxy.io/scheduler": scheduler}
+	return svc
 }
 
 func newService(name string, address int, ports ...corev1.ServicePort) *corev1.Service {

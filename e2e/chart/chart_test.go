@@ -279,16 +279,123 @@ func TestServiceMonitor(t *testing.T) {
 	}
 }
 
+// TestMonitoring: the optional objects, the job's name, and that the rules and the dashboard are the files.
+func TestMonitoring(t *testing.T) {
+	const values = "{podMonitor: {enabled: true}, prometheusRule: {enabled: true, labels: {release: p}}, dashboard: {enabled: true, namespace: grafana}," +
+		" metrics: {bindAddress: '[::]:9999', jobName: kube-proxy}}"
+	text := render(t, values)
+	monitor, _ := yaml.Marshal(*find[map[string]any](t, text, "PodMonitor"))
+	for _, want := range []string{"replacement: kube-proxy", "replacement: ${1}:9999", "replacement: '[${1}]:9999'", "regex: kubernetes_build_info", "targetLabel: node"} {
+		if !strings.Contains(string(monitor), want) {
+			t.Errorf("the PodMonitor lacks %q:\n%s", want, monitor)
+		}
+	}
+	if n := strings.Count(string(monitor), " relabelings:"); n != 1 {
+		t.Errorf("the PodMonitor has relabelings %d times", n)
+	}
+	var alerts any
+	readYAML(t, "files/alerts.yaml", &alerts)
+	rule := *find[map[string]any](t, text, "PrometheusRule")
+	if !reflect.DeepEqual(rule["spec"], alerts) || rule["metadata"].(map[string]any)["labels"].(map[string]any)["release"] != "p" {
+		t.Error("the PrometheusRule is not files/alerts.yaml")
+	}
+	var dashboard, shown any
+	readYAML(t, "files/dashboard.json", &dashboard)
+	var board *corev1.ConfigMap
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		if strings.Contains(doc, "name: nftproxy-dashboard") {
+			board = find[corev1.ConfigMap](t, doc, "ConfigMap")
+		}
+	}
+	if board == nil || board.Namespace != "grafana" || board.Labels["grafana_dashboard"] != "1" {
+		t.Fatalf("the dashboard's ConfigMap is %v", board)
+	}
+	if err := yaml.Unmarshal([]byte(board.Data["nftproxy.json"]), &shown); err != nil || !reflect.DeepEqual(shown, dashboard) {
+		t.Errorf("the dashboard is not files/dashboard.json (%v)", err)
+	}
+	if strings.Contains(render(t, strings.Replace(values, "jobName: kube-proxy", "keepBuildInfo: true", 1)), "kubernetes_build_info\n      action") {
+		t.Error("keepBuildInfo drops it")
+	}
+}
+
+// TestImage: a digest, a tag, or the chart's appVersion; the program's labels tell the version.
+func TestImage(t *testing.T) {
+	var chart struct{ AppVersion string }
+	readYAML(t, "Chart.yaml", &chart)
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for values, want := range map[string]string{"": "nftproxy:" + chart.AppVersion, "{image: {tag: v9}}": "nftproxy:v9", "{image: {digest: '" + digest + "'}}": "nftproxy@" + digest} {
+		if got := daemonSet(t, values).Spec.Template.Spec.Containers[0].Image; got != want {
+			t.Errorf("%s: image %s, want %s", values, got, want)
+		}
+	}
+	ds := daemonSet(t, "")
+	if ds.Labels["app.kubernetes.io/version"] != chart.AppVersion || ds.Labels["helm.sh/chart"] == "" || ds.Labels["app.kubernetes.io/managed-by"] != "Helm" {
+		t.Errorf("the labels are %v", ds.Labels)
+	}
+	if len(ds.Spec.Selector.MatchLabels) != 1 { // it cannot change in an upgrade
+		t.Errorf("the selector is %v", ds.Spec.Selector)
+	}
+}
+
+// TestNotes: what would hurt later is said at once.
+func TestNotes(t *testing.T) {
+	for values, want := range map[string][]string{
+		"":                              {"apiServer.host is empty"},
+		"{apiServer: {host: 10.0.0.1}}": nil,
+		"{kubeProxyConfigMap: kube-proxy, image: {tag: latest}}":                       {"the tag latest"},
+		"{clusterCIDR: '', apiServer: {host: 10.0.0.1}}":                               {"clusterCIDR is empty"},
+		"{clusterCIDR: '', image: {tag: latest}}":                                      {"apiServer.host is empty", "the tag latest", "clusterCIDR is empty"},
+		"{clusterCIDR: '', config: {detectLocalMode: NodeCIDR}, apiServer: {host: a}}": nil,
+	} {
+		var v map[string]any
+		if err := yaml.Unmarshal([]byte(values), &v); err != nil {
+			t.Fatal(err)
+		}
+		notes, err := Notes(dir, "kube-system", v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(notes, "WARNING"); n != len(want) {
+			t.Errorf("%s: %d warnings, want %d:\n%s", values, n, len(want), notes)
+		}
+		for _, w := range want {
+			if !strings.Contains(notes, w) {
+				t.Errorf("%s: the notes lack %q:\n%s", values, w, notes)
+			}
+		}
+	}
+}
+
+// TestHelmTest: the pod of `helm test` compares with the options that matter, and only with those that diff knows.
+func TestHelmTest(t *testing.T) {
+	text, err := Tests(dir, "kube-system", map[string]any{"extraArgs": []any{"--scheduler=random", "--service-metrics", "--sandbox=never"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pod corev1.Pod
+	if err := yaml.UnmarshalStrict([]byte(text), &pod); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	want := []string{"diff", "--config=/etc/nftproxy/config.conf", "--hostname-override=$(NODE_NAME)", "--scheduler=random", "--service-metrics"}
+	if c := pod.Spec.Containers[0]; !slices.Equal(c.Args, want) || c.Env[0].Name != "NODE_NAME" || pod.Annotations["helm.sh/hook"] != "test" {
+		t.Errorf("the test's pod is %+v", pod)
+	}
+}
+
 // TestBadValues: what the schema or the chart refuses, and that the message names it.
 func TestBadValues(t *testing.T) {
 	for values, want := range map[string]string{
-		"{clusterCidr: 10.0.0.0/8}":                                             "clusterCidr",
-		"{clusterCIDR: 10.0.0.0}":                                               "clusterCIDR",
-		"{clusterCIDR: 10.256.0.0/16}":                                          "clusterCIDR",
-		"{clusterCIDR: 10.0.0.0/33}":                                            "clusterCIDR",
-		"{clusterCIDR: '10.0.0.0/8,fd00::/129'}":                                "clusterCIDR",
-		"{clusterCIDR: '10.0.0.0/8,'}":                                          "clusterCIDR",
-		"{image: {tag: ''}}":                                                    "tag",
+		"{clusterCidr: 10.0.0.0/8}":                                            "clusterCidr",
+		"{clusterCIDR: 10.0.0.0}":                                              "clusterCIDR",
+		"{clusterCIDR: 10.256.0.0/16}":                                         "clusterCIDR",
+		"{clusterCIDR: 10.0.0.0/33}":                                           "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,fd00::/129'}":                               "clusterCIDR",
+		"{clusterCIDR: '10.0.0.0/8,'}":                                         "clusterCIDR",
+		"{image: {digest: 'sha256:abc'}}":                                      "digest",
+		"{image: {tag: v1, digest: 'sha256:" + strings.Repeat("a", 64) + "'}}": "leave one empty",
+		"{clusterCIDR: [10.0.0.0/8, 10.0.0.0]}":                                `clusterCIDR: "10.0.0.0" is no range`,
+		"{podMonitor: {enabled: true}}":                                        "set it to 0.0.0.0:10249",
+		"{metrics: {bindAddress: '0.0.0.0:10249'}, serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}": "twice",
 		"{image: {tag: 20240101}}":                                              "tag", // --set-string makes it text
 		"{image: {pullPolicy: Sometimes}}":                                      "pullPolicy",
 		"{apiServer: {host: a, port: 70000}}":                                   "port",
@@ -325,8 +432,13 @@ func TestBadValues(t *testing.T) {
 		"{resources: {requests: {memory: 64 MB}}}":                              "memory",
 		"{serviceMonitor: {enabled: true}}":                                     "set it to 0.0.0.0:10249",
 	} {
-		if err := refusal(t, values); err == nil || !strings.Contains(err.Error(), want) {
+		err := refusal(t, values)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: want an error about %q, got %v", values, want, err)
+		}
+		if words := []string{"clusterCIDR:", "apiServer: {host: '", "bindAddress"}; err != nil && strings.Contains(err.Error(), "0-5]|") &&
+			slices.ContainsFunc(words, func(w string) bool { return strings.Contains(values, w) }) {
+			t.Errorf("%s: the error has a regular expression: %v", values, err)
 		}
 	}
 }
@@ -335,7 +447,8 @@ func TestBadValues(t *testing.T) {
 func TestGoodValues(t *testing.T) {
 	for _, values := range []string{
 		"{clusterCIDR: '10.0.0.0/8,172.31.255.0/24,fd00:10:244::/56,::/0'}",
-		"{image: {tag: '20240101'}}",
+		"{image: {tag: '20240101'}}", "{image: {tag: ''}}",
+		"{clusterCIDR: [10.0.0.0/8, 'fd00:10:244::/56']}", "{clusterCIDR: []}",
 		"{apiServer: {host: k8s-1.example.org}}", "{apiServer: {host: 10.0.0.1}}", "{apiServer: {host: 'fd00::1'}}",
 		"{metrics: {bindAddress: '255.249.199.99:65535'}}", "{metrics: {bindAddress: '[::]:1'}}", "{metrics: {bindAddress: '[fd00:1:2:3:4:5:6:7]:10249'}}",
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 2}}}", "{updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}}", "{updateStrategy: {type: OnDelete}}",

@@ -26,7 +26,9 @@ type Config struct {
 	BinDir string // absolute; has containerd, containerd-shim-runc-v2 and ctr
 	// Images are OCI archives that every node gets. One must have the sandbox image.
 	Images []string
-	Logf   func(format string, args ...any)
+	// ControllerArgs are further arguments of kube-controller-manager.
+	ControllerArgs []string
+	Logf           func(format string, args ...any)
 }
 
 // pauseImage is the image that keeps a pod's namespaces.
@@ -62,7 +64,7 @@ func (c *Cluster) start(ctx context.Context, config Config) error {
 	outside := c.Network.Outside
 	c.ControlPlane, err = controlplane.Start(ctx, controlplane.Config{
 		NetNS: outside.Fd(), Address: outside.V4, Dir: c.dir, Workloads: true,
-		ControllerArgs: []string{"--node-monitor-period=1s", "--node-monitor-grace-period=12s"},
+		ControllerArgs: config.ControllerArgs,
 	})
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ import (
 // TestCluster goes through the life of a cluster whose only service proxy is
 // nftproxy's DaemonSet. The steps build on each other.
 func TestCluster(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, 2, fastControllers...)
 	s.install()
 	s.openShop()
 	for _, step := range []struct {

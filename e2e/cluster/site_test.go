@@ -48,8 +48,11 @@ type site struct {
 // living lists the nodes that have not been taken away.
 func (s *site) living() []*Node { return s.Nodes[:len(s.clients)] }
 
-// newSite starts a cluster of two nodes. It ends with the test, and must leave nothing.
-func newSite(t *testing.T) *site {
+// fastControllers notice within 12 s that a node is dead.
+var fastControllers = []string{"--node-monitor-period=1s", "--node-monitor-grace-period=12s"}
+
+// newSite starts a cluster of some nodes. It ends with the test, and must leave nothing.
+func newSite(t *testing.T, nodes int, controllerArgs ...string) *site {
 	t.Helper()
 	for _, tool := range []string{"runc", filepath.Join(cniBinDir, "ptp"), filepath.Join(cniBinDir, "host-local")} {
 		netnstest.Tool(t, tool)
@@ -63,7 +66,7 @@ func newSite(t *testing.T) *site {
 			t.Fatalf("%v: run 'make e2e-cluster', which builds it", err)
 		}
 	}
-	c, err := Start(t.Context(), Config{Nodes: 2, BinDir: bin, Logf: t.Logf, Images: images})
+	c, err := Start(t.Context(), Config{Nodes: nodes, BinDir: bin, Logf: t.Logf, Images: images, ControllerArgs: controllerArgs})
 	must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -77,6 +77,7 @@ func TestKillLoading(t *testing.T) {
 	turn()
 	w.programmed()
 	most := elements(w.state())
+	starts := w.startTransactions()
 	l := w.load(0, 1)
 	conn := w.conn()
 	amid, tried := 0, 0
@@ -85,7 +86,7 @@ func TestKillLoading(t *testing.T) {
 		turn()
 		before := w.generation(conn)
 		w.launch()
-		for w.generation(conn) == before && !strings.Contains(w.nftproxy.Log(), "Programmed all services") { // until the first of several transactions is in
+		for w.generation(conn)-before <= starts && !strings.Contains(w.nftproxy.Log(), "Programmed all services") { // until the first of several transactions is in
 			runtime.Gosched()
 		}
 		w.nftproxy.Kill()
@@ -99,11 +100,23 @@ func TestKillLoading(t *testing.T) {
 	right := time.Since(begin)
 	counts := l.End()
 	w.equal()
-	if amid < kills && timed() { // a busy machine is late for it
+	if some := Amount(0, 1, kills); amid < some { // a busy machine is late for some, and few Services take one transaction
 		t.Errorf("of %d kills only %d were in the middle of a load", tried, amid)
 	}
 	Record(t, Result{Row: killRow, Fault: fmt.Sprintf("%d times in the middle of a load of %d Services that came or went", amid, services), Counts: counts, Right: right,
 		Note: fmt.Sprintf("%d kills besides, before or after the load", tried-amid)})
+}
+
+// startTransactions says how many transactions a start has without anything to program: the lock's, and those that take the
+// tables over.
+func (w *world) startTransactions() uint32 {
+	w.t.Helper()
+	conn := w.conn()
+	w.nftproxy.Kill()
+	before := w.generation(conn)
+	w.launch()
+	w.must(w.nftproxy.WaitSynced(w.patient()))
+	return w.generation(conn) - before
 }
 
 // conn opens the node's nftables for what package kernel does not do.

@@ -25,13 +25,18 @@ if [ "$(option sctp)" = yes ]; then modprobe sctp; else rm -rf /lib/modules/*/ke
 echo "=== has SCTP $(has grep -q '^sctp ' /proc/modules)"
 echo "=== has flowtable $(takes 'add table ip flows; add flowtable ip flows f { hook ingress priority 0; devices = { lo }; }')"
 nft delete table ip flows 2>/dev/null
-/t/nftproxy check >/tmp/check
+# As on a node, but without an API server: what is forwarded, and where the Services come from. Tests set the former themselves.
+forward() { echo "$1" >/proc/sys/net/ipv4/ip_forward; echo "$1" >/proc/sys/net/ipv6/conf/all/forwarding; }
+mkdir -p /tmp/services
+forward 1
+/t/nftproxy check --manifests /tmp/services >/tmp/check
 echo "=== check $?"
+forward 0
 cat /tmp/check
 while read -r suite dir run; do
 	slowness
 	echo "=== begin $suite"
-	cd "/t/src/$dir" || cd /tmp
+	cd "/t/_src/$dir" || cd /tmp
 	case $suite in
 	demo) /t/demo --bin /t/nftproxy ;;
 	*) "/t/$suite.test" -test.v -test.timeout 3h -test.parallel "$(option parallel)" -test.run "$run" ;;

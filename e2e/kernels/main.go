@@ -192,7 +192,7 @@ func (o options) prepare(ctx context.Context, repo repository, series, programs 
 func (o options) test(ctx context.Context, g guest, series, dir string, progress io.Writer) (*result, error) {
 	r := newResult(g.kernel.version)
 	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
-	r.Brief = o.brief || o.add
+	r.Brief, r.Some = o.brief || o.add, !o.kept
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.log", r.Kernel, g.sctp)))
 	if err != nil {
 		return r, err

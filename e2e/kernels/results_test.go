@@ -28,11 +28,11 @@ func readAll(r *result, console string) *result {
 func TestConsole(t *testing.T) {
 	r := readAll(newResult("6.1.0-56-cloud-amd64"), `=== kernel 6.1.0
 === has flowtable yes
-=== check 1
+=== check 0
 ok       kernel                           6.1.0
 ok       nftables: random                 numgen
 warning  nftables: owned tables           no persist
-failed   API server                       none
+warning  connection tracking              none
 === slowness 7
 === begin demo
 failed is a word of the demo
@@ -178,7 +178,7 @@ func TestChecked(t *testing.T) {
 		want  bool
 	}{
 		{"all there", []string{"=== check 0", ok}, true},
-		{"no API server", []string{"=== check 1", ok, ok}, true},
+		{"something else failed", []string{"=== check 1", ok, "failed   API server  none"}, false},
 		{"a feature missing", []string{"=== check 1", ok, failed}, false},
 		{"nothing printed", []string{"=== check 1"}, false},
 		{"crashed", []string{"=== check 2", ok}, false},
@@ -194,5 +194,20 @@ func TestChecked(t *testing.T) {
 				t.Errorf("good: %v, want %v:\n%s", r.good(), tt.want, b.String())
 			}
 		})
+	}
+}
+
+// TestSome: of a run of some tests the table does not say that a suite passed.
+func TestSome(t *testing.T) {
+	r := readAll(newResult("6.1"), "=== begin lock\n--- PASS: TestX (0.1s)\n=== end lock 0\n")
+	for some, want := range map[bool]string{false: "all of lock", true: "tests some"} {
+		var b strings.Builder
+		r.Some = some
+		if err := writeTable(&b, []*result{r}); err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(text, want) || some == strings.Contains(text, "all of lock") {
+			t.Errorf("some: %v, want %q:\n%s", some, want, b.String())
+		}
 	}
 }

@@ -32,6 +32,7 @@ func suites() []suite {
 		{"nfnetlink", "nfnetlink", nil},
 		{"nfnetlinktest", "nfnetlink/nfnetlinktest", nil},
 		{"conntrack", "conntrack", nil},
+		{"lock", "lock", nil},
 		{"kernel", "rules/kernel", []string{"rules/*.go", "rules/testdata/*.nft"}},
 		{"inspect", "rules/inspect", nil},
 		{"traffic", "e2e/traffic", nil},
@@ -115,12 +116,16 @@ func build(ctx context.Context, dir, version string, parts []part) error {
 		}
 	}
 	for _, p := range parts {
-		if err := copySources(filepath.Join(dir, "src"), p.suite); err != nil {
+		if err := copySources(filepath.Join(dir, sourcesDir), p.suite); err != nil {
 			return err
 		}
 	}
 	return os.WriteFile(filepath.Join(dir, "plan"), []byte(plan(parts)), 0o644) //nolint:gosec // ordinary users may read it, too
 }
+
+// sourcesDir is where tests in a guest find their files, and /t/_src there. `go test ./...` looks into no directory that begins
+// with _, so that these are not taken for packages of the checkout.
+const sourcesDir = "_src"
 
 // copySources copies the testdata of a suite's package, and what else its tests read, to the same places below a directory.
 func copySources(to string, s suite) error {

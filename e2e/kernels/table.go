@@ -91,7 +91,7 @@ func grid(cols []column) [][]string {
 		for _, sctp := range []bool{true, false} {
 			cells := row("all of "+s.dir+", "+withSCTP(sctp)+" the kernel's SCTP", func(c column) string {
 				for _, r := range c.runs {
-					if r.SCTP == sctp && (!r.Brief || wholly(s.name)) {
+					if r.SCTP == sctp && !r.Some && (!r.Brief || wholly(s.name)) {
 						return r.Suites[s.name].cell()
 					}
 				}
@@ -132,7 +132,10 @@ func (c column) each(say func(*result) string) string {
 }
 
 func amount(r *result) string {
-	if r.Brief {
+	switch {
+	case r.Some:
+		return "some"
+	case r.Brief:
 		return "those of the rows above"
 	}
 	return "all"

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	dashboardFile = "../../deploy/grafana/nftproxy.json"
-	alertsFile    = "../../deploy/prometheus/alerts.yaml"
+	dashboardFile = "../../deploy/chart/files/dashboard.json"
+	alertsFile    = "../../deploy/chart/files/alerts.yaml"
 )
 
 // dashboard is what matters of a dashboard of Grafana.
@@ -35,10 +35,10 @@ type dashboard struct {
 		Type, Title, Description string
 		Datasource               *struct{ UID string }
 		GridPos                  struct{ X, Y, W, H int }
-		Targets                  []struct{ Expr, RefID string }
+		Targets                  []struct{ Expr, RefID, LegendFormat string }
 	}
 	Templating struct {
-		List []struct{ Name, Type, Definition string }
+		List []struct{ Name, Type, Definition, AllValue string }
 	}
 }
 
@@ -56,8 +56,9 @@ func TestDeploy(t *testing.T) {
 		}
 		for _, v := range d.Templating.List {
 			if v.Type == "query" {
-				query, label, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(v.Definition, "label_values("), ")"), ", ")
-				if query == v.Definition || label != v.Name {
+				inner := strings.TrimSuffix(strings.TrimPrefix(v.Definition, "label_values("), ")")
+				query, isOf := strings.CutSuffix(inner, ", "+v.Name)
+				if inner == v.Definition || !isOf {
 					t.Errorf("variable %s: %q is not label_values(METRIC, %s)", v.Name, v.Definition, v.Name)
 				}
 				checkExpr(t, live, "variable "+v.Name, query)
@@ -80,7 +81,7 @@ func TestDeploy(t *testing.T) {
 					t.Errorf("there are two alerts %s", r.Alert)
 				}
 				names[r.Alert] = true
-				for _, a := range []string{"summary", "description", "runbook"} {
+				for _, a := range []string{"summary", "description", "runbook_url"} {
 					if r.Annotations[a] == "" {
 						t.Errorf("%s has no %s", r.Alert, a)
 					}
@@ -216,7 +217,7 @@ func checkLayout(t *testing.T, d dashboard) {
 			t.Errorf("panel %s lacks the variable data source, a description or a query", p.Title)
 		}
 	}
-	want := map[string]string{"datasource": "datasource", "job": "query", "instance": "query"}
+	want := map[string]string{"datasource": "datasource", "cluster": "query", "job": "query", "instance": "query"}
 	got := map[string]string{}
 	for _, v := range d.Templating.List {
 		got[v.Name] = v.Type
@@ -228,7 +229,7 @@ func checkLayout(t *testing.T, d dashboard) {
 
 // exposed returns the names that can be asked for, with their labels.
 func exposed(families map[string]*dto.MetricFamily) map[string][]string {
-	out := map[string][]string{"up": nil} // Prometheus' own
+	out := map[string][]string{"up": nil, "kube_node_info": nil} // Prometheus' own, and kube-state-metrics'
 	for name, f := range families {
 		var names []string
 		for _, m := range f.Metric {
@@ -251,13 +252,16 @@ func checkExpr(t *testing.T, live map[string][]string, where, expr string) {
 	}
 }
 
+// added are the labels that Prometheus, its monitors and its federation add.
+var added = []string{"cluster", "job", "instance", "node"}
+
 // faults returns what is wrong with an expression.
 func faults(live map[string][]string, expr string) (out []string) {
 	tree, err := parse(expr)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	known := []string{"job", "instance"} // Prometheus adds them
+	known := slices.Clone(added)
 	parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
 		if v, ok := n.(*parser.VectorSelector); ok {
 			has, ok := live[v.Name]
@@ -285,7 +289,7 @@ func faults(live map[string][]string, expr string) (out []string) {
 // unknownLabels names the labels of a selector that its metric does not have.
 func unknownLabels(v *parser.VectorSelector, has []string) (out []string) {
 	for _, m := range v.LabelMatchers {
-		if m.Name != labels.MetricName && m.Name != "job" && m.Name != "instance" && !slices.Contains(has, m.Name) {
+		if m.Name != labels.MetricName && !slices.Contains(added, m.Name) && !slices.Contains(has, m.Name) {
 			out = append(out, fmt.Sprintf("%s has no label %s", v.Name, m.Name))
 		}
 	}

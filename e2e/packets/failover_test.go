@@ -84,20 +84,31 @@ func together(t *testing.T, n int, from netns.Host, p traffic.Protocol, to netip
 
 // persistent asks for an answer again and again, from one port, as TCP does by itself.
 func persistent(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort) traffic.Result {
-	client := traffic.Client{NS: from.NS, Timeout: patience}
+	return persistentFor(t, from, p, to, patience)
+}
+
+// persistentFor does so for some time at most.
+func persistentFor(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort, limit time.Duration) traffic.Result {
+	client := traffic.Client{NS: from.NS, Timeout: limit}
 	if p == traffic.TCP {
 		return client.Connect(t.Context(), p, to)
 	}
 	start := time.Now()
 	client.Timeout = 500 * time.Millisecond
+	if p == traffic.SCTP {
+		client.Timeout = time.Second // RTO.Initial of RFC 9260
+	}
 	conn, err := client.Open(t.Context(), p, to)
+	for err != nil && time.Since(start) < limit { // a busy machine
+		conn, err = client.Open(t.Context(), p, to)
+	}
 	if err != nil {
 		return traffic.Result{Outcome: traffic.Failed, Err: err}
 	}
 	defer conn.Close()
 	for {
 		r := conn.Ask(t.Context())
-		if r.Elapsed = time.Since(start); r.Outcome == traffic.Answered || r.Elapsed > patience {
+		if r.Elapsed = time.Since(start); r.Outcome == traffic.Answered || r.Elapsed > limit {
 			return r
 		}
 	}
@@ -162,46 +173,91 @@ func TestFailoverSilent(t *testing.T) {
 	}
 }
 
-// tcpPort gives a service one TCP port.
-func tcpPort() option { return port("", traffic.TCP, servicePort, backendPort) }
-
 // oneByOne makes connections, each begun some time after the one before, and returns how they ended.
-func oneByOne(t *testing.T, n int, pause time.Duration, from netns.Host, to netip.AddrPort) []traffic.Result {
+func oneByOne(t *testing.T, n int, pause time.Duration, from netns.Host, p traffic.Protocol, to netip.AddrPort) []traffic.Result {
 	t.Helper()
 	results := make([]traffic.Result, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { results[i] = persistent(t, from, traffic.TCP, to) })
+		wg.Go(func() { results[i] = persistent(t, from, p, to) })
 		<-time.After(pause) // a rate, not a wait for something
 	}
 	wg.Wait()
 	return results
 }
 
-// TestFailoverMiddle: an endpoint falls silent while connections come, and comes back. nftproxy starts anew meanwhile.
-func TestFailoverMiddle(t *testing.T) {
-	t.Parallel()
-	w := failoverWorld(t, 3)
-	dead, f := w.RemotePods[1], netns.IPv4
-	s := w.service("web", only(f), tcpPort()).to(ready(w.RemotePods...))
-	w.apply(t, s)
-	to := s.at(f, servicePort)
-	if longest := wantAnswered(t, together(t, 9, w.Client, traffic.TCP, to)); w.failoverMetric(t, rescuedTotal)+w.failoverMetric(t, ejectedTotal) > 0 {
-		t.Errorf("endpoints that answer (within %v) are not left alone", longest)
+// place is a service of one family and protocol.
+type place struct {
+	netns.Family
+	traffic.Protocol
+	*svc
+}
+
+func (p place) to() netip.AddrPort { return p.at(p.Family, servicePort) }
+
+// places makes a service for each family and some protocols, and applies them.
+func (w *world) places(t *testing.T, name string, protocols []traffic.Protocol, hosts []netns.Host, options ...option) (out []place) {
+	t.Helper()
+	for _, f := range netns.Families() {
+		for _, p := range protocols {
+			s := w.service(nameOf(fmt.Sprintf("%s-%s-%s", name, f, p)), append([]option{only(f), port("", p, servicePort, backendPort)}, options...)...).to(ready(hosts...))
+			out = append(out, place{f, p, s})
+			w.apply(t, s)
+		}
 	}
-	silence(t, w.Remote, "", dead)
-	wantAnswered(t, together(t, 20, w.Client, traffic.TCP, to), dead)
-	eventually(t, "an ejection", func() error {
-		if n := w.failoverMetric(t, ejectedNow); n != 1 {
+	return out
+}
+
+// all are the protocols of places.
+func all() []traffic.Protocol {
+	protocols := traffic.Protocols()
+	return protocols[:]
+}
+
+// atOnce does something with all of them at the same time.
+func atOnce[T any](list []T, do func(T)) {
+	var wg sync.WaitGroup
+	for _, p := range list {
+		wg.Go(func() { do(p) })
+	}
+	wg.Wait()
+}
+
+// ejections waits until so many endpoints are ejected.
+func (w *world) ejections(t *testing.T, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d ejections", want), func() error {
+		if n := w.failoverMetric(t, ejectedNow); n != want {
 			return fmt.Errorf("%d are ejected", n)
 		}
 		return nil
 	})
-	if said := w.run(t, append([]string{"explain", "test/web"}, w.args[1:]...)...); !strings.Contains(said, "does not answer from this node (failover)") {
-		t.Errorf("explain says nothing of it:\n%s", said)
+}
+
+// TestFailoverMiddle: an endpoint falls silent while connections come, and comes back. nftproxy starts anew meanwhile.
+func TestFailoverMiddle(t *testing.T) {
+	t.Parallel()
+	w := failoverWorld(t, 3)
+	dead := w.RemotePods[1]
+	services := w.places(t, "web", all(), w.RemotePods)
+	burst := func(n int, not ...netns.Host) {
+		atOnce(services, func(p place) { wantAnswered(t, together(t, n, w.Client, p.Protocol, p.to()), not...) })
 	}
-	if said := w.run(t, append([]string{"top", "--once", "--interval", "100ms"}, w.args[1:]...)...); !strings.Contains(said, dead.V4.String()+":8080") {
-		t.Errorf("top says nothing of it:\n%s", said)
+	if burst(9); w.failoverMetric(t, rescuedTotal)+w.failoverMetric(t, ejectedTotal) > 0 {
+		t.Error("endpoints that answer are not left alone")
+	}
+	silence(t, w.Remote, "", dead)
+	burst(20, dead)
+	w.ejections(t, len(services))
+	top := w.run(t, append([]string{"top", "--once", "--interval", "100ms"}, w.args[1:]...)...)
+	for _, p := range services {
+		at := netip.AddrPortFrom(dead.Addr(p.Family), backendPort).String()
+		if said := w.run(t, append([]string{"explain", "test/" + p.Name}, w.args[1:]...)...); !strings.Contains(said, "does not answer from this node (failover)") {
+			t.Errorf("explain says nothing of %s:\n%s", at, said)
+		}
+		if !strings.Contains(top, at) {
+			t.Errorf("top says nothing of %s:\n%s", at, top)
+		}
 	}
 	w.run(t, append([]string{"diff"}, w.args[1:]...)...)
 	if text := w.listRuleset(t); !strings.Contains(text, "map silent") {
@@ -210,26 +266,11 @@ func TestFailoverMiddle(t *testing.T) {
 
 	w.stop(t)
 	w.start(t)
-	wantAnswered(t, together(t, 20, w.Client, traffic.TCP, to), dead)
-	eventually(t, "an ejection by the next nftproxy", func() error {
-		if n := w.failoverMetric(t, ejectedNow); n != 1 {
-			return fmt.Errorf("%d are ejected", n)
-		}
-		return nil
-	})
+	burst(20, dead)
+	w.ejections(t, len(services))
 	began := time.Now()
 	silence(t, w.Remote, "")
-	results := map[netip.Addr]int{}
-	eventually(t, "that the endpoint is back", func() error {
-		r := traffic.Client{NS: w.Client.NS, Timeout: patience}.Connect(t.Context(), traffic.TCP, to)
-		if r.Outcome != traffic.Answered {
-			t.Errorf("%s", r)
-		}
-		if results[r.Backend.Addr()]++; results[dead.V4] < 2 {
-			return fmt.Errorf("answers come from %v", results)
-		}
-		return nil
-	})
+	atOnce(services, func(p place) { w.returns(t, p, dead) })
 	if took := time.Since(began); took < 8*time.Second {
 		t.Errorf("the endpoint was back after %v", took)
 	}
@@ -239,31 +280,40 @@ func TestFailoverMiddle(t *testing.T) {
 	w.run(t, append([]string{"diff"}, w.args[1:]...)...)
 }
 
+// returns waits until an endpoint gets connections again: more than one that tries it.
+func (w *world) returns(t *testing.T, p place, host netns.Host) {
+	results := map[netip.Addr]int{}
+	deadline := time.Now().Add(patience)
+	for results[host.Addr(p.Family)] < 2 {
+		r := traffic.Client{NS: w.Client.NS, Timeout: patience}.Connect(t.Context(), p.Protocol, p.to())
+		if r.Outcome != traffic.Answered {
+			t.Errorf("%s over %s: %s", p.Protocol, p.Family, r)
+		}
+		if results[r.Backend.Addr()]++; time.Now().After(deadline) {
+			t.Errorf("%s over %s: answers come from %v", p.Protocol, p.Family, results)
+			return
+		}
+		<-time.After(10 * time.Millisecond) // a rate, not a wait for something
+	}
+}
+
 // TestFailoverTrial: an endpoint that stays silent is tried by one connection at a time.
 func TestFailoverTrial(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 2)
-	dead, f := w.RemotePods[1], netns.IPv4
-	s := w.service("web", only(f), tcpPort()).to(ready(w.RemotePods...))
-	w.apply(t, s)
+	dead := w.RemotePods[1]
+	services := w.places(t, "web", all()[:1], w.RemotePods)
 	silence(t, w.Remote, "", dead)
-	to := s.at(f, servicePort)
-	wantAnswered(t, together(t, 12, w.Client, traffic.TCP, to), dead)
-	eventually(t, "an ejection", func() error {
-		if n := w.failoverMetric(t, ejectedNow); n != 1 {
-			return fmt.Errorf("%d are ejected", n)
-		}
-		return nil
+	atOnce(services, func(p place) {
+		wantAnswered(t, together(t, 12, w.Client, traffic.TCP, p.to()), dead)
 	})
+	w.ejections(t, len(services))
 	before := w.failoverMetric(t, rescuedTotal)
-	slow := 0
-	for _, r := range oneByOne(t, 240, 50*time.Millisecond, w.Client, to) {
-		if wantAnswered(t, []traffic.Result{r}, dead) > 900*time.Millisecond {
-			slow++
-		}
-	}
-	if n := w.failoverMetric(t, rescuedTotal) - before; n != 1 {
-		t.Errorf("%d of 240 connections within 12 s were freed, %d were slow: want the one that tried", n, slow)
+	atOnce(services, func(p place) {
+		wantAnswered(t, oneByOne(t, 240, 50*time.Millisecond, w.Client, traffic.TCP, p.to()), dead)
+	})
+	if n := w.failoverMetric(t, rescuedTotal) - before; n != len(services) {
+		t.Errorf("%d of 240 connections to each of %d services within 12 s were freed, want the one that tried", n, len(services))
 	}
 }
 
@@ -271,21 +321,22 @@ func TestFailoverTrial(t *testing.T) {
 func TestFailoverAll(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 4)
-	s := w.service("web", only(netns.IPv4), tcpPort()).to(ready(w.RemotePods...))
-	w.apply(t, s)
+	services := w.places(t, "web", all(), w.RemotePods)
+	atOnce(services, func(p place) { wantAnswered(t, together(t, 8, w.Client, p.Protocol, p.to())) }) // UDP needs to be known to answer
 	silence(t, w.Remote, "", w.RemotePods...)
-	var wg sync.WaitGroup
-	for range 40 {
-		wg.Go(func() {
-			r := traffic.Client{NS: w.Client.NS, Timeout: 5 * time.Second}.Connect(t.Context(), traffic.TCP, s.at(netns.IPv4, servicePort))
-			if r.Outcome != traffic.TimedOut {
-				t.Errorf("%s", r)
-			}
-		})
-	}
-	wg.Wait()
+	atOnce(services, func(p place) {
+		var wg sync.WaitGroup
+		for range 40 {
+			wg.Go(func() {
+				if r := persistentFor(t, w.Client, p.Protocol, p.to(), 5*time.Second); r.Outcome != traffic.TimedOut {
+					t.Errorf("%s over %s: %s", p.Protocol, p.Family, r)
+				}
+			})
+		}
+		wg.Wait()
+	})
 	if out, sus := w.failoverMetric(t, ejectedNow), w.failoverMetric(t, suspended); out != 0 || sus != 1 {
-		t.Errorf("%d of 4 silent endpoints are ejected, suspended: %d", out, sus)
+		t.Errorf("%d silent endpoints are ejected, suspended: %d", out, sus)
 	}
 }
 
@@ -293,28 +344,33 @@ func TestFailoverAll(t *testing.T) {
 func TestFailoverSlow(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
-	s := w.service("web", only(netns.IPv4), tcpPort()).to(ready(w.RemotePods...))
-	refuses := w.service("refuses", only(netns.IPv4), port("", traffic.TCP, servicePort, backendPort+1)).to(ready(w.RemotePods...))
-	w.apply(t, s, refuses)
-	to := s.at(netns.IPv4, servicePort)
+	services := w.places(t, "web", all(), w.RemotePods)
 	silence(t, w.Remote, "numgen random mod 5 == 0", w.RemotePods...)
-	wantAnswered(t, oneByOne(t, 300, 20*time.Millisecond, w.Client, to))
+	atOnce(services, func(p place) { wantAnswered(t, oneByOne(t, 150, 40*time.Millisecond, w.Client, p.Protocol, p.to())) })
 	if n := w.failoverMetric(t, ejectedTotal); n != 0 {
 		t.Errorf("%d endpoints that lose 20 %% of packets are ejected", n)
 	}
 	rescued := w.failoverMetric(t, rescuedTotal)
-	t.Logf("%d of 300 connections were freed where 20 %% of packets are lost", rescued)
+	t.Logf("%d of %d connections were freed where 20 %% of packets are lost", rescued, 150*len(services))
 
 	silence(t, w.Remote, "tcp flags syn limit rate 1/hour burst 2 packets", w.RemotePods[0]) // its first answer comes after 2 s
-	wantAnswered(t, oneByOne(t, 30, 100*time.Millisecond, w.Client, to))
+	atOnce(services, func(p place) {
+		if p.Protocol == traffic.TCP {
+			wantAnswered(t, oneByOne(t, 30, 100*time.Millisecond, w.Client, p.Protocol, p.to()))
+		}
+	})
 	if n := w.failoverMetric(t, ejectedTotal); n != 0 {
 		t.Errorf("%d endpoints are ejected for one slow answer", n)
 	}
 	silence(t, w.Remote, "")
 	rescued = w.failoverMetric(t, rescuedTotal)
-	for range 12 {
-		if r := (traffic.Client{NS: w.Client.NS}).Connect(t.Context(), traffic.TCP, refuses.at(netns.IPv4, servicePort)); r.Outcome != traffic.Refused {
-			t.Errorf("%s", r)
+	for _, f := range netns.Families() {
+		refuses := w.service(nameOf("refuses "+f.String()), only(f), port("", traffic.TCP, servicePort, backendPort+1)).to(ready(w.RemotePods...))
+		w.apply(t, refuses)
+		for range 12 {
+			if r := (traffic.Client{NS: w.Client.NS}).Connect(t.Context(), traffic.TCP, refuses.at(f, servicePort)); r.Outcome != traffic.Refused {
+				t.Errorf("%s", r)
+			}
 		}
 	}
 	if n := w.failoverMetric(t, ejectedTotal) + w.failoverMetric(t, rescuedTotal) - rescued; n != 0 {
@@ -326,51 +382,47 @@ func TestFailoverSlow(t *testing.T) {
 func TestFailoverAffinity(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
-	for _, f := range netns.Families() {
-		s := w.service(nameOf("sticky "+f.String()), only(f), tcpPort(), sticky(10800)).to(ready(w.RemotePods...))
-		w.apply(t, s)
-		to := s.at(f, servicePort)
-		was := backendOf(t, w.Client, traffic.TCP, to)
+	for _, p := range w.places(t, "sticky", all(), w.RemotePods, sticky(10800)) {
+		was := backendOf(t, w.Client, p.Protocol, p.to())
 		for _, h := range w.RemotePods {
-			if h.Addr(f) != was.Addr() {
+			if h.Addr(p.Family) != was.Addr() {
 				continue
 			}
 			silence(t, w.Remote, "", h)
-			first := wantAnswered(t, together(t, 1, w.Client, traffic.TCP, to), h) // one alone: nothing is ejected
+			first := wantAnswered(t, together(t, 1, w.Client, p.Protocol, p.to()), h) // one alone: nothing is ejected
 			if n := w.failoverMetric(t, ejectedTotal); n != 0 {
 				t.Errorf("%d endpoints are ejected", n)
 			}
-			if again := wantAnswered(t, together(t, 3, w.Client, traffic.TCP, to), h); again > first {
+			if again := wantAnswered(t, together(t, 3, w.Client, p.Protocol, p.to()), h); again > first {
 				t.Errorf("the client was answered after %v, and then after %v", first, again)
 			}
-			t.Logf("over %s: the client has another endpoint after %v", f, first)
+			t.Logf("%s over %s: the client has another endpoint after %v", p.Protocol, p.Family, first)
 		}
-		backendOf(t, w.Client, traffic.TCP, to)
+		backendOf(t, w.Client, p.Protocol, p.to())
 		silence(t, w.Remote, "")
 	}
 }
 
-// TestFailoverPolicies: endpoints of the policy Local, NodePorts and load balancers' addresses.
+// TestFailoverPolicies: endpoints of the policy Local, NodePorts, where clients are masqueraded, and load balancers' addresses.
 func TestFailoverPolicies(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
-	all := append(append([]netns.Host{}, w.Local...), w.RemotePods...)
+	hosts := append(append([]netns.Host{}, w.Local...), w.RemotePods...)
 	local, dead := w.Local[0], w.RemotePods[0]
 	silence(t, local, "", local)
 	silence(t, w.Remote, "", dead)
+	families := netns.Families()
 	for _, p := range traffic.Protocols() {
-		cluster := w.full(nameOf("cluster " + p.String())).to(ready(all...))
-		w.apply(t, cluster)
-		for _, fe := range []frontend{clusterIP, nodePort, loadBalancer, externalIP} {
-			wantAnswered(t, together(t, 5, w.Outside, p, w.address(cluster, fe, p, netns.IPv4)), local, dead)
+		for name, policy := range map[string]option{"cluster": clusterWide, "local": externalLocal} {
+			s := w.full(nameOf(name+" "+p.String()), policy).to(ready(hosts...))
+			w.apply(t, s)
+			for _, fe := range []frontend{clusterIP, nodePort, loadBalancer, externalIP} {
+				atOnce(families[:], func(f netns.Family) {
+					wantAnswered(t, together(t, 6, w.Outside, p, w.address(s, fe, p, f)), local, dead)
+				})
+			}
+			w.remove(t, s)
 		}
-		w.remove(t, cluster)
-		here := w.full(nameOf("local "+p.String()), externalLocal).to(ready(all...))
-		w.apply(t, here)
-		for _, fe := range []frontend{clusterIP, nodePort, loadBalancer, externalIP} {
-			wantAnswered(t, together(t, 6, w.Outside, p, w.address(here, fe, p, netns.IPv4)), local, dead)
-		}
-		w.remove(t, here)
 	}
 }
 
@@ -378,11 +430,12 @@ func TestFailoverPolicies(t *testing.T) {
 func TestFailoverBurst(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
-	silence(t, w.Remote, "", w.RemotePods[2])
-	s := w.service("web", only(netns.IPv4), tcpPort()).to(ready(w.RemotePods...))
-	w.apply(t, s)
-	longest := wantAnswered(t, together(t, 1000, w.Client, traffic.TCP, s.at(netns.IPv4, servicePort)), w.RemotePods[2])
-	t.Logf("the last of 1,000 was answered after %v; %d were freed", longest, w.failoverMetric(t, rescuedTotal))
+	dead := w.RemotePods[2]
+	silence(t, w.Remote, "", dead)
+	for _, p := range w.places(t, "web", all()[:1], w.RemotePods) {
+		longest := wantAnswered(t, together(t, 1000, w.Client, traffic.TCP, p.to()), dead)
+		t.Logf("over %s the last of 1,000 was answered after %v; %d were freed so far", p.Family, longest, w.failoverMetric(t, rescuedTotal))
+	}
 }
 
 // TestFailoverOneWay: UDP that nobody ever answers is not meant to be answered. Its flows stay where they are.
@@ -390,17 +443,11 @@ func TestFailoverOneWay(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
 	silence(t, w.Remote, "", w.RemotePods...)
-	s := w.service("syslog", only(netns.IPv4), port("", traffic.UDP, servicePort, backendPort)).to(ready(w.RemotePods...))
-	w.apply(t, s)
-	client := traffic.Client{NS: w.Client.NS, Timeout: 200 * time.Millisecond}
-	conn, err := client.Open(t.Context(), traffic.UDP, s.at(netns.IPv4, servicePort))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	for range 20 {
-		conn.Ask(t.Context())
-	}
+	atOnce(w.places(t, "syslog", []traffic.Protocol{traffic.UDP}, w.RemotePods), func(p place) {
+		if r := persistentFor(t, w.Client, p.Protocol, p.to(), 5*time.Second); r.Outcome != traffic.TimedOut {
+			t.Errorf("over %s: %s", p.Family, r)
+		}
+	})
 	if n := w.failoverMetric(t, rescuedTotal) + w.failoverMetric(t, ejectedTotal); n != 0 {
 		t.Errorf("%d flows were freed and endpoints ejected", n)
 	}

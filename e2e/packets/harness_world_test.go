@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,8 +146,11 @@ func (w *world) end(t *testing.T) {
 	if w.nftproxy == nil {
 		return
 	}
-	if t.Failed() {
-		t.Logf("the log of nftproxy:\n%s", w.nftproxy.Log())
+	switch log := w.nftproxy.Log(); {
+	case t.Failed():
+		t.Logf("the log of nftproxy:\n%s", log)
+	case strings.Contains(log, "The kernel refused"): // some tests want that; elsewhere it should be known
+		t.Logf("the kernel refused something:\n%s", log)
 	}
 	if err := w.nftproxy.Stop(); err != nil {
 		t.Error(err)

@@ -188,9 +188,9 @@ func TestTop(t *testing.T) {
 			}
 		}
 	}()
-	busyRow := fmt.Sprintf(`(?m)^test/busy\S*\s+%s/tcp\s+(\d+\.\d)\s+(?:%s|%s) (\d+)%%, \S+ (\d+)%%$`, regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String()),
+	busyRow := fmt.Sprintf(`(?m)^test/busy\S*\s+%s/tcp\s+(\d+\.\d)\s+\d+\s+(?:%s|%s) (\d+)%%, \S+ (\d+)%%$`, regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String()),
 		regexp.QuoteMeta(netip.AddrPortFrom(a.V4, backendPort).String()), regexp.QuoteMeta(netip.AddrPortFrom(b.V4, backendPort).String()))
-	calmRow := fmt.Sprintf(`(?m)^test/calm\S*\s+%s/udp\s+\d+\.\d\s+%s 100%%$`, regexp.QuoteMeta(calm.at(netns.IPv6, servicePort).String()),
+	calmRow := fmt.Sprintf(`(?m)^test/calm\S*\s+%s/udp\s+\d+\.\d\s+\d+\s+%s 100%%$`, regexp.QuoteMeta(calm.at(netns.IPv6, servicePort).String()),
 		regexp.QuoteMeta(netip.AddrPortFrom(b.V6, backendPort).String()))
 	// On a slow machine it takes long until there are connections to both.
 	interval := 150 * time.Millisecond

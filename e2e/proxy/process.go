@@ -5,13 +5,13 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,8 +48,7 @@ func Start(c Config) (*Process, error) {
 		program = "/proc/self/exe"
 	}
 	args := c.Args
-	if len(args) > 0 && args[0] == "run" && (c.Program == "" || filepath.Base(program) == "nftproxy") &&
-		!slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--socket") }) {
+	if c.wouldAnswer(program) {
 		args = append(slices.Clone(args), "--socket=") // those of many namespaces would want the same
 	}
 	p := &Process{cmd: exec.Command(program, args...), exited: make(chan struct{})}
@@ -66,6 +65,21 @@ func Start(c Config) (*Process, error) {
 		close(p.exited)
 	}()
 	return p, nil
+}
+
+// wouldAnswer says whether a program would answer at the socket that is there without an option. An earlier nftproxy does
+// not know the option.
+func (c *Config) wouldAnswer(program string) bool {
+	if len(c.Args) == 0 || c.Args[0] != "run" || slices.ContainsFunc(c.Args, func(a string) bool { return strings.HasPrefix(a, "--socket") }) {
+		return false
+	}
+	if c.Program == "" {
+		return true
+	}
+	help := exec.Command(program, "run", "--help")
+	help.Env = append(os.Environ(), c.Env...)
+	text, err := help.CombinedOutput()
+	return err == nil && bytes.Contains(text, []byte("--socket "))
 }
 
 // Pid returns the process's ID.

@@ -46,7 +46,8 @@ type node struct {
 	kernel *recorder
 	watch  *kernel.Watch
 
-	commitRate rate.Limit // default: none, to measure one change after the other
+	commitRate rate.Limit             // default: none, to measure one change after the other
+	use        func(*proxier.Proxier) // called before it runs; may be nil
 	*proxier.Proxier
 	stop func()
 }
@@ -96,6 +97,9 @@ func (n *node) start() {
 		Foreign: proxier.Foreign{Changed: n.watch.Changed(), Touched: n.watch.Touched}}
 	config.Cluster.NodeName = "here"
 	n.Proxier = proxier.New(config)
+	if n.use != nil {
+		n.use(n.Proxier)
+	}
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -132,10 +132,13 @@ func client(f rules.Family, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 8, byte(i >> 8), byte(i)}), 20000)
 }
 
-// connect makes new UDP flows or TCP connections to a service port, one after the other, from each of the sources, and returns the endpoints that got them.
+// connect makes new UDP flows, TCP connections or SCTP associations to a service port, one after the other, from each of the sources, and returns the endpoints that got them.
 func (n *node) connect(sp *rules.ServicePort, sources []netip.AddrPort) []netip.AddrPort {
 	n.t.Helper()
 	to := netip.AddrPortFrom(sp.ClusterIP, sp.Port)
+	if sp.Protocol == rules.SCTP {
+		return n.associate(to, sources)
+	}
 	out := make([]netip.AddrPort, 0, len(sources))
 	n.must(n.ns.Do(func() error {
 		for _, from := range sources {

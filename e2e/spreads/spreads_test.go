@@ -31,7 +31,7 @@ func TestShares(t *testing.T) {
 	weights := []uint32{1, 2, 3, 4}
 	for _, f := range rules.Families {
 		for _, s := range rules.Schedulers() {
-			for _, p := range []rules.Protocol{rules.UDP, rules.TCP} {
+			for _, p := range []rules.Protocol{rules.UDP, rules.TCP, rules.SCTP} {
 				if p == rules.TCP && s.Counts() {
 					continue // as for UDP: the chain is the same
 				}
@@ -192,5 +192,36 @@ func moved(t testing.TB, s rules.Scheduler, size uint16) float64 {
 func TestMoved(t *testing.T) {
 	if part := moved(t, rules.Maglev, 32749); part > 0.01 {
 		t.Errorf("%.2f %% of the flows move", 100*part)
+	}
+}
+
+// TestAffinityShares: session affinity above each scheduler with weights: 10,000 clients get the shares that connections get without it, and each
+// is with its endpoint again from another port, whatever the scheduler would choose for that, and though the weights have changed.
+func TestAffinityShares(t *testing.T) {
+	for _, f := range rules.Families {
+		for _, s := range rules.Schedulers() {
+			t.Run(s.String()+" "+f.String(), func(t *testing.T) {
+				n := newNode(t, "node")
+				sp, weights := servicePort("web", s, rules.UDP, f), []uint32{1, 2, 3, 4}
+				sp.Affinity = 10800
+				list := endpoints(f, weights...)
+				n.update(sp, list)
+				sources := make([]netip.AddrPort, connections)
+				for i := range sources {
+					sources[i] = client(f, i)
+				}
+				first := n.connect(&sp, sources)
+				n.wantShares(&sp, list, weights, first)
+				n.update(sp, endpoints(f, 4, 3, 2, 1))
+				for i := range sources {
+					sources[i] = netip.AddrPortFrom(sources[i].Addr(), sources[i].Port()+1)
+				}
+				for i, at := range n.connect(&sp, sources) {
+					if at != first[i] {
+						t.Fatalf("the client %s goes to %s, was with %s", sources[i], at, first[i])
+					}
+				}
+			})
+		}
 	}
 }

@@ -255,11 +255,17 @@ func (a *association) connect() error {
 		}
 		// A second connect would begin a new association after a refusal.
 		failed = pendingError(int(fd))
-		return true
+		return failed != nil || !errors.Is(peerError(int(fd)), unix.ENOTCONN) // the runtime wakes up for nothing at times
 	})
 	if failed != nil && err == nil {
 		err = os.NewSyscallError("connect", failed)
 	}
+	return err
+}
+
+// peerError fails as long as a socket has no peer.
+func peerError(fd int) error {
+	_, err := unix.Getpeername(fd)
 	return err
 }
 

@@ -3,10 +3,8 @@
 package cluster
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/internal/kubeproxytests"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -244,38 +243,31 @@ func TestNodePortKeywords(t *testing.T) {
 func TestNodePortsOfKubeProxy(t *testing.T) {
 	t.Parallel()
 	const primary = "an empty list means primary, which is kube-proxy's default in mode nftables"
-	onPurpose := map[string]string{
+	onPurpose := kubeproxytests.Purposes{
 		"TestGetNodeIPs/empty_list,_IPv4_addrs IPv4": primary, "TestGetNodeIPs/empty_list,_IPv4_addrs IPv6": primary,
 		"TestGetNodeIPs/empty_list,_IPv6_addrs IPv4": primary, "TestGetNodeIPs/empty_list,_IPv6_addrs IPv6": primary,
 	}
-	data, err := os.ReadFile("testdata/kube-proxy/nodeport.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(data)) {
-		var c struct {
-			Addrs             map[string][]string
-			CIDRs, IPs        []string
-			Family, Test      string
-			All               bool
-			ours, theirs, own []netip.Addr
-		}
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			t.Fatal(err)
-		}
+	differences := map[string]string{}
+	for _, c := range kubeproxytests.Read[struct {
+		Addrs        map[string][]string
+		CIDRs, IPs   []string
+		Family, Test string
+		All          bool
+	}](t, "nodeport") {
+		var ours, theirs, own []netip.Addr
 		var n NodePortAddresses
 		for _, s := range c.CIDRs {
 			n.CIDRs = append(n.CIDRs, netip.MustParsePrefix(s).Masked())
 		}
 		for _, list := range c.Addrs {
 			for _, s := range list {
-				c.own = append(c.own, netip.MustParsePrefix(s).Addr())
+				own = append(own, netip.MustParsePrefix(s).Addr())
 			}
 		}
 		f := map[string]rules.Family{"IPv4": rules.IPv4, "IPv6": rules.IPv6}[c.Family]
-		for _, a := range nodePortIPs(n, [2]netip.Addr{}, c.own) {
+		for _, a := range nodePortIPs(n, [2]netip.Addr{}, own) {
 			if rules.FamilyOf(a) == f {
-				c.ours = append(c.ours, a)
+				ours = append(ours, a)
 			}
 		}
 		loopback := false
@@ -284,21 +276,16 @@ func TestNodePortsOfKubeProxy(t *testing.T) {
 			if a := netip.MustParseAddr(s); a.IsLoopback() {
 				loopback = true
 			} else {
-				c.theirs = append(c.theirs, a)
+				theirs = append(theirs, a)
 			}
 		}
-		slices.SortFunc(c.theirs, netip.Addr.Compare)
-		same := n.all(f) == c.All && slices.Equal(c.ours, c.theirs) && (c.All || n.Localhost(f) == loopback)
+		slices.SortFunc(theirs, netip.Addr.Compare)
+		same := n.all(f) == c.All && slices.Equal(ours, theirs) && (c.All || n.Localhost(f) == loopback)
 		name := c.Test + " " + c.Family
-		switch reason := onPurpose[name]; {
-		case same && reason != "":
-			t.Errorf("%s: nothing differs any more; it was to differ because %s", name, reason)
-		case !same && reason == "":
-			t.Errorf("%s: all %v, addresses %v, loopback %v; want %v, %v, %v", name, n.all(f), c.ours, n.Localhost(f), c.All, c.theirs, loopback)
+		differences[name] = ""
+		if !same {
+			differences[name] = fmt.Sprintf("all %v, addresses %v, loopback %v; kube-proxy: %v, %v, %v", n.all(f), ours, n.Localhost(f), c.All, theirs, loopback)
 		}
-		delete(onPurpose, name)
 	}
-	if len(onPurpose) > 0 {
-		t.Errorf("there is no such case: %v", onPurpose)
-	}
+	onPurpose.Judge(t, differences)
 }

@@ -239,7 +239,8 @@ func (c *Cluster) WarmUp() time.Duration {
 	return next
 }
 
-// Counting returns the endpoints whose open connections are to be counted.
+// Counting returns the endpoints whose open connections are to be counted; nil: no Service asks for that. A Service that asks may
+// have no endpoints yet.
 func (c *Cluster) Counting() map[rules.Backend]uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -249,11 +250,11 @@ func (c *Cluster) Counting() map[rules.Backend]uint32 {
 		if svc == nil || !svc.policies.Scheduler.Counts() {
 			continue
 		}
+		if out == nil {
+			out = map[rules.Backend]uint32{}
+		}
 		eachOwner(n, svc, func(o rules.Owner, sp rules.ServicePort) {
 			for _, e := range c.store.endpoints(o, sp.Protocol) {
-				if out == nil {
-					out = map[rules.Backend]uint32{}
-				}
 				out[rules.Backend{Protocol: sp.Protocol, Addr: e.Addr}] = 0
 			}
 		})

@@ -4,7 +4,7 @@
 // it has no clock, and hears of what was seen.
 //
 // An endpoint of a service port that leaves as many connections unanswered as Config.Threshold says, within Config.Window
-// and without an answer to anybody since, is ejected. After a time it is tried: the next connection goes there, that one
+// and without an answer to anybody since they began, is ejected. After a time it is tried: the next connection goes there, that one
 // alone. If that is not answered either, the endpoint stays away twice as long. At its first answer it is back, and also
 // where a trial ends because nobody has connected.
 //

@@ -207,13 +207,17 @@ func (m *Machine) sorted() []Endpoint {
 	})
 }
 
-// seen forgets failures that came before the endpoint's last answer, and says whether it was away and is not any more.
+// waited is how long a client has waited at least when it sends its first packet again (RFC 6298 has 1 s), with some room for
+// clocks that differ. An endpoint that answered somebody meanwhile is there: that one packet was lost.
+const waited = 900 * time.Millisecond
+
+// seen forgets failures of connections that began before the endpoint's last answer, and says whether it was away and is not any more.
 func (m *Machine) seen(e Endpoint, s *state) bool {
 	last, ok := m.answered[e.At]
 	if !ok {
 		return false
 	}
-	maps.DeleteFunc(s.failures, func(_ netip.AddrPort, at time.Time) bool { return !at.After(last) })
+	maps.DeleteFunc(s.failures, func(_ netip.AddrPort, at time.Time) bool { return !at.Add(-waited).After(last) })
 	return s.phase != watched && last.After(s.out)
 }
 

@@ -127,10 +127,10 @@ func (m *model) check(changes []Change) {
 	}
 }
 
-// silent returns how many connections of late were not answered, nor any since.
+// silent returns how many connections of late were not answered, nor any since they began.
 func (m *model) silent(e Endpoint) (n int) {
 	for _, at := range m.failures[e] {
-		if m.now.Sub(at) <= m.config.Window && at.After(m.answers[e.At]) {
+		if m.now.Sub(at) <= m.config.Window && at.Add(-waited).After(m.answers[e.At]) {
 			n++
 		}
 	}
@@ -159,6 +159,33 @@ func (m *model) shares() {
 		if len(u.Cluster) != len(list)-len(away) || len(u.ClusterEjected) != len(away) {
 			m.t.Fatalf("%s: the rules use %d of %d endpoints, %d are away", o, len(u.Cluster), len(list), len(away))
 		}
+	}
+}
+
+// TestLoss: an endpoint that answers some of its clients twice a second is not ejected, however many of their packets are lost
+// between two answers.
+func TestLoss(t *testing.T) {
+	m, now, e := New(Config{}), time.Unix(1e9, 0), Endpoint{owner(0), at(address(1))}
+	usable := func(rules.Owner) []netip.AddrPort { return []netip.AddrPort{address(1), address(2)} }
+	fail := func(n int) []Change {
+		for client := range n {
+			now = now.Add(time.Millisecond)
+			m.Unanswered(e, netip.AddrPortFrom(netip.MustParseAddr("10.9.0.1"), uint16(client+1)), now)
+		}
+		return m.Decide(now, usable)
+	}
+	for range 20 {
+		m.Answered(e.At, now)
+		m.Answered(at(address(2)), now)
+		now = now.Add(500 * time.Millisecond)
+		if c := fail(5); len(c) > 0 {
+			t.Fatalf("%+v", c)
+		}
+	}
+	now = now.Add(time.Second)
+	m.Answered(at(address(2)), now)
+	if c := fail(3); len(c) != 1 || c[0].Kind != Ejected {
+		t.Errorf("an endpoint that answers nobody any more: %+v", c)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,8 +23,11 @@ func loopbacks() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 }
 
+// handed are the ports that freePort has tried.
+var handed sync.Map
+
 // freePort returns a port that nobody listens on, on either loopback address. It is none that the kernel gives to
-// other tests' connections meanwhile.
+// other tests' connections meanwhile, and another one each time.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	for range 1000 {
@@ -35,7 +39,7 @@ func freePort(t *testing.T) uint16 {
 				_ = l.Close()
 			}
 		}
-		if err4 == nil && err6 == nil {
+		if _, before := handed.LoadOrStore(port, true); !before && err4 == nil && err6 == nil {
 			return port
 		}
 	}

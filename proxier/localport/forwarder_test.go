@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,8 +72,21 @@ func serve(t *testing.T, network, host, name string) backend {
 	return backend{l, l.Addr().(*net.TCPAddr).AddrPort()}
 }
 
-// free returns a port that nobody has.
+// handed are the ports that free has returned.
+var handed sync.Map
+
+// free returns a port that nobody has, another one each time.
 func free(t *testing.T, network, host string) Port {
+	t.Helper()
+	for {
+		p := anyPort(t, network, host)
+		if _, before := handed.LoadOrStore(p, true); !before {
+			return p
+		}
+	}
+}
+
+func anyPort(t *testing.T, network, host string) Port {
 	t.Helper()
 	if network == "udp" {
 		conn, err := net.ListenPacket("udp", host+":0")

@@ -190,6 +190,18 @@ func (w *Watcher) InterfaceTo(a netip.Addr) (string, error) {
 	return link.Attrs().Name, nil
 }
 
+// RouteTo says why the calling thread's network namespace has no route to an address; nil: it has one.
+func RouteTo(a netip.Addr) error {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.EHOSTUNREACH
+	}
+	if err != nil {
+		return fmt.Errorf("get route to %s: %w", a, err)
+	}
+	return nil
+}
+
 // Changed gets a value when the addresses, or the primary ones, have changed.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 

@@ -28,6 +28,9 @@ func (*Watcher) Primary() [2]netip.Addr { return [2]netip.Addr{} }
 // InterfaceTo fails.
 func (*Watcher) InterfaceTo(netip.Addr) (string, error) { return "", errSystem }
 
+// RouteTo fails.
+func RouteTo(netip.Addr) error { return errSystem }
+
 // Changed returns nil.
 func (*Watcher) Changed() <-chan struct{} { return nil }
 

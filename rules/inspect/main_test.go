@@ -5,6 +5,7 @@
 package inspect
 
 import (
+	"errors"
 	"io"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
@@ -22,9 +24,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(netns.Main(m.Run)) }
 
-// TestUnprivileged looks in a user namespace, too.
+// TestUnprivileged looks in a user namespace, too: there TestAffinityUsage may be skipped.
 func TestUnprivileged(t *testing.T) {
-	netnstest.AsOrdinaryUser(t, "TestPresence", "TestConnections", "TestAffinityUsage", "TestBaseChains")
+	netnstest.AsOrdinaryUser(t, "TestPresence", "TestConnections", "TestBaseChains")
 }
 
 // host is a network namespace and an Inspector in it.
@@ -72,6 +74,9 @@ func (h host) load(t *testing.T, s rules.State) {
 	have, err := h.kernel.Read(s.Name)
 	if err == nil {
 		err = h.kernel.Apply(rules.Diff(have, s))
+	}
+	if errors.Is(err, unix.EPERM) && netns.InUserNamespace() {
+		t.Skip("this kernel lets rules of a user namespace write no addresses into packets, which session affinity takes: ", err) // 7.3 is one
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,9 @@ func (*Inspector) BaseChains() ([]BaseChain, error) { return nil, errSystem }
 // FindKubeProxy fails.
 func (*Inspector) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
 
+// Rejects fails.
+func (*Inspector) Rejects(string, string, string, uint64) (bool, error) { return false, errSystem }
+
 // KubeProxy is what kube-proxy left.
 type KubeProxy struct{}
 
@@ -62,7 +65,7 @@ type Trace struct{}
 func StartTrace(wire.TraceFilter) (*Trace, error) { return nil, errSystem }
 
 // Next fails.
-func (*Trace) Next(context.Context, func(wire.TraceEvent), func()) error { return errSystem }
+func (*Trace) Next(context.Context, func(wire.TraceEvent), func(), func()) error { return errSystem }
 
 // Close does nothing.
 func (*Trace) Close() error { return nil }

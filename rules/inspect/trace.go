@@ -67,8 +67,9 @@ func (t *Trace) mark(filter wire.TraceFilter) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Next calls fn for each event until ctx ends, and pause every few events and moments.
-func (t *Trace) Next(ctx context.Context, fn func(wire.TraceEvent), pause func()) error {
+// Next calls fn for each event until ctx ends, pause every few events and moments, and lost where there were more
+// events than could be read.
+func (t *Trace) Next(ctx context.Context, fn func(wire.TraceEvent), pause, lost func()) error {
 	const moment = 20 * time.Millisecond
 	for ctx.Err() == nil {
 		ready, err := t.sock.Wait(ctx, moment)
@@ -79,15 +80,29 @@ func (t *Trace) Next(ctx context.Context, fn func(wire.TraceEvent), pause func()
 		if !ready {
 			continue
 		}
-		if _, err := t.sock.Receive(false, func(m nfnetlink.Message) {
+		_, err = t.sock.Receive(false, func(m nfnetlink.Message) {
 			if e, ok := wire.ParseTrace(m); ok {
 				fn(e)
 			}
-		}); err != nil && !errors.Is(err, unix.ENOBUFS) { // what was too much is lost
+		})
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			lost()
+		case err != nil:
 			return fmt.Errorf("trace: %w", err)
 		}
 	}
 	return nil
+}
+
+// Rejects says whether a rule, named by its handle, refuses packets: it tells their senders.
+func (i *Inspector) Rejects(family, table, chain string, handle uint64) (yes bool, err error) {
+	request, err := wire.GetRule(family, table, chain, handle)
+	if err != nil {
+		return false, err
+	}
+	err = i.ask(request, func(v nfnetlink.Data) { yes = yes || wire.HasExpression(v, "reject") })
+	return yes, err
 }
 
 // Close ends tracing: its table goes.

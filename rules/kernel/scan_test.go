@@ -116,6 +116,7 @@ func TestRepairByEvent(t *testing.T) {
 			"ADDR", address(f, 96, 0).String(), "OTHER", address(f, 96, 99).String())
 		for _, tt := range rows {
 			t.Run(words.Replace(tt.want+" "+tt.commands), func(t *testing.T) {
+				needCatchAll(t, tt.commands)
 				h := newHost(t)
 				d := desired(append(services(rules.IPv4, 20, 3), services(rules.IPv6, 20, 3)...)...)
 				h.load(t, d.State())

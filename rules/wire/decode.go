@@ -68,7 +68,7 @@ type foreign struct {
 // the form in which encode writes it. One that cannot be decoded is none of ours.
 func parseExpression(f rules.Family, name string, data nfnetlink.Data) expr.Any {
 	e := newExpression(name, data)
-	if e == nil || expr.Unmarshal(NFProto(f), data, e) != nil {
+	if e == nil || !unmarshal(f, data, e) {
 		return &foreign{name: name}
 	}
 	switch e := e.(type) {
@@ -80,6 +80,16 @@ func parseExpression(f rules.Family, name string, data nfnetlink.Data) expr.Any 
 		e.SetID = 0
 	}
 	return e
+}
+
+// unmarshal says whether an expression could be decoded. The library takes for granted that a verdict has its code.
+func unmarshal(f rules.Family, data nfnetlink.Data, e expr.Any) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return expr.Unmarshal(NFProto(f), data, e) == nil
 }
 
 func newExpression(name string, data nfnetlink.Data) expr.Any {

@@ -5,6 +5,8 @@
 package wire
 
 import (
+	"iter"
+
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -116,18 +118,29 @@ func ParseRule(f rules.Family, v nfnetlink.Data) (table, chain string, r rules.R
 
 func parseExpressions(f rules.Family, list nfnetlink.Data) []expr.Any {
 	var out []expr.Any
-	for _, v := range list.Attributes() {
-		var name string
-		var data nfnetlink.Data
-		for typ, v := range v.Attributes() {
-			switch typ {
-			case unix.NFTA_EXPR_NAME:
-				name = v.Text()
-			case unix.NFTA_EXPR_DATA:
-				data = v
-			}
-		}
+	for name, data := range eachExpression(list) {
 		out = append(out, parseExpression(f, name, data))
 	}
 	return out
+}
+
+// eachExpression returns the names and attributes of a rule's expressions.
+func eachExpression(list nfnetlink.Data) iter.Seq2[string, nfnetlink.Data] {
+	return func(yield func(string, nfnetlink.Data) bool) {
+		for _, v := range list.Attributes() {
+			var name string
+			var data nfnetlink.Data
+			for typ, v := range v.Attributes() {
+				switch typ {
+				case unix.NFTA_EXPR_NAME:
+					name = v.Text()
+				case unix.NFTA_EXPR_DATA:
+					data = v
+				}
+			}
+			if !yield(name, data) {
+				return
+			}
+		}
+	}
 }

@@ -47,8 +47,8 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 }
 
 func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
-	if output != "text" && output != "json" {
-		return fmt.Errorf("--output: %q is neither text nor json", output)
+	if err := textOrJSON(output); err != nil {
+		return err
 	}
 	snapshot, err := o.snapshot(ctx, true, nil, stderr)
 	if err != nil {

@@ -23,6 +23,8 @@ type explainOptions struct {
 	from      []string
 	output    string
 	showRules bool
+	probes    bool   // send one real connection
+	netns     string // from there
 }
 
 func explainCommand(version string) *cobra.Command {
@@ -52,6 +54,7 @@ at.`,
   nftproxy explain default/web:http --manifests /etc/nftproxy/services --from 10.244.1.7
   nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services --rules
   nftproxy explain default/web --kubeconfig /etc/kubernetes/proxy.conf --hostname-override here
+  nftproxy explain 10.96.0.10:80/tcp --probe
   nftproxy explain 10.96.0.10:80/tcp --kernel`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,14 +68,19 @@ at.`,
 	fs.StringSliceVar(&o.from, "from", nil, "`clients`: addresses, node, pod, outside, names of Nodes, or pods' NAMESPACE/NAME (default: one of each kind)")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
+	fs.BoolVar(&o.probes, "probe", false, "send one real connection to the first address from here, follow it through every table of every program, and say what became of it; over UDP an empty datagram")
+	fs.StringVar(&o.netns, "netns", "", "`file` of the network namespace that --probe connects from, such as /run/netns/NAME or /proc/PID/ns/net (default: this one)")
 	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "from", "node", "pod", "outside")
 	return askingCommand(cmd, &o.wantOptions, o.ask)
 }
 
 func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io.Writer) error {
-	if o.output != "text" && o.output != "json" {
-		return fmt.Errorf("--output: %q is neither text nor json", o.output)
+	if err := textOrJSON(o.output); err != nil {
+		return err
+	}
+	if o.netns != "" && !o.probes {
+		return errors.New("--netns: it goes with --probe")
 	}
 	target, err := explain.ParseTarget(text)
 	if err != nil {
@@ -97,12 +105,18 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 		}
 		return err
 	}
-	return o.write(stdout, e)
+	var probed *probe
+	if o.probes {
+		if probed, err = runProbe(ctx, world, e, o.netns); err != nil {
+			return err
+		}
+	}
+	return o.write(stdout, e, probed)
 }
 
 // ask has the nftproxy that runs here explain, and says whether it did. What it does not know is looked for elsewhere.
 func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
-	if o.kernel || o.output != "text" && o.output != "json" {
+	if o.kernel || o.probes || o.netns != "" || o.output != "text" && o.output != "json" {
 		return false, nil
 	}
 	client := o.runsHere(cmd)
@@ -117,15 +131,22 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 	case err != nil:
 		return false, nil //nolint:nilerr // there is another way to the answer
 	}
-	return true, o.write(cmd.OutOrStdout(), e)
+	return true, o.write(cmd.OutOrStdout(), e, nil)
 }
 
-func (o *explainOptions) write(stdout io.Writer, e *explain.Explanation) error {
+func (o *explainOptions) write(stdout io.Writer, e *explain.Explanation, probed *probe) error {
 	if o.output == "json" {
-		return writeJSON(stdout, e)
+		return writeJSON(stdout, struct {
+			*explain.Explanation
+			Probe *probe `json:"probe,omitempty"`
+		}{e, probed})
 	}
 	c := coloursFor(stdout)
-	return e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
+	err := e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
+	if err == nil && probed != nil {
+		_, err = io.WriteString(stdout, probed.text(c))
+	}
+	return err
 }
 
 // complete completes the names of Services.

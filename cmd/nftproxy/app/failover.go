@@ -31,7 +31,7 @@ const mostThreshold = 1000
 
 func (o *failoverOptions) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.on, "failover", false, "free connections without an answer from their endpoint, and send no new ones where several had none; a Service's annotation "+cluster.FailoverAnnotation+" overrides it")
-	fs.IntVar(&o.threshold, "failover-threshold", failover.Config{}.WithDefaults().Threshold, "`number` of connections within 5 s that an endpoint leaves unanswered, and none answered since, before it gets no new ones for a while")
+	fs.IntVar(&o.threshold, "failover-threshold", failover.Config{}.WithDefaults().Threshold, "`number` of connections within 5 s that an endpoint leaves unanswered, and none answered since they began, before it gets no new ones for a while")
 	fs.IntVar(&o.share, "failover-share", rules.DefaultEjectedShare, "greatest `percentage` of a Service's endpoints that get no new connections because they do not answer; never the last one")
 }
 

@@ -92,8 +92,10 @@ var hostileRows = []hostileRow{
 	{command: "run", output: "json", args: "--manifests DIR", shows: true, serves: true},
 	{command: "run", output: "text", args: "--master http://API --kube-api-content-type application/json --v 2", shows: true, serves: true},
 	{command: "run", output: "json", args: "--master http://API --kube-api-content-type application/json --v 2", shows: true, serves: true},
-	{command: "top", args: "--once --interval 300ms", shows: true, traffic: true},
-	{command: "trace", args: "--for 300ms --rules", shows: true, traffic: true},
+	{command: "top", output: "text", args: "--once --interval 300ms", shows: true, traffic: true},
+	{command: "top", output: "json", args: "--once --interval 300ms", shows: true, traffic: true},
+	{command: "trace", output: "text", args: "--for 300ms --rules", shows: true, traffic: true},
+	{command: "trace", output: "json", args: "--for 300ms --rules", shows: true, traffic: true},
 	{command: "version"},
 	{command: "__complete", args: "explain --manifests DIR default/"},
 }
@@ -191,8 +193,8 @@ func (n *hostileNode) mustParse(row hostileRow, out string) {
 	n.t.Helper()
 	var document map[string]any
 	switch {
-	case row.command == "run" && row.output == "json":
-		for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+	case (row.command == "run" || row.command == "trace") && row.output == "json":
+		for line := range strings.SplitSeq(strings.TrimSpace(withoutMessages(out)), "\n") {
 			if err := json.Unmarshal([]byte(line), &document); err != nil {
 				n.t.Errorf("a record of the log is no JSON: %v: %q", err, line)
 			}

@@ -24,12 +24,18 @@ import (
 // flagOptions are the options that flags give.
 func flagOptions(t *testing.T, args ...string) *runOptions {
 	t.Helper()
+	o, err := tryFlags(t, args...)
+	must(t, err)
+	return o
+}
+
+// tryFlags returns the options of flags, and what is wrong with their values.
+func tryFlags(t *testing.T, args ...string) (*runOptions, error) {
+	t.Helper()
 	o, fs := &runOptions{}, pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.addFlags(fs)
 	must(t, fs.Parse(args))
-	o, err := o.resolved(fs, nil)
-	must(t, err)
-	return o
+	return o.resolved(fs, nil)
 }
 
 const configHead = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"

@@ -4,10 +4,8 @@ package app
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,35 +13,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nftproxy/nftproxy/internal/kubeproxytests"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// ofKubeProxy calls f with each line of what kube-proxy's own tests expect, and its name.
-func ofKubeProxy(t *testing.T, file string, f func(name string, line []byte)) {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join("../../../proxier/cluster/testdata/kube-proxy", file))
-	must(t, err)
-	lines := 0
-	for line := range strings.Lines(string(data)) {
-		var c struct{ Test string }
-		must(t, json.Unmarshal([]byte(line), &c))
-		f(c.Test, []byte(line))
-		lines++
-	}
-	if lines == 0 {
-		t.Errorf("%s is empty", file)
-	}
-}
-
 // TestKeywordsOfKubeProxy replays what kube-proxy's own tests expect of nodePortAddresses' keywords.
 func TestKeywordsOfKubeProxy(t *testing.T) {
-	ofKubeProxy(t, "keyword.jsonl", func(name string, line []byte) {
-		var c struct {
-			Addresses, CIDRs []string
-			NodeIPs          map[string]netip.Addr
-		}
-		must(t, json.Unmarshal(line, &c))
+	for _, c := range kubeproxytests.Read[struct {
+		Test             string
+		Addresses, CIDRs []string
+		NodeIPs          map[string]netip.Addr
+	}](t, "keyword") {
 		ports := flagOptions(t, "--nodeport-addresses="+strings.Join(c.Addresses, ",")).kubeProxy.NodePortAddresses
 		a := nodePorts(ports)
 		var got []string
@@ -58,55 +39,88 @@ func TestKeywordsOfKubeProxy(t *testing.T) {
 		slices.Sort(got)
 		slices.Sort(c.CIDRs)
 		if !slices.Equal(got, c.CIDRs) {
-			t.Errorf("%s: %v become %v, want %v", name, c.Addresses, got, c.CIDRs)
+			t.Errorf("%s: %v become %v, want %v", c.Test, c.Addresses, got, c.CIDRs)
 		}
-	})
+	}
 }
 
 // TestNodeIPsOfKubeProxy replays what kube-proxy's own tests expect of the node's addresses.
 func TestNodeIPsOfKubeProxy(t *testing.T) {
 	const loopback = "a loopback address as --bind-address is none by which others reach the node: the Node object's counts"
-	onPurpose := map[string]string{
+	onPurpose := kubeproxytests.Purposes{
 		"Test_detectNodeIPs/Dual_stack,_override_primary_family,_IPv4": loopback,
 		"Test_detectNodeIPs/Dual_stack,_override_primary_family,_IPv6": loopback,
 	}
-	ofKubeProxy(t, "nodeip.jsonl", func(name string, line []byte) {
-		var c struct {
-			Bind       string
-			Raw        []string
-			IPv4, IPv6 netip.Addr
-		}
-		must(t, json.Unmarshal(line, &c))
-		got := nodeIPs(t, c.Bind, c.Raw)
-		same := true
-		for i, want := range []netip.Addr{c.IPv4, c.IPv6} {
-			if want.IsLoopback() {
-				want = netip.Addr{} // what kube-proxy says where there is none
+	differences := map[string]string{}
+	for _, c := range kubeproxytests.Read[struct {
+		Test, Bind string
+		Raw        []string
+		IPv4, IPv6 netip.Addr
+	}](t, "nodeip") {
+		want := [2]netip.Addr{c.IPv4, c.IPv6}
+		for i := range want {
+			if want[i].IsLoopback() {
+				want[i] = netip.Addr{} // what kube-proxy says where there is none
 			}
-			same = same && got[i] == want
 		}
-		switch reason := onPurpose[name]; {
-		case same && reason != "":
-			t.Errorf("%s: nothing differs any more; it was to differ because %s", name, reason)
-		case !same && reason == "":
-			t.Errorf("%s: %v, want %v and %v", name, got, c.IPv4, c.IPv6)
+		differences[c.Test] = ""
+		if got := nodeOf(t, c.Raw, nil, "--bind-address="+c.Bind).IPs; got != want {
+			differences[c.Test] = fmt.Sprintf("%v, kube-proxy: %v", got, want)
 		}
-		delete(onPurpose, name)
-	})
-	if len(onPurpose) > 0 {
-		t.Errorf("there is no such case: %v", onPurpose)
 	}
+	onPurpose.Judge(t, differences)
 }
 
-// nodeIPs returns what a proxier takes for the node's addresses.
-func nodeIPs(t *testing.T, bind string, ofNode []string) [2]netip.Addr {
+// TestDetectLocalOfKubeProxy replays what kube-proxy's own tests take for packets of pods.
+func TestDetectLocalOfKubeProxy(t *testing.T) {
+	const name = "no interface's name has more than 15 characters, so none would ever match: it is refused"
+	onPurpose := kubeproxytests.Purposes{
+		"Test_getLocalDetectors/LocalModeBridgeInterface,_strange_bridge_name":        name,
+		"Test_getLocalDetectors/LocalModeInterfaceNamePrefix,_strange_interface_name": name,
+	}
+	differences := map[string]string{}
+	for _, c := range kubeproxytests.Read[struct {
+		Test, Mode, IPv4, IPv6 string
+		PodCIDRs               []string
+		Detect                 struct {
+			BridgeInterface, InterfaceNamePrefix string
+			ClusterCIDRs                         []string
+		}
+	}](t, "detector") {
+		args := []string{"--detect-local-mode=" + c.Mode, "--cluster-cidr=" + strings.Join(c.Detect.ClusterCIDRs, ","),
+			"--pod-bridge-interface=" + c.Detect.BridgeInterface, "--pod-interface-name-prefix=" + c.Detect.InterfaceNamePrefix}
+		var got [2]string
+		if o, err := tryFlags(t, append(args, "--hostname-override=n")...); err == nil { // else nothing is proxied: there are no pods
+			config, err := o.proxierConfig()
+			must(t, err)
+			for _, p := range append(nodeOf(t, []string{"10.0.0.1"}, c.PodCIDRs, args...).PodCIDRs, config.Rules.PodCIDRs...) {
+				f := rules.FamilyOf(p.Addr())
+				got[f] += fmt.Sprintf("%s saddr != %s", f, p)
+			}
+			for f := range got {
+				if name := config.Rules.PodInterface; name != "" {
+					got[f] += "iifname != " + name
+				}
+			}
+		}
+		want := [2]string{c.IPv4, c.IPv6}
+		differences[c.Test] = ""
+		if got != want {
+			differences[c.Test] = fmt.Sprintf("%q, kube-proxy: %q", got, want)
+		}
+	}
+	onPurpose.Judge(t, differences)
+}
+
+// nodeOf returns what a proxier with some flags knows of its node, whose object has addresses and podCIDRs.
+func nodeOf(t *testing.T, addresses, podCIDRs []string, flags ...string) rules.Node {
 	t.Helper()
-	config, err := flagOptions(t, "--hostname-override=n", "--bind-address="+bind).proxierConfig()
+	config, err := flagOptions(t, append(flags, "--hostname-override=n")...).proxierConfig()
 	must(t, err)
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
 	p := proxier.New(config)
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
-	for _, a := range ofNode {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Spec: corev1.NodeSpec{PodCIDRs: podCIDRs}}
+	for _, a := range addresses {
 		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
 	}
 	p.ReplaceNodes([]*corev1.Node{n})
@@ -119,5 +133,5 @@ func nodeIPs(t *testing.T, bind string, ofNode []string) [2]netip.Addr {
 	<-p.Synced()
 	cancel()
 	must(t, <-done)
-	return p.Snapshot().Node.IPs
+	return p.Snapshot().Node
 }

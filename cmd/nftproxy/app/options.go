@@ -228,3 +228,16 @@ func oneOf(names []string) string {
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
+
+// textOrJSON checks the option --output.
+func textOrJSON(output string) error {
+	if output != "text" && output != "json" {
+		return fmt.Errorf("--output: %q is neither text nor json", output)
+	}
+	return nil
+}
+
+// noTable says that this node has no table of a name.
+func noTable(table string) error {
+	return fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
+}

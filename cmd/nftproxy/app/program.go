@@ -170,7 +170,8 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 // serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
 func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, takesOver bool, more ...prometheus.Collector) (*serve.Servers, error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger})
+	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger},
+		serve.Node{Version: o.source.version, ExternalIPs: !c.Cluster.NoExternalIPs, Root: "/"})
 	registry.MustRegister(more...)
 	if c.Rules.CountConnections {
 		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))

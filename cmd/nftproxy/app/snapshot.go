@@ -3,8 +3,8 @@
 package app
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -31,49 +31,79 @@ func (o *wantOptions) sourceName() string {
 // listTimeout is how long a source may take for its first lists.
 const listTimeout = time.Minute
 
-// snapshot runs a proxier on a kernel in memory until it has programmed the source's first lists: the same code that programs a
-// node. It knows the addresses of the node as 'nftproxy run' does, if it runs on it: with live it surely does. seen, if not nil,
-// keeps more of what the source tells.
+// snapshot returns what a proxier has programmed from the source's first lists. seen, if not nil, keeps more of what the source
+// tells.
 func (o *wantOptions) snapshot(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (proxier.Snapshot, error) {
+	m, err := o.inMemory(ctx, live, seen, stderr)
+	if err != nil {
+		return proxier.Snapshot{}, err
+	}
+	if live {
+		useEjected(m.table, m.Proxier)
+	}
+	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
+	if err := m.run(ctx, func(ctx context.Context) error { return o.firstLists(ctx, m.Proxier) }); err != nil {
+		return proxier.Snapshot{}, err
+	}
+	return m.Snapshot(), nil
+}
+
+// memoryProxier is a proxier on a kernel in memory: the same code that programs a node.
+type memoryProxier struct {
+	*proxier.Proxier
+	table  string
+	source func(context.Context) error // runs the source
+	here   *machine
+}
+
+// inMemory returns a proxier that is ready to run. It knows the addresses of the node as 'nftproxy run' does, if it runs on it:
+// with live it surely does.
+func (o *wantOptions) inMemory(ctx context.Context, live bool, seen *explain.Observer, stderr io.Writer) (*memoryProxier, error) {
 	config, err := o.proxierConfig()
 	if err != nil {
-		return proxier.Snapshot{}, err
+		return nil, err
 	}
 	warn := func(err error) { tell(stderr, err) }
-	here, err := o.watchHere(ctx, config.Cluster.NodeName, live, warn)
-	if err != nil {
-		return proxier.Snapshot{}, err
+	m := &memoryProxier{table: config.Rules.Table}
+	if m.here, err = o.watchHere(ctx, config.Cluster.NodeName, live, warn); err != nil {
+		return nil, err
 	}
-	if here.Watcher != nil {
-		defer here.Watcher.Close()
-		config.Cluster.Addresses = here
+	if m.here.Watcher != nil {
+		config.Cluster.Addresses = m.here
 	}
 	o.source.apiServers = &apiserver.Addresses{}
 	src, err := o.open(config.Cluster.NodeName, warn)
 	if err != nil {
-		return proxier.Snapshot{}, err
+		m.close()
+		return nil, err
 	}
 	config.Kernel = &memoryKernel{state: rules.State{Name: config.Rules.Table}}
 	if seen != nil {
 		config.Events = seen
 	}
-	p := proxier.New(config)
-	if live {
-		useEjected(config.Rules.Table, p)
-	}
-	o.source.apiServers.Follow(p.SetAPIServers)
-	var sink source.Sink = p
+	m.Proxier = proxier.New(config)
+	o.source.apiServers.Follow(m.SetAPIServers)
+	var sink source.Sink = m.Proxier
 	if config.Cluster.Addresses != nil && !live {
-		here.Sink, sink = sink, here
+		m.here.Sink, sink = sink, m.here
 	}
 	if seen != nil {
 		seen.Sink, sink = sink, seen
 	}
-	defer progress(stderr, "reading Services and EndpointSlices from "+o.sourceName())()
-	if err := o.runUntilSynced(ctx, p, func(ctx context.Context) error { return src.Run(ctx, sink) }); err != nil {
-		return proxier.Snapshot{}, err
+	m.source = func(ctx context.Context) error { return src.Run(ctx, sink) }
+	return m, nil
+}
+
+func (m *memoryProxier) close() {
+	if m.here.Watcher != nil {
+		m.here.Watcher.Close()
 	}
-	return p.Snapshot(), nil
+}
+
+// run runs the proxier and its source until the first of them, or until, ends.
+func (m *memoryProxier) run(ctx context.Context, until func(context.Context) error) error {
+	defer m.close()
+	return cmp.Or(runTogether(ctx, m.Run, m.source, until), ctx.Err())
 }
 
 // watchHere returns this machine, whose addresses are the node's if it is the node. Without live its Watcher may be nil: then the
@@ -93,25 +123,17 @@ func (o *wantOptions) watchHere(ctx context.Context, nodeName string, live bool,
 	return here, nil
 }
 
-// runUntilSynced runs a proxier and its source until the proxier has programmed the first lists.
-func (o *wantOptions) runUntilSynced(ctx context.Context, p *proxier.Proxier, runSource func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	err := runTogether(limited, p.Run, runSource, func(ctx context.Context) error {
-		select {
-		case <-p.Synced():
-			return nil
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
-			}
-			return nil // the source says why, or the user knows
-		}
-	})
-	if err == nil {
-		err = ctx.Err()
+// firstLists waits until the proxier has programmed the source's first lists, or ctx ends.
+func (o *wantOptions) firstLists(ctx context.Context, p *proxier.Proxier) error {
+	late := time.NewTimer(listTimeout)
+	defer late.Stop()
+	select {
+	case <-p.Synced():
+	case <-ctx.Done(): // the source says why, or the user knows
+	case <-late.C:
+		return fmt.Errorf("get Services and EndpointSlices from %s: not all came in %v: is it reachable?", o.sourceName(), listTimeout)
 	}
-	return err
+	return nil
 }
 
 // memoryKernel holds tables in memory. It is for one goroutine at a time: the proxier's while Run lasts.
@@ -161,7 +183,7 @@ func readKernel(table string) (rules.State, error) {
 	defer func() { _ = k.Close() }()
 	state, err := k.ReadListing(table)
 	if err == nil && state.Tables == [2]*rules.Table{} {
-		err = fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
+		err = noTable(table)
 	}
 	return state, err
 }

@@ -3,31 +3,22 @@
 package app
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"net/netip"
 	"slices"
-	"strings"
-	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/conntrack"
-	"github.com/nftproxy/nftproxy/rules"
 )
 
 type topOptions struct {
 	worldOptions
-	interval time.Duration
-	once     bool
-	rows     int
+	topChoice
+	once   bool
+	output string
 }
 
 func topCommand(version string) *cobra.Command {
@@ -35,13 +26,17 @@ func topCommand(version string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Show Services by their new connections, live",
-		Long: `Show the Services with the most new connections on this node, and how these spread
-over endpoints, from the kernel's connection tracking. Connections that are refused or
-dropped are not among them.
+		Long: `Show the Services with the most new connections on this node, how many are open, how
+many bytes those had where the kernel counts them (sysctl net.netfilter.nf_conntrack_acct),
+and how new connections spread over endpoints, from the kernel's connection tracking.
+Connections that are refused or dropped are not among them.
 
-Names come from the source that is given or that the nftproxy which runs here has;
-without one, from the kernel, which knows those Services that have a chain of their own.`,
+Names come from the source that is given or that the nftproxy which runs here has, and
+are followed as Services come and go; without one, from the kernel, which knows those
+Services that have a chain of their own.`,
 		Example: `  nftproxy top --once
+  nftproxy top --once --sort open --endpoints --filter default/
+  nftproxy top --once -o json
   nftproxy top --once --interval 5s -n 20 --manifests /etc/nftproxy/services`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,24 +48,50 @@ without one, from the kernel, which knows those Services that have a chain of th
 	fs.DurationVar(&o.interval, "interval", 2*time.Second, "`time` that each table is about")
 	fs.BoolVar(&o.once, "once", false, "write one table and end")
 	fs.IntVarP(&o.rows, "rows", "n", 10, "`number` of Services to show")
+	fs.StringVar(&o.sort, "sort", "new", "`key` by which Services are sorted: "+oneOf(topKeys()))
+	fs.StringVar(&o.filter, "filter", "", "only Services whose name or address has this `text`")
+	fs.BoolVar(&o.endpoints, "endpoints", false, "show each endpoint on a line of its own")
+	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
+	completeWith(cmd, "sort", topKeys()...)
+	completeWith(cmd, "output", "text", "json")
 	return lookingCommand(cmd, &o.wantOptions)
 }
 
-func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if o.interval <= 0 {
+func (o *topOptions) check() error {
+	switch {
+	case o.interval <= 0:
 		return fmt.Errorf("--interval: %s is not above 0", o.interval)
+	case o.rows < 1:
+		return fmt.Errorf("--rows: %d is below 1", o.rows)
+	case !slices.Contains(topKeys(), o.sort):
+		return fmt.Errorf("--sort: %q is none of %s", o.sort, oneOf(topKeys()))
 	}
-	o.namesFromKernel()
-	world, _, err := o.world(ctx, stderr)
+	return textOrJSON(o.output)
+}
+
+func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	config, err := o.proxierConfig()
 	if err != nil {
 		return err
 	}
-	if world.Have == nil {
-		return errors.New(world.Problem)
+	if err = hasTables(config.Rules.Table); err != nil {
+		return err
 	}
-	c := counts{world: world, services: map[rules.Frontend]*serviceCount{}, names: map[rules.Frontend]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	names, err := o.liveNames(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	flows, err := conntrack.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = flows.Close() }()
+	c := newCounts(names)
 	watched := make(chan error, 1)
 	go func() { watched <- conntrack.WatchNew(ctx, c.add, c.lose) }()
 	tick := time.NewTicker(o.interval)
@@ -84,106 +105,27 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 			return err
 		case <-tick.C:
 		}
-		text := c.table(o.rows, o.interval) + silentText(world.Config.Table)
-		if isTerminal(stdout) && !o.once {
-			text = "\x1b[H\x1b[2J" + text // from the top of an empty screen
-		}
-		if _, err := io.WriteString(stdout, text); err != nil {
+		if err := flows.EachOpen(ctx, c.addOpen); err != nil {
+			if ctx.Err() != nil {
+				return nil // it ended meanwhile
+			}
 			return err
 		}
-		if o.once {
-			return nil
+		if err := o.write(stdout, c.take(&o.topChoice), config.Rules.Table); err != nil || o.once {
+			return err
 		}
 	}
 }
 
-// counts counts new connections since the last table.
-type counts struct {
-	world *explain.World
-	names map[rules.Frontend]string // found once; empty: no Service's
-
-	mu       sync.Mutex
-	services map[rules.Frontend]*serviceCount
-	lost     bool
-}
-
-type serviceCount struct {
-	frontend  rules.Frontend
-	name      string
-	total     int
-	endpoints map[netip.AddrPort]int
-}
-
-func (c *counts) add(f conntrack.Flow) {
-	if f.Reply.Src == f.Orig.Dst { // went where it was sent
-		return
+// write writes a table; on a terminal from the top of an empty screen, if others follow.
+func (o *topOptions) write(stdout io.Writer, table topTable, rulesTable string) error {
+	if o.output == "json" {
+		return writeJSON(stdout, table)
 	}
-	to := rules.FrontendAt(f.Orig.Dst, f.Protocol)
-	name, known := c.names[to]
-	if !known {
-		if port := c.world.PortAt(to); port != nil {
-			name = serviceText(port)
-		}
-		c.names[to] = name
+	text := table.text(o.endpoints) + silentText(rulesTable)
+	if isTerminal(stdout) && !o.once {
+		text = "\x1b[H\x1b[2J" + text
 	}
-	if name == "" {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.services[to]
-	if s == nil {
-		s = &serviceCount{frontend: to, name: name, endpoints: map[netip.AddrPort]int{}}
-		c.services[to] = s
-	}
-	s.total++
-	s.endpoints[f.Reply.Src]++
-}
-
-func (c *counts) lose() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lost = true
-}
-
-// table returns what was counted and begins anew.
-func (c *counts) table(rows int, interval time.Duration) string {
-	c.mu.Lock()
-	list := slices.Collect(maps.Values(c.services))
-	lost := c.lost
-	c.services, c.lost = map[rules.Frontend]*serviceCount{}, false
-	c.mu.Unlock()
-	slices.SortFunc(list, func(a, b *serviceCount) int {
-		return cmp.Or(cmp.Compare(b.total, a.total), a.frontend.Compare(b.frontend))
-	})
-	var out strings.Builder
-	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tADDRESS\tNEW/S\tENDPOINTS")
-	for _, s := range list[:min(rows, len(list))] {
-		fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\n", s.name, s.frontend, float64(s.total)/interval.Seconds(), s.shares())
-	}
-	_ = w.Flush() // to memory
-	if more := len(list) - rows; more > 0 {
-		fmt.Fprintf(&out, "and %d more\n", more)
-	}
-	if lost {
-		fmt.Fprintln(&out, "There were more than could be counted.")
-	}
-	return out.String()
-}
-
-// shares lists the endpoints that got most.
-func (s *serviceCount) shares() string {
-	const most = 5
-	all := slices.SortedFunc(maps.Keys(s.endpoints), func(a, b netip.AddrPort) int {
-		return cmp.Or(cmp.Compare(s.endpoints[b], s.endpoints[a]), a.Compare(b))
-	})
-	var parts []string
-	for _, e := range all[:min(most, len(all))] {
-		parts = append(parts, fmt.Sprintf("%s %d%%", e, (100*s.endpoints[e]+s.total/2)/s.total))
-	}
-	if more := len(all) - most; more > 0 {
-		parts = append(parts, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(parts, ", ")
+	_, err := io.WriteString(stdout, text)
+	return err
 }

@@ -10,45 +10,84 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/conntrack"
-	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// TestCounts: new connections to Services are counted by frontend and endpoint, those to anything else are not.
+// fixedNames names Services by the addresses of their frontends.
+type fixedNames map[string]string
+
+func (n fixedNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
+	name, ok := n[f.Addr.String()]
+	return rules.ServicePortName{Namespace: "default", Name: name}, ok
+}
+
+// TestCounts: connections to Services are counted by frontend and endpoint, those to anything else are not, and those to a
+// Service that is gone neither.
 func TestCounts(t *testing.T) {
-	world := &explain.World{}
-	for i, name := range []string{"web", "api", "dns"} {
-		world.Ports = append(world.Ports, proxier.Port{ServicePort: rules.ServicePort{Name: rules.ServicePortName{Namespace: "default", Name: name},
-			Protocol: rules.TCP, ClusterIP: netip.AddrFrom4([4]byte{10, 96, 0, byte(10 + i)}), Port: 80}})
+	names := fixedNames{"10.96.0.10": "web", "10.96.0.11": "api", "10.96.0.12": "dns", "10.96.0.13": "old"}
+	fill := func(bytes uint64) *counts {
+		c := newCounts(names)
+		flow := func(to, endpoint string, count func(conntrack.Flow)) {
+			f := conntrack.Flow{Protocol: rules.TCP, Bytes: bytes}
+			f.Orig.Dst, f.Reply.Src = netip.MustParseAddrPort(to), netip.MustParseAddrPort(endpoint)
+			count(f)
+		}
+		for i := range 8 {
+			flow("10.96.0.10:80", fmt.Sprintf("10.244.1.%d:8080", max(1, i)), c.add)
+		}
+		for range 2 {
+			flow("10.96.0.11:80", "10.244.2.1:8080", c.add)
+			flow("10.96.0.11:80", "10.244.2.1:8080", c.addOpen)
+		}
+		flow("10.96.0.11:80", "10.244.2.9:8080", c.addOpen)
+		flow("10.96.0.12:80", "10.244.2.2:8080", c.add)
+		flow("10.96.0.13:80", "10.244.2.2:8080", c.add)
+		flow("192.0.2.1:80", "192.0.2.1:80", c.add)    // went where it was sent
+		flow("192.0.2.2:80", "10.244.2.2:8080", c.add) // translated by somebody else
+		c.lose()
+		return c
 	}
-	c := counts{world: world, services: map[rules.Frontend]*serviceCount{}, names: map[rules.Frontend]string{}}
-	flow := func(to, endpoint string) {
-		f := conntrack.Flow{Protocol: rules.TCP}
-		f.Orig.Dst, f.Reply.Src = netip.MustParseAddrPort(to), netip.MustParseAddrPort(endpoint)
-		c.add(f)
-	}
-	for i := range 8 {
-		flow("10.96.0.10:80", fmt.Sprintf("10.244.1.%d:8080", max(1, i)))
-	}
-	for range 2 {
-		flow("10.96.0.11:80", "10.244.2.1:8080")
-	}
-	flow("10.96.0.12:80", "10.244.2.2:8080")
-	flow("192.0.2.1:80", "192.0.2.1:80")    // went where it was sent
-	flow("192.0.2.2:80", "10.244.2.2:8080") // translated by somebody else
-	c.lose()
-	want := `SERVICE      ADDRESS            NEW/S  ENDPOINTS
-default/web  10.96.0.10:80/tcp  4.0    10.244.1.1:8080 25%, 10.244.1.2:8080 13%, 10.244.1.3:8080 13%, 10.244.1.4:8080 13%, 10.244.1.5:8080 13%, and 2 more
-default/api  10.96.0.11:80/tcp  1.0    10.244.2.1:8080 100%
+	for _, tt := range []struct {
+		name  string
+		bytes uint64
+		o     topChoice
+		want  string
+	}{
+		{"folded", 0, topChoice{rows: 2, sort: "new"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
+default/web  10.96.0.10:80/tcp  4.0    0     10.244.1.1:8080 25%, 10.244.1.2:8080 13%, 10.244.1.3:8080 13%, 10.244.1.4:8080 13%, 10.244.1.5:8080 13%, and 2 more
+default/api  10.96.0.11:80/tcp  1.0    3     10.244.2.1:8080 100%
 and 1 more
 There were more than could be counted.
-`
-	if diff := cmp.Diff(want, c.table(2, 2*time.Second)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff("SERVICE  ADDRESS  NEW/S  ENDPOINTS\n", c.table(2, time.Second)); diff != "" {
-		t.Errorf("it does not begin anew (-want +got):\n%s", diff)
+`},
+		{"unfolded, with bytes", 700, topChoice{rows: 1, sort: "open", endpoints: true}, `SERVICE      ADDRESS            NEW/S  OPEN  BYTES
+default/api  10.96.0.11:80/tcp  1.0    3     2.1Ki
+  endpoint   10.244.2.1:8080    1.0    2     1.4Ki
+  endpoint   10.244.2.9:8080    0.0    1     700
+and 2 more
+There were more than could be counted.
+`},
+		{"by name", 0, topChoice{rows: 1, sort: "name", endpoints: true, filter: "d"}, `SERVICE      ADDRESS            NEW/S  OPEN
+default/api  10.96.0.11:80/tcp  1.0    3
+  endpoint   10.244.2.1:8080    1.0    2
+  endpoint   10.244.2.9:8080    0.0    1
+and 2 more
+There were more than could be counted.
+`},
+		{"filtered by address", 0, topChoice{rows: 9, sort: "bytes", filter: "0.12:"}, `SERVICE      ADDRESS            NEW/S  OPEN  ENDPOINTS
+default/dns  10.96.0.12:80/tcp  0.5    0     10.244.2.2:8080 100%
+There were more than could be counted.
+`},
+	} {
+		names["10.96.0.13"] = "old"
+		c := fill(tt.bytes)
+		delete(names, "10.96.0.13")
+		tt.o.interval = 2 * time.Second
+		if diff := cmp.Diff(tt.want, c.take(&tt.o).text(tt.o.endpoints)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		if left := c.take(&tt.o); len(left.Services) > 0 || left.Lost {
+			t.Errorf("%s: it does not begin anew: %+v", tt.name, left)
+		}
 	}
 }

@@ -3,30 +3,26 @@
 package app
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
-	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/story"
 	"github.com/nftproxy/nftproxy/printable"
-	"github.com/nftproxy/nftproxy/proxier"
-	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
-	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 type traceOptions struct {
 	worldOptions
 	fromAddr, to, protocol string
+	output                 string
 	duration               time.Duration
 	showRules              bool
 }
@@ -36,15 +32,18 @@ func traceCommand(version string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace",
 		Short: "Follow new connections through the rules, live",
-		Long: `Follow new connections to Services through this node's rules and tell a story of each:
-which Service it is, which endpoint was chosen, whether it is masqueraded, or why it
-is refused or dropped. It changes nothing for packets. The rule that chooses what is
-traced goes when this command ends, however it ends.
+		Long: `Follow new connections to Services through this node's nftables and tell a story of
+each: which Service it is, which endpoint was chosen, whether it is masqueraded, and what
+came of it: answered, refused by the endpoint, no answer within a second, no route, or
+refused or dropped by which rule or policy, those of other programs included. It changes
+nothing for packets. The rules that choose what is traced go when this command ends,
+however it ends.
 
 Names come from the source that is given or that the nftproxy which runs here has;
 without one, from the kernel, which knows those Services that have a chain of their own.`,
 		Example: `  nftproxy trace --to 10.96.0.10:80 --for 10s
   nftproxy trace --from 10.244.1.7 --proto udp --for 10s
+  nftproxy trace --to default/web -o json --for 10s
   nftproxy trace --manifests /etc/nftproxy/services --for 10s`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,74 +53,84 @@ without one, from the kernel, which knows those Services that have a chain of th
 	fs := cmd.Flags()
 	o.add(fs)
 	fs.StringVar(&o.fromAddr, "from", "", "only connections from this `address` or CIDR")
-	fs.StringVar(&o.to, "to", "", "only connections to this `address`, CIDR, or address and port")
+	fs.StringVar(&o.to, "to", "", "only connections to this `target`: an address, a CIDR, an address and port, or a Service's NAMESPACE/NAME")
 	fs.StringVar(&o.protocol, "proto", "", "only connections of this `protocol`: tcp, udp or sctp")
 	fs.DurationVar(&o.duration, "for", 0, "end after this `time` (default: at Ctrl-C)")
-	fs.BoolVar(&o.showRules, "rules", false, "show the chains that connections meet, too")
+	fs.BoolVar(&o.showRules, "rules", false, "show the chains that connections meet, too, those of other programs included")
+	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json, an object for each line")
+	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "proto", "tcp", "udp", "sctp")
 	return lookingCommand(cmd, &o.wantOptions)
 }
 
 func (o *traceOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	filter, err := o.filter()
+	if o.duration < 0 {
+		return fmt.Errorf("--for: %s is below 0", o.duration)
+	}
+	if err := textOrJSON(o.output); err != nil {
+		return err
+	}
+	filter, service, err := o.filter()
 	if err != nil {
 		return err
 	}
-	o.namesFromKernel()
-	world, _, err := o.world(ctx, stderr)
+	config, err := o.proxierConfig()
 	if err != nil {
 		return err
 	}
-	if world.Have == nil {
-		return fmt.Errorf("there is nothing to trace: %s", world.Problem)
+	if err = hasTables(config.Rules.Table); err != nil {
+		return fmt.Errorf("there is nothing to trace: %w", err)
 	}
-	flows, err := conntrack.Open()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	names, err := o.liveNames(ctx, stderr)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = flows.Close() }()
-	t, err := inspect.StartTrace(filter)
+	k, err := openTraced(filter)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = t.Close() }()
+	defer k.close()
 	if o.duration > 0 {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.duration)
 		defer cancel()
 	}
 	if isTerminal(stderr) {
 		fmt.Fprintln(stderr, "tracing new connections; Ctrl-C ends it")
 	}
-	s := stories{world: world, flows: flows, table: world.Config.Table, open: map[uint32]*story{}, out: stdout, colours: coloursFor(stdout), showRules: o.showRules}
-	if err := t.Next(ctx, s.add, func() { s.tell(ctx, false) }); err != nil {
+	w := storyWriter{teller: k.teller(config.Rules.Table, names.at), out: stdout, colours: coloursFor(stdout), showRules: o.showRules, json: o.output == "json", service: service}
+	if err := k.follow(ctx, w.write); err != nil {
 		return err
 	}
-	s.tell(context.WithoutCancel(ctx), true)
-	return nil
+	return w.err
 }
 
-// filter reads what is to be traced.
-func (o *traceOptions) filter() (wire.TraceFilter, error) {
-	var f wire.TraceFilter
-	var err error
+// filter reads what is to be traced. A Service's connections are chosen by its name, as its addresses may change.
+func (o *traceOptions) filter() (f wire.TraceFilter, service string, err error) {
 	if o.protocol != "" {
 		if f.Protocol, err = rules.ParseProtocol(o.protocol); err != nil {
-			return f, fmt.Errorf("--proto: %w", err)
+			return f, "", fmt.Errorf("--proto: %w", err)
 		}
 	}
 	if f.From, err = parseRange(o.fromAddr); err != nil {
-		return f, fmt.Errorf("--from: %w", err)
+		return f, "", fmt.Errorf("--from: %w", err)
 	}
 	if at, aerr := netip.ParseAddrPort(o.to); aerr == nil {
 		f.ToPort = at.Port()
 		f.To, err = at.Addr().Unmap().Prefix(at.Addr().Unmap().BitLen())
-		return f, err
+		return f, "", err
 	}
-	if f.To, err = parseRange(o.to); err != nil {
-		return f, fmt.Errorf("--to: %w", err)
+	if f.To, err = parseRange(o.to); err == nil {
+		return f, "", nil
 	}
-	return f, nil
+	if _, _, serr := parseService(o.to); serr != nil {
+		return f, "", fmt.Errorf("--to: %w, nor a Service's NAMESPACE/NAME", err)
+	}
+	if o.namesFromKernel(); o.kernel {
+		return f, "", fmt.Errorf("--to: %s: the kernel alone does not know the names of all Services: give --manifests, --kubeconfig or an address", printable.Line(o.to))
+	}
+	return f, o.to, nil
 }
 
 // parseRange reads an address or a CIDR; nothing is the zero value.
@@ -139,135 +148,44 @@ func parseRange(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// story is what is known of one packet that begins a connection.
-type story struct {
-	protocol rules.Protocol
-	src, dst netip.AddrPort
-	chains   []string // of our table, in the order they were met
-	dropped  string   // the chain that dropped it
-	began    time.Time
-}
-
-// settled is when nothing more comes of a packet.
-const settled = 20 * time.Millisecond
-
-// stories gathers events and tells of packets that met our rules.
-type stories struct {
-	world     *explain.World
-	flows     *conntrack.Conn
-	table     string
-	open      map[uint32]*story
-	order     []uint32
+// storyWriter writes stories of connections to Services.
+type storyWriter struct {
+	*teller
 	out       io.Writer
 	colours   colours
 	showRules bool
+	json      bool
+	service   string // NAMESPACE/NAME; empty: all
+	err       error  // of the output
 }
 
-func (s *stories) add(e wire.TraceEvent) {
-	st := s.open[e.ID]
-	if st == nil {
-		st = &story{began: time.Now()}
-		s.open[e.ID] = st
-		s.order = append(s.order, e.ID)
-	}
-	if !st.src.IsValid() && e.Src.IsValid() {
-		st.protocol, st.src, st.dst = e.Protocol, e.Src, e.Dst
-	}
-	if e.Table != s.table {
+func (w *storyWriter) write(s *story.Story) {
+	name, served := w.nameAt(rules.FrontendAt(s.Sent.Dst, s.Sent.Protocol))
+	if w.err != nil || !w.ours(s) || w.service != "" && (!served || name.Namespace+"/"+name.Name != w.service) {
 		return
 	}
-	if !slices.Contains(st.chains, e.Chain) {
-		st.chains = append(st.chains, e.Chain)
-	}
-	if e.Dropped {
-		st.dropped = e.Chain
-	}
-}
-
-// tell writes what began some time ago, and all if it is the end.
-func (s *stories) tell(ctx context.Context, end bool) {
-	n := 0
-	for _, id := range s.order {
-		st := s.open[id]
-		if !end && time.Since(st.began) < settled {
-			break
+	if w.json {
+		var line []byte
+		if line, w.err = json.Marshal(w.line(s, w.showRules)); w.err == nil {
+			_, w.err = w.out.Write(append(printable.JSON(line), '\n'))
 		}
-		if len(st.chains) > 0 && st.src.IsValid() {
-			s.write(ctx, st)
-		}
-		delete(s.open, id)
-		n++
+		return
 	}
-	s.order = s.order[n:]
-}
-
-func (s *stories) write(ctx context.Context, st *story) {
-	port := s.world.PortAt(rules.FrontendAt(st.dst, st.protocol))
-	end, err := s.end(ctx, st)
-	if port == nil && st.dropped == "" && end == "" && err == nil {
-		return // not to a Service
-	}
-	if err != nil {
-		end = printable.Error(err)
-	}
-	fmt.Fprintf(s.out, "%s  %s -> %s/%s  %s: %s\n", time.Now().Format("15:04:05.000"), st.src, st.dst, st.protocol, s.colours.bold(serviceText(port)), cmp.Or(end, "sent on unchanged"))
-	if s.showRules {
-		fmt.Fprintf(s.out, "    %s\n", chainsText(st.chains))
+	_, w.err = fmt.Fprintf(w.out, "%s  %s -> %s/%s  %s: %s\n", s.Began.Format("15:04:05.000"), s.Sent.Src, s.Sent.Dst, s.Sent.Protocol, w.colours.bold(nameText(name, served)), w.text(s, w.colours))
+	if w.showRules && w.err == nil {
+		_, w.err = fmt.Fprintf(w.out, "    %s\n", chainsText(s, w.table))
 	}
 }
 
-func chainsText(chains []string) string {
+// chainsText lists the chains that a connection met: ours by their names, others with their tables.
+func chainsText(s *story.Story, table string) string {
 	var out []string
-	for _, c := range chains {
-		out = append(out, printable.Word(c))
+	for _, step := range s.Steps {
+		if step.Table == table {
+			out = append(out, printable.Word(step.Chain))
+		} else {
+			out = append(out, step.String())
+		}
 	}
 	return strings.Join(out, " > ")
-}
-
-// serviceText names the service port, as far as it is known.
-func serviceText(p *proxier.Port) string {
-	switch {
-	case p == nil:
-		return "no service port"
-	case p.Name.Name == "":
-		return "a Service"
-	}
-	return p.Name.String()
-}
-
-// end says what became of a packet; nothing if it went on unchanged.
-func (s *stories) end(ctx context.Context, st *story) (string, error) {
-	if st.dropped != "" {
-		return s.colours.red(whyDropped(st.dropped)), nil
-	}
-	flow, ok, err := s.flows.Get(ctx, st.protocol, conntrack.Tuple{Src: st.src, Dst: st.dst})
-	if err != nil || !ok || flow.Reply.Src == st.dst {
-		return "", err
-	}
-	if slices.Contains(st.chains, rules.ChainFailover.Chain()) {
-		return s.colours.red("sent again, without an answer from endpoint " + flow.Reply.Src.String()), nil
-	}
-	text := "to endpoint " + s.colours.green(flow.Reply.Src.String())
-	if silent, err := silentEndpoints(s.table); err == nil && slices.Contains(silent, flow.Reply.Src) {
-		text += " (failover tries whether it answers)"
-	}
-	if flow.Reply.Dst.Addr() != st.src.Addr() {
-		return text + ", masqueraded as " + flow.Reply.Dst.Addr().String(), nil
-	}
-	return text + ", from the client's own address", nil
-}
-
-// whyDropped says why a chain ends packets.
-func whyDropped(chain string) string {
-	switch rules.ParseChainID(chain).Role {
-	case rules.ChainNoEndpoints:
-		return "refused: " + reason.NoEndpoint.Brief()
-	case rules.ChainNoLocalEndpoints:
-		return "dropped: " + reason.NoLocalEndpoint.Brief()
-	case rules.ChainFirewall:
-		return "dropped: " + reason.NotInSourceRanges.Brief()
-	case rules.ChainPostrouting:
-		return "dropped: " + reason.NoSuchClusterIP.Brief()
-	}
-	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
 }

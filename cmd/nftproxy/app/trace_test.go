@@ -2,7 +2,13 @@
 
 package app
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/story"
+	"github.com/nftproxy/nftproxy/rules"
+)
 
 // TestWhyDropped: the chain that ends a packet tells why.
 func TestWhyDropped(t *testing.T) {
@@ -16,5 +22,14 @@ func TestWhyDropped(t *testing.T) {
 		if got := whyDropped(chain); got != want {
 			t.Errorf("%q: %q, want %q", chain, got, want)
 		}
+	}
+}
+
+// TestSentAgainText: a packet that met the chain of failover says so, with the endpoint that did not answer.
+func TestSentAgainText(t *testing.T) {
+	s := &story.Story{Outcome: story.NoAnswer, Steps: []story.Step{{Family: "ip", Table: "nftproxy", Chain: rules.ChainFailover.Chain()}}}
+	s.Now.Dst = netip.MustParseAddrPort("10.244.2.3:8080")
+	if got, want := (&teller{table: "nftproxy"}).fate(s, colours{}), "sent again: no answer from endpoint 10.244.2.3:8080"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

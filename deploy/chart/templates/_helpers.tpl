@@ -1,5 +1,41 @@
 {{- define "nftproxy.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag }}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{/* The part that selectors have: it can never change. */}}
+{{- define "nftproxy.selectorLabels" -}}
+app.kubernetes.io/name: nftproxy
+{{- end }}
+
+{{- define "nftproxy.labels" -}}
+{{ include "nftproxy.selectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: service-proxy
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* What the targets of both kinds of monitor get. */}}
+{{- define "nftproxy.relabelings" -}}
+relabelings:
+- sourceLabels: [__meta_kubernetes_pod_node_name]
+  targetLabel: node
+{{- with .Values.metrics.jobName }}
+- targetLabel: job
+  replacement: {{ . }}
+{{- end }}
+{{- if not .Values.metrics.keepBuildInfo }}
+metricRelabelings:
+# It has the version of Kubernetes' libraries; the alert KubeVersionMismatch would compare that with the cluster's.
+- sourceLabels: [__name__]
+  regex: kubernetes_build_info
+  action: drop
+{{- end }}
 {{- end }}
 
 {{- define "nftproxy.args" -}}

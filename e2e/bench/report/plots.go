@@ -28,6 +28,7 @@ func drawings() []drawing {
 		{"connect", "connect", "TCP handshake from a pod, p50, at the largest size", drawConnect},
 		{"traffic", "rate", "Through a Service, as a part of the same on a node without rules", drawTraffic},
 		{"spread", "spread", "Connections of each backend", drawSpread},
+		{"schedulers", "spread", "Connections of the busiest backend above its share, by scheduler; kube-proxy has chance alone", drawSchedulers},
 		{"disruption", "failed", "Connections in trouble, of 10,000, while the proxy restarts and while endpoints change", drawDisruption},
 	}
 }
@@ -164,6 +165,30 @@ func drawSpread(r *Results, t theme) *figure {
 		}
 		slices.Sort(list)
 		return list[g], "", true
+	})
+}
+
+// drawSchedulers draws how much more than its share the busiest backend has, in each round; the median of rounds counts.
+func drawSchedulers(r *Results, t theme) *figure {
+	size := r.largest("spread", Scheduler+Schedulers()[0])
+	f := newFigure(t, "", "above the share")
+	f.Y.Tick.Marker = plain("%")
+	return f.columns(Schedulers(), func(peer string, g int) (float64, string, bool) {
+		target := Scheduler + Schedulers()[g]
+		if peer != Nftproxy {
+			target = ""
+		}
+		if size == 0 || peer != Nftproxy && Schedulers()[g] != "random" {
+			return 0, "", false
+		}
+		var parts sample
+		for round := range r.Plan.Rounds {
+			if list := r.round("spread", peer, size, target, round); sum(list) > 0 {
+				parts.all.Xs = append(parts.all.Xs, 100*(slices.Max(list)*float64(len(list))/sum(list)-1))
+			}
+		}
+		parts.all.Sort()
+		return parts.median(), number(math.Round(10*parts.median()) / 10), parts.n() > 0
 	})
 }
 

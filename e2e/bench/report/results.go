@@ -133,6 +133,14 @@ const (
 	Service  = "service"
 )
 
+// Scheduler and one of Schedulers is a target of fairness: without it the proxy's own choice counts.
+const Scheduler = "scheduler/"
+
+// Schedulers are those of nftproxy's whose shares are measured: all but client-hash, as there is one client.
+func Schedulers() []string {
+	return []string{"round-robin", "random", "source-hash", "maglev", "least-connections"}
+}
+
 // Targets of disruption.
 const (
 	Restart  = "restart"  // the proxy is killed and started again
@@ -163,7 +171,7 @@ func Metrics() []Metric {
 		{"rate-failed", "Failed meanwhile", "connections", Data, false, "refused, or without an answer for 3 s"},
 		{"throughput", "Throughput", "Gbit/s", Data, true, "one established TCP connection"},
 		{"packets", "Packets a second", "1/s", Data, true, "one established UDP flow of 64-byte packets, as received"},
-		{"spread", "Connections per backend", "connections", Fairness, false, "one sample for each backend of a Service"},
+		{"spread", "Connections per backend", "connections", Fairness, false, "one sample for each backend of a Service; kube-proxy chooses by chance, nftproxy as the scheduler says, which is round-robin by default"},
 		{"attempts", "Attempts", "connections", Disruption, false, "at 500 a second"},
 		{"failed", "Failed", "connections", Disruption, false, "refused, or without an answer for 3 s"},
 		{"stalled", "Stalled", "connections", Disruption, false, "answered after more than 200 ms"},

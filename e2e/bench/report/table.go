@@ -212,5 +212,8 @@ func where(target string) string {
 			return from + ", " + words[rest]
 		}
 	}
+	if name, ok := strings.CutPrefix(target, Scheduler); ok {
+		return "scheduler " + name
+	}
 	return words[target]
 }
