@@ -75,7 +75,7 @@ func TestExamples(t *testing.T) {
 			if words[0] != "nftproxy" {
 				t.Errorf("example %q does not run nftproxy", line)
 			}
-			args := append(words[1:], "--socket", socket)
+			args := slices.Concat(words[1:], []string{"--socket", socket})
 			source := strings.Contains(line, "--manifests") || strings.Contains(line, "--kubeconfig")
 			if source || strings.Contains(line, "--config") { // as nftproxy run was started
 				args = append(args, "--hostname-override", "here")

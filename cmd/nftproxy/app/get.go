@@ -88,9 +88,9 @@ func (o *getOptions) run(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("no nftproxy answers here: %w: is it running on this node, and are you root?", err)
 	}
 	if len(args) > 1 {
-		s, err := client.Service(cmd.Context(), o.namespace, args[1])
-		if err != nil {
-			return err
+		s, serr := client.Service(cmd.Context(), o.namespace, args[1])
+		if serr != nil {
+			return serr
 		}
 		if o.output == "json" {
 			return writeJSON(cmd.OutOrStdout(), s)

@@ -23,12 +23,14 @@ import (
 const (
 	// mostServices is how many Services a page has at most; a page without a limit has fewer.
 	mostServices, someServices = 1000, 200
-	// pageEndpoints ends a page, however few Services it has.
-	pageEndpoints = 20000
+	// pageEndpoints and pageFrontends end a page, however few Services it has.
+	pageEndpoints, pageFrontends = 20000, 10000
 	// mostEndpoints is how many endpoints, of all its ports, a Service may have to be explained here.
 	mostEndpoints = 5000
-	// mostExplained is how many are explained at once.
-	mostExplained = 2
+	// mostLines is how many lines an explanation may have: an endpoint for each client of each frontend.
+	mostLines = 100000
+	// mostAtOnce is how many answers are made at once.
+	mostAtOnce = 2
 )
 
 // Daemon is what answers are made from.
@@ -49,23 +51,30 @@ type Daemon struct {
 // Handler answers.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
-	namespace := networkNamespace()
-	mux.HandleFunc("GET /v1/version", func(w http.ResponseWriter, _ *http.Request) {
-		write(w, http.StatusOK, Version{d.Version, d.Table, printable.Word(d.Node), namespace})
-	})
-	mux.HandleFunc("GET /v1/services", d.services)
-	mux.HandleFunc("GET /v1/services/{namespace}/{name}", d.service)
-	turns := make(chan struct{}, mostExplained)
-	mux.HandleFunc("GET /v1/explain", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case turns <- struct{}{}:
-			defer func() { <-turns }()
-			d.explain(w, r)
-		case <-r.Context().Done():
-		}
-	})
+	namespace, turns := networkNamespace(), make(chan struct{}, mostAtOnce)
+	for path, of := range map[string]func(*http.Request) (any, error){
+		"/v1/version": func(*http.Request) (any, error) {
+			return Version{d.Version, d.Table, printable.Word(d.Node), namespace}, nil
+		},
+		"/v1/services":                    d.services,
+		"/v1/services/{namespace}/{name}": d.service,
+		"/v1/explain":                     d.explain,
+	} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case turns <- struct{}{}:
+			case <-r.Context().Done():
+				return
+			}
+			code, text := text(of(r))
+
+			<-turns // before it is written: whoever reads slowly keeps nobody from an answer
+			write(w, code, text)
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, fmt.Errorf("there is no %s %s: see docs/api.md", r.Method, r.URL.Path))
+		code, text := text(nil, refuse(http.StatusNotFound, "there is no %s %s: see docs/api.md", r.Method, r.URL.Path))
+		write(w, code, text)
 	})
 	return mux
 }
@@ -75,26 +84,41 @@ type Fault struct {
 	Error string `json:"error"`
 }
 
-func refuse(w http.ResponseWriter, code int, err error) { write(w, code, Fault{printable.Error(err)}) }
+// refuse returns the error that is answered with a status.
+func refuse(status int, format string, args ...any) error {
+	return &Refused{status, fmt.Sprintf(format, args...)}
+}
 
-func write(w http.ResponseWriter, code int, v any) {
+// text returns the status and the text of an answer, or of the error that is answered instead.
+func text(v any, err error) (int, []byte) {
+	code := http.StatusOK
+	if err != nil {
+		code, v = http.StatusUnprocessableEntity, Fault{printable.Error(err)}
+		var refused *Refused
+		if errors.As(err, &refused) {
+			code = refused.Status
+		}
+	}
 	text, err := json.Marshal(v)
 	if err != nil {
-		code, text = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written"}`)
+		return http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written"}`)
 	}
+	return code, text
+}
+
+func write(w http.ResponseWriter, code int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(append(text, '\n'))
 }
 
 // services answers with a page of all Services.
-func (d *Daemon) services(w http.ResponseWriter, r *http.Request) {
+func (d *Daemon) services(r *http.Request) (any, error) {
 	query, limit := r.URL.Query(), someServices
 	if text := query.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > mostServices {
-			refuse(w, http.StatusBadRequest, fmt.Errorf("limit: %q is not a number from 1 to %d", text, mostServices))
-			return
+			return nil, refuse(http.StatusBadRequest, "limit: %q is not a number from 1 to %d", text, mostServices)
 		}
 		limit = n
 	}
@@ -102,40 +126,41 @@ func (d *Daemon) services(w http.ResponseWriter, r *http.Request) {
 	if text := query.Get("continue"); text != "" {
 		var ok bool
 		if after.Namespace, after.Name, ok = strings.Cut(text, "/"); !ok {
-			refuse(w, http.StatusBadRequest, fmt.Errorf("continue: %q is not what an answer says", text))
-			return
+			return nil, refuse(http.StatusBadRequest, "continue: %q is not what an answer says", text)
 		}
 	}
 	c := d.Proxier.Looker()
-	node, out, endpoints := c.Node(), Services{Services: []Service{}}, 0
+	node, out, endpoints, frontends := c.Node(), Services{Services: []Service{}}, 0, 0
 	names := c.Services(query.Get("namespace"), after)
 	for i, n := range names {
 		look, ok := c.Look(n, false)
 		if !ok { // it has just gone
 			continue
 		}
-		out.Services = append(out.Services, serviceOf(n, &look, &node))
+		s := serviceOf(n, &look, &node)
+		out.Services = append(out.Services, s)
 		for j := range look.Inputs {
 			endpoints += len(look.Inputs[j].Endpoints)
+			frontends += 1 + len(s.Ports[j].Frontends)
 		}
-		if i+1 < len(names) && (len(out.Services) == limit || endpoints > pageEndpoints) {
+		full := len(out.Services) == limit || endpoints > pageEndpoints || frontends > pageFrontends
+		if full && i+1 < len(names) {
 			out.Continue = n.String()
 			break
 		}
 	}
-	write(w, http.StatusOK, out)
+	return out, nil
 }
 
 // service answers with one Service.
-func (d *Daemon) service(w http.ResponseWriter, r *http.Request) {
+func (d *Daemon) service(r *http.Request) (any, error) {
 	c, n := d.Proxier.Looker(), cluster.ObjectName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
 	look, ok := c.Look(n, false)
 	if !ok {
-		refuse(w, http.StatusNotFound, d.absent(n))
-		return
+		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
 	}
 	node := c.Node()
-	write(w, http.StatusOK, serviceOf(n, &look, &node))
+	return serviceOf(n, &look, &node), nil
 }
 
 // absent says why a Service is not served.
@@ -147,12 +172,11 @@ func (d *Daemon) absent(n cluster.ObjectName) error {
 }
 
 // explain answers with an explanation.
-func (d *Daemon) explain(w http.ResponseWriter, r *http.Request) {
+func (d *Daemon) explain(r *http.Request) (any, error) {
 	query := r.URL.Query()
 	target, err := explain.ParseTarget(query.Get("target"))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
+		return nil, refuse(http.StatusBadRequest, "%s", err)
 	}
 	n := cluster.ObjectName{Namespace: target.Namespace, Name: target.Name}
 	if target.Frontend.Addr.IsValid() {
@@ -161,31 +185,23 @@ func (d *Daemon) explain(w http.ResponseWriter, r *http.Request) {
 	s, ok := d.Proxier.Service(n)
 	switch {
 	case !ok && target.Frontend.Addr.IsValid():
-		refuse(w, http.StatusNotFound, fmt.Errorf("%s is not served", target.Text))
-		return
+		return nil, refuse(http.StatusNotFound, "%s is not served", target.Text)
+	case !ok && d.Proxier.Looker().Unaddressed(n) != 0:
+		return nil, refuse(http.StatusGone, "%s", d.absent(n))
 	case !ok:
-		code := http.StatusNotFound
-		if d.Proxier.Looker().Unaddressed(n) != 0 {
-			code = http.StatusGone
-		}
-		refuse(w, code, d.absent(n))
-		return
+		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
 	case len(s.Look.Endpoints) > mostEndpoints:
-		refuse(w, http.StatusRequestEntityTooLarge, fmt.Errorf("service %s has %d endpoints, of all its ports: more than %d are not explained here", n, len(s.Look.Endpoints), mostEndpoints))
-		return
+		return nil, refuse(http.StatusRequestEntityTooLarge, "service %s has %d endpoints, of all its ports: more than %d are not explained here", n, len(s.Look.Endpoints), mostEndpoints)
 	}
 	world := d.world(n, &s)
 	clients, err := clientsOf(world, query["from"])
 	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err)
-		return
+		return nil, err
 	}
-	e, err := world.Explain(target, clients)
-	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err)
-		return
+	if lines := explain.Lines(world, target, clients); lines > mostLines {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "service %s has so many frontends and endpoints that it would take %d lines: more than %d are not explained here", n, lines, mostLines)
 	}
-	write(w, http.StatusOK, e)
+	return world.Explain(target, clients)
 }
 
 // world is what a Service is explained from.

@@ -24,9 +24,9 @@ func Path(socket, table string) string { return strings.ReplaceAll(socket, "TABL
 // mostClients is how many connections there are at most; a new one takes the place of an old one.
 const mostClients = 32
 
-// Serve answers at a socket until ctx ends; ready is called once it does. It makes the directory if there is none, takes the place of a socket that nobody has
-// any more or that a nftproxy before it in this network namespace had, and takes it away at the end. It fails where another
-// network namespace's nftproxy answers there.
+// Serve answers at a socket until ctx ends; ready is called once it does. It makes the directory if there is none, takes the place
+// of a socket that nobody has any more or that a nftproxy before it in this network namespace had, and takes it away at the end.
+// It fails where another network namespace's nftproxy answers there.
 func (d *Daemon) Serve(ctx context.Context, path string, ready func()) error {
 	l, err := listen(ctx, path)
 	if err != nil {
@@ -101,6 +101,9 @@ func (s *socket) Accept() (net.Conn, error) {
 	}
 }
 
+// errStranger is why a peer is not believed.
+var errStranger = errors.New("who is at the socket is neither root nor this user")
+
 // trusted says why the other end of a connection is not believed: it is neither root's nor this user's.
 func trusted(c *net.UnixConn) error {
 	uid, err := peer(c)
@@ -108,7 +111,7 @@ func trusted(c *net.UnixConn) error {
 		return fmt.Errorf("find out whose process is at the socket: %w", err)
 	}
 	if uid != 0 && uid != os.Getuid() {
-		return fmt.Errorf("a process of user %d is at the socket, neither root's nor this user's", uid)
+		return fmt.Errorf("%w: a process of user %d", errStranger, uid)
 	}
 	return nil
 }

@@ -5,18 +5,22 @@ package ask
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/proxier"
@@ -120,7 +124,7 @@ func TestSocket(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	go func() {
-		if c, err := second.Accept(); err == nil {
+		if c, aerr := second.Accept(); aerr == nil {
 			_ = c.Close()
 		}
 	}()
@@ -138,6 +142,105 @@ func TestSocket(t *testing.T) {
 	}
 	if _, err := listen(t.Context(), "/proc/none/x.sock"); err == nil || !strings.Contains(err.Error(), "--socket") {
 		t.Errorf("a directory that cannot be made: %v", err)
+	}
+}
+
+// served serves a daemon at a socket and returns its client.
+func served(t *testing.T, d *Daemon) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "x.sock")
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error)
+	go func() { ended <- d.Serve(ctx, path, func() { close(ready) }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	<-ready
+	c, err := Dial(t.Context(), path, d.Table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestClient: all pages make the list, and a fault has its status.
+func TestClient(t *testing.T) {
+	c := served(t, daemon(t, 2500))
+	list, err := c.Services(t.Context(), "")
+	if err != nil || len(list) != 2500 {
+		t.Errorf("%d Services, %v", len(list), err)
+	}
+	var refused *Refused
+	if _, err := c.Service(t.Context(), "default", "headless"); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+		t.Errorf("%v", err)
+	}
+	if _, err := Dial(t.Context(), c.path, "other"); err == nil || !strings.Contains(err.Error(), "of table nftproxy") {
+		t.Errorf("another table's: %v", err)
+	}
+}
+
+// TestSlow: clients that ask and do not read, and those that say nothing, keep nobody from an answer.
+func TestSlow(t *testing.T) {
+	c := served(t, daemon(t, 2000))
+	for i := range 3 * mostClients {
+		slow, err := net.Dial("unix", c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Close()
+		if i%3 == 0 {
+			continue
+		}
+		if _, err := io.WriteString(slow, "GET /v1/services?limit=1000 HTTP/1.1\r\nHost: n\r\n\r\n"); err != nil {
+			continue // its place was another's
+		}
+	}
+	for range mostClients {
+		if _, err := c.Explain(t.Context(), "default/s0.0.1.1", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLines: what would be too long is refused before it is made.
+func TestLines(t *testing.T) {
+	d := daemon(t, 2)
+	n := cluster.ObjectName{Namespace: "default", Name: "s1"}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: n.Name}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"}}
+	for i := range 200 {
+		svc.Spec.ExternalIPs = append(svc.Spec.ExternalIPs, netip.AddrFrom4([4]byte{172, 16, 0, byte(i)}).String())
+	}
+	for i := range 100 {
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "p" + strconv.Itoa(i), Port: int32(1 + i), TargetPort: intstr.FromInt32(80)})
+	}
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: n.Name, Labels: map[string]string{discoveryv1.LabelServiceName: n.Name}},
+		AddressType: discoveryv1.AddressTypeIPv4}
+	for _, p := range svc.Spec.Ports {
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: ptr.To(p.Name), Port: ptr.To[int32](8080)})
+	}
+	for i := range 20 {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String()}})
+	}
+	d.Proxier.UpdateService(svc)
+	d.Proxier.UpdateEndpointSlice(slice)
+	w := httptest.NewRecorder()
+	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/explain?target=default/s1", nil))
+	if w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "it would take") {
+		t.Errorf("%d %.300s", w.Code, w.Body)
+	}
+	w = httptest.NewRecorder()
+	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/services", nil))
+	var page Services
+	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || page.Continue != "" {
+		t.Errorf("%v; the last is not the last: %q", err, page.Continue)
+	}
+	w = httptest.NewRecorder()
+	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/explain?target=default/s1:p1&from=10.9.9.9", nil))
+	if w.Code != http.StatusOK {
+		t.Errorf("one port to one client: %d %.300s", w.Code, w.Body)
 	}
 }
 

@@ -40,6 +40,20 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	return out, nil
 }
 
+// Lines returns about how many lines an explanation of a target to some clients would have: one for each endpoint that each of
+// them may reach at each frontend.
+func Lines(w *World, target Target, clients []Client) int {
+	ports, err := w.find(target)
+	if err != nil {
+		return 0
+	}
+	lines := 0
+	for _, p := range ports {
+		lines += min(len(w.frontends(p, target)), mostFrontends) * len(w.clientsOf(p, clients)) * (1 + len(p.Endpoints))
+	}
+	return lines
+}
+
 // notes makes some of what is said of a Service printable, and counts the rest.
 func notes(list []string) []string {
 	const most = 20
