@@ -161,7 +161,8 @@ func checkFailover(t *testing.T, peers []*failoverPeer, lost int) {
 			t.Errorf("%s: %d connections failed, the longest took %v", p.Title, sum.Failed, sum.Longest)
 		}
 		if trials := 3 * lost; sum.Late > trials { // each endpoint at 10, 30 and 70 s
-			t.Errorf("%s: %d connections that began 2 s after the loss or later had to send their SYN again, want %d trials at most", p.Title, sum.Late, trials)
+			t.Errorf("%s: %d connections that began 2 s after the loss or later had to send their SYN again, want %d trials at most: they began after %v",
+				p.Title, sum.Late, trials, outage.Late(p.Connections))
 		}
 	}
 }
