@@ -20,7 +20,7 @@ const (
 	KeyID                      // Key.ID
 	KeyCounter                 // Key.Index, which a rule's counter chooses
 	KeyChoice                  // Key.Index, which is chosen otherwise
-	numKeyParts
+	NumKeyParts                // how many there are
 )
 
 // The keys of frontends, and of NodePorts.
@@ -44,7 +44,7 @@ type keyPart struct {
 	inLine int
 }
 
-var keyParts = [numKeyParts]keyPart{
+var keyParts = [NumKeyParts]keyPart{
 	KeyAddr: {dataType: addrType, expression: daddr, inLine: 2,
 		value: func(k Key) any { return k.Addr },
 		bytes: func(b []byte, k Key) []byte { return append(b, k.Addr.AsSlice()...) }},
