@@ -35,6 +35,9 @@ func TestSummarize(t *testing.T) {
 	if got := Late(example()); !slices.Equal(got, []time.Duration{3 * time.Second, 9 * time.Second}) {
 		t.Errorf("late are those that began after %v", got)
 	}
+	if got := (Scene{Rate: 1, Before: 5 * time.Second}).Held(example()[:4]); got != 4*time.Second {
+		t.Errorf("the client was held up for %v", got)
+	}
 	if got := Summarize(nil); got != (Summary{}) {
 		t.Errorf("of nothing: %+v", got)
 	}

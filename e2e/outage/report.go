@@ -79,6 +79,14 @@ func before(list []Connection) (longest time.Duration) {
 	return longest
 }
 
+// Held is for how long the machine kept the client from beginning a connection of the scene, at worst.
+func (s Scene) Held(list []Connection) (longest time.Duration) {
+	for i, c := range list {
+		longest = max(longest, c.Began+s.Before-time.Duration(i)*time.Second/time.Duration(s.Rate))
+	}
+	return longest
+}
+
 // slow says whether a connection's first packet was sent again.
 func (c Connection) slow(before time.Duration) bool { return c.Took > before+900*time.Millisecond }
 
