@@ -435,7 +435,7 @@ func TestAPIServerAfterRestart(t *testing.T) {
 					n.run()
 					n.lists(objects...)
 					n.stop()
-					if got := n.fates("203.0.113.5:6443", 1); !strings.HasPrefix(got, "10.0.0.") {
+					if got := n.outcomes("203.0.113.5:6443", 1); !strings.HasPrefix(got, "10.0.0.") {
 						t.Fatalf("the earlier run sends the API server's packets to %s", got)
 					}
 					servers := ports("203.0.113.5:6443", "192.0.2.1:6443", "10.96.0.1:443")

@@ -39,5 +39,5 @@ func TestNoLocalEndpointsOfKubeProxy(t *testing.T) {
 			}
 		})
 	}
-	kubeproxytests.Purposes{}.Judge(t, differences)
+	kubeproxytests.Purposes{}.Compare(t, differences)
 }

@@ -547,15 +547,15 @@ func (k *modelKernel) checkPrefix(before, after rules.State, tx rules.Tx, n int)
 		return
 	}
 	for i := range mostServices {
-		was, is := fate(before, i), fate(after, i)
-		if now := fate(middle, i); was == is && now != was {
+		was, is := outcome(before, i), outcome(after, i)
+		if now := outcome(middle, i); was == is && now != was {
 			k.model.t.Errorf("after %d operations of %+v, service %d leads to %q, before and after to %q", n, tx.Ops(), i, now, was)
 		}
 	}
 }
 
-// fate returns what becomes of the first packet to a Service, over each protocol.
-func fate(s rules.State, i int) (out [3]string) {
+// outcome returns what becomes of the first packet to a Service, over each protocol.
+func outcome(s rules.State, i int) (out [3]string) {
 	to := netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})
 	for p, port := range map[rules.Protocol]uint16{rules.TCP: 80, rules.UDP: 80, rules.SCTP: 53} {
 		tr := tracer.Tracer{State: s}

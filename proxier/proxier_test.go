@@ -106,8 +106,8 @@ func (n *node) lists(objects ...any) {
 	synctest.Wait()
 }
 
-// fates sends packets from a pod to a frontend such as 10.96.0.1:80/TCP, and returns what becomes of them, sorted.
-func (n *node) fates(to string, packets int) string {
+// outcomes sends packets from a pod to a frontend such as 10.96.0.1:80/TCP, and returns what becomes of them, sorted.
+func (n *node) outcomes(to string, packets int) string {
 	n.t.Helper()
 	addr, proto, _ := strings.Cut(to, "/")
 	dst := netip.MustParseAddrPort(addr)
@@ -138,7 +138,7 @@ func (n *node) fates(to string, packets int) string {
 
 func (n *node) expect(to, want string) {
 	n.t.Helper()
-	if got := n.fates(to, len(strings.Fields(want))); got != want {
+	if got := n.outcomes(to, len(strings.Fields(want))); got != want {
 		n.t.Errorf("to %s: %s, want %s", to, got, want)
 	}
 }
@@ -525,7 +525,7 @@ func TestSourceRanges(t *testing.T) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}, {IP: "fd00:2::1"}}
 			n.lists(s, endpoints("a", "lb", "8080", "10.0.0.1"), endpoints("b", "lb", "8080", "fd00:1::1"))
 			for to, want := range map[string]string{"192.0.2.1:80": tt.v4, "[fd00:2::1]:80": tt.v6, "10.96.0.1:80": open} {
-				if got := n.fates(to, 1); got != want {
+				if got := n.outcomes(to, 1); got != want {
 					t.Errorf("ranges %q, to %s: %s, want %s", tt.ranges, to, got, want)
 				}
 			}

@@ -273,7 +273,7 @@ func TestEjection(t *testing.T) {
 			t.Errorf("Events: %q, want %q", n.events, want)
 		}
 		pass(10 * time.Second)
-		if got := n.fates(webAt, 4); got != deadAt+" "+liveAt+" "+liveAt+" 10.244.1.4:8080" && got != deadAt+" "+liveAt+" 10.244.1.4:8080 10.244.1.4:8080" {
+		if got := n.outcomes(webAt, 4); got != deadAt+" "+liveAt+" "+liveAt+" 10.244.1.4:8080" && got != deadAt+" "+liveAt+" 10.244.1.4:8080 10.244.1.4:8080" {
 			t.Errorf("a trial: %s", got)
 		}
 		fail(4)

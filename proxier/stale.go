@@ -66,13 +66,11 @@ func repairedFrontends(tx rules.Tx) (frontends []rules.Frontend, all bool) {
 		default:
 			return nil, true
 		}
-		switch op.Set.Kind {
-		case rules.Hairpin, rules.Sources, rules.MasqueradeIPs, rules.MasqueradeNodePorts, rules.ClusterIPs, rules.ServiceCIDRs:
-			continue // no endpoint is another because of these
-		default:
-			if !op.Set.Kind.Serves() {
-				return nil, true
-			}
+		if op.Set.Kind.Neutral() {
+			continue
+		}
+		if !op.Set.Kind.Serves() {
+			return nil, true
 		}
 		for _, e := range op.Elements {
 			frontends = append(frontends, e.Key.Frontend(op.Family))

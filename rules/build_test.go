@@ -67,8 +67,8 @@ func TestBuildConfig(t *testing.T) {
 	}
 }
 
-// TestFate sends packets through what Build makes.
-func TestFate(t *testing.T) {
+// TestBuiltOutcomes sends packets through what Build makes.
+func TestBuiltOutcomes(t *testing.T) {
 	pod, node, outside := "10.244.1.10:40000", "172.18.0.2:40000", "172.18.0.1:40000"
 	web := "10.96.0.10:80"
 	for _, tt := range []struct {

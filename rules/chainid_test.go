@@ -38,25 +38,3 @@ func TestBuiltChains(t *testing.T) {
 		}
 	}
 }
-
-// TestSchedulersAreComplete: each scheduler has a row, and its name is read as it is made.
-func TestSchedulersAreComplete(t *testing.T) {
-	type choice struct {
-		field  FieldKind
-		layout layout
-	}
-	choices := map[choice]bool{}
-	for _, s := range Schedulers() {
-		row := schedulers[s]
-		if row.name == "" || row.field == 0 || choices[choice{row.field, row.layout}] || row.shares && row.needs == "" {
-			t.Errorf("%d: %+v: it needs a name, a way of its own to choose and what nftables must have for it", s, row)
-		}
-		choices[choice{row.field, row.layout}] = true
-		if got, err := ParseScheduler(s.String()); got != s || err != nil {
-			t.Errorf("%s is read as %s, %v", s, got, err)
-		}
-	}
-	if _, err := ParseScheduler("fair"); err == nil || err.Error() != `"fair" is none of round-robin, random, source-hash, client-hash, maglev, least-connections` {
-		t.Error(err)
-	}
-}

@@ -20,7 +20,7 @@ const (
 	KeyID                      // Key.ID
 	KeyCounter                 // Key.Index, which a rule's counter chooses
 	KeyChoice                  // Key.Index, which is chosen otherwise
-	numKeyParts
+	NumKeyParts                // how many there are
 )
 
 // The keys of frontends, and of NodePorts.
@@ -44,7 +44,7 @@ type keyPart struct {
 	inLine int
 }
 
-var keyParts = [numKeyParts]keyPart{
+var keyParts = [NumKeyParts]keyPart{
 	KeyAddr: {dataType: addrType, expression: daddr, inLine: 2,
 		value: func(k Key) any { return k.Addr },
 		bytes: func(b []byte, k Key) []byte { return append(b, k.Addr.AsSlice()...) }},
@@ -116,7 +116,10 @@ func declare(f Family, k SetKind) declaration {
 		d.flags = []string{"interval"}
 	}
 	if typeof {
-		d.typeof = strings.Join(expressions, " . ") + " : " + ofFamily(f, daddr) + " . " + dport
+		d.typeof = strings.Join(expressions, " . ")
+		if k.IsMap() {
+			d.typeof += " : " + ofFamily(f, daddr) + " . " + dport
+		}
 	}
 	if k.Dynamic() {
 		d.flags = []string{"dynamic", "timeout"}

@@ -49,7 +49,7 @@ func on(addrs ...string) []rules.Endpoint {
 func TestPolicies(t *testing.T) {
 	const l, r = "10.244.1.2:8080", "10.244.2.2:8080"
 	anywhere := []string{toNodePort, toLB, toExternal}
-	type want map[string]string // from: fate
+	type want map[string]string // from: outcome
 	for _, tt := range []struct {
 		name      string
 		change    func(*rules.ServicePort)

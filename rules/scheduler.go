@@ -85,6 +85,9 @@ func (s Scheduler) Tables() bool { return schedulers[s].layout == tabulate }
 // Counts says that the scheduler asks how many connections are open to each endpoint: Weighting.Open.
 func (s Scheduler) Counts() bool { return schedulers[s].layout == fluid }
 
+// Copies says that the scheduler makes several slots of an endpoint, even where all weigh the same.
+func (s Scheduler) Copies() bool { return schedulers[s].layout != exact }
+
 // Alike says that all nodes choose the same endpoint for a client, whatever is near them.
 func (s Scheduler) Alike() bool { return schedulers[s].alike }
 

@@ -33,6 +33,7 @@ const (
 	Asked                              // set of clients' addresses, protocols and ports whose flows were asked twice; filled by packets
 	Unanswered                         // map: client's address, protocol and port -> the frontend that it asked again; filled by packets
 	Answering                          // set of endpoints that answered; filled by packets
+	Tried                              // set of (id, hash of an endpoint) to which a connection went that tries it; filled by packets
 	numSetKinds
 )
 
@@ -85,6 +86,8 @@ type setKind struct {
 	serves bool
 	// forwards says that an element leads a new connection to an endpoint, as soon as its frontend leads to it.
 	forwards bool
+	// neutral says that no element decides which endpoint a connection goes to.
+	neutral bool
 	// dynamic says that packets add elements, which time out.
 	dynamic bool
 }
@@ -101,17 +104,17 @@ var setKinds = [numSetKinds]setKind{
 	Backends: {name: "backends", note: "endpoints of the schedulers " + sharing() + ": a frontend and a choice -> an endpoint",
 		key: []KeyPart{KeyAddr, KeyProtocol, KeyPort, KeyChoice}, value: ToEndpoint, onDemand: true, forwards: true},
 	Hairpin: {name: "hairpin", note: "endpoints on this node, masqueraded when they connect to themselves",
-		key: []KeyPart{KeyAddr, KeySameAddr}, owners: shared},
+		key: []KeyPart{KeyAddr, KeySameAddr}, owners: shared, neutral: true},
 	Sources: {name: "sources", note: "loadBalancerSourceRanges: who may connect to load balancer addresses",
-		names: PerPort, key: []KeyPart{KeyAddr}, value: Range, owners: exclusive, onDemand: true},
+		names: PerPort, key: []KeyPart{KeyAddr}, value: Range, owners: exclusive, onDemand: true, neutral: true},
 	Sticky: {name: "sticky", note: "session affinity: frontends whose clients are remembered, and by which chain",
 		key: frontendKey, value: JumpTo, nodePorts: StickyNodePorts, onDemand: true},
 	StickyNodePorts: {name: "sticky-nodeports", note: "session affinity: frontends whose clients are remembered, and by which chain",
 		key: nodePortKey, value: JumpTo, onDemand: true},
 	MasqueradeIPs: {name: "masquerade-ips", note: "frontends whose connections are all masqueraded: answers must come back through this node",
-		key: frontendKey, nodePorts: MasqueradeNodePorts},
+		key: frontendKey, nodePorts: MasqueradeNodePorts, neutral: true},
 	MasqueradeNodePorts: {name: "masquerade-nodeports", note: "frontends whose connections are all masqueraded: answers must come back through this node",
-		key: nodePortKey},
+		key: nodePortKey, neutral: true},
 	Single: {name: "single", note: "frontends with one endpoint",
 		key: frontendKey, value: ToEndpoint, nodePorts: SingleNodePorts, serves: true, forwards: true},
 	ServiceIPs: {name: "service-ips", note: "frontends, and the chain that decides about their connections",
@@ -123,9 +126,9 @@ var setKinds = [numSetKinds]setKind{
 	NodePortIPs: {name: "nodeport-ips", note: "addresses that serve NodePorts",
 		key: []KeyPart{KeyAddr}, owners: nobodys},
 	ClusterIPs: {name: "cluster-ips", note: "ClusterIPs: their other ports are refused",
-		key: []KeyPart{KeyAddr}, owners: shared},
+		key: []KeyPart{KeyAddr}, owners: shared, neutral: true},
 	ServiceCIDRs: {name: "service-cidrs", note: "ranges of ClusterIPs: those that no Service has are dropped",
-		key: []KeyPart{KeyAddr}, value: Range, owners: nobodys},
+		key: []KeyPart{KeyAddr}, value: Range, owners: nobodys, neutral: true},
 	Silent: {name: "silent", note: "failover: endpoints that do not answer and get no new connections: a chain's own number and an endpoint -> that endpoint",
 		key: []KeyPart{KeyID, KeyAddr, KeyPort}, value: ToEndpoint, owners: exclusive, onDemand: true},
 	Asked: {name: "asked", note: "failover: UDP flows with a second packet and no answer; the kernel fills it",
@@ -134,6 +137,8 @@ var setKinds = [numSetKinds]setKind{
 		key: frontendKey, value: ToEndpoint, dynamic: true},
 	Answering: {name: "answering", note: "failover: endpoints that answered new connections; the kernel fills it",
 		key: frontendKey, dynamic: true},
+	Tried: {name: "tried", note: "failover: endpoints that do not answer and that a connection has just tried: a chain's own number and the endpoint's; the kernel fills it",
+		key: []KeyPart{KeyID, KeyCounter}, dynamic: true},
 }
 
 // SetKinds lists all kinds, in order.
@@ -185,6 +190,10 @@ func (k SetKind) Serves() bool { return k.row().serves }
 
 // Forwards says that the elements of such a map are the endpoints that new connections go to.
 func (k SetKind) Forwards() bool { return k.row().forwards }
+
+// Neutral says that no element of such a set decides which endpoint a connection goes to: it is about who may connect, or
+// about the address that an endpoint sees.
+func (k SetKind) Neutral() bool { return k.row().neutral }
 
 // Dynamic says that the kernel adds the elements of such a map, as packets come by, and takes them away after a time.
 func (k SetKind) Dynamic() bool { return k.row().dynamic }

@@ -34,6 +34,8 @@ func TestSetKindsAreComplete(t *testing.T) {
 			t.Errorf("%s: ranges are of addresses", row.name)
 		case row.serves && (!k.IsMap() || !twins[k] && row.nodePorts == 0), row.forwards && row.value != ToEndpoint, row.dynamic && row.value != ToEndpoint && row.value != NoValue:
 			t.Errorf("%s: %+v: its value does not fit", row.name, row)
+		case row.neutral && (k.IsMap() || row.serves || row.forwards || row.dynamic), row.neutral && row.nodePorts != 0 && !row.nodePorts.Neutral():
+			t.Errorf("%s: %+v: its elements lead somewhere", row.name, row)
 		case row.owners == nobodys && (row.onDemand || row.serves || row.forwards):
 			t.Errorf("%s: %+v: nobody has its elements", row.name, row)
 		}
@@ -54,7 +56,7 @@ func TestKeyPartsAreComplete(t *testing.T) {
 			used[p] = true
 		}
 	}
-	for p := range numKeyParts {
+	for p := range NumKeyParts {
 		row := keyParts[p]
 		if row.dataType == "" || row.expression == "" || row.value == nil || row.bytes == nil || !used[p] {
 			t.Errorf("part %d: %+v, used: %t", p, row, used[p])

@@ -113,10 +113,10 @@ type apiRow struct {
 	options             []option
 	endpoints           func(w *world) [][]endpoint
 	to                  []frontend
-	pod, node, outsider fate // with no outcome: not looked at
+	pod, node, outsider expected // with no outcome: not looked at
 }
 
-// apiRows are the rows of the Service API that have a fate of their own. here and
+// apiRows are the rows of the Service API with an outcome of their own. here and
 // there are endpoints on the node and on the other one.
 func apiRows(w *world) []apiRow {
 	here, there := w.Local[0], w.RemotePods[0]
@@ -160,7 +160,7 @@ func apiRows(w *world) []apiRow {
 		{"hundreds of loadBalancerSourceRanges", is(sourceRanges(manyRanges()...)), onOther,
 			[]frontend{loadBalancer}, dropped(), dropped(), spread(there).seen(asNode)},
 		{"ipMode VIP", is(ipMode(corev1.LoadBalancerIPModeVIP)), onOther, []frontend{loadBalancer}, spread(there).seen(asNode), spread(there).seen(asNode), spread(there).seen(asNode)},
-		{"ipMode Proxy is not captured", is(ipMode(corev1.LoadBalancerIPModeProxy)), onOther, []frontend{loadBalancer}, dropped(), dropped(), fate{}}, // outside and the node send it to each other
+		{"ipMode Proxy is not captured", is(ipMode(corev1.LoadBalancerIPModeProxy)), onOther, []frontend{loadBalancer}, dropped(), dropped(), expected{}}, // outside and the node send it to each other
 		{"hostnames are ignored", is(func(s *corev1.Service) {
 			s.Status.LoadBalancer.Ingress = append([]corev1.LoadBalancerIngress{{Hostname: "lb.example"}}, s.Status.LoadBalancer.Ingress...)
 		}), onOther, []frontend{externalIP, nodePort}, spread(there).seen(asNode), spread(there).seen(asNode), spread(there).seen(asNode)},
@@ -209,7 +209,7 @@ func TestServiceAPI(t *testing.T) {
 				for _, p := range traffic.Protocols() {
 					for _, f := range netns.Families() {
 						to := w.address(services[i], fe, p, f)
-						for j, want := range []fate{r.pod, r.node, r.outsider} {
+						for j, want := range []expected{r.pod, r.node, r.outsider} {
 							if want.outcome == 0 {
 								continue
 							}

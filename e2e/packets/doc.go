@@ -6,9 +6,9 @@
 // from outside.
 //
 // A test makes a world (a cluster, servers in its pods, nftproxy on its node),
-// applies services to it, and says the fate of connections: who answers, in which
+// applies services to it, and says what becomes of connections: who answers, in which
 // order, whom the backends see, or that they are refused. A row names what a
-// Service or an EndpointSlice asks for and the fate that follows:
+// Service or an EndpointSlice asks for and what follows for connections:
 //
 //	w := newWorld(t, config{})
 //	web := w.service("web").to(ready(w.Local[0], w.RemotePods[0]))

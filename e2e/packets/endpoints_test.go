@@ -21,7 +21,7 @@ func TestEndpoints(t *testing.T) {
 	rows := []struct {
 		name string
 		has  [][]endpoint
-		want fate
+		want expected
 	}{
 		{"one ready", list(ready(a)), spread(a)},
 		{"two ready", list(ready(a, b)), spread(a, b)},
@@ -60,7 +60,7 @@ func TestEndpointsChange(t *testing.T) {
 	steps := []struct {
 		name string
 		has  []endpoint
-		want fate
+		want expected
 	}{
 		{"two", ready(a, b), spread(a, b)},
 		{"emptied", nil, refused()},

@@ -28,7 +28,7 @@ func TestExplain(t *testing.T) {
 	w.apply(t, zones, self, pinned)
 
 	each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
-		for s, want := range map[*svc]fate{zones: spread(here), self: spread(w.Client)} {
+		for s, want := range map[*svc]expected{zones: spread(here), self: spread(w.Client)} {
 			to := s.at(f, servicePort)
 			w.want(t, w.Client, p, to, want)
 			if err := w.explain(t, s).check(w, w.Client, p, to, want); err != nil {
@@ -45,7 +45,7 @@ func TestExplain(t *testing.T) {
 				t.Errorf("before the first connection: %v", err)
 			}
 			r := client.Connect(t.Context(), traffic.TCP, to)
-			said, _ := w.explain(t, pinned).fate(w.Client.Addr(f), traffic.TCP, to)
+			said, _ := w.explain(t, pinned).client(w.Client.Addr(f), traffic.TCP, to)
 			if r.Outcome != traffic.Answered || len(said.To) != 1 || said.To[0].Address != r.Backend.String() {
 				t.Errorf("explain says answers come from %v, it came: %s", said.To, r)
 			}
@@ -56,7 +56,7 @@ func TestExplain(t *testing.T) {
 				t.Errorf("from the kernel alone explain says\n%s", text)
 			}
 			w.apply(t, pinned.to(ready(w.Local[1], w.RemotePods[1])))
-			said, _ = w.explain(t, pinned).fate(w.Client.Addr(f), traffic.TCP, to)
+			said, _ = w.explain(t, pinned).client(w.Client.Addr(f), traffic.TCP, to)
 			if why := strings.Join(said.Why, "; "); len(said.To) != 2 || !strings.Contains(why, "the endpoint that "+w.Client.Addr(f).String()+" was with is gone") {
 				t.Errorf("explain says of a client whose endpoint is gone that answers come from %v, for the reason %q", said.To, why)
 			}
@@ -144,7 +144,7 @@ func TestDumpLoads(t *testing.T) {
 		if strings.Contains(r.name, "ipMode") {
 			continue // takes long, and no rule is for it
 		}
-		for j, want := range []fate{r.pod, r.node, r.outsider} {
+		for j, want := range []expected{r.pod, r.node, r.outsider} {
 			if want.outcome == 0 {
 				continue
 			}

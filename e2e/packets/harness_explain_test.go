@@ -41,9 +41,9 @@ func (w *world) explain(t *testing.T, s *svc, from ...netns.Host) explained {
 	return e
 }
 
-// fate returns what is said of connections from a client to an address; false if
+// client returns what is said of connections from a client to an address; false if
 // nothing is said of that address.
-func (e explained) fate(from netip.Addr, p traffic.Protocol, to netip.AddrPort) (explain.ClientView, bool) {
+func (e explained) client(from netip.Addr, p traffic.Protocol, to netip.AddrPort) (explain.ClientView, bool) {
 	for _, port := range e.Ports {
 		for _, fe := range port.Frontends {
 			if port.Protocol != strings.ToLower(p.String()) || fe.Address != to.String() {
@@ -60,9 +60,9 @@ func (e explained) fate(from netip.Addr, p traffic.Protocol, to netip.AddrPort) 
 }
 
 // check compares what is said with what was seen of packets.
-func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip.AddrPort, seen fate) error {
+func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip.AddrPort, seen expected) error {
 	family := familyOf(to.Addr())
-	said, ok := e.fate(from.Addr(family), p, to)
+	said, ok := e.client(from.Addr(family), p, to)
 	if !ok {
 		// An address that is not served is nobody's in this network.
 		if seen.outcome == traffic.TimedOut {
@@ -100,7 +100,7 @@ func (e explained) check(w *world, from netns.Host, p traffic.Protocol, to netip
 }
 
 // wantSaid checks what is said of connections from a host to an address.
-func (w *world) wantSaid(t *testing.T, said explained, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) {
+func (w *world) wantSaid(t *testing.T, said explained, from netns.Host, p traffic.Protocol, to netip.AddrPort, want expected) {
 	t.Helper()
 	if err := said.check(w, from, p, to, want); err != nil {
 		t.Errorf("from %s to %s %s: %v", from.Name(), p, to, err)

@@ -17,8 +17,8 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
-// fate is what becomes of new connections to a port of a service.
-type fate struct {
+// expected is what should become of new connections to a port of a service.
+type expected struct {
 	outcome  traffic.Outcome
 	backends []backend // who answers, each in turn
 	sees     source
@@ -43,18 +43,18 @@ const (
 )
 
 // spread: the hosts answer, each in turn.
-func spread(hosts ...netns.Host) fate {
-	return fate{outcome: traffic.Answered}.and(backendPort, hosts...)
+func spread(hosts ...netns.Host) expected {
+	return expected{outcome: traffic.Answered}.and(backendPort, hosts...)
 }
 
 // refused: the client is told at once that nobody answers, if its protocol can be told.
-func refused() fate { return fate{outcome: traffic.Refused} }
+func refused() expected { return expected{outcome: traffic.Refused} }
 
 // dropped: the client hears nothing.
-func dropped() fate { return fate{outcome: traffic.TimedOut} }
+func dropped() expected { return expected{outcome: traffic.TimedOut} }
 
 // on says at which port the backends answer.
-func (f fate) on(port uint16) fate {
+func (f expected) on(port uint16) expected {
 	f.backends = slices.Clone(f.backends)
 	for i := range f.backends {
 		f.backends[i].port = port
@@ -63,7 +63,7 @@ func (f fate) on(port uint16) fate {
 }
 
 // and adds backends that answer at a port.
-func (f fate) and(port uint16, hosts ...netns.Host) fate {
+func (f expected) and(port uint16, hosts ...netns.Host) expected {
 	f.backends = slices.Clone(f.backends)
 	for _, h := range hosts {
 		f.backends = append(f.backends, backend{h, port})
@@ -72,13 +72,13 @@ func (f fate) and(port uint16, hosts ...netns.Host) fate {
 }
 
 // seen says whom the backends see.
-func (f fate) seen(s source) fate {
+func (f expected) seen(s source) expected {
 	f.sees = s
 	return f
 }
 
 // addresses returns the backends' addresses in a family.
-func (f fate) addresses(family netns.Family) []netip.AddrPort {
+func (f expected) addresses(family netns.Family) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, b := range f.backends {
 		list = append(list, netip.AddrPortFrom(b.Addr(family), b.port))
@@ -102,9 +102,9 @@ func each(t *testing.T, test func(t *testing.T, p traffic.Protocol, f netns.Fami
 	}
 }
 
-// wantEverywhere checks the fate of connections to the service's servicePort in
+// wantEverywhere checks the outcome of connections to the service's servicePort in
 // every protocol over every family from every client.
-func (w *world) wantEverywhere(t *testing.T, s *svc, want fate) {
+func (w *world) wantEverywhere(t *testing.T, s *svc, want expected) {
 	t.Helper()
 	for _, p := range traffic.Protocols() {
 		for _, f := range netns.Families() {
@@ -115,16 +115,16 @@ func (w *world) wantEverywhere(t *testing.T, s *svc, want fate) {
 	}
 }
 
-// want checks the fate of connections from a host to an address.
-func (w *world) want(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) {
+// want checks the outcome of connections from a host to an address.
+func (w *world) want(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort, want expected) {
 	t.Helper()
 	if err := w.check(t.Context(), from, p, to, want); err != nil {
 		t.Errorf("from %s to %s %s: %v", from.Name(), p, to, err)
 	}
 }
 
-// check makes as many connections as it takes to tell their fate.
-func (w *world) check(ctx context.Context, from netns.Host, p traffic.Protocol, to netip.AddrPort, want fate) error {
+// check makes as many connections as it takes to tell their outcome.
+func (w *world) check(ctx context.Context, from netns.Host, p traffic.Protocol, to netip.AddrPort, want expected) error {
 	client := traffic.Client{NS: from.NS}
 	if want.outcome == traffic.Refused {
 		want.outcome = traffic.Refusal(p, to.Addr())

@@ -190,7 +190,7 @@ func (r *kubeProxyReplay) connect(t *testing.T, f *kubeproxytests.Flow) bool {
 	if !ok || !to.IsValid() || !tcpOrUDP || from.Name() == "remote" {
 		return false
 	}
-	var want fate
+	var want expected
 	switch f.Verdict {
 	case "DNAT":
 		if r.sticky && len(f.Outputs) > 1 {

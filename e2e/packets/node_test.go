@@ -114,9 +114,9 @@ func TestDetectLocal(t *testing.T) {
 			w.apply(t, s)
 			said := w.explain(t, s)
 			each(t, func(t *testing.T, p traffic.Protocol, f netns.Family) {
-				want := func(from netns.Host, to netip.AddrPort, fate fate) {
-					w.want(t, from, p, to, fate)
-					w.wantSaid(t, said, from, p, to, fate)
+				want := func(from netns.Host, to netip.AddrPort, expected expected) {
+					w.want(t, from, p, to, expected)
+					w.wantSaid(t, said, from, p, to, expected)
 				}
 				for _, from := range w.clients() {
 					want(from, s.at(f, servicePort), spread(here, there))
@@ -169,7 +169,7 @@ func TestUnallocatedClusterIP(t *testing.T) {
 	serve(t, []uint16{servicePort}, elsewhere)
 	used := w.service("web").to(ready(w.RemotePods[0]))
 	w.apply(t, used)
-	check := func(t *testing.T, want fate) {
+	check := func(t *testing.T, want expected) {
 		t.Helper()
 		for _, p := range traffic.Protocols() {
 			for _, f := range netns.Families() {
@@ -178,7 +178,7 @@ func TestUnallocatedClusterIP(t *testing.T) {
 		}
 		w.wantEverywhere(t, used, spread(w.RemotePods[0]))
 	}
-	answered := fate{outcome: traffic.Answered, sees: anySource}.and(servicePort, elsewhere)
+	answered := expected{outcome: traffic.Answered, sees: anySource}.and(servicePort, elsewhere)
 	cidr := &networkingv1.ServiceCIDR{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR"},
 		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"},

@@ -155,7 +155,7 @@ func TestLocalhostNodePortTaken(t *testing.T) {
 	w.wantLog(t, "NodePort is not served on a loopback address")
 	for _, p := range []traffic.Protocol{traffic.TCP, traffic.UDP} {
 		for _, f := range netns.Families() {
-			w.want(t, w.Node, p, netip.AddrPortFrom(loopback.Addr(f), port), fate{outcome: traffic.Answered, sees: anySource}.and(port, loopback))
+			w.want(t, w.Node, p, netip.AddrPortFrom(loopback.Addr(f), port), expected{outcome: traffic.Answered, sees: anySource}.and(port, loopback))
 			w.want(t, w.Node, p, netip.AddrPortFrom(loopback.Addr(f), uint16(fine.Spec.Ports[0].NodePort)), spread(a, b).seen(anySource))
 		}
 	}

@@ -23,7 +23,7 @@ func TestPorts(t *testing.T) {
 	type at struct {
 		protocol traffic.Protocol
 		port     uint16
-		want     fate
+		want     expected
 	}
 	const tcp, udp, sctp = traffic.TCP, traffic.UDP, traffic.SCTP
 	rows := []struct {

@@ -23,7 +23,7 @@ func TestSlices(t *testing.T) {
 		name string
 		// slices returns those of one family.
 		slices func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice
-		want   fate
+		want   expected
 		logs   string // what is said about a slice
 	}{
 		{"two slices", func(s *svc, f netns.Family) []*discoveryv1.EndpointSlice {

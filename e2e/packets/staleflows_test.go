@@ -35,19 +35,19 @@ func TestStaleFlows(t *testing.T) {
 	rows := []struct {
 		name          string
 		before, after []endpoint
-		had, has      fate
-		sctp          fate // what SCTP has, if that is something else
+		had, has      expected
+		sctp          expected // what SCTP has, if that is something else
 	}{
-		{"the only endpoint goes, another one comes", ready(a), ready(b), spread(a), spread(b), fate{}},
-		{"one of two goes", ready(a, b), ready(b), spread(a, b), spread(b), fate{}},
-		{"one of three goes", ready(a, b, c), ready(a, b), spread(a, b, c), spread(a, b), fate{}},
+		{"the only endpoint goes, another one comes", ready(a), ready(b), spread(a), spread(b), expected{}},
+		{"one of two goes", ready(a, b), ready(b), spread(a, b), spread(b), expected{}},
+		{"one of three goes", ready(a, b, c), ready(a, b), spread(a, b, c), spread(a, b), expected{}},
 		// Answered associations are as TCP's connections: they stay.
 		{"not ready any more", ready(a), append(unready(a), ready(c)...), spread(a), spread(c), spread(a)},
 		{"ending", ready(a), append(ending(a), ready(c)...), spread(a), spread(c), spread(a)},
 		{"the only one not ready any more", ready(a), unready(a), spread(a), refused(), spread(a)},
-		{"the last endpoint goes", ready(a), nil, spread(a), refused(), fate{}},
-		{"the first endpoint comes", nil, ready(a, b), refused(), spread(a, b), fate{}},
-		{"an endpoint comes", ready(a), ready(a, b), spread(a), spread(a), fate{}}, // flows stay with the one they have
+		{"the last endpoint goes", ready(a), nil, spread(a), refused(), expected{}},
+		{"the first endpoint comes", nil, ready(a, b), refused(), spread(a, b), expected{}},
+		{"an endpoint comes", ready(a), ready(a, b), spread(a), spread(a), expected{}}, // flows stay with the one they have
 	}
 	services := make([]*svc, len(rows))
 	for i, r := range rows {
@@ -57,7 +57,7 @@ func TestStaleFlows(t *testing.T) {
 	for i, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			flows := w.flows(t, services[i], datagrams())
-			has := map[*established]fate{}
+			has := map[*established]expected{}
 			for n, e := range flows {
 				first := e.askFirst(t, r.had)
 				e.backend, has[e] = first.Backend, r.has
@@ -357,8 +357,8 @@ func (w *world) flows(t *testing.T, s *svc, protocols ...[]traffic.Protocol) []*
 	return list
 }
 
-// askFirst asks once, to have a fate.
-func (e *established) askFirst(t *testing.T, want fate) traffic.Result {
+// askFirst asks once, to have an outcome.
+func (e *established) askFirst(t *testing.T, want expected) traffic.Result {
 	t.Helper()
 	wait := patience
 	if want.outcome == traffic.Refused {
@@ -373,8 +373,8 @@ func (e *established) askFirst(t *testing.T, want fate) traffic.Result {
 	return r
 }
 
-// oneOf returns nil if the fate allows the result of one request.
-func (f fate) oneOf(r traffic.Result) error {
+// oneOf returns nil if the result of one request is as expected.
+func (f expected) oneOf(r traffic.Result) error {
 	if r.Outcome != f.outcome {
 		return fmt.Errorf("%s, want %s", r, f.outcome)
 	}
@@ -387,8 +387,8 @@ func (f fate) oneOf(r traffic.Result) error {
 	return nil
 }
 
-// wantServed waits until the socket has the fate.
-func wantServed(t *testing.T, e *established, want fate) {
+// wantServed waits until the socket is served as expected.
+func wantServed(t *testing.T, e *established, want expected) {
 	t.Helper()
 	if want.outcome == traffic.Refused {
 		want.outcome = traffic.Refusal(e.protocol, e.to.Addr())

@@ -54,7 +54,7 @@ func TestClientsOfADeadEndpoint(t *testing.T) {
 		option option
 		dead   netns.Host
 		after  []endpoint
-		want   fate
+		want   expected
 	}{
 		{"replaced", clusterWide, remote, ready(a), spread(a)},
 		{"not ready", clusterWide, remote, append(unready(remote), ready(a, b)...), spread(a, b)},

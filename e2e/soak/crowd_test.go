@@ -30,14 +30,14 @@ func answeredBy(p pod) traffic.Result {
 	return traffic.Result{Outcome: traffic.Answered, Backend: netip.AddrPortFrom(p.V4, podPort)}
 }
 
-// TestJudge: endpoints may answer, those that left may for a while, and others never; nobody is no answer.
-func TestJudge(t *testing.T) {
+// TestLateness: endpoints may answer, those that left may for a while, and others never; nobody is no answer.
+func TestLateness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pods := fourPods()
 		c := newCrowd(netns.IPv4, pods, 0, 2) // 0 and 1
 		check := func(when string, p pod, wantLate time.Duration, wantErr bool) {
 			t.Helper()
-			late, err := judge(answeredBy(p), c, time.Now(), time.Hour)
+			late, err := lateness(answeredBy(p), c, time.Now(), time.Hour)
 			if (err != nil) != wantErr || err == nil && late != wantLate {
 				t.Errorf("%s: %s was late by %s, %v; want %s, and an error: %v", when, p.V4, late, err, wantLate, wantErr)
 			}
@@ -55,7 +55,7 @@ func TestJudge(t *testing.T) {
 		check("then", pods[1], 0, false)
 		time.Sleep(mostLate)
 		check("long after", pods[0], 0, true)
-		if _, err := judge(answeredBy(pods[0]), c, time.Now(), time.Second); err != nil {
+		if _, err := lateness(answeredBy(pods[0]), c, time.Now(), time.Second); err != nil {
 			t.Errorf("just when the API server is back: %v", err)
 		}
 		must(t, c.change(endpoints{ready: []pod{pods[0]}, terminating: []pod{pods[1]}}, func(endpoints) error { return nil }))
@@ -65,7 +65,7 @@ func TestJudge(t *testing.T) {
 		if err := c.change(endpoints{}, func(endpoints) error { return errors.New("no answer") }); err == nil || c.size() != 1 {
 			t.Errorf("a change that was not confirmed: %v, %d endpoints; want an error, and one", err, c.size())
 		}
-		if _, err := judge(traffic.Result{Outcome: traffic.Refused, Err: errors.New("refused")}, c, time.Now(), time.Hour); err == nil {
+		if _, err := lateness(traffic.Result{Outcome: traffic.Refused, Err: errors.New("refused")}, c, time.Now(), time.Hour); err == nil {
 			t.Error("a refusal was no failure")
 		}
 	})

@@ -133,7 +133,7 @@ func (r *run) connect(ctx, going context.Context) {
 	}
 }
 
-// connectOnce makes a connection and judges what became of it.
+// connectOnce makes a connection and writes down what became of it.
 func (r *run) connectOnce(ctx context.Context, w way) {
 	client, crowd := traffic.Client{NS: w.from.NS}, w.crowds[w.family]
 	begun := time.Now()
@@ -149,16 +149,16 @@ func (r *run) connectOnce(ctx context.Context, w way) {
 		return
 	}
 	back := r.restarts.since(begun)
-	late, err := judge(a, crowd, begun, back)
+	late, err := lateness(a, crowd, begun, back)
 	r.tally.add(a, again, late, back, err != nil)
 	if err != nil {
 		r.diary.fail(begun, w.name, fmt.Sprintf("a new connection, %s", w), fmt.Errorf("%w%s", err, r.flows(w)))
 	}
 }
 
-// judge says what is wrong with an answer, and how long its endpoint had been gone when the connection began, and the
-// API server back.
-func judge(a traffic.Result, c *crowd, begun time.Time, back time.Duration) (late time.Duration, err error) {
+// lateness returns how long the endpoint that answered had been gone when the connection began. An error says what is wrong with
+// the answer, for instance that it was gone for too long. back is how long the API server had been back.
+func lateness(a traffic.Result, c *crowd, begun time.Time, back time.Duration) (late time.Duration, err error) {
 	if a.Outcome != traffic.Answered {
 		return 0, errors.New(a.String())
 	}

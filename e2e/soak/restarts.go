@@ -95,7 +95,7 @@ func (r *run) follows(ctx context.Context) error {
 	for {
 		attempt := time.Now()
 		a := traffic.Client{NS: w.from.NS}.Connect(ctx, w.protocol, w.to)
-		if _, err := judge(a, c, attempt, r.restarts.since(attempt)); err != nil && ctx.Err() == nil {
+		if _, err := lateness(a, c, attempt, r.restarts.since(attempt)); err != nil && ctx.Err() == nil {
 			r.diary.fail(attempt, s.name, fmt.Sprintf("a new connection, %s", w), fmt.Errorf("%w%s", err, r.flows(w)))
 		}
 		if a.Outcome == traffic.Answered && a.Backend.Addr() == next.V4 {

@@ -79,9 +79,9 @@ func Object[T any](t *testing.T, name string, data []byte, kinds map[string]T) T
 // Purposes lists what differs from kube-proxy on purpose, and why. The key is what a test is called.
 type Purposes map[string]string
 
-// Judge compares results with what differs on purpose. A result is how something differs, by what it is called, and empty
+// Compare compares results with what differs on purpose. A result is how something differs, by what it is called, and empty
 // where it does not. Whatever differs has to be in the list, and whatever is in the list has to differ.
-func (p Purposes) Judge(t *testing.T, results map[string]string) {
+func (p Purposes) Compare(t *testing.T, results map[string]string) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(results)) {
 		if difference := results[name]; difference != "" && p[name] == "" {

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -93,9 +94,9 @@ func convertPorts(s *corev1.Service, out *service, fault func(reason.Code, ...an
 	}
 	out.ports = make(ports, 0, len(list))
 	for _, p := range list {
-		proto, ok := protocolOf(p.Protocol)
+		proto, err := rules.ParseProtocol(string(cmp.Or(p.Protocol, corev1.ProtocolTCP)))
 		switch {
-		case !ok:
+		case err != nil:
 			fault(reason.BadProtocol, p.Name, p.Protocol)
 		case p.Port < 1 || p.Port > math.MaxUint16:
 			fault(reason.BadPort, p.Name, p.Port)
@@ -271,14 +272,6 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	return p, p.IsValid()
 }
 
-func protocolOf(p corev1.Protocol) (rules.Protocol, bool) {
-	if p == "" {
-		return rules.TCP, true
-	}
-	out, err := rules.ParseProtocol(string(p))
-	return out, err == nil
-}
-
 // convertSlice returns what proxying needs of an EndpointSlice: nil for one that
 // is no service's or holds no IP addresses, which are for others. nodeName is this node's.
 func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, errs []error) {
@@ -309,8 +302,8 @@ func convertSlice(es *discoveryv1.EndpointSlice, nodeName string) (s *slice, err
 		if p.Protocol != nil {
 			protocol = *p.Protocol
 		}
-		proto, ok := protocolOf(protocol)
-		if !ok || *p.Port < 1 || *p.Port > math.MaxUint16 {
+		proto, err := rules.ParseProtocol(string(cmp.Or(protocol, corev1.ProtocolTCP)))
+		if err != nil || *p.Port < 1 || *p.Port > math.MaxUint16 {
 			faults.add(fmt.Errorf("endpointslice %s: %s", name, reason.BadSlicePort.Text(portName, protocol, *p.Port)))
 			continue
 		}
@@ -357,6 +350,12 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil
+	if e.NodeName != nil && *e.NodeName != "" {
+		out.who.node = unique.Make(*e.NodeName).Value()
+	}
+	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
+		out.who.pod = e.TargetRef.Name
+	}
 	if e.Zone != nil && *e.Zone != "" {
 		out.zone = unique.Make(*e.Zone).Value()
 	}

@@ -155,8 +155,8 @@ func (r *replay) set(t *testing.T, c *kubeProxyCase) {
 	r.desired.Update(owned)
 }
 
-// fate sends a flow's first packet once for each endpoint that may be chosen, and says what becomes of it.
-func (r *replay) fate(t *testing.T, f *kubeProxyFlow) string {
+// outcome sends a flow's first packet once for each endpoint that may be chosen, and says what becomes of it.
+func (r *replay) outcome(t *testing.T, f *kubeProxyFlow) string {
 	t.Helper()
 	protocol, err := rules.ParseProtocol(f.Proto)
 	if err != nil {
@@ -198,7 +198,7 @@ func TestPacketsOfKubeProxy(t *testing.T) {
 			f := &c.Flows[j]
 			flows++
 			name := fmt.Sprintf("%s %s: %s", c.Source, c.Test, f)
-			if got, want := r.fate(t, f), f.want(); got != want {
+			if got, want := r.outcome(t, f), f.want(); got != want {
 				differences[name] = fmt.Sprintf("%s, kube-proxy: %s", got, want)
 			} else if _, ok := differences[name]; !ok {
 				differences[name] = ""
@@ -206,7 +206,7 @@ func TestPacketsOfKubeProxy(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases, %d flows", len(cases), flows)
-	onPurpose.Judge(t, differences)
+	onPurpose.Compare(t, differences)
 }
 
 // kubeProxyPurposes says which connections fare otherwise than with kube-proxy on purpose.

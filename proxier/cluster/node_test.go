@@ -287,5 +287,5 @@ func TestNodePortsOfKubeProxy(t *testing.T) {
 			differences[name] = fmt.Sprintf("all %v, addresses %v, loopback %v; kube-proxy: %v, %v, %v", n.all(f), ours, n.Localhost(f), c.All, theirs, loopback)
 		}
 	}
-	onPurpose.Judge(t, differences)
+	onPurpose.Compare(t, differences)
 }

@@ -73,5 +73,5 @@ func TestHealthOfKubeProxy(t *testing.T) {
 			t.Errorf("line %d is %q", i+1, c.Step)
 		}
 	}
-	kubeproxytests.Purposes{}.Judge(t, differences)
+	kubeproxytests.Purposes{}.Compare(t, differences)
 }

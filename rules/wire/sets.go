@@ -60,7 +60,7 @@ type keyPart struct {
 	typeof func(rules.Family) []byte
 }
 
-var keyParts = [...]keyPart{
+var keyParts = [rules.NumKeyParts]keyPart{
 	rules.KeyAddr:     {[2]uint32{typeIPv4, typeIPv6}, [2]uint32{4, 16}, daddrUdata},
 	rules.KeySameAddr: {[2]uint32{typeIPv4, typeIPv6}, [2]uint32{4, 16}, daddrUdata},
 	rules.KeyProtocol: {[2]uint32{typeInetProto, typeInetProto}, [2]uint32{1, 1}, l4protoUdata},

@@ -37,11 +37,11 @@ func explained(t *testing.T, args string) explain.Explanation {
 	return e
 }
 
-// TestExplain: each row's fate and its reason are known.
+// TestExplain: each row's outcome and its reason are known.
 func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		name, args string
-		frontend   string // of which the fate is
+		frontend   string // of which the outcome is
 		outcome    explain.Outcome
 		to         []explain.To
 		why        string

@@ -68,7 +68,7 @@ func TestNodeIPsOfKubeProxy(t *testing.T) {
 			differences[c.Test] = fmt.Sprintf("%v, kube-proxy: %v", got, want)
 		}
 	}
-	onPurpose.Judge(t, differences)
+	onPurpose.Compare(t, differences)
 }
 
 // TestDetectLocalOfKubeProxy replays what kube-proxy's own tests take for packets of pods.
@@ -109,7 +109,7 @@ func TestDetectLocalOfKubeProxy(t *testing.T) {
 			differences[c.Test] = fmt.Sprintf("%q, kube-proxy: %q", got, want)
 		}
 	}
-	onPurpose.Judge(t, differences)
+	onPurpose.Compare(t, differences)
 }
 
 // nodeOf returns what a proxier with some flags knows of its node, whose object has addresses and podCIDRs.

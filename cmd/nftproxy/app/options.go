@@ -14,6 +14,7 @@ import (
 	netutils "k8s.io/utils/net"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -46,6 +47,7 @@ type sourceOptions struct {
 	master     string
 	manifests  string
 	proxyName  string // of --service-proxy-name
+	socket     string // where the nftproxy that runs is asked
 	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
 	// apiServers learns where the API server is reached; nil: nobody wants to know.
 	apiServers *apiserver.Addresses
@@ -66,15 +68,16 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "serve only Services whose label service.kubernetes.io/service-proxy-name is this `name`, in tables of their own (default: those without the label)")
 	fs.StringVar(&o.source.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
 
+	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked, by root alone; TABLE stands for the tables' name; '': none")
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")
 	o.failover.add(fs)
 	fs.StringVar(&o.scheduler, "scheduler", "", "`how` connections are spread: "+oneOf(rules.SchedulerNames())+"; a Service's annotation "+cluster.SchedulerAnnotation+
-		" overrides it (default: round-robin, or in kube-proxy's mode ipvs what is nearest to ipvs.scheduler)")
-	fs.Uint16Var(&o.maglev.size, "maglev-table-size", rules.DefaultMaglevSize, "`slots` of the scheduler maglev: a prime from 251 to 65521, a hundred times the endpoints or more; a Service's annotation "+cluster.MaglevSizeAnnotation+" overrides it")
-	fs.Uint32Var(&o.maglev.seed, "maglev-seed", rules.HashSeed, "`number` that makes tables of the scheduler maglev differ from other clusters'; all nodes need the same")
-	fs.IntVar(&o.maxSlots, "max-slots", cluster.DefaultMaxSlots, "greatest `number` of map elements that all Services with weights, slow start or the schedulers maglev and least-connections share, in each family and traffic policy: with more such Services each gets coarser shares")
+		" overrides it (default: "+rules.RoundRobin.String()+", or in kube-proxy's mode ipvs what is nearest to ipvs.scheduler)")
+	fs.Uint16Var(&o.maglev.size, "maglev-table-size", rules.DefaultMaglevSize, "`slots` of the "+schedulersThat(rules.Scheduler.Tables)+": a prime from 251 to 65521, a hundred times the endpoints or more; a Service's annotation "+cluster.MaglevSizeAnnotation+" overrides it")
+	fs.Uint32Var(&o.maglev.seed, "maglev-seed", rules.HashSeed, "`number` that makes tables of the "+schedulersThat(rules.Scheduler.Tables)+" differ from other clusters'; all nodes need the same")
+	fs.IntVar(&o.maxSlots, "max-slots", cluster.DefaultMaxSlots, "greatest `number` of map elements that all Services with weights, slow start or the "+schedulersThat(rules.Scheduler.Copies)+" share, in each family and traffic policy: with more such Services each gets coarser shares")
 	fs.Uint32Var(&o.affinitySize, "affinity-size", rules.DefaultAffinitySize, "greatest `number` of clients that a service port with session affinity remembers")
 }
 
@@ -221,9 +224,29 @@ func (o *wantOptions) nodeName() (string, error) {
 }
 
 // oneOf lists names as 'a, b or c'.
-func oneOf(names []string) string {
+func oneOf(names []string) string { return listed(names, "or") }
+
+// listed lists names, of which there is one at least, as 'a, b and c'.
+func listed(names []string, and string) string {
 	last := len(names) - 1
-	return strings.Join(names[:last], ", ") + " or " + names[last]
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " " + and + " " + names[last]
+}
+
+// schedulersThat names the schedulers that have a property.
+func schedulersThat(have func(rules.Scheduler) bool) string {
+	var names []string
+	for _, s := range rules.Schedulers() {
+		if have(s) {
+			names = append(names, s.String())
+		}
+	}
+	if len(names) == 1 {
+		return "scheduler " + names[0]
+	}
+	return "schedulers " + listed(names, "and")
 }
 
 // textOrJSON checks the option --output.

@@ -14,6 +14,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // The values of --sandbox and --own-tables.
@@ -96,7 +97,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 	fs.Lookup("version").NoOptDefVal = "true"
 
 	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
-	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the scheduler least-connections; longer where counting would take more than a twentieth of a CPU")
+	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the "+schedulersThat(rules.Scheduler.Counts)+"; longer where counting would take more than a twentieth of a CPU")
 	fs.StringVar(&o.ownTables, "own-tables", auto, "`whether` nobody else can change the kernel's tables: auto (where the kernel has tables that belong to a process and outlive it, since Linux 6.9), or never; else what others change is repaired")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.StringVar(&o.sandbox, "sandbox", auto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")

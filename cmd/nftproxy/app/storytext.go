@@ -64,14 +64,15 @@ func (t *teller) ours(s *story.Story) bool {
 // text says what became of a connection.
 func (t *teller) text(s *story.Story, c colours) string {
 	t.decide(s)
-	text := t.fate(s, c)
+	text := t.outcome(s, c)
 	if s.Again() {
 		text = "sent again: " + text
 	}
 	return text
 }
 
-func (t *teller) fate(s *story.Story, c colours) string {
+// outcome says so of the last attempt.
+func (t *teller) outcome(s *story.Story, c colours) string {
 	switch s.Outcome {
 	case story.Dropped, story.Rejected:
 		if s.By.Table == t.table {

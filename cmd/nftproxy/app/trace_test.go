@@ -29,7 +29,7 @@ func TestWhyDropped(t *testing.T) {
 func TestSentAgainText(t *testing.T) {
 	s := &story.Story{Outcome: story.NoAnswer, Steps: []story.Step{{Family: "ip", Table: "nftproxy", Chain: rules.ChainFailover.Chain()}}}
 	s.Now.Dst = netip.MustParseAddrPort("10.244.2.3:8080")
-	if got, want := (&teller{table: "nftproxy"}).fate(s, colours{}), "sent again: no answer from endpoint 10.244.2.3:8080"; got != want {
+	if got, want := (&teller{table: "nftproxy"}).outcome(s, colours{}), "sent again: no answer from endpoint 10.244.2.3:8080"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -65,5 +65,5 @@ func TestConfigOfKubeProxy(t *testing.T) {
 			}
 		}
 	}
-	onPurpose.Judge(t, differences)
+	onPurpose.Compare(t, differences)
 }

@@ -96,7 +96,7 @@ type FrontendView struct {
 	// Problem says why nothing can be said of it.
 	Problem string `json:"problem,omitempty"`
 	// Clients are those that were asked for, or one of each kind.
-	Clients []ClientView `json:"fates"`
+	Clients []ClientView `json:"clients"`
 
 	at rules.Frontend
 }
