@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -21,12 +19,16 @@ import (
 type Image struct {
 	// Name is the full reference, with registry and tag, such as docker.io/library/nftproxy:v1.
 	Name string
+	// Aliases are further names of the same image.
+	Aliases []string
 	// Entrypoint is the path of the binary in the image; Cmd are its default arguments.
 	Entrypoint string
 	Cmd        []string
 	// Binaries has the binary's file on this machine for each GOARCH.
 	Binaries []Binary
-	Labels   map[string]string
+	// Files are in the image besides the binary, whatever its architecture.
+	Files  []File
+	Labels map[string]string
 }
 
 // Binary is a static binary of one architecture.
@@ -50,13 +52,21 @@ func (i Image) index() (v1.ImageIndex, error) {
 }
 
 func (i Image) manifest(b Binary) (v1.Image, error) {
+	layers := []v1.Layer{}
+	if len(i.Files) > 0 {
+		layer, err := filesLayer(i.Files)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, layer)
+	}
 	layer, err := binaryLayer(b.File, i.Entrypoint)
 	if err != nil {
 		return nil, err
 	}
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
-	if img, err = mutate.AppendLayers(img, layer); err != nil {
+	if img, err = mutate.AppendLayers(img, append(layers, layer)...); err != nil {
 		return nil, err
 	}
 	return mutate.ConfigFile(img, i.config(b.Arch, img))
@@ -75,22 +85,31 @@ func (i Image) config(arch string, img v1.Image) *v1.ConfigFile {
 
 // binaryLayer is a layer of one executable file, owned by root, without times.
 func binaryLayer(file, name string) (v1.Layer, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
+	return filesLayer([]File{{Name: name, Source: file}})
+}
+
+// filesLayer is a layer of files, owned by root, without times.
+func filesLayer(files []File) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	header := &tar.Header{Name: path.Clean(name)[1:], Mode: 0o755, Size: int64(len(data)), Typeflag: tar.TypeReg}
-	if err := w.WriteHeader(header); err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(data); err != nil {
-		return nil, err
+	for _, f := range files {
+		if err := f.write(w); err != nil {
+			return nil, fmt.Errorf("add %s: %w", f.Name, err)
+		}
 	}
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
 	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
+}
+
+// compressed returns a layer as it is stored.
+func compressed(l v1.Layer) ([]byte, error) {
+	r, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
 }
