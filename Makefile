@@ -44,7 +44,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint shape cross clean help
 
 all: build ## The same as build
 
@@ -149,14 +149,34 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
-e2e-cluster: build bin/kube-proxy ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
+CLUSTER    := $(CURDIR)/bin/cluster
+e2e-cluster: build bin/kube-proxy cluster-programs ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
+
+cluster-programs:
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)
 	mkdir -p bin/cluster
-	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server
-	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ \
-		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
-	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
-	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ ./server
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(addprefix $(CONTAINERD)/,containerd containerd-shim-runc-v2 ctr)
+	cd e2e/image && $(GO) run ./testimages -o $(CLUSTER)/images.tar $(CLUSTER)/server
+
+# The specs are in e2e/upstream/specs.tsv. UPSTREAM=part is for every change, and has its results in bin/upstream-part;
+# a run of all, or of what is on one of the clusters (two, balanced, six), in bin/upstream.
+UPSTREAM       ?= all
+UPSTREAM_FLAGS ?=
+UPSTREAM_OUT   := bin/upstream$(if $(filter part,$(UPSTREAM)),-part)
+UPSTREAM_PAGE  ?= $(if $(filter part,$(UPSTREAM)),,docs/conformance.md)
+PROXY          ?= nftproxy
+KUBERNETES     := k8s.io/kubernetes
+e2e-upstream: build bin/kube-proxy cluster-programs ## Run Kubernetes' own sig-network specs, as root, and write docs/conformance.md (UPSTREAM=part: 30 specs; PROXY=kube-proxy: with that)
+	cd e2e/dns && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/dns .
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ ./upstream $(addprefix $(KUBERNETES)/,cmd/kubectl test/images/agnhost test/images/regression-issue-74839)
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -c -o $(CLUSTER)/e2e.test ./upstream/specs
+	porter=$$(cd e2e/cluster && $(GO) list -m -f '{{.Dir}}' $(KUBERNETES))/test/images/agnhost/porter && \
+	cd e2e/image && $(GO) run ./upstreamimages -bin $(CLUSTER) -porter $$porter -o $(CLUSTER)/upstream.tar
+	failed=; bin/cluster/upstream -bin bin/cluster -images bin/cluster/images.tar,bin/cluster/upstream.tar,dist/nftproxy-image.tar \
+		-proxy $(PROXY) -select $(UPSTREAM) -out $(UPSTREAM_OUT) $(UPSTREAM_FLAGS) || failed=1; \
+	$(GO) run ./e2e/upstream/report -version $(VERSION) -o "$(UPSTREAM_PAGE)" $(UPSTREAM_OUT) && test -z "$$failed"
 
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale

@@ -15,7 +15,7 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Noted reads the sets that packets fill. rules/kernel does so in the running kernel.
+// Noted reads the sets that packets fill. rules/inspect does so in the running kernel.
 type Noted interface {
 	// Filled calls fn for each element that packets have put into a set, with what is left of its time.
 	Filled(table string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error

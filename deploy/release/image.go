@@ -33,7 +33,7 @@ func (r release) writeImage(targets []target, docs []entry) (string, error) {
 	}
 	for _, name := range []string{licenceFile, noticesFile} {
 		if i := slices.IndexFunc(docs, func(e entry) bool { return e.name == name }); i >= 0 {
-			img.Files = append(img.Files, image.File{Name: "/licenses/" + name, Data: docs[i].data})
+			img.Files = append(img.Files, image.File{Name: "/licenses/" + name, Data: docs[i].data, Mode: docs[i].mode})
 		}
 	}
 	file := filepath.Join(r.out, imageFile)

@@ -81,7 +81,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("the Makefile has no target %s", name)
 		}
 	}
-	for _, want := range []string{"lint", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
+	for _, want := range []string{"lint", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
 		if !named[want] {
 			t.Errorf("no workflow runs make %s", want)
 		}

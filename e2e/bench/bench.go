@@ -112,6 +112,9 @@ func (b *bench) steps() []step {
 				slices.Reverse(list)
 			}
 			for _, p := range list {
+				if p.packets && !slices.Contains(b.results.Plan.DataSizes, size) {
+					continue
+				}
 				s := step{peer: p, size: size, round: round}
 				s.done = slices.Contains(b.results.Steps, s.name())
 				out = append(out, s)

@@ -87,7 +87,7 @@ func (r *runner) stop() error {
 	}
 	r.children.stop()
 	var err error
-	if r.peer.name == report.Nftproxy {
+	if r.peer.isNftproxy() {
 		err = r.proxy.Stop()
 	} else {
 		r.proxy.Kill() // kube-proxy has no other end

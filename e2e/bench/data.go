@@ -170,6 +170,10 @@ const rateClients = 16
 func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 	return o.inTurn(ctx, o.targets(netip.AddrPort{}, target{name: report.Service}), func(t target) error {
 		var n, failed atomic.Int64
+		busy, err := cpuTime()
+		if err != nil {
+			return err
+		}
 		end := time.Now().Add(o.turn())
 		var g errgroup.Group
 		for c := range rateClients {
@@ -195,7 +199,7 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 		}
 		o.add("rate", o.name+t.name, float64(n.Load())/o.turn().Seconds())
 		o.add("rate-failed", o.name+t.name, float64(failed.Load()))
-		return nil
+		return o.addCPU("rate-cpu", t, busy, 1e6, float64(n.Load()))
 	})
 }
 
@@ -232,6 +236,10 @@ func (o origin) stream(ctx context.Context, metric, proto string, port int32, me
 		}
 	}
 	return o.inTurn(ctx, targets, func(t target) error {
+		busy, err := cpuTime()
+		if err != nil {
+			return err
+		}
 		before, begin := received(t.backends), time.Now()
 		for time.Since(begin) < o.turn() {
 			for range 16 {
@@ -240,9 +248,32 @@ func (o origin) stream(ctx context.Context, metric, proto string, port int32, me
 				}
 			}
 		}
-		o.add(metric, o.name+t.name, float64(received(t.backends)-before)*unit/time.Since(begin).Seconds())
-		return nil
+		amount := float64(received(t.backends)-before) * unit
+		o.add(metric, o.name+t.name, amount/time.Since(begin).Seconds())
+		if metric != "throughput" {
+			return nil
+		}
+		return o.addCPU("throughput-cpu", t, busy, 1e3, amount)
 	})
+}
+
+// addCPU adds what this process took since, in units of a part of a second, for each of an amount; nothing if that is none.
+func (o origin) addCPU(metric string, t target, since time.Duration, part, amount float64) error {
+	busy, err := cpuTime()
+	if err == nil && amount > 0 {
+		o.add(metric, o.name+t.name, (busy-since).Seconds()*part/amount)
+	}
+	return err
+}
+
+// cpuTime is the processor time of this process so far, which is client and backends; what the kernel does for their packets counts
+// as theirs.
+func cpuTime() (time.Duration, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("read the CPU time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // fairness counts which backend of a Service gets how many connections: as the proxy spreads them by itself, and by each of

@@ -87,6 +87,18 @@ func wantEverything(t *testing.T, r *report.Results) {
 			}
 		}
 	}
+	for _, m := range report.Metrics() {
+		if m.Group != report.Data {
+			continue
+		}
+		var targets []string
+		for _, one := range r.Measurements {
+			if one.Metric == m.Name && one.Peer == report.Failover && len(one.Samples) > 0 {
+				targets = append(targets, one.Target)
+			}
+		}
+		wantTargets(t, m.Name, report.Failover, targets)
+	}
 	counts := map[string]int{"change": r.Plan.Changes, "connect": r.Plan.Connects, "spread": r.Plan.Endpoints}
 	for _, one := range r.Measurements {
 		if want, ok := counts[one.Metric]; ok && len(one.Samples) != want {

@@ -22,6 +22,7 @@ type peer struct {
 	program string
 	args    []string // before those that all peers get
 	needs   []string // programs that it runs
+	packets bool     // of it only the data plane is measured
 }
 
 // programs are the executables of the peers.
@@ -33,10 +34,14 @@ func peers(exe programs) []peer {
 	leave := []string{"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"}
 	return []peer{
 		{name: report.Nftproxy, program: exe.nftproxy, args: append([]string{"run"}, leave...)},
+		{name: report.Failover, program: exe.nftproxy, args: append([]string{"run", "--failover"}, leave...), packets: true},
 		{name: report.KubeProxyNftables, program: exe.kubeProxy, args: append([]string{"--proxy-mode=nftables"}, leave...), needs: []string{"nft"}},
 		{name: report.KubeProxyIptables, program: exe.kubeProxy, args: append([]string{"--proxy-mode=iptables"}, leave...), needs: []string{"iptables", "iptables-save", "iptables-restore"}},
 	}
 }
+
+// isNftproxy says whether it is one, whatever its flags.
+func (p peer) isNftproxy() bool { return len(p.needs) == 0 }
 
 // check says whether the machine has the programs that a peer runs.
 func (p peer) check() error {

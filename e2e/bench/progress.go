@@ -21,7 +21,9 @@ type progress struct {
 // weight is what a step takes, in comparison: a fixed part, and one that grows.
 func (s step) weight() float64 {
 	switch {
-	case len(s.peer.needs) == 0: // nftproxy
+	case s.peer.packets:
+		return 20
+	case s.peer.isNftproxy():
 		return 30 + float64(s.size)/500
 	default:
 		return 50 + float64(s.size)/100

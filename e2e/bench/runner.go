@@ -60,9 +60,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 		{"start", true, r.start},
 		{"control plane", r.controls(), r.control},
 		{"data plane", slices.Contains(r.plan.DataSizes, r.size), r.data},
-		{"fairness", r.size == r.plan.Sizes[0], r.fairness},
-		{"disruption", slices.Contains(r.plan.DisruptionSizes, r.size), r.disruption},
-		{"rolling update", slices.Contains(r.plan.RollSizes, r.size), r.roll},
+		{"fairness", !r.peer.packets && r.size == r.plan.Sizes[0], r.fairness},
+		{"disruption", !r.peer.packets && slices.Contains(r.plan.DisruptionSizes, r.size), r.disruption},
+		{"rolling update", !r.peer.packets && slices.Contains(r.plan.RollSizes, r.size), r.roll},
 		{"floor", r.controls() && r.peer.name == report.Nftproxy, func(ctx context.Context) error {
 			return errors.Join(r.stop(), r.floor(ctx))
 		}},
@@ -82,7 +82,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 }
 
 // controls says whether the control plane is measured at this size.
-func (r *runner) controls() bool { return slices.Contains(r.plan.ControlSizes, r.size) }
+func (r *runner) controls() bool {
+	return !r.peer.packets && slices.Contains(r.plan.ControlSizes, r.size)
+}
 
 // add notes samples of the runner's peer.
 func (r *runner) add(metric, target string, samples ...float64) {

@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -22,30 +20,26 @@ import (
 type Image struct {
 	// Name is the full reference, with registry and tag, such as docker.io/library/nftproxy:v1.
 	Name string
+	// Aliases are further names of the same image.
+	Aliases []string
 	// Entrypoint is the path of the binary in the image; Cmd are its default arguments.
 	Entrypoint string
 	Cmd        []string
 	// Binaries has the binary's file on this machine for each GOARCH.
 	Binaries []Binary
-	Labels   map[string]string
+	// Files are in the image besides the binary, whatever its architecture.
+	Files  []File
+	Labels map[string]string
 	// Annotations are the index's and each manifest's.
 	Annotations map[string]string
 	// Created is the time that the configuration tells; zero tells none.
 	Created time.Time
-	// Files are in the image besides the binary, in a layer of their own.
-	Files []File
 }
 
 // Binary is a static binary of one architecture.
 type Binary struct {
 	Arch string // GOARCH; arm is ARMv7
 	File string
-}
-
-// File is a file of an image, owned by root, that all may read.
-type File struct {
-	Name string // its path in the image
-	Data []byte
 }
 
 // index makes the image's index with a manifest for each binary.
@@ -74,38 +68,27 @@ func (b Binary) variant() string {
 }
 
 func (i Image) manifest(b Binary) (v1.Image, error) {
-	layers, err := i.layers(b)
+	layers := []v1.Layer{}
+	if len(i.Files) > 0 {
+		layer, err := filesLayer(i.Files)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, layer)
+	}
+	layer, err := binaryLayer(b.File, i.Entrypoint)
 	if err != nil {
 		return nil, err
 	}
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
-	if img, err = mutate.AppendLayers(img, layers...); err != nil {
+	if img, err = mutate.AppendLayers(img, append(layers, layer)...); err != nil {
 		return nil, err
 	}
 	if img, err = mutate.ConfigFile(img, i.config(b, img)); err != nil || len(i.Annotations) == 0 {
 		return img, err
 	}
 	return mutate.Annotations(img, i.Annotations).(v1.Image), nil
-}
-
-// layers are the binary's, and one of all other files.
-func (i Image) layers(b Binary) ([]v1.Layer, error) {
-	data, err := os.ReadFile(b.File)
-	if err != nil {
-		return nil, err
-	}
-	layers := make([]v1.Layer, 0, 2)
-	binary, err := layer(0o755, File{i.Entrypoint, data})
-	if err != nil {
-		return nil, err
-	}
-	layers = append(layers, binary)
-	if len(i.Files) == 0 {
-		return layers, nil
-	}
-	others, err := layer(0o644, i.Files...)
-	return append(layers, others), err
 }
 
 func (i Image) config(b Binary, img v1.Image) *v1.ConfigFile {
@@ -120,17 +103,18 @@ func (i Image) config(b Binary, img v1.Image) *v1.ConfigFile {
 	return config
 }
 
-// layer is a layer of files, owned by root, without times.
-func layer(mode int64, files ...File) (v1.Layer, error) {
+// binaryLayer is a layer of one executable file, owned by root, without times.
+func binaryLayer(file, name string) (v1.Layer, error) {
+	return filesLayer([]File{{Name: name, Source: file}})
+}
+
+// filesLayer is a layer of files, owned by root, without times.
+func filesLayer(files []File) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
-		header := &tar.Header{Name: path.Clean(f.Name)[1:], Mode: mode, Size: int64(len(f.Data)), Typeflag: tar.TypeReg}
-		if err := w.WriteHeader(header); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(f.Data); err != nil {
-			return nil, err
+		if err := f.write(w); err != nil {
+			return nil, fmt.Errorf("add %s: %w", f.Name, err)
 		}
 	}
 	if err := w.Close(); err != nil {
@@ -138,4 +122,14 @@ func layer(mode int64, files ...File) (v1.Layer, error) {
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
 	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
+}
+
+// compressed returns a layer as it is stored.
+func compressed(l v1.Layer) ([]byte, error) {
+	r, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
 }

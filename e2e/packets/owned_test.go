@@ -15,6 +15,7 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // needOwnedTables skips the test on a kernel that has no tables that belong to a process and outlive it.
@@ -32,13 +33,22 @@ func (w *world) needOwnedTables(t *testing.T) {
 // wantTenure says who may change the tables.
 func (w *world) wantTenure(t *testing.T, owner, persist bool) {
 	t.Helper()
-	s, err := w.kernel(t).ReadHeads(rules.DefaultTable)
+	var tenures [2]*rules.Tenure
+	err := w.Node.Do(func() error {
+		i, err := inspect.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = i.Close() }()
+		tenures, err = i.Tenures(rules.DefaultTable)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for f, table := range s.Tables {
-		if table == nil || table.Tenure.Owner != owner || table.Tenure.Persist != persist {
-			t.Errorf("table %d: %+v, want the flags owner: %t, persist: %t", f, table, owner, persist)
+	for f, tenure := range tenures {
+		if tenure == nil || tenure.Owner != owner || tenure.Persist != persist {
+			t.Errorf("table %d: %+v, want the flags owner: %t, persist: %t", f, tenure, owner, persist)
 		}
 	}
 }

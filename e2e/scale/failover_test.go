@@ -19,6 +19,7 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 )
 
 // form is a way to notice connections without an answer: nftproxy's own, or rules of a table beside those of an nftproxy
@@ -136,13 +137,19 @@ func wrapOutput(err error, out []byte) error {
 // useFailover has a proxier look after connections, as the program does.
 func useFailover(b *testing.B, ns *netns.NS, p *proxier.Proxier) {
 	b.Helper()
-	n := newNodeIn(b, ns)
+	var sets *inspect.Inspector
 	var flows *conntrack.Conn
-	if err := ns.Do(func() (err error) { flows, err = conntrack.Open(); return err }); err != nil {
+	err := ns.Do(func() (err error) {
+		if sets, err = inspect.Open(); err == nil {
+			flows, err = conntrack.Open()
+		}
+		return err
+	})
+	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { n.close(); _ = flows.Close() })
-	p.UseFailover(proxier.Failover{Noted: n.kernel.Kernel, Flows: flows})
+	b.Cleanup(func() { _, _ = sets.Close(), flows.Close() })
+	p.UseFailover(proxier.Failover{Noted: sets, Flows: flows})
 }
 
 // serve takes connections, and answers what comes on echoPort. It ends with the benchmark.

@@ -147,10 +147,10 @@ const mostRequirements = 32
 func (c *choices) readSelector(text string) (string, error) {
 	selector, err := labels.Parse(text)
 	if err != nil {
-		return "all nodes", errors.New("it is no label selector, such as 'ingress in (a, b)'")
+		return "the default (all nodes)", errors.New("it is no label selector, such as 'ingress in (a, b)'")
 	}
 	if all, _ := selector.Requirements(); len(all) > mostRequirements {
-		return "all nodes", fmt.Errorf("it has %d requirements, more than %d", len(all), mostRequirements)
+		return "the default (all nodes)", fmt.Errorf("it has %d requirements, more than %d", len(all), mostRequirements)
 	}
 	if !selector.Empty() {
 		c.nodes = text
@@ -173,7 +173,7 @@ func (s *service) readTypes(text string) (string, error) {
 		case "clusterip", "nodeport", "loadbalancer", "externalip":
 			served[word] = true
 		default:
-			return "all of them", errors.New("it is no list of ClusterIP, NodePort, LoadBalancer and ExternalIP")
+			return "the default (all of them)", errors.New("it is no list of ClusterIP, NodePort, LoadBalancer and ExternalIP")
 		}
 	}
 	s.choices.noClusterIP = !served["clusterip"]

@@ -53,7 +53,8 @@ type Addresses interface {
 type Listener interface {
 	// Changed is called after each change: there is something to Take, or there are Faults.
 	Changed()
-	// SetNodeEligible says whether load balancers may send connections here.
+	// SetNodeEligible says whether load balancers may send connections here. It is no part of Changes: load balancers are
+	// told before all lists are in, and while a commit takes long.
 	SetNodeEligible(bool)
 }
 

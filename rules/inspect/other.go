@@ -40,6 +40,19 @@ func (*Inspector) BaseChains() ([]BaseChain, error) { return nil, errSystem }
 // FindKubeProxy fails.
 func (*Inspector) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
 
+// Filled fails.
+func (*Inspector) Filled(string, rules.Family, rules.SetKind, func(rules.Element, rules.Lifetime)) error {
+	return errSystem
+}
+
+// Lookup fails.
+func (*Inspector) Lookup(string, rules.Family, rules.SetID, rules.Key) (rules.Value, bool, error) {
+	return rules.Value{}, false, errSystem
+}
+
+// Tenures fails.
+func (*Inspector) Tenures(string) ([2]*rules.Tenure, error) { return [2]*rules.Tenure{}, errSystem }
+
 // Rejects fails.
 func (*Inspector) Rejects(string, string, string, uint64) (bool, error) { return false, errSystem }
 

@@ -34,9 +34,6 @@ func (*Kernel) Close() error { return nil }
 // Read fails.
 func (*Kernel) Read(string) (rules.State, error) { return rules.State{}, errSystem }
 
-// ReadHeads fails.
-func (*Kernel) ReadHeads(string) (rules.State, error) { return rules.State{}, errSystem }
-
 // Scan fails.
 func (*Kernel) Scan(string, []rules.Thing, rules.Parts) error { return errSystem }
 

@@ -62,24 +62,6 @@ func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
 	return s, err
 }
 
-// ReadHeads reads the tables' own attributes, as ReadListing does: nothing that is in them.
-func (k *Kernel) ReadHeads(table string) (s rules.State, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	s.Name = table
-	for _, f := range rules.Families {
-		t, err := k.head(f, table)
-		if err != nil {
-			return rules.State{}, fmt.Errorf("read table %s %s: %w", f, table, err)
-		}
-		if t != nil {
-			t.Tenure.By = ownerOf(t.Tenure)
-		}
-		s.Tables[f] = t
-	}
-	return s, nil
-}
-
 // ask sends a request and calls fn for the attributes of each object in the answer. k.mu is locked.
 func (k *Kernel) ask(request *nfnetlink.Builder, fn func(nfnetlink.Data)) error {
 	return wire.Permission(k.sock.Ask(context.Background(), request, func(m nfnetlink.Message) { fn(m.Body()) }))

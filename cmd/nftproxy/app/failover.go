@@ -16,6 +16,7 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/failover"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -48,27 +49,27 @@ func (o *failoverOptions) validate() error {
 
 // rescue is what failover uses of this node: sockets of its own, so that it waits for nobody and nobody for it.
 type rescue struct {
-	kernel *kernel.Kernel
-	flows  *conntrack.Conn
+	sets  *inspect.Inspector
+	flows *conntrack.Conn
 }
 
 func openRescue() (*rescue, error) {
-	k, err := kernel.Open()
+	sets, err := inspect.Open()
 	if err != nil {
 		return nil, err
 	}
 	flows, err := conntrack.Open()
 	if err != nil {
-		return nil, errors.Join(err, k.Close())
+		return nil, errors.Join(err, sets.Close())
 	}
-	return &rescue{k, flows}, nil
+	return &rescue{sets, flows}, nil
 }
 
-func (r *rescue) close() { _ = errors.Join(r.flows.Close(), r.kernel.Close()) }
+func (r *rescue) close() { _ = errors.Join(r.flows.Close(), r.sets.Close()) }
 
 // with returns what a proxier needs for failover; byService counts for each service port, too.
 func (o *failoverOptions) with(r *rescue, byService bool) proxier.Failover {
-	return proxier.Failover{Config: failover.Config{Threshold: o.threshold, Share: o.share}, Noted: r.kernel, Flows: r.flows,
+	return proxier.Failover{Config: failover.Config{Threshold: o.threshold, Share: o.share}, Noted: r.sets, Flows: r.flows,
 		Metrics: proxier.NewFailoverMetrics(byService)}
 }
 
@@ -102,13 +103,13 @@ func readEjected(table string) (rules.State, error) {
 
 // silentEndpoints returns the endpoints of any Service that are ejected on this node, sorted.
 func silentEndpoints(table string) (out []netip.AddrPort, err error) {
-	k, err := kernel.Open()
+	i, err := inspect.Open()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = k.Close() }()
+	defer func() { _ = i.Close() }()
 	for _, f := range rules.Families {
-		if err := k.Filled(table, f, rules.Silent, func(e rules.Element, _ rules.Lifetime) { out = append(out, e.To) }); err != nil {
+		if err := i.Filled(table, f, rules.Silent, func(e rules.Element, _ rules.Lifetime) { out = append(out, e.To) }); err != nil {
 			return nil, err
 		}
 	}

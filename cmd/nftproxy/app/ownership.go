@@ -9,6 +9,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -33,12 +34,17 @@ func (o *runOptions) hold(k *kernel.Kernel, table string) (rules.Hold, error) {
 	if o.ownTables == never {
 		return rules.HoldFree, nil
 	}
-	heads, err := k.ReadHeads(table)
+	i, err := inspect.Open()
 	if err != nil {
 		return rules.HoldFree, err
 	}
-	for _, t := range heads.Tables {
-		if t != nil && t.Tenure.Persist { // it needs no trial, which another process would have to look at
+	defer func() { _ = i.Close() }()
+	tenures, err := i.Tenures(table)
+	if err != nil {
+		return rules.HoldFree, err
+	}
+	for _, t := range tenures {
+		if t != nil && t.Persist { // it needs no trial, which another process would have to look at
 			return rules.HoldOwned, nil
 		}
 	}

@@ -28,7 +28,7 @@ func (n *Node) nftables(r *Report) error {
 	}
 	defer func() { _ = i.Close() }()
 	n.features(r, k)
-	n.ownership(r, k)
+	n.ownership(r, k, i)
 	n.competition(r, i)
 	return nil
 }

@@ -33,7 +33,9 @@ func headlines() []headline {
 		{"new connection past all Services, p50 ¹", []string{"connect"}, FromPod + Direct, ofBare},
 		{"new connection through the last Service, p50 ¹", []string{"connect"}, FromPod + Last, ofBare},
 		{"new connections a second, through Services ¹", []string{"rate"}, FromPod + Service, ofBare},
+		{"CPU time of one of these ¹", []string{"rate-cpu"}, FromPod + Service, ofBare},
 		{"throughput through a Service ¹", []string{"throughput"}, FromPod + Service, ofBare},
+		{"CPU time of that, a gigabit ¹", []string{"throughput-cpu"}, FromPod + Service, ofBare},
 		{"UDP packets a second through a Service ¹", []string{"packets"}, FromPod + Service, ofBare},
 		{"connections per backend", []string{"spread"}, "", 0},
 		{"failed or stalled during a restart", []string{"failed", "stalled"}, Restart, 0.5},
@@ -98,6 +100,20 @@ func (r *Results) headlineRow(h headline) (size int, cells []string) {
 		cells = append(cells, text)
 	}
 	return size, cells
+}
+
+// failoverRows writes the figures of nftproxy's data plane without and with failover, at the largest size that has both.
+func (r *Results) failoverRows() []line {
+	var out []line
+	for _, h := range headlines() {
+		size := r.size(h, Failover)
+		if size == 0 || h.quantile != ofBare {
+			continue
+		}
+		cells := []string{h.figure(r.headline(h, Nftproxy, size)), h.figure(r.headline(h, Failover, size))}
+		out = append(out, line{h.title, plural(size, "Service"), cells})
+	}
+	return out
 }
 
 // smaller writes the figure of a peer that did not make it to the largest size.

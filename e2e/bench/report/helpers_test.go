@@ -8,7 +8,7 @@ import (
 )
 
 // slowness is how much more a peer takes than nftproxy, in the synthetic results.
-var slowness = map[string]float64{Nftproxy: 1, KubeProxyNftables: 12, KubeProxyIptables: 40, Floor: 0.2}
+var slowness = map[string]float64{Nftproxy: 1, KubeProxyNftables: 12, KubeProxyIptables: 40, Failover: 1.2, Floor: 0.2}
 
 // synthetic makes results of everything: the same for a seed. kube-proxy's iptables mode
 // fails with 1,000 Services.
@@ -33,7 +33,7 @@ func synthetic(seed uint64) *Results {
 		r.Measurements = append(r.Measurements, m)
 	}
 	for round := range r.Plan.Rounds {
-		for _, peer := range []string{Nftproxy, KubeProxyNftables, KubeProxyIptables, Floor} {
+		for _, peer := range []string{Nftproxy, KubeProxyNftables, KubeProxyIptables, Failover, Floor} {
 			slow := slowness[peer]
 			for _, size := range r.Plan.Sizes {
 				if peer == KubeProxyIptables && size == 1000 {
@@ -59,7 +59,7 @@ func synthetic(seed uint64) *Results {
 
 // addSynthetic adds samples of a metric, where the harness does.
 func addSynthetic(add func(metric, peer string, size, round, n int, target string, base float64), m Metric, peer string, size, round int, slow float64) {
-	proxy := peer != Floor
+	proxy := peer != Floor && peer != Failover
 	switch {
 	case m.Group == Control && (proxy || peer == Floor && m.Name == "start") && size > 1:
 		n := 1
@@ -71,7 +71,7 @@ func addSynthetic(add func(metric, peer string, size, round, n int, target strin
 			base = 0
 		}
 		add(m.Name, peer, size, round, n, "", base)
-	case m.Group == Data && proxy && size != 100:
+	case m.Group == Data && peer != Floor && size != 100:
 		if m.Name == "connect" {
 			for _, from := range []string{FromPod, FromNode} {
 				add(m.Name, peer, size, round, 30, from+Without, 45)

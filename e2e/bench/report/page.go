@@ -27,6 +27,7 @@ type page struct {
 	*Results
 	Headlines []line
 	Behind    []string
+	Failover  []line
 	Groups    []group
 	Programs  []string // name and version
 }
@@ -106,7 +107,7 @@ func writePlots(dir string, r *Results) (map[string][]picture, error) {
 
 // html makes the page.
 func html(r *Results, pictures map[string][]picture) ([]byte, error) {
-	p := page{Results: r, Behind: r.behind()}
+	p := page{Results: r, Behind: r.behind(), Failover: r.failoverRows()}
 	for _, h := range headlines() {
 		if size, cells := r.headlineRow(h); size != 0 {
 			p.Headlines = append(p.Headlines, line{h.title, plural(size, "Service"), cells})

@@ -70,11 +70,13 @@ const (
 	Nftproxy          = "nftproxy"
 	KubeProxyNftables = "kube-proxy nftables"
 	KubeProxyIptables = "kube-proxy iptables"
+	// Failover is nftproxy with --failover, of which only the data plane is measured: what packets pay for it.
+	Failover = "nftproxy --failover"
 	// Floor is the time that the kernel takes for nftproxy's rules.
 	Floor = "the kernel alone"
 )
 
-// Peers returns the proxies.
+// Peers returns the proxies that are compared in everything.
 func Peers() []string { return []string{Nftproxy, KubeProxyNftables, KubeProxyIptables} }
 
 // Measurement is a number of samples of one thing, taken in one round.
@@ -168,8 +170,10 @@ func Metrics() []Metric {
 		{"memory-kernel", "Kernel memory per Service", "B", Control, false, "charged to the proxy's control group"},
 		{"connect", "New connection", "us", Data, false, "TCP handshake; the targets in turn"},
 		{"rate", "New connections a second", "1/s", Data, true, "16 clients at once"},
+		{"rate-cpu", "CPU time of one of these connections", "us", Data, false, "of client, backend and kernel together"},
 		{"rate-failed", "Failed meanwhile", "connections", Data, false, "refused, or without an answer for 3 s"},
 		{"throughput", "Throughput", "Gbit/s", Data, true, "one established TCP connection"},
+		{"throughput-cpu", "CPU time of a gigabit", "ms", Data, false, "of client, backend and kernel together"},
 		{"packets", "Packets a second", "1/s", Data, true, "one established UDP flow of 64-byte packets, as received"},
 		{"spread", "Connections per backend", "connections", Fairness, false, "one sample for each backend of a Service; kube-proxy chooses by chance, nftproxy as the scheduler says, which is round-robin by default"},
 		{"attempts", "Attempts", "connections", Disruption, false, "at 500 a second"},

@@ -17,6 +17,12 @@ func summary(r *Results) string {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", h.title, count(size), strings.Join(cells, " | "))
 		}
 	}
+	if rows := r.failoverRows(); len(rows) > 0 {
+		fmt.Fprintf(out, "\n| | %s | %s |\n|---|---:|---:|\n", Nftproxy, Failover)
+		for _, row := range rows {
+			fmt.Fprintf(out, "| %s, %s | %s |\n", row.Title, row.Size, strings.Join(row.Cells, " | "))
+		}
+	}
 	fmt.Fprintf(out, "\n×: how often nftproxy's figure. ¹: as a part of the same on a node without rules, measured in turn with it. Measured %s in one run, on %s.\n", r.Began.Format("2006-01-02"), r.Machine.words())
 	return out.String()
 }

@@ -42,8 +42,10 @@ func (r *Results) tables(group string) []table {
 			continue
 		}
 		t := table{Metric: m, Columns: Peers()}
-		if r.has(m.Name, Floor) {
-			t.Columns = append(t.Columns, Floor)
+		for _, more := range []string{Failover, Floor} {
+			if r.has(m.Name, more) {
+				t.Columns = append(t.Columns, more)
+			}
 		}
 		for _, size := range r.Plan.Sizes {
 			for _, target := range r.targets(m.Name, size) {
