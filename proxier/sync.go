@@ -167,7 +167,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	if err != nil {
 		return true, false, err
 	}
-	s.rescuer.committed(s.program.desired)
+	s.rescuer.committed(b, s.program.desired)
 	if adopting {
 		s.follow.flows.queueAll(out.written)
 		s.closeSynced()
@@ -201,7 +201,8 @@ func tuned(list []cluster.Changed) (out map[rules.Owner]bool) {
 
 // builder returns what builds the objects of owners that have changed.
 func (s *syncer) builder(ch *cluster.Changes, view *cluster.View) *builder {
-	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing, ejected: s.ejected}
+	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing,
+		ejected: s.ejected, watch: s.rescuer != nil}
 }
 
 func (s *syncer) closeSynced() {
