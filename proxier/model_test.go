@@ -554,11 +554,20 @@ func (k *modelKernel) checkPrefix(before, after rules.State, tx rules.Tx, n int)
 	}
 }
 
-// outcome returns what becomes of the first packet to a Service, over each protocol.
-func outcome(s rules.State, i int) (out [3]string) {
+// outcome returns what becomes of the first packet to a Service, over each protocol, whichever of its endpoints has its turn.
+func outcome(s rules.State, i int) (out [3][4]string) {
+	for turn := range uint32(len(out[0])) {
+		for p, text := range outcomeAt(s, i, turn) {
+			out[p][turn] = text
+		}
+	}
+	return out
+}
+
+func outcomeAt(s rules.State, i int, turn uint32) (out [3]string) {
 	to := netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)})
 	for p, port := range map[rules.Protocol]uint16{rules.TCP: 80, rules.UDP: 80, rules.SCTP: 53} {
-		tr := tracer.Tracer{State: s}
+		tr := tracer.Tracer{State: s, Forget: true, Choose: func(mod uint32) uint32 { return turn % mod }}
 		became, err := tr.Trace(tracer.Packet{Protocol: p, Src: netip.MustParseAddrPort("10.244.1.10:1000"), Dst: netip.AddrPortFrom(to, port)}, false)
 		at := slices.Index(rules.AllProtocols[:], p)
 		switch {
