@@ -42,6 +42,13 @@ func Page(list []Spec, r Run) string {
 		}
 		b.WriteString("\n")
 	}
+	sep := "\n"
+	for _, s := range chosen {
+		if s.Reason != "" {
+			fmt.Fprintf(&b, "%s- %s: %s.\n", sep, cell(s.Text), cell(s.Reason))
+			sep = ""
+		}
+	}
 	b.WriteString("\n## Specs\n\n| spec |")
 	for _, c := range r.Columns {
 		b.WriteString(" " + c.Name + " |")
