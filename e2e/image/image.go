@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -29,11 +30,15 @@ type Image struct {
 	// Files are in the image besides the binary, whatever its architecture.
 	Files  []File
 	Labels map[string]string
+	// Annotations are the index's and each manifest's.
+	Annotations map[string]string
+	// Created is the time that the configuration tells; zero tells none.
+	Created time.Time
 }
 
 // Binary is a static binary of one architecture.
 type Binary struct {
-	Arch string // GOARCH
+	Arch string // GOARCH; arm is ARMv7
 	File string
 }
 
@@ -46,9 +51,20 @@ func (i Image) index() (v1.ImageIndex, error) {
 			return nil, fmt.Errorf("make image %s for %s: %w", i.Name, b.Arch, err)
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img,
-			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: b.Arch}}})
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: b.Arch, Variant: b.variant()}}})
+	}
+	if len(i.Annotations) > 0 {
+		index = mutate.Annotations(index, i.Annotations).(v1.ImageIndex)
 	}
 	return index, nil
+}
+
+// variant is the platform's variant, which arm has to name.
+func (b Binary) variant() string {
+	if b.Arch == "arm" {
+		return "v7"
+	}
+	return ""
 }
 
 func (i Image) manifest(b Binary) (v1.Image, error) {
@@ -69,16 +85,20 @@ func (i Image) manifest(b Binary) (v1.Image, error) {
 	if img, err = mutate.AppendLayers(img, append(layers, layer)...); err != nil {
 		return nil, err
 	}
-	return mutate.ConfigFile(img, i.config(b.Arch, img))
+	if img, err = mutate.ConfigFile(img, i.config(b, img)); err != nil || len(i.Annotations) == 0 {
+		return img, err
+	}
+	return mutate.Annotations(img, i.Annotations).(v1.Image), nil
 }
 
-func (i Image) config(arch string, img v1.Image) *v1.ConfigFile {
+func (i Image) config(b Binary, img v1.Image) *v1.ConfigFile {
 	config, err := img.ConfigFile()
 	if err != nil { // it was made in memory a moment ago
 		panic(err)
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", arch
+	config.OS, config.Architecture, config.Variant = "linux", b.Arch, b.variant()
+	config.Created = v1.Time{Time: i.Created}
 	config.Config = v1.Config{Entrypoint: []string{i.Entrypoint}, Cmd: i.Cmd, Labels: i.Labels, WorkingDir: "/"}
 	return config
 }
