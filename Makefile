@@ -74,9 +74,9 @@ release: ## Make dist/release: archives, packages, image, chart, manifests, bill
 release-twice: ## Make the release twice, from clean clones and caches, and compare all bytes (20 minutes; VERSION=v0.1.0)
 	rm -rf dist/twice; mkdir -p dist/twice
 	set -e; for clone in first the-second; do git clone -q . dist/twice/$$clone; \
-		GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules GOFLAGS=-modcacherw \
+		export GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules; \
 		$(MAKE) -C dist/twice/$$clone release VERSION=$(VERSION) RELEASE_TARGETS='$(RELEASE_TARGETS)' REGISTRY=$(REGISTRY); \
-		rm -rf dist/twice/$$clone-cache dist/twice/$$clone-modules; done
+		$(GO) clean -modcache; rm -rf $$GOCACHE $$GOMODCACHE; done
 	diff -r dist/twice/first/dist/release dist/twice/the-second/dist/release
 	@echo 'release-twice: all bytes are the same'; cat dist/twice/first/dist/release/SHA256SUMS
 
