@@ -120,13 +120,14 @@ func (s *syncer) compareAgain() error {
 	return nil
 }
 
-// foreign notes what the process has changed that writes the tables.
+// foreign notes what others have changed before the kernel is adopted: the process that writes the tables, or anybody between its
+// end and the first commit.
 func (s *syncer) foreign(what rules.Touched) error {
 	if len(what.Things) == 0 {
 		what.Things = []rules.Thing{{Kind: rules.Everything}}
 	}
 	s.standby.mayDiffer(what.Things)
-	if !s.standby.ready() {
+	if !s.waits || !s.standby.ready() {
 		return nil
 	}
 	return s.compareAgain()
