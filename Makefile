@@ -191,6 +191,9 @@ bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, a
 bin/kube-proxy: e2e/bench/go.mod
 	cd e2e/bench && $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ ./kubeproxy
 
+# Without OLD and NEW the last run is compared with the results in the repository.
+bench-compare: OLD ?= e2e/bench/results/results.json
+bench-compare: NEW ?= bench-report/results.json
 bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each a results.json
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
 	bin/bench compare $(OLD) $(NEW)
