@@ -138,12 +138,16 @@ func (p *packets) took() string {
 	return strings.ReplaceAll(out, "10.244.1.10:", "")
 }
 
-// startFailover runs a proxier with failover.
+// startFailover runs a proxier with failover, with metrics by service port.
 func startFailover(t *testing.T, on bool) (*node, *packets) {
+	return startFailoverWith(t, on, proxier.NewFailoverMetrics(true))
+}
+
+// startFailoverWith runs a proxier with failover.
+func startFailoverWith(t *testing.T, on bool, metrics *proxier.FailoverMetrics) (*node, *packets) {
 	p := &packets{noted: map[rules.Key]notedAt{}, answered: map[rules.Key]time.Time{}, flows: map[netip.AddrPort]conntrack.Flow{},
 		sticky: map[netip.Addr]netip.AddrPort{}}
 	n := &node{t: t, kernel: &rulestest.Kernel{}}
-	metrics := proxier.NewFailoverMetrics(true)
 	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
 	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics})
 	n.ReplaceNodes(nil)
