@@ -71,7 +71,7 @@ func TestFailoverMetrics(t *testing.T) {
 	for _, byService := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			metrics := proxier.NewFailoverMetrics(byService)
-			n, p := startFailoverWith(t, true, metrics)
+			n, p := startFailoverWith(t, true, metrics, nil)
 			defer n.stop()
 			n.lists(failoverObjects()...)
 			p.silent(webAt, deadAt)

@@ -3,6 +3,7 @@
 package proxier
 
 import (
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -55,14 +56,21 @@ func (p *Proxier) Snapshot() Snapshot {
 	program := p.syncer.program
 	out := Snapshot{Config: p.config.Rules, Node: program.node, State: program.desired.State(), Elsewhere: p.cluster.Elsewhere()}
 	for _, in := range p.cluster.AllInputs() {
-		if p.syncer.ejected != nil && in.Port.Failover {
-			in.Port.Ejection = p.syncer.ejected(in.Owner)
-		}
-		port := Port{ServicePort: in.Port, Endpoints: in.Endpoints, Objects: program.desired.Objects(in.Owner)}
-		for _, c := range in.Lost {
-			port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})
-		}
+		port := p.port(&in)
+		port.Objects = program.desired.Objects(in.Owner)
 		out.Ports = append(out.Ports, port)
 	}
 	return out
+}
+
+// port returns an owner's input as a Port, without its objects.
+func (p *Proxier) port(in *cluster.Input) Port {
+	if p.syncer.ejected != nil && in.Port.Failover {
+		in.Port.Ejection = p.syncer.ejected(in.Owner)
+	}
+	port := Port{ServicePort: in.Port, Endpoints: in.Endpoints}
+	for _, c := range in.Lost {
+		port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})
+	}
+	return port
 }

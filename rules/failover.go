@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"hash/fnv"
 	"net/netip"
 	"slices"
 )
@@ -33,6 +34,9 @@ const (
 	answeringSeconds = 60
 	// unansweredSeconds is shorter than any client's pause before it sends a packet again a second time.
 	unansweredSeconds = 1
+	// triedSeconds is for how long no other connection tries an endpoint: longer than a client waits before it sends its first
+	// packet again, and shorter than the least time between two trials.
+	triedSeconds = 10
 	// askedSeconds is how long connection tracking remembers a UDP flow without an answer.
 	askedSeconds = 30
 	// failoverSize bounds each of the sets.
@@ -66,16 +70,16 @@ type Ejection struct {
 func failoverChains() []Chain {
 	from := NewFields(Field{Kind: SourceAddr}, Field{Kind: L4Protocol}, Field{Kind: SourcePort})
 	asked := SetID{Kind: Asked}
-	unanswered := Note{Set: SetID{Kind: Unanswered}, Seconds: unansweredSeconds}
+	unanswered := Note{Fields: from, Set: SetID{Kind: Unanswered}, Seconds: unansweredSeconds}
 	in := Rule{MatchUnassured{}, MatchDNAT{}, MatchInterface{Name: "lo", Not: true}, knownProtocol(), Jump{ChainFailover.Chain()}}
 	out := Rule{MatchUnassured{}, MatchDNAT{}, knownProtocol(), Jump{ChainFailover.Chain()}}
 	return []Chain{
 		{Name: ChainFailoverUDP.Chain(), Rules: []Rule{
 			{MatchSet{Fields: from, Set: asked}, unanswered},
-			{MatchSet{Fields: from, Set: asked, Not: true}, Note{Set: asked, Seconds: askedSeconds}},
+			{MatchSet{Fields: from, Set: asked, Not: true}, Note{Fields: from, Set: asked, Seconds: askedSeconds}},
 		}},
 		{Name: ChainFailover.Chain(), Rules: []Rule{
-			{MatchReply{}, Note{Set: SetID{Kind: Answering}, Seconds: answeringSeconds, Update: true}},
+			{MatchReply{}, Note{Fields: from, Set: SetID{Kind: Answering}, Seconds: answeringSeconds, Update: true}},
 			{MatchNew{}, MatchProtocol{UDP}, Goto{ChainFailoverUDP.Chain()}},
 			{MatchNew{}, unanswered},
 		}},
@@ -90,7 +94,7 @@ func usageSets(u usage) []AffinityMap {
 		return nil
 	}
 	var out []AffinityMap
-	for _, k := range []SetKind{Asked, Unanswered, Answering} {
+	for _, k := range []SetKind{Asked, Unanswered, Answering, Tried} {
 		out = append(out, AffinityMap{Set: SetID{Kind: k}, Size: failoverSize})
 	}
 	return out
@@ -125,6 +129,21 @@ func (sp *ServicePort) withoutEjected(endpoints []Endpoint) (left []Endpoint, ou
 	return slices.DeleteFunc(slices.Clone(endpoints), func(x Endpoint) bool { return contains(out, x.Addr) }), out
 }
 
+// watch notes endpoints of a policy: with failover, all but those of weight 0.
+func (u *Usable) watch(sp *ServicePort, list []Endpoint) {
+	if !sp.Failover {
+		return
+	}
+	weighty := weighty(list)
+	for i := range list {
+		if !weighty || !list[i].Idle {
+			u.Watched = append(u.Watched, list[i].Addr)
+		}
+	}
+	slices.SortFunc(u.Watched, netip.AddrPort.Compare)
+	u.Watched = slices.Compact(u.Watched)
+}
+
 func contains(list []Ejected, a netip.AddrPort) bool {
 	return slices.ContainsFunc(list, func(e Ejected) bool { return e.Addr == a })
 }
@@ -155,7 +174,8 @@ func (p *policy) away() []Endpoint {
 }
 
 // trials returns the rules that send one connection to each endpoint that is tried, and adds what they look up. They come
-// where clients that are remembered have gone already.
+// where clients that are remembered have gone already. A limit forgets what it has let pass when its chain is written anew,
+// as it is at each change of the Service: the set does not. The limit is for packets that come at the same time.
 func (b *objectsBuilder) trials(p *policy, id identity) (out []Rule) {
 	next := uint32(p.choices())
 	for _, e := range p.ejected {
@@ -165,10 +185,22 @@ func (b *objectsBuilder) trials(p *policy, id identity) (out []Rule) {
 		at := id.offset + next
 		b.add(id.set, Element{Key{ID: id.id, Index: at}, Value{To: e.Addr}})
 		fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, Field{Kind: Numgen, Mod: 1, Offset: at})
-		out = append(out, Rule{Once{}, MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
+		tried := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, Field{Kind: Numgen, Mod: 1, Offset: number(e.Addr)})
+		set := SetID{Kind: Tried}
+		out = append(out, Rule{MatchSet{Fields: tried, Set: set, Not: true}, Once{}, Note{Fields: tried, Set: set, Seconds: triedSeconds},
+			MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
 		next++
 	}
 	return out
+}
+
+// number is an endpoint's own, as long as the hash of its address and port is no other one's. Two that have the same are tried
+// one after the other.
+func number(e netip.AddrPort) uint32 {
+	h := fnv.New32a()
+	b, _ := e.MarshalBinary() // it has no error
+	_, _ = h.Write(b)
+	return h.Sum32()
 }
 
 // EjectedOf returns the endpoints of a service port that a table has as ejected, sorted by address.
@@ -189,7 +221,7 @@ func (t *Table) EjectedOf(n ServicePortName) (out []Ejected) {
 // tries says whether a chain sends one connection to an endpoint.
 func (t *Table) tries(chain string, id identity, to netip.AddrPort) bool {
 	for _, r := range t.Chains[chain].Rules {
-		if len(r) == 0 || r[0] != (Once{}) {
+		if !slices.Contains(r, Statement(Once{})) {
 			continue
 		}
 		for _, s := range r {

@@ -116,7 +116,10 @@ func declare(f Family, k SetKind) declaration {
 		d.flags = []string{"interval"}
 	}
 	if typeof {
-		d.typeof = strings.Join(expressions, " . ") + " : " + ofFamily(f, daddr) + " . " + dport
+		d.typeof = strings.Join(expressions, " . ")
+		if k.IsMap() {
+			d.typeof += " : " + ofFamily(f, daddr) + " . " + dport
+		}
 	}
 	if k.Dynamic() {
 		d.flags = []string{"dynamic", "timeout"}

@@ -18,6 +18,7 @@ type (
 	// Note: add @unanswered { ip saddr . meta l4proto . th sport timeout 1s : ip daddr . th dport }, without the second part
 	// where Set is no map. With Update, what is there already stays for another Seconds.
 	Note struct {
+		Fields  Fields // as many as the set's keys have parts
 		Set     SetID
 		Seconds uint32
 		Update  bool
@@ -52,7 +53,7 @@ func (s Note) op() string {
 }
 
 func (s Note) nft(f Family) string {
-	text := fmt.Sprintf("%s @%s { %s saddr . meta l4proto . th sport timeout %s", s.op(), s.Set.shown(), f, timeText(uint64(s.Seconds)*1000))
+	text := fmt.Sprintf("%s @%s { %s timeout %s", s.op(), s.Set.shown(), s.Fields.nft(f), timeText(uint64(s.Seconds)*1000))
 	if s.Set.Kind.IsMap() {
 		text += fmt.Sprintf(" : %s daddr . th dport", f)
 	}
@@ -60,8 +61,7 @@ func (s Note) nft(f Family) string {
 }
 
 func (s Note) nftJSON(f Family, _ string) []object {
-	key := concat(payload(f.String(), "saddr"), metaJSON("l4proto"), payload("th", "sport"))
-	elem := object{"elem": object{"val": key, "timeout": s.Seconds}}
+	elem := object{"elem": object{"val": s.Fields.nftJSON(f, "th"), "timeout": s.Seconds}}
 	if !s.Set.Kind.IsMap() {
 		return one("set", object{"op": s.op(), "elem": elem, "set": "@" + s.Set.Name()})
 	}

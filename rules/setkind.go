@@ -33,6 +33,7 @@ const (
 	Asked                              // set of clients' addresses, protocols and ports whose flows were asked twice; filled by packets
 	Unanswered                         // map: client's address, protocol and port -> the frontend that it asked again; filled by packets
 	Answering                          // set of endpoints that answered; filled by packets
+	Tried                              // set of (id, hash of an endpoint) to which a connection went that tries it; filled by packets
 	numSetKinds
 )
 
@@ -136,6 +137,8 @@ var setKinds = [numSetKinds]setKind{
 		key: frontendKey, value: ToEndpoint, dynamic: true},
 	Answering: {name: "answering", note: "failover: endpoints that answered new connections; the kernel fills it",
 		key: frontendKey, dynamic: true},
+	Tried: {name: "tried", note: "failover: endpoints that do not answer and that a connection has just tried: a chain's own number and the endpoint's; the kernel fills it",
+		key: []KeyPart{KeyID, KeyCounter}, dynamic: true},
 }
 
 // SetKinds lists all kinds, in order.

@@ -83,8 +83,8 @@ func TestDaemonSet(t *testing.T) {
 		"tolerates everything":    slices.Equal(pod.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}),
 		"service account":         pod.ServiceAccountName == "nftproxy",
 		"one container, not more": len(pod.Containers) == 1 && len(pod.InitContainers) == 0,
-		"no volume but the ConfigMap and the network's sysctls": len(pod.Volumes) == 2 && pod.Volumes[0].ConfigMap.Name == "nftproxy" && c.VolumeMounts[0].ReadOnly &&
-			pod.Volumes[1].HostPath.Path == "/proc/sys/net" && len(c.VolumeMounts) == 2,
+		"no volume but the ConfigMap, the socket's and the network's sysctls": len(pod.Volumes) == 3 && pod.Volumes[0].ConfigMap.Name == "nftproxy" && c.VolumeMounts[0].ReadOnly &&
+			pod.Volumes[1].EmptyDir != nil && c.VolumeMounts[1].MountPath == "/run/nftproxy" && pod.Volumes[2].HostPath.Path == "/proc/sys/net" && len(c.VolumeMounts) == 3,
 		"read-only root file system":  *security.ReadOnlyRootFilesystem,
 		"no privilege escalation":     !*security.AllowPrivilegeEscalation,
 		"only NET_ADMIN":              slices.Equal(security.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) && slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}),
@@ -183,7 +183,7 @@ func TestValues(t *testing.T) {
 	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || strings.Contains(render(t, "{kubeProxyConfigMap: kube-proxy}"), "kind: ConfigMap") {
 		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
 	}
-	if len(p.Volumes) != 2 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
+	if len(p.Volumes) != 3 || p.Volumes[0].ConfigMap.Name != "kube-proxy" || p.Containers[0].VolumeMounts[0].MountPath != "/var/lib/kube-proxy" {
 		t.Errorf("kubeProxyConfigMap gave %v, mounted at %v", p.Volumes, p.Containers[0].VolumeMounts)
 	}
 

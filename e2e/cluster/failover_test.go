@@ -105,22 +105,29 @@ func TestFailover(t *testing.T) {
 		return err
 	}))
 	dead := s.Nodes[len(peers)]
-	share := s.share(dead)
+	lost := s.on(dead)
 	for i, p := range peers {
 		p.start(s, s.Nodes[i], s.clients[i], to, endpoints)
 	}
+	last := len(peers) - 1
+	seen := s.noteTrials(s.Nodes[last], lost)
 	r := outage.Report{Scene: failoverScene, What: "a node loses its network"}
-	r.Noticed = s.loseUnder(peers, dead, to)
+	r.Noticed = s.loseUnder(peers, dead, to, func() { seen.since(peers[last]) })
 	for _, p := range peers {
 		r.Peers = append(r.Peers, p.Peer)
 	}
 	must(t, r.Write(filepath.Join(repository, failoverReport)))
-	t.Logf("%.0f %% of the endpoints were on the dead node; none of them was ready after %.1f s\n%s", 100*share, r.Noticed.Seconds(), r.Table())
-	checkFailover(t, peers, int(share*float64(endpoints)+0.5))
+	t.Logf("%d of %d endpoints were on the dead node; none of them was ready after %.1f s\n%s", len(lost), endpoints, r.Noticed.Seconds(), r.Table())
+	checkFailover(t, peers)
+	n := seen.count()
+	t.Logf("%d connections were sent to ejected endpoints", n)
+	if n < len(lost) || n > 3*len(lost) { // each endpoint is tried after 10, 30 and 70 s
+		t.Errorf("%d connections were sent to %d ejected endpoints, want one to three trials of each", n, len(lost))
+	}
 }
 
-// loseUnder unplugs a node while all peers' clients connect, and returns when Kubernetes said that it is gone.
-func (s *site) loseUnder(peers []*failoverPeer, dead *Node, to netip.AddrPort) (noticed time.Duration) {
+// loseUnder unplugs a node while all peers' clients connect, calls what comes next, and returns when Kubernetes said that it is gone.
+func (s *site) loseUnder(peers []*failoverPeer, dead *Node, to netip.AddrPort, next func()) (noticed time.Duration) {
 	s.t.Helper()
 	zero := time.Now().Add(failoverScene.Before + 100*time.Millisecond)
 	errs := make([]error, len(peers))
@@ -136,6 +143,7 @@ func (s *site) loseUnder(peers []*failoverPeer, dead *Node, to netip.AddrPort) (
 	<-time.After(time.Until(zero)) // a moment of the scene, not a wait for something
 	lost := s.Network.Unplug(dead.Host)
 	if lost == nil {
+		next()
 		noticed = s.waitNotReady(dead).Sub(zero)
 	}
 	wg.Wait()
@@ -143,8 +151,8 @@ func (s *site) loseUnder(peers []*failoverPeer, dead *Node, to netip.AddrPort) (
 	return noticed
 }
 
-// checkFailover checks what became of the connections, where so many endpoints were on the dead node.
-func checkFailover(t *testing.T, peers []*failoverPeer, lost int) {
+// checkFailover checks what became of the connections.
+func checkFailover(t *testing.T, peers []*failoverPeer) {
 	t.Helper()
 	for _, p := range peers {
 		sum := outage.Summarize(p.Connections)
@@ -157,11 +165,10 @@ func checkFailover(t *testing.T, peers []*failoverPeer, lost int) {
 			}
 			continue
 		}
-		if sum.Failed > 0 || sum.Longest > 3500*time.Millisecond {
-			t.Errorf("%s: %d connections failed, the longest took %v", p.Title, sum.Failed, sum.Longest)
+		// A machine that keeps the client waiting may do so to everybody.
+		if limit := 3500*time.Millisecond + failoverScene.Held(p.Connections); sum.Failed > 0 || sum.Longest > limit {
+			t.Errorf("%s: %d connections failed, the longest took %v, want %v at most", p.Title, sum.Failed, sum.Longest, limit)
 		}
-		if trials := 3 * lost; sum.Late > trials { // each endpoint at 10, 30 and 70 s
-			t.Errorf("%s: %d connections that began 2 s after the loss or later had to send their SYN again, want %d trials at most", p.Title, sum.Late, trials)
-		}
+		t.Logf("%s: of those that began 2 s after the loss or later these were slow: %v", p.Title, outage.Late(p.Connections))
 	}
 }

@@ -7,6 +7,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,16 +64,23 @@ func (s *site) share(n *Node) float64 {
 	s.t.Helper()
 	endpoints, err := s.endpoints(s.t.Context(), "web", netns.IPv4)
 	must(s.t, err)
-	there := 0
+	return float64(len(s.on(n))) / float64(len(endpoints))
+}
+
+// on returns the ready endpoints of a Service on a node: some, but not all.
+func (s *site) on(n *Node) (there []netip.AddrPort) {
+	s.t.Helper()
+	endpoints, err := s.endpoints(s.t.Context(), "web", netns.IPv4)
+	must(s.t, err)
 	for _, e := range endpoints {
 		if e.node == n.Name() {
-			there++
+			there = append(there, e.at)
 		}
 	}
-	if there == 0 || there == len(endpoints) {
-		s.t.Fatalf("%d of %d endpoints are on %s", there, len(endpoints), n.Name())
+	if len(there) == 0 || len(there) == len(endpoints) {
+		s.t.Fatalf("%d of %d endpoints are on %s", len(there), len(endpoints), n.Name())
 	}
-	return float64(there) / float64(len(endpoints))
+	return there
 }
 
 // waitNotReady waits until no ready endpoint of the Services is on a node, and returns since when.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,12 @@ func TestSummarize(t *testing.T) {
 	want := Summary{Connections: 6, Failed: 1, Slow: 3, Late: 2, Longest: 30 * time.Second, LastBad: 9 * time.Second, Before: 5 * ms}
 	if got := Summarize(example()); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := Late(example()); !slices.Equal(got, []time.Duration{3 * time.Second, 9 * time.Second}) {
+		t.Errorf("late are those that began after %v", got)
+	}
+	if got := (Scene{Rate: 1, Before: 5 * time.Second}).Held(example()[:4]); got != 4*time.Second {
+		t.Errorf("the client was held up for %v", got)
 	}
 	if got := Summarize(nil); got != (Summary{}) {
 		t.Errorf("of nothing: %+v", got)

@@ -41,28 +41,54 @@ const lateAfter = 2 * time.Second
 // Summarize tells what counts of connections.
 func Summarize(list []Connection) (s Summary) {
 	s.Connections = len(list)
-	for _, c := range list {
-		if c.Began < -time.Second {
-			s.Before = max(s.Before, c.Took)
-		}
-	}
+	s.Before = before(list)
 	for _, c := range list {
 		s.Longest = max(s.Longest, c.Took)
-		slow := c.Took > s.Before+900*time.Millisecond
 		switch {
 		case c.Failed:
 			s.Failed++
-		case slow:
+		case c.slow(s.Before):
 			s.Slow++
 		default:
 			continue
 		}
-		if s.LastBad = max(s.LastBad, c.Began); c.Began > lateAfter {
-			s.Late++
-		}
+		s.LastBad = max(s.LastBad, c.Began)
 	}
+	s.Late = len(Late(list))
 	return s
 }
+
+// Late returns when those connections began that count as late, in order.
+func Late(list []Connection) (out []time.Duration) {
+	usual := before(list)
+	for _, c := range list {
+		if c.Began > lateAfter && (c.Failed || c.slow(usual)) {
+			out = append(out, c.Began)
+		}
+	}
+	return out
+}
+
+// before is the longest time that a connection took before time 0, but for the last second, which an event may have met.
+func before(list []Connection) (longest time.Duration) {
+	for _, c := range list {
+		if c.Began < -time.Second {
+			longest = max(longest, c.Took)
+		}
+	}
+	return longest
+}
+
+// Held is for how long the machine kept the client from beginning a connection of the scene, at worst.
+func (s Scene) Held(list []Connection) (longest time.Duration) {
+	for i, c := range list {
+		longest = max(longest, c.Began+s.Before-time.Duration(i)*time.Second/time.Duration(s.Rate))
+	}
+	return longest
+}
+
+// slow says whether a connection's first packet was sent again.
+func (c Connection) slow(before time.Duration) bool { return c.Took > before+900*time.Millisecond }
 
 // Report is a scene with what became of its connections.
 type Report struct {

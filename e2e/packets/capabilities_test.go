@@ -24,7 +24,7 @@ func TestOnlyNetAdmin(t *testing.T) {
 	w.stop(t)
 	c := w.process()
 	c.Program = setpriv
-	c.Args = append([]string{"--bounding-set=-all,+net_admin", "--inh-caps=-all", self}, w.args...)
+	c.Args = append([]string{"--bounding-set=-all,+net_admin", "--inh-caps=-all", self}, append(w.args[:len(w.args):len(w.args)], "--socket=")...)
 	if w.nftproxy, err = proxy.Start(c); err != nil {
 		t.Fatal(err)
 	}

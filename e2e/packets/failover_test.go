@@ -297,11 +297,12 @@ func (w *world) returns(t *testing.T, p place, host netns.Host) {
 	}
 }
 
-// TestFailoverTrial: an endpoint that stays silent is tried by one connection at a time.
+// TestFailoverTrial: an endpoint that stays silent is tried by one connection at a time, also while others of its Service come
+// and go, which writes the rule anew that tries it.
 func TestFailoverTrial(t *testing.T) {
 	t.Parallel()
-	w := failoverWorld(t, 2)
-	dead := w.RemotePods[1]
+	w := failoverWorld(t, 3)
+	dead, other := w.RemotePods[1], w.RemotePods[2]
 	services := w.places(t, "web", all()[:1], w.RemotePods)
 	silence(t, w.Remote, "", dead)
 	atOnce(services, func(p place) {
@@ -309,11 +310,30 @@ func TestFailoverTrial(t *testing.T) {
 	})
 	w.ejections(t, len(services))
 	before := w.failoverMetric(t, rescuedTotal)
-	atOnce(services, func(p place) {
-		wantAnswered(t, oneByOne(t, 240, 50*time.Millisecond, w.Client, traffic.TCP, p.to()), dead)
-	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		atOnce(services, func(p place) {
+			wantAnswered(t, oneByOne(t, 240, 50*time.Millisecond, w.Client, traffic.TCP, p.to()), dead)
+		})
+	}()
+	changes := 0
+	for going := true; going; changes++ {
+		for _, p := range services {
+			if changes%2 == 0 {
+				w.apply(t, p.svc.to(ready(w.RemotePods[0], dead), unready(other)))
+			} else {
+				w.apply(t, p.svc.to(ready(w.RemotePods...)))
+			}
+		}
+		select {
+		case <-ended:
+			going = false
+		case <-time.After(150 * time.Millisecond): // a rate, not a wait for something
+		}
+	}
 	if n := w.failoverMetric(t, rescuedTotal) - before; n != len(services) {
-		t.Errorf("%d of 240 connections to each of %d services within 12 s were freed, want the one that tried", n, len(services))
+		t.Errorf("%d of 240 connections to each of %d services within 12 s, in which %d changes were made, were freed, want the one that tried", n, len(services), changes)
 	}
 }
 

@@ -5,6 +5,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,7 +47,11 @@ func Start(c Config) (*Process, error) {
 	if program == "" {
 		program = "/proc/self/exe"
 	}
-	p := &Process{cmd: exec.Command(program, c.Args...), exited: make(chan struct{})}
+	args := c.Args
+	if c.wouldAnswer(program) {
+		args = append(slices.Clone(args), "--socket=") // those of many namespaces would want the same
+	}
+	p := &Process{cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	p.log.also, p.log.grown = c.Log, make(chan struct{})
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
@@ -59,6 +65,21 @@ func Start(c Config) (*Process, error) {
 		close(p.exited)
 	}()
 	return p, nil
+}
+
+// wouldAnswer says whether a program would answer at the socket that is there without an option. An earlier nftproxy does
+// not know the option.
+func (c *Config) wouldAnswer(program string) bool {
+	if len(c.Args) == 0 || c.Args[0] != "run" || slices.ContainsFunc(c.Args, func(a string) bool { return strings.HasPrefix(a, "--socket") }) {
+		return false
+	}
+	if c.Program == "" {
+		return true
+	}
+	help := exec.Command(program, "run", "--help")
+	help.Env = append(os.Environ(), c.Env...)
+	text, err := help.CombinedOutput()
+	return err == nil && bytes.Contains(text, []byte("--socket "))
 }
 
 // Pid returns the process's ID.

@@ -350,6 +350,12 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil
+	if e.NodeName != nil && *e.NodeName != "" {
+		out.who.node = unique.Make(*e.NodeName).Value()
+	}
+	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
+		out.who.pod = e.TargetRef.Name
+	}
 	if e.Zone != nil && *e.Zone != "" {
 		out.zone = unique.Make(*e.Zone).Value()
 	}

@@ -26,9 +26,9 @@ func wantUnequal[T any](t *testing.T, what string, equal func(a, b T) bool, but 
 
 // TestEqual: each hand-written equality sees each field.
 func TestEqual(t *testing.T) {
-	wantUnequal(t, "endpoint", endpoint.equal)
+	wantUnequal(t, "endpoint", endpoint.equal, ".who") // names for who asks, here and below
 	wantUnequal(t, "hints", func(a, b hints) bool { return a.equal(&b) })
-	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) }, ".at") // the place in the store
+	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) }, ".at", ".endpoints[0].who") // the place in the store
 }
 
 // TestStoreSeesEachField: a Service that differs in any one field is a change.
@@ -43,11 +43,11 @@ func TestStoreSeesEachField(t *testing.T) {
 			t.Error("a change is of no owner, or none is of one")
 		}
 		return !changed
-	}, ".uid", ".over") // which only Events name; which counts what is left out of the rest
+	}, ".uid", ".over", ".told") // which only Events name; which counts what is left out of the rest; for who asks
 	wantUnequal(t, "slice", func(a, b slice) bool {
 		st := newStore()
 		st.setService(a.service, &service{ports: a.ports})
 		st.setSlice(name, &a)
 		return !st.setSlice(name, &b)
-	}, ".at") // the place in the store
+	}, ".at", ".endpoints[0].who") // the place in the store
 }

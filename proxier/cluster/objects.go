@@ -36,6 +36,7 @@ type service struct {
 	choices       choices
 	healthPort    uint16 // healthCheckNodePort
 	over          Excess // what it asks for beyond the bounds
+	told          told
 }
 
 type servicePort struct {
@@ -105,6 +106,8 @@ type endpoint struct {
 	local, nodeUnknown          bool
 	zone                        string // of a few texts that all share; empty: none
 	hints                       *hints // nil: none
+	// pod, if it is one, and node are told to who asks; the node's name is one text that all share.
+	who struct{ pod, node string }
 }
 
 // hints name the nodes and zones that an endpoint is meant for.

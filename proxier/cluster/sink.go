@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/nftproxy/nftproxy/reason"
 )
 
 // Sink is how a source tells a Cluster of objects. It implements source.Sink.
@@ -41,6 +43,7 @@ func (s *Sink) ReplaceServices(list []*corev1.Service) {
 				}
 			}
 		}
+		maps.DeleteFunc(s.c.store.unaddressed, func(n ObjectName, _ reason.Code) bool { return !seen[n] })
 		s.c.listed.services = true
 	})
 }
@@ -61,14 +64,19 @@ func (s *Sink) setService(obj *corev1.Service) {
 	about := Object{"v1", "Service", n, ""}
 	if svc != nil {
 		about.UID = svc.uid
+		svc.tell(obj, errs)
 	}
 	s.unusable(about, errs)
 	s.putService(n, svc)
+	if why := unaddressed(obj); why != 0 {
+		s.c.store.unaddressed[n] = why
+	}
 }
 
 // putService stores a Service, or with nil forgets it, and counts the change.
 func (s *Sink) putService(n ObjectName, svc *service) {
 	s.c.backlog.AllServices++
+	delete(s.c.store.unaddressed, n)
 	svc = s.c.store.selected(n, svc)
 	if s.c.store.setService(n, svc) {
 		s.c.pending.services[n] = struct{}{}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -20,16 +21,19 @@ type store struct {
 	// changed has the owners that have changed; false: nothing but the shares of their endpoints.
 	changed map[rules.Owner]bool
 	over    Excess // of all services
-	shares  shares
+	// unaddressed has the Services without an address of their own, and why they have none.
+	unaddressed map[ObjectName]reason.Code
+	shares      shares
 }
 
 func newStore() *store {
 	st := &store{
-		services:  map[ObjectName]*service{},
-		slices:    map[ObjectName]*slice{},
-		byService: map[ObjectName][]*slice{},
-		changed:   map[rules.Owner]bool{},
-		shares:    newShares(),
+		services:    map[ObjectName]*service{},
+		slices:      map[ObjectName]*slice{},
+		byService:   map[ObjectName][]*slice{},
+		changed:     map[rules.Owner]bool{},
+		unaddressed: map[ObjectName]reason.Code{},
+		shares:      newShares(),
 	}
 	st.frontends = newClaims(st.mark)
 	return st
@@ -114,7 +118,13 @@ func (st *store) servicePort(o rules.Owner) rules.ServicePort {
 // changes, and says whether it has changed.
 func (st *store) setSlice(n ObjectName, s *slice) bool {
 	old := st.slices[n]
-	if old == nil && s == nil || old.equal(s) {
+	if old.equal(s) { // but for names, which only those want who ask
+		for i := range s.endpoints {
+			old.endpoints[i].who = s.endpoints[i].who
+		}
+		return false
+	}
+	if old == nil && s == nil {
 		return false
 	}
 	if old != nil {

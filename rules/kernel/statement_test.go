@@ -44,6 +44,8 @@ func statementRows() []statementRow {
 	affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 	backends := rules.SetID{Kind: rules.Backends}
 	asked, sourcePort := rules.SetID{Kind: rules.Asked}, rules.Field{Kind: rules.SourcePort}
+	tried := rules.SetID{Kind: rules.Tried}
+	number := numgens(914, 1, 1<<32-1)
 	original, originalPort := rules.Field{Kind: rules.OriginalAddr}, rules.Field{Kind: rules.OriginalPort}
 	backend := func(k rules.FieldKind) rules.Fields {
 		f := rules.Field{Kind: k, Mod: 3}
@@ -131,11 +133,14 @@ func statementRows() []statementRow {
 		{both, pre, rules.MatchReply{}, "ct direction reply"},
 		{both, pre, rules.Once{}, "limit rate 1/day burst 1 packets"},
 		{both, pre, rules.MatchSet{Fields: rules.NewFields(source, l4, sourcePort), Set: asked}, "IP saddr . meta l4proto . th sport @asked"},
-		{both, pre, rules.Note{Set: asked, Seconds: 30}, "add @asked { IP saddr . meta l4proto . th sport timeout 30s }"},
-		{both, rules.HookOutput, rules.Note{Set: rules.SetID{Kind: rules.Answering}, Seconds: 60, Update: true},
+		{both, pre, rules.Note{Fields: rules.NewFields(source, l4, sourcePort), Set: asked, Seconds: 30}, "add @asked { IP saddr . meta l4proto . th sport timeout 30s }"},
+		{both, rules.HookOutput, rules.Note{Fields: rules.NewFields(source, l4, sourcePort), Set: rules.SetID{Kind: rules.Answering}, Seconds: 60, Update: true},
 			"update @answering { IP saddr . meta l4proto . th sport timeout 1m }"},
-		{both, pre, rules.Note{Set: rules.SetID{Kind: rules.Unanswered}, Seconds: 1},
+		{both, pre, rules.Note{Fields: rules.NewFields(source, l4, sourcePort), Set: rules.SetID{Kind: rules.Unanswered}, Seconds: 1},
 			"add @unanswered { IP saddr . meta l4proto . th sport timeout 1s : IP daddr . th dport }"},
+		{both, pre, rules.MatchSet{Fields: number, Set: tried, Not: true}, "numgen inc mod 1 offset 914 . numgen inc mod 1 offset 4294967295 != @tried"},
+		{both, pre, rules.Note{Fields: number, Set: tried, Seconds: 10},
+			"add @tried { numgen inc mod 1 offset 914 . numgen inc mod 1 offset 4294967295 timeout 10s }"},
 		{both, pre, rules.Jump{Chain: "services"}, "jump services"},
 		{both, pre, rules.Goto{Chain: "services"}, "goto services"},
 		{both, pre, rules.Jump{Chain: longest}, "jump " + longest},
@@ -191,7 +196,7 @@ func statementState(rows []statementRow) rules.State {
 		affinity := rules.SetID{Kind: rules.Affinity, Of: "/default/web"}
 		t.Sets[affinity] = nil
 		t.Affinity[affinity] = rules.AffinityMap{Set: affinity, Size: 100}
-		for _, k := range []rules.SetKind{rules.Asked, rules.Unanswered, rules.Answering} {
+		for _, k := range []rules.SetKind{rules.Asked, rules.Unanswered, rules.Answering, rules.Tried} {
 			id := rules.SetID{Kind: k}
 			t.Sets[id], t.Affinity[id] = nil, rules.AffinityMap{Set: id, Size: 200}
 		}

@@ -114,9 +114,9 @@ func note(f rules.Family, s rules.Note) []expr.Any {
 	if s.Update {
 		set.Operation = unix.NFT_DYNSET_OP_UPDATE
 	}
-	out := load(f, rules.NewFields(rules.Field{Kind: rules.SourceAddr}, rules.Field{Kind: rules.L4Protocol}, rules.Field{Kind: rules.SourcePort}))
+	out := load(f, s.Fields)
 	if s.Set.Kind.IsMap() {
-		at := words(f) + 2
+		at := int(keyLen(f, s.Set.Kind) / 4)
 		set.SrcRegData = register(at)
 		out = append(out, loadAddr(f, false, register(at)), loadPort(register(at+words(f)), 2))
 	}

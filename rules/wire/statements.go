@@ -140,7 +140,7 @@ func guesses(f rules.Family, exprs []expr.Any) []rules.Statement {
 	if s, ok := guessRemembered(f, exprs); ok {
 		out = append(out, s)
 	}
-	if s, ok := guessNote(exprs); ok {
+	if s, ok := guessNote(f, exprs); ok {
 		out = append(out, s)
 	}
 	return out
@@ -242,11 +242,13 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 	}
 }
 
-// guessNote is for statements that load up to five fields for a set.
-func guessNote(exprs []expr.Any) (s rules.Note, ok bool) {
+// guessNote is for statements that load up to five fields for a set, those of its key first.
+func guessNote(f rules.Family, exprs []expr.Any) (s rules.Note, ok bool) {
 	for _, e := range exprs[:min(6, len(exprs))] {
 		if d, is := e.(*expr.Dynset); is {
 			s.Set, ok = rules.ParseSetID(d.SetName)
+			fields, _ := guessFields(f, exprs)
+			copy(s.Fields[:], fields[:min(len(fields), len(s.Set.Kind.Key()))])
 			s.Seconds, s.Update = uint32(d.Timeout/time.Second), d.Operation == unix.NFT_DYNSET_OP_UPDATE
 			return s, ok
 		}

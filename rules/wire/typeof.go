@@ -46,14 +46,17 @@ func l4protoUdata(rules.Family) []byte {
 
 func dportUdata(rules.Family) []byte { return payloadUdata(udataProtoTH, udataTHDport) }
 
-// typeofUdata returns the user data that say from which expressions the types of a map to endpoints are taken, such as
-// `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
+// typeofUdata returns the user data that say from which expressions the types of a set, or of a map to endpoints, are taken, such
+// as `typeof numgen inc mod 1 . numgen inc mod 2 : ip daddr . th dport`.
 func typeofUdata(f rules.Family, k rules.SetKind) []byte {
 	var key [][]byte
 	for _, p := range k.Key() {
 		key = append(key, keyParts[p].typeof(f))
 	}
 	u := udata32(nil, uint8(userdata.NFTNL_UDATA_SET_KEYBYTEORDER), 0)
+	if !k.IsMap() {
+		return userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, concatUdata(key...))
+	}
 	u = udata32(u, uint8(userdata.NFTNL_UDATA_SET_DATABYTEORDER), 0)
 	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_KEY_TYPEOF, concatUdata(key...))
 	u = userdata.Append(u, userdata.NFTNL_UDATA_SET_DATA_TYPEOF, concatUdata(daddrUdata(f), dportUdata(f)))

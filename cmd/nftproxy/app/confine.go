@@ -26,6 +26,9 @@ func (o *runOptions) confine(log klog.Logger) {
 			root := filepath.Join("/", o.sysctlRoot)
 			c.Write = []string{filepath.Join(root, "proc/sys/net"), filepath.Join(root, "sys/module/nf_conntrack/parameters/hashsize"), "/proc/self/oom_score_adj"}
 		}
+		if dir := o.socketDirectory(); dir != "" {
+			c.Sockets = []string{dir}
+		}
 		notes = o.enter(c)
 	}
 	state := confinement("/", "self")

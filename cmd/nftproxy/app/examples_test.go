@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -54,17 +55,16 @@ func TestExamples(t *testing.T) {
 	if err != nil || err2 != nil || fromCluster != fromFiles {
 		t.Errorf("from a cluster the rules are others (%v, %v):\n%s\nthan from files:\n%s", err, err2, fromCluster, fromFiles)
 	}
-	p, err := proxy.Start(command("run", "--manifests", manifests, "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16"))
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	p, err := proxy.Start(command("run", "-v=1", "--socket", socket, "--manifests", manifests, "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Kill()
-	if err := p.WaitSynced(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
 	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
 	for _, c := range rootCommand("v1.2.3", nil).Commands() {
-		if !slices.Contains([]string{"dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
+		if !slices.Contains([]string{"get", "dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue
 		}
 		if c.Example == "" {
@@ -75,7 +75,7 @@ func TestExamples(t *testing.T) {
 			if words[0] != "nftproxy" {
 				t.Errorf("example %q does not run nftproxy", line)
 			}
-			args := words[1:]
+			args := slices.Concat(words[1:], []string{"--socket", socket})
 			source := strings.Contains(line, "--manifests") || strings.Contains(line, "--kubeconfig")
 			if source || strings.Contains(line, "--config") { // as nftproxy run was started
 				args = append(args, "--hostname-override", "here")

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
 )
@@ -35,7 +37,8 @@ an address: which policies apply, which endpoints count and why the others do no
 what a client sees and why, whether it is masqueraded, and whether this node's
 kernel holds just that.
 
-Where 'nftproxy run' runs, its source and options count, but for those that are given. It
+Where 'nftproxy run' runs, it answers itself, at its socket. Where it cannot be asked, or an
+option of its own is given, its source and options count, but for those that are given. It
 has to be root's or this user's, and this very program with the same files; a credential
 plugin of its kubeconfig is not run. With a source give all options that 'nftproxy run' has.
 
@@ -69,7 +72,7 @@ at.`,
 	fs.StringVar(&o.netns, "netns", "", "`file` of the network namespace that --probe connects from, such as /run/netns/NAME or /proc/PID/ns/net (default: this one)")
 	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "from", "node", "pod", "outside")
-	return lookingCommand(cmd, &o.wantOptions)
+	return askingCommand(cmd, &o.wantOptions, o.ask)
 }
 
 func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io.Writer) error {
@@ -108,6 +111,30 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 			return err
 		}
 	}
+	return o.write(stdout, e, probed)
+}
+
+// ask has the nftproxy that runs here explain, and says whether it did. What it does not know is looked for elsewhere.
+func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
+	if o.kernel || o.probes || o.netns != "" || o.output != "text" && o.output != "json" {
+		return false, nil
+	}
+	client := o.runsHere(cmd)
+	if client == nil {
+		return false, nil
+	}
+	e, err := client.Explain(cmd.Context(), args[0], o.from)
+	var refused *ask.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Status == http.StatusGone:
+		return true, err
+	case err != nil:
+		return false, nil //nolint:nilerr // there is another way to the answer
+	}
+	return true, o.write(cmd.OutOrStdout(), e, nil)
+}
+
+func (o *explainOptions) write(stdout io.Writer, e *explain.Explanation, probed *probe) error {
 	if o.output == "json" {
 		return writeJSON(stdout, struct {
 			*explain.Explanation
@@ -115,7 +142,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 		}{e, probed})
 	}
 	c := coloursFor(stdout)
-	err = e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
+	err := e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
 	if err == nil && probed != nil {
 		_, err = io.WriteString(stdout, probed.text(c))
 	}

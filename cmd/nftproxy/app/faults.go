@@ -53,3 +53,6 @@ func lines(err error) []string {
 type loggedFault struct{ error }
 
 func (l *loggedFault) Unwrap() error { return l.error }
+
+// oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
+func oneLine(err error) error { return errors.New(strings.Join(lines(err), "; ")) }

@@ -153,7 +153,7 @@ func TestNoInotify(t *testing.T) {
 	script := `echo 0 > /proc/sys/user/max_inotify_instances && exec "$0" "$@"`
 	program, err := os.Executable()
 	must(t, err)
-	cmd := exec.Command("sh", "-c", script, program, "run", "--manifests", dir, "--config", config, "--hostname-override", "here")
+	cmd := exec.Command("sh", "-c", script, program, "run", "--manifests", dir, "--config", config, "--hostname-override", "here", "--socket", "")
 	cmd.Env = append(os.Environ(), runEnv+"=1")
 	log := &strings.Builder{}
 	cmd.Stdout, cmd.Stderr = log, log

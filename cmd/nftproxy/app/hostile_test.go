@@ -4,6 +4,7 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -60,6 +61,7 @@ type hostileRow struct {
 	traffic bool // it looks at connections, and ends by itself
 	serves  bool // it runs until it is stopped
 	beside  bool // it takes the options of an nftproxy that runs
+	asks    bool // it asks an nftproxy that runs
 }
 
 var hostileRows = []hostileRow{
@@ -86,6 +88,10 @@ var hostileRows = []hostileRow{
 	{command: "explain", output: "text", args: "--kernel --rules 10.96.0.1:80", shows: true},
 	{command: "explain", output: "json", args: "--kernel 10.96.0.1:80", shows: true},
 	{command: "explain", output: "text", args: "--manifests DIR default/nothing --from default/nobody", shows: true},
+	{command: "explain", output: "json", args: "default/web --rules", shows: true, asks: true},
+	{command: "get", output: "wide", args: "services -A", shows: true, asks: true},
+	{command: "get", output: "json", args: "services -A", shows: true, asks: true},
+	{command: "get", output: "name", args: "services -A", asks: true},
 	{command: "help"},
 	{command: "ready"},
 	{command: "run", output: "text", args: "--manifests DIR", shows: true, serves: true},
@@ -266,6 +272,15 @@ func (n *hostileNode) carryOut(row hostileRow) string {
 		must(n.t, os.Mkdir(dir, 0o700))
 		other := n.start("--manifests", dir, "--metrics-bind-address", "")
 		must(n.t, other.WaitSynced(n.ctx))
+	}
+	if row.asks {
+		dir, err := os.MkdirTemp("", "socket") // a test's own directory has too long a name for a socket
+		must(n.t, err)
+		n.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		socket := []string{"--socket", filepath.Join(dir, "s")}
+		asked := n.start(append([]string{"--manifests", n.dir, "--metrics-bind-address", "", "-v=1"}, socket...)...)
+		must(n.t, errors.Join(asked.WaitSynced(n.ctx), asked.WaitLog(n.ctx, "Commands can ask")))
+		args = append(args, socket...)
 	}
 	p, err := proxy.Start(n.command(args...))
 	must(n.t, err)

@@ -88,7 +88,7 @@ func TestLogReaderGone(t *testing.T) {
 		n := newNode(t)
 		dir := t.TempDir()
 		cmd := exec.Command(n.program, "run", "--manifests", dir, "--hostname-override", "here", "--healthz-bind-address", "127.0.0.1:10256",
-			"--metrics-bind-address", "", "--v", "2", "--logging-format", format)
+			"--metrics-bind-address", "", "--socket", "", "--v", "2", "--logging-format", format)
 		cmd.Env = append(os.Environ(), runEnv+"=1")
 		r, w, err := os.Pipe()
 		must(t, err)

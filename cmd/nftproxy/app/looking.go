@@ -37,6 +37,11 @@ func (e *exitError) ExitCode() int { return e.code }
 // lookingCommand resolves the options before a command runs, and gives all its faults
 // the exit code 2.
 func lookingCommand(cmd *cobra.Command, o *wantOptions) *cobra.Command {
+	return askingCommand(cmd, o, func(*cobra.Command, []string) (bool, error) { return false, nil })
+}
+
+// askingCommand is a lookingCommand that asks the nftproxy that runs here first. asks says whether that has answered.
+func askingCommand(cmd *cobra.Command, o *wantOptions, asks func(*cobra.Command, []string) (bool, error)) *cobra.Command {
 	fault := func(err error) error {
 		var coded *exitError
 		if err == nil || errors.As(err, &coded) {
@@ -47,6 +52,9 @@ func lookingCommand(cmd *cobra.Command, o *wantOptions) *cobra.Command {
 	args, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if asked, err := asks(cmd, a); asked || err != nil {
+			return fault(err)
+		}
 		say := func(note string) { fmt.Fprintln(cmd.ErrOrStderr(), "nftproxy:", note) }
 		if err := o.resolve(cmd.Flags(), "/", say); err != nil {
 			return fault(err)

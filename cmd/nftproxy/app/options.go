@@ -14,6 +14,7 @@ import (
 	netutils "k8s.io/utils/net"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -46,6 +47,7 @@ type sourceOptions struct {
 	master     string
 	manifests  string
 	proxyName  string // of --service-proxy-name
+	socket     string // where the nftproxy that runs is asked
 	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
 	// apiServers learns where the API server is reached; nil: nobody wants to know.
 	apiServers *apiserver.Addresses
@@ -66,6 +68,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "serve only Services whose label service.kubernetes.io/service-proxy-name is this `name`, in tables of their own (default: those without the label)")
 	fs.StringVar(&o.source.manifests, "manifests", "", "`directory` of YAML and JSON manifests to watch instead of an API server")
 
+	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked, by root alone; TABLE stands for the tables' name; '': none")
 	fs.BoolVar(&o.countConnections, "service-metrics", false, "count the new connections to each service port, for /metrics; switching it writes the tables anew")
 
 	fs.StringSliceVar(&o.nodeIPs, "node-ip", nil, "this node's `addresses`, one of each family (default: the Node object's)")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -66,9 +65,6 @@ func (o *runOptions) run(ctx context.Context) error {
 	}
 	return o.program(ctx, config, src, prepare)
 }
-
-// oneLine returns an error whose text comes from elsewhere as one that is fit for the log: of several lines klog would make several.
-func oneLine(err error) error { return errors.New(strings.Join(lines(err), "; ")) }
 
 func nodeReference(name string) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name}
@@ -167,7 +163,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { memory.Run(ctx); return nil },
-		servers.run, o.turn.watch,
+		servers.run, o.turn.watch, o.answers(&config, p),
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
 }
 

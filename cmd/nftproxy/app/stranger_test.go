@@ -209,7 +209,7 @@ func TestOwnMounts(t *testing.T) {
 	}
 	for _, tt := range []struct{ dir, want string }{{"services", "equal: the kernel holds just what"}, {"hidden", "hidden in its mount namespace: it is another file there"}} {
 		run := n.command("-m", "sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, filepath.Join(n.dir, "hidden"),
-			n.program, "run", "--manifests", filepath.Join(n.dir, tt.dir), "--metrics-bind-address", "")
+			n.program, "run", "--manifests", filepath.Join(n.dir, tt.dir), "--metrics-bind-address", "", "--socket", "")
 		run.Program = unshare
 		p, err := proxy.Start(run)
 		must(t, err)

@@ -40,6 +40,20 @@ func (w *World) Explain(target Target, clients []Client) (*Explanation, error) {
 	return out, nil
 }
 
+// Lines returns about how many lines an explanation of a target to some clients would have: one for each endpoint that each of
+// them may reach at each frontend.
+func Lines(w *World, target Target, clients []Client) int {
+	ports, err := w.find(target)
+	if err != nil {
+		return 0
+	}
+	lines := 0
+	for _, p := range ports {
+		lines += min(len(w.frontends(p, target)), mostFrontends) * len(w.clientsOf(p, clients)) * (1 + len(p.Endpoints))
+	}
+	return lines
+}
+
 // notes makes some of what is said of a Service printable, and counts the rest.
 func notes(list []string) []string {
 	const most = 20
@@ -65,15 +79,17 @@ func (w *World) kernel(name rules.ServicePortName) Kernel {
 		}
 	}
 	have, want := *w.Have, w.State
-	list := slices.Concat(rules.Differences(have.Common(), want.Common()),
-		rules.Differences(have.Select(name.Namespace, name.Name, owned), want.Select(name.Namespace, name.Name, owned)))
+	list := rules.Differences(have.Select(name.Namespace, name.Name, owned), want.Select(name.Namespace, name.Name, owned))
+	if !w.Alone {
+		list = slices.Concat(rules.Differences(have.Common(), want.Common()), list)
+	}
 	equal := len(list) == 0
 	return Kernel{Holds: &equal, Differences: list}
 }
 
 // port explains a service port.
 func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, error) {
-	out := Port{Identity: identity(p), Policies: w.policies(p)}
+	out := Port{Identity: IdentityOf(p), Policies: w.policies(p)}
 	for _, l := range p.Lost {
 		out.Lost, out.LostCodes = append(out.Lost, l.Frontend+", "+l.Why.Text), append(out.LostCodes, l.Why.Code)
 	}
@@ -101,8 +117,8 @@ func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, er
 	return out, nil
 }
 
-// identity names a service port.
-func identity(p *proxier.Port) Identity {
+// IdentityOf names a service port.
+func IdentityOf(p *proxier.Port) Identity {
 	out := Identity{Port: printable.Word(p.Name.Port), Number: p.Port, Protocol: p.Protocol.String(), Family: p.Family.String()}
 	if p.Name.Name != "" {
 		out.Service = p.Name.Service()

@@ -46,6 +46,15 @@ func (w *World) frontends(p *proxier.Port, target Target) []FrontendView {
 	return out
 }
 
+// FrontendsOf names where clients connect to a port: ADDRESS:PORT, and NODEPORT alone for a NodePort.
+func FrontendsOf(p *proxier.Port) []string {
+	out := []string{}
+	for _, f := range (&World{}).frontends(p, Target{}) {
+		out = append(out, f.Address)
+	}
+	return out
+}
+
 // nodePortAddrs returns the node's addresses that serve NodePorts.
 func (w *World) nodePortAddrs(f rules.Family) []netip.Addr {
 	list := w.Node.NodePortIPs

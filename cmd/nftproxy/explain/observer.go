@@ -12,7 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
@@ -68,24 +68,10 @@ func (o *Observer) ReplaceServices(list []*corev1.Service) {
 		case svc.Spec.ClusterIP == "":
 			o.unaddressed[name] = reason.NoClusterIPYet.Text()
 		default:
-			o.note(name, loadBalancerNotes(svc)...)
+			o.note(name, cluster.LoadBalancerNotes(svc)...)
 		}
 	}
 	o.Sink.ReplaceServices(list)
-}
-
-// loadBalancerNotes says which of a Service's load balancers are not served.
-func loadBalancerNotes(svc *corev1.Service) []string {
-	var out []string
-	for _, in := range svc.Status.LoadBalancer.Ingress {
-		switch {
-		case in.IP == "":
-			out = append(out, reason.LoadBalancerName.Text(printable.Word(in.Hostname)))
-		case ptr.Deref(in.IPMode, corev1.LoadBalancerIPModeVIP) != corev1.LoadBalancerIPModeVIP:
-			out = append(out, reason.LoadBalancerProxy.Text(printable.Word(in.IP), printable.Word(string(*in.IPMode))))
-		}
-	}
-	return out
 }
 
 // Warning implements proxier.Events: it keeps what of a Service cannot be served.

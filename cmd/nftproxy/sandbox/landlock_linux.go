@@ -32,6 +32,8 @@ func ABI() (int, error) {
 const (
 	read      = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
 	readWrite = read | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	// sockets is what it takes to make one, give it its name and take it away.
+	sockets = read | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE
 	// ofFiles is what can be allowed of something that is no directory.
 	ofFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
@@ -73,6 +75,9 @@ func prepare(c Config) (*ruleset, error) {
 	}
 	for _, path := range c.Write {
 		errs = append(errs, r.allow(path, readWrite))
+	}
+	for _, path := range c.Sockets {
+		errs = append(errs, r.allow(path, sockets))
 	}
 	if err := errors.Join(errs...); err != nil {
 		_ = unix.Close(r.fd)

@@ -163,6 +163,8 @@ type Config struct {
 	Read []string
 	// Write is the files that it writes, and the directories in which it does. The files exist.
 	Write []string
+	// Sockets is the directories in which it makes sockets. They exist.
+	Sockets []string
 	// Plugin is a program that it runs; "" if it runs none.
 	Plugin string
 }

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAsk: what the nftproxy that runs answers is what its manifests and the kernel tell, and it answers root alone.
+func TestAsk(t *testing.T) {
+	n := newNode(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	n.ctx = ctx
+	const manifests = "../explain/testdata/manifests"
+	path := filepath.Join(t.TempDir(), "dir", "TABLE.sock")
+	socket := []string{"--socket", path}
+	start := func() func() {
+		p := n.start("--cluster-cidr", "10.244.0.0/16", "--manifests", manifests, "--socket", path, "-v=1")
+		must(t, p.WaitSynced(n.ctx))
+		must(t, p.WaitLog(n.ctx, "Commands can ask"))
+		return p.Kill
+	}
+	kill := start()
+	info, err := os.Stat(filepath.Join(filepath.Dir(path), "nftproxy.sock"))
+	must(t, err)
+	if info.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("the socket's mode is %v", info.Mode())
+	}
+	list, err := n.run(append([]string{"get", "services", "-A", "-o", "name"}, socket...)...)
+	must(t, err)
+	if strings.Count(list, "\n") < 2 {
+		t.Fatalf("services: %s", list)
+	}
+	table, err := n.run(append([]string{"get", "services", "-A", "-o", "wide"}, socket...)...)
+	must(t, err)
+	seen := map[string]bool{}
+	for line := range strings.Lines(table) {
+		words := strings.Fields(line)
+		if words[0] == "NAMESPACE" {
+			continue
+		}
+		target := words[0] + "/" + words[1]
+		if seen[target] {
+			continue
+		}
+		seen[target] = true
+		asked, err := n.run("explain", target, "--socket", path, "-o", "json")
+		must(t, err)
+		made, err := n.run("explain", target, "--socket", "", "--manifests", manifests, "--hostname-override", "here", "--cluster-cidr", "10.244.0.0/16", "-o", "json")
+		must(t, err)
+		if asked != made {
+			t.Errorf("explain %s:\n%s\nwithout asking:\n%s", target, asked, made)
+		}
+	}
+	if len(seen) < 2 {
+		t.Errorf("compared %d Services", len(seen))
+	}
+	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "web", "-A"}} {
+		if out, err := n.run(append(wrong, socket...)...); err == nil || !strings.Contains(err.Error(), "exit status 2") {
+			t.Errorf("%v: %v, %s", wrong, err, out)
+		}
+	}
+
+	kill() // the file stays
+	if _, err := os.Stat(filepath.Join(filepath.Dir(path), "nftproxy.sock")); err != nil {
+		t.Error(err)
+	}
+	if out, err := n.run(append([]string{"get", "svc"}, socket...)...); err == nil {
+		t.Errorf("nobody runs, and services are\n%s", out)
+	}
+	start()
+	if _, err := n.run(append([]string{"get", "svc", "-A"}, socket...)...); err != nil {
+		t.Error(err)
+	}
+	// In another network namespace it is not what is asked for.
+	if out, err := newNode(t).run(append([]string{"get", "svc", "-A"}, socket...)...); err == nil {
+		t.Errorf("in another network namespace:\n%s", out)
+	}
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ask
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+)
+
+// Client asks at a socket.
+type Client struct{ path string }
+
+// maxAnswer bounds what is read of an answer, and answerTime how long one may take.
+const (
+	maxAnswer  = 64 << 20
+	answerTime = 30 * time.Second
+)
+
+// Refused is an answer that is none: its HTTP status, and why.
+type Refused struct {
+	Status int
+	Text   string
+}
+
+// Error implements error.
+func (e *Refused) Error() string { return e.Text }
+
+// Dial returns a client for the nftproxy of this network namespace that writes the tables of a name. It fails if none answers at
+// the socket that can be believed.
+func Dial(ctx context.Context, path, table string) (*Client, error) {
+	c := &Client{path}
+	v, err := c.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if v.Table != table || v.Namespace != networkNamespace() {
+		return nil, fmt.Errorf("at %s answers the nftproxy of table %s in %s", path, v.Table, v.Namespace)
+	}
+	return c, nil
+}
+
+// Version asks who answers.
+func (c *Client) Version(ctx context.Context) (v Version, err error) {
+	return v, c.get(ctx, "/v1/version", nil, &v)
+}
+
+// Service asks for one Service.
+func (c *Client) Service(ctx context.Context, namespace, name string) (s Service, err error) {
+	return s, c.get(ctx, "/v1/services/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &s)
+}
+
+// Services asks for all Services, of a namespace if it is not empty.
+func (c *Client) Services(ctx context.Context, namespace string) (out []Service, err error) {
+	query := url.Values{"namespace": {namespace}, "limit": {"1000"}}
+	for {
+		var page Services
+		if err := c.get(ctx, "/v1/services", query, &page); err != nil {
+			return nil, err
+		}
+		if out = append(out, page.Services...); page.Continue == "" {
+			return out, nil
+		}
+		query.Set("continue", page.Continue)
+	}
+}
+
+// Explain asks for an explanation of a target, to some clients or to each kind.
+func (c *Client) Explain(ctx context.Context, target string, from []string) (*explain.Explanation, error) {
+	e := &explain.Explanation{}
+	return e, c.get(ctx, "/v1/explain", url.Values{"target": {target}, "from": from}, e)
+}
+
+// get asks for a path.
+func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+		if err != nil {
+			return nil, err
+		}
+		unix, ok := conn.(*net.UnixConn)
+		if !ok {
+			_ = conn.Close()
+			return nil, errors.New("this is no socket")
+		}
+		if err := trusted(unix); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	}}
+	u := url.URL{Scheme: "http", Host: "nftproxy", Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return fmt.Errorf("ask the nftproxy at %s: %w", c.path, err)
+	}
+	defer answer.Body.Close()
+	decoder := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer))
+	if answer.StatusCode != http.StatusOK {
+		var why Fault
+		if err := decoder.Decode(&why); err != nil || why.Error == "" {
+			why.Error = answer.Status
+		}
+		return &Refused{answer.StatusCode, why.Error}
+	}
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("read the answer of the nftproxy at %s: %w", c.path, err)
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ask
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Bounds of one answer.
+const (
+	// mostServices is how many Services a page has at most; a page without a limit has fewer.
+	mostServices, someServices = 1000, 200
+	// pageEndpoints and pageFrontends end a page, however few Services it has.
+	pageEndpoints, pageFrontends = 20000, 10000
+	// mostEndpoints is how many endpoints, of all its ports, a Service may have to be explained here.
+	mostEndpoints = 5000
+	// mostLines is how many lines an explanation may have: an endpoint for each client of each frontend.
+	mostLines = 100000
+	// mostAtOnce is how many answers are made at once.
+	mostAtOnce = 2
+)
+
+// Daemon is what answers are made from.
+type Daemon struct {
+	Version string
+	// Node is the node's name.
+	Node    string
+	Table   string
+	Proxier *proxier.Proxier
+	// Scan reads some things of the table from the kernel.
+	Scan func(things []rules.Thing, to rules.Parts) error
+	// Local returns the node's own addresses.
+	Local func() []netip.Addr
+	// InterfaceTo returns the interface that leads to an address.
+	InterfaceTo func(netip.Addr) (string, error)
+}
+
+// Handler answers.
+func (d *Daemon) Handler() http.Handler {
+	mux := http.NewServeMux()
+	namespace, turns := networkNamespace(), make(chan struct{}, mostAtOnce)
+	for path, of := range map[string]func(*http.Request) (any, error){
+		"/v1/version": func(*http.Request) (any, error) {
+			return Version{d.Version, d.Table, printable.Word(d.Node), namespace}, nil
+		},
+		"/v1/services":                    d.services,
+		"/v1/services/{namespace}/{name}": d.service,
+		"/v1/explain":                     d.explain,
+	} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case turns <- struct{}{}:
+			case <-r.Context().Done():
+				return
+			}
+			code, text := text(of(r))
+
+			<-turns // before it is written: whoever reads slowly keeps nobody from an answer
+			write(w, code, text)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		code, text := text(nil, refuse(http.StatusNotFound, "there is no %s %s: see docs/api.md", r.Method, r.URL.Path))
+		write(w, code, text)
+	})
+	return mux
+}
+
+// Fault is what is answered instead.
+type Fault struct {
+	Error string `json:"error"`
+}
+
+// refuse returns the error that is answered with a status.
+func refuse(status int, format string, args ...any) error {
+	return &Refused{status, fmt.Sprintf(format, args...)}
+}
+
+// text returns the status and the text of an answer, or of the error that is answered instead.
+func text(v any, err error) (int, []byte) {
+	code := http.StatusOK
+	if err != nil {
+		code, v = http.StatusUnprocessableEntity, Fault{printable.Error(err)}
+		var refused *Refused
+		if errors.As(err, &refused) {
+			code = refused.Status
+		}
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written"}`)
+	}
+	return code, text
+}
+
+func write(w http.ResponseWriter, code int, text []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(text, '\n'))
+}
+
+// services answers with a page of all Services.
+func (d *Daemon) services(r *http.Request) (any, error) {
+	query, limit := r.URL.Query(), someServices
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > mostServices {
+			return nil, refuse(http.StatusBadRequest, "limit: %q is not a number from 1 to %d", text, mostServices)
+		}
+		limit = n
+	}
+	after := cluster.ObjectName{}
+	if text := query.Get("continue"); text != "" {
+		var ok bool
+		if after.Namespace, after.Name, ok = strings.Cut(text, "/"); !ok {
+			return nil, refuse(http.StatusBadRequest, "continue: %q is not what an answer says", text)
+		}
+	}
+	c := d.Proxier.Looker()
+	node, out, endpoints, frontends := c.Node(), Services{Services: []Service{}}, 0, 0
+	names := c.Services(query.Get("namespace"), after)
+	for i, n := range names {
+		look, ok := c.Look(n, false)
+		if !ok { // it has just gone
+			continue
+		}
+		s := serviceOf(n, &look, &node)
+		out.Services = append(out.Services, s)
+		for j := range look.Inputs {
+			endpoints += len(look.Inputs[j].Endpoints)
+			frontends += 1 + len(s.Ports[j].Frontends)
+		}
+		full := len(out.Services) == limit || endpoints > pageEndpoints || frontends > pageFrontends
+		if full && i+1 < len(names) {
+			out.Continue = n.String()
+			break
+		}
+	}
+	return out, nil
+}
+
+// service answers with one Service.
+func (d *Daemon) service(r *http.Request) (any, error) {
+	c, n := d.Proxier.Looker(), cluster.ObjectName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
+	look, ok := c.Look(n, false)
+	if !ok {
+		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
+	}
+	node := c.Node()
+	return serviceOf(n, &look, &node), nil
+}
+
+// absent says why a Service is not served.
+func (d *Daemon) absent(n cluster.ObjectName) error {
+	if why := d.Proxier.Looker().Unaddressed(n); why != 0 {
+		return fmt.Errorf("service %s %s: there is nothing to program for it", n, why.Text())
+	}
+	return fmt.Errorf("there is no Service %s with a ClusterIP", n)
+}
+
+// explain answers with an explanation.
+func (d *Daemon) explain(r *http.Request) (any, error) {
+	query := r.URL.Query()
+	target, err := explain.ParseTarget(query.Get("target"))
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "%s", err)
+	}
+	n := cluster.ObjectName{Namespace: target.Namespace, Name: target.Name}
+	if target.Frontend.Addr.IsValid() {
+		n = cluster.ServiceOf(d.Proxier.Looker().ServedBy(target.Frontend))
+	}
+	s, ok := d.Proxier.Service(n)
+	switch {
+	case !ok && target.Frontend.Addr.IsValid():
+		return nil, refuse(http.StatusNotFound, "%s is not served", target.Text)
+	case !ok && d.Proxier.Looker().Unaddressed(n) != 0:
+		return nil, refuse(http.StatusGone, "%s", d.absent(n))
+	case !ok:
+		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
+	case len(s.Look.Endpoints) > mostEndpoints:
+		return nil, refuse(http.StatusRequestEntityTooLarge, "service %s has %d endpoints, of all its ports: more than %d are not explained here", n, len(s.Look.Endpoints), mostEndpoints)
+	}
+	world := d.world(n, &s)
+	clients, err := clientsOf(world, query["from"])
+	if err != nil {
+		return nil, err
+	}
+	if lines := explain.Lines(world, target, clients); lines > mostLines {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "service %s has so many frontends and endpoints that it would take %d lines: more than %d are not explained here", n, lines, mostLines)
+	}
+	return world.Explain(target, clients)
+}
+
+// world is what a Service is explained from.
+func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World {
+	w := &explain.World{Snapshot: s.Snapshot, Alone: true, Places: map[explain.Place][]explain.Details{}, InterfaceTo: d.InterfaceTo,
+		Local: d.Local(), Notes: map[string][]string{n.String(): s.Notes}}
+	for i := range s.Look.Endpoints {
+		e := &s.Look.Endpoints[i]
+		details := explain.NewDetails(n.Namespace, e.Pod, e.Node, e.Zone)
+		details.Ready, details.Serving, details.Terminating = e.Ready, e.Serving, e.Terminating
+		at := explain.Place{Port: e.Port, Protocol: e.Protocol, At: e.Addr}
+		w.Places[at] = append(w.Places[at], details)
+	}
+	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
+		if a.IsValid() && !slices.Contains(w.Local, a) {
+			w.Local = append(w.Local, a)
+		}
+	}
+	have := parts{name: d.Table}
+	switch err := d.Scan(s.Things, &have); {
+	case len(s.Things) == 0 && len(s.Ports) > 0:
+		w.Problem = "it has so much for the Service that 'nftproxy diff' compares it"
+	case err != nil:
+		w.Problem = err.Error()
+	default:
+		w.Have = &have.state
+		w.Follow(have.state)
+	}
+	return w
+}
+
+// clientsOf reads which clients are meant: addresses, node, pod or outside.
+func clientsOf(w *explain.World, list []string) (out []explain.Client, err error) {
+	const most = 20
+	if len(list) > most {
+		return nil, fmt.Errorf("from: %d clients are more than %d", len(list), most)
+	}
+	for _, from := range list {
+		var c explain.Client
+		a, notAddress := netip.ParseAddr(from)
+		switch {
+		case notAddress == nil:
+			c = w.ClientAt(a.Unmap())
+		case from == "node", from == w.Node.Name:
+			c = w.NodeClient()
+		case from == "outside":
+			c = w.OutsideClient()
+		case from == "pod":
+			var ok bool
+			if c, ok = w.PodClient(); !ok {
+				return nil, errors.New("nothing tells where pods are: give --cluster-cidr or another --detect-local-mode to 'nftproxy run'")
+			}
+		default:
+			return nil, fmt.Errorf("from: %q is neither an address, node, pod nor outside", from)
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}

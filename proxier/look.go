@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxier
+
+import (
+	"github.com/nftproxy/nftproxy/proxier/cluster"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// Looker tells what the Proxier knows of Services. It may be asked at any time.
+func (p *Proxier) Looker() cluster.Looker { return cluster.NewLooker(p.cluster) }
+
+// Service is one Service, as it is programmed or is about to be.
+type Service struct {
+	// Snapshot has nothing of other Services.
+	Snapshot
+	cluster.Look
+	// Things are what the kernel should have of it; none: so many that everything has to be read.
+	Things []rules.Thing
+}
+
+// Service returns a Service; false: none of this name is served here. It may be called at any time: programming waits for it no
+// longer than it takes to copy the endpoints of one service port.
+func (p *Proxier) Service(n cluster.ObjectName) (Service, bool) {
+	look, ok := p.Looker().Look(n, true)
+	out := Service{Look: look, Snapshot: Snapshot{Config: p.config.Rules, Node: p.Looker().Node()}}
+	desired := rules.NewDesired(out.Config, out.Node)
+	var owned []rules.Owned
+	for i := range look.Inputs {
+		port := p.port(&look.Inputs[i])
+		usable := rules.SelectEndpoints(&port.ServicePort, port.Endpoints, &out.Node)
+		port.Objects = rules.BuildUsable(port.ServicePort, usable, out.Config, out.Node)
+		owned = append(owned, rules.Owned{Owner: port.Owner(), Objects: port.Objects})
+		out.Ports = append(out.Ports, port)
+	}
+	tx := desired.Update(owned)
+	out.State, out.Things = desired.State(), tx.Things()
+	return out, ok
+}
