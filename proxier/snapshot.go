@@ -70,7 +70,7 @@ func (p *Proxier) port(in *cluster.Input) Port {
 	}
 	port := Port{ServicePort: in.Port, Endpoints: in.Endpoints}
 	for _, c := range in.Lost {
-		port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})
+		port.Lost = append(port.Lost, lostTo(c))
 	}
 	return port
 }
