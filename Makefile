@@ -8,6 +8,13 @@ GOLANGCI_LINT_VERSION := v2.15.0
 IMAGE       ?= docker.io/library/nftproxy:$(shell sed -n 's/^appVersion: //p' deploy/chart/Chart.yaml)
 IMAGE_ARCHS ?= amd64 arm64
 
+# What `make release` builds for, where the image and the chart will be, and the commit's time, which all files have.
+RELEASE_TARGETS ?= linux/amd64 linux/arm64 linux/arm linux/ppc64le linux/s390x linux/riscv64 darwin/amd64 darwin/arm64
+REGISTRY        ?= ghcr.io/nftproxy
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+# Settings of somebody's machine that would change the bytes.
+RELEASE_ENV     := GOTOOLCHAIN=$(shell sed -n 's/^toolchain //p' go.mod) GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM=7 GOARM64=v8.0 GOPPC64=power8 GORISCV64=rva20u64
+
 # Flags for `go test`, for `go test -bench` and for the demo.
 TEST_FLAGS  ?=
 BENCH_FLAGS ?=
@@ -32,12 +39,12 @@ FLAKY_PACKAGES ?= ./...
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 LINTER   := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 # Modules of their own, apart because of what they require; ./... does not enter them.
-NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod))
+NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 # Packages that must compile on systems other than Linux.
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster bench bench-compare bench-micro soak lint shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint shape cross clean help
 
 all: build ## The same as build
 
@@ -50,6 +57,36 @@ image-tar: ## Make dist/nftproxy-image.tar, the image for amd64 and arm64
 	cd e2e/image && $(GO) run ./build -name $(IMAGE) -version $(VERSION) -o $(CURDIR)/dist/nftproxy-image.tar \
 		$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(CURDIR)/dist/nftproxy-linux-$(arch))
 	@ls -l dist/nftproxy-image.tar
+
+# The same commit gives the same bytes, with the same version of Go: go.mod's toolchain. DIRTY=1 packs what is not committed.
+release: ## Make dist/release: archives, packages, image, chart, manifests, bills of materials, checksums (VERSION=v0.1.0)
+	@if [ -z "$(DIRTY)" ] && [ -n "$$(git status --porcelain)" ]; then \
+		echo 'release: this checkout is not a commit: commit first, or try with DIRTY=1' >&2; exit 1; fi
+	rm -rf dist/build
+	@set -e; for target in $(RELEASE_TARGETS); do dir=dist/build/$$(echo $$target | tr / _); echo "build $$dir/nftproxy"; \
+		GOOS=$${target%/*} GOARCH=$${target#*/} $(RELEASE_ENV) $(BUILD) -o $$dir/nftproxy ./cmd/nftproxy; done
+	cd deploy/release && $(GO) run . pack -version $(VERSION) -commit $$(git rev-parse HEAD) -time $(SOURCE_DATE_EPOCH) \
+		-registry $(REGISTRY) -root $(CURDIR) -binaries $(CURDIR)/dist/build -out $(CURDIR)/dist/release
+	@ls -l dist/release
+
+# Two clones of the commit in folders of other names, each with empty caches.
+release-twice: ## Make the release twice, from clean clones and caches, and compare all bytes (20 minutes; VERSION=v0.1.0)
+	rm -rf dist/twice; mkdir -p dist/twice
+	set -e; for clone in first the-second; do git clone -q . dist/twice/$$clone; \
+		GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules GOFLAGS=-modcacherw \
+		$(MAKE) -C dist/twice/$$clone release VERSION=$(VERSION) RELEASE_TARGETS='$(RELEASE_TARGETS)' REGISTRY=$(REGISTRY); \
+		rm -rf dist/twice/$$clone-cache dist/twice/$$clone-modules; done
+	diff -r dist/twice/first/dist/release dist/twice/the-second/dist/release
+	@echo 'release-twice: all bytes are the same'; cat dist/twice/first/dist/release/SHA256SUMS
+
+# cosign signs with the key in COSIGN_KEY (and COSIGN_PASSWORD). Without one there is no signature, and that is said.
+release-sign: ## Sign dist/release/SHA256SUMS with cosign, where a key is in COSIGN_KEY
+	@if [ -z "$$COSIGN_KEY" ]; then echo 'release-sign: no key is there (COSIGN_KEY): SHA256SUMS is not signed'; \
+	elif ! command -v cosign >/dev/null; then echo 'release-sign: a key is there, but no cosign: install it' >&2; exit 1; \
+	else cosign sign-blob --yes --key env://COSIGN_KEY --bundle dist/release/SHA256SUMS.sigstore.json dist/release/SHA256SUMS; fi
+
+release-push: ## Publish the image, its bills of materials and the chart of dist/release, as whoever is logged in
+	cd deploy/release && $(GO) run . push -from $(CURDIR)/dist/release
 
 manifests: ## Render deploy/nftproxy.yaml from deploy/chart
 	cd e2e/chart && $(GO) run ./render $(CURDIR)/deploy/chart $(CURDIR)/deploy/nftproxy.yaml
@@ -103,6 +140,7 @@ race: ## Run the tests of what has goroutines with the race detector (it needs a
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
+	cd deploy/release && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/metrics && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
@@ -111,14 +149,34 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
-e2e-cluster: build bin/kube-proxy ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
+CLUSTER    := $(CURDIR)/bin/cluster
+e2e-cluster: build bin/kube-proxy cluster-programs ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
+
+cluster-programs:
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)
 	mkdir -p bin/cluster
-	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ ./server
-	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CURDIR)/bin/cluster/ \
-		$(CONTAINERD)/containerd $(CONTAINERD)/containerd-shim-runc-v2 $(CONTAINERD)/ctr
-	cd e2e/image && $(GO) run ./testimages -o $(CURDIR)/bin/cluster/images.tar $(CURDIR)/bin/cluster/server
-	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
+	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ ./server
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(addprefix $(CONTAINERD)/,containerd containerd-shim-runc-v2 ctr)
+	cd e2e/image && $(GO) run ./testimages -o $(CLUSTER)/images.tar $(CLUSTER)/server
+
+# The specs are in e2e/upstream/specs.tsv. UPSTREAM=part is for every change, and has its results in bin/upstream-part;
+# a run of all, or of what is on one of the clusters (two, balanced, six), in bin/upstream.
+UPSTREAM       ?= all
+UPSTREAM_FLAGS ?=
+UPSTREAM_OUT   := bin/upstream$(if $(filter part,$(UPSTREAM)),-part)
+UPSTREAM_PAGE  ?= $(if $(filter part,$(UPSTREAM)),,docs/conformance.md)
+PROXY          ?= nftproxy
+KUBERNETES     := k8s.io/kubernetes
+e2e-upstream: build bin/kube-proxy cluster-programs ## Run Kubernetes' own sig-network specs, as root, and write docs/conformance.md (UPSTREAM=part: 30 specs; PROXY=kube-proxy: with that)
+	cd e2e/dns && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/dns .
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ ./upstream $(addprefix $(KUBERNETES)/,cmd/kubectl test/images/agnhost test/images/regression-issue-74839)
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -c -o $(CLUSTER)/e2e.test ./upstream/specs
+	porter=$$(cd e2e/cluster && $(GO) list -m -f '{{.Dir}}' $(KUBERNETES))/test/images/agnhost/porter && \
+	cd e2e/image && $(GO) run ./upstreamimages -bin $(CLUSTER) -porter $$porter -o $(CLUSTER)/upstream.tar
+	failed=; bin/cluster/upstream -bin bin/cluster -images bin/cluster/images.tar,bin/cluster/upstream.tar,dist/nftproxy-image.tar \
+		-proxy $(PROXY) -select $(UPSTREAM) -out $(UPSTREAM_OUT) $(UPSTREAM_FLAGS) || failed=1; \
+	$(GO) run ./e2e/upstream/report -version $(VERSION) -o "$(UPSTREAM_PAGE)" $(UPSTREAM_OUT) && test -z "$$failed"
 
 bench-micro: ## Run the Go benchmarks, of single packages and of large clusters (e2e/scale)
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale

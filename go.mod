@@ -2,6 +2,8 @@ module github.com/nftproxy/nftproxy
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/KimMachineGun/automemlimit v1.0.1
 	github.com/cloudflare/ipvs v0.12.0

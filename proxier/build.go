@@ -16,6 +16,7 @@ type builder struct {
 	forward bool                             // NodePorts are forwarded on loopback addresses
 	missing [2]bool                          // but in families that the node does not have
 	ejected func(rules.Owner) rules.Ejection // nil: no endpoint is
+	watch   bool                             // who does not answer is looked for
 	built   []rules.Owner
 	aspects map[rules.Owner]aspects
 }
@@ -26,6 +27,7 @@ type aspects struct {
 	leftOut, limit int // endpoints beyond the limit
 	noLocal        noLocal
 	forwarding     *forwarding // nil: nothing is forwarded
+	watched        *watched    // nil: there is no failover
 }
 
 // expect says how many owners are to be built. Afterwards changes may come in again.
@@ -63,6 +65,9 @@ func (b *builder) objects(in *cluster.Input) rules.Objects {
 			a.forwarding = forwardingOf(&in.Port, at, &usable)
 		}
 	}
+	if b.watch && in.Port.Failover {
+		a.watched = &watched{sticky: in.Port.Affinity > 0, protocol: in.Port.Protocol, usable: usable.Watched}
+	}
 	if a.any() {
 		if b.aspects == nil {
 			b.aspects = map[rules.Owner]aspects{}
@@ -73,5 +78,5 @@ func (b *builder) objects(in *cluster.Input) rules.Objects {
 }
 
 func (a *aspects) any() bool {
-	return len(a.lost) > 0 || a.leftOut > 0 || a.noLocal != noLocal{} || a.forwarding != nil
+	return len(a.lost) > 0 || a.leftOut > 0 || a.noLocal != noLocal{} || a.forwarding != nil || a.watched != nil
 }

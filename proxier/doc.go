@@ -36,6 +36,7 @@
 //	snapshot.go
 //	proxier.go                                      Run: the loop
 //	sync.go, standby.go, nodewait.go                the order of things
+//	rescue*.go, watched.go                          connections without an answer
 //	follow.go, flows.go, conflicts.go, health.go …  the follower
 //	build.go, nolocal.go, localports.go             from an Input to objects, and what else comes of them
 //	program.go, load.go, compare.go, apiserver.go   the programmer's operations

@@ -2,6 +2,8 @@
 
 package proxier
 
+import "github.com/nftproxy/nftproxy/rules"
+
 // BuildAll builds what has changed and makes the transaction, without a kernel.
 func (p *Proxier) BuildAll() int {
 	ch, view := p.cluster.Take()
@@ -14,3 +16,13 @@ func (p *Proxier) BuildAll() int {
 
 // Sync programs what has changed, as Run does.
 func (p *Proxier) Sync() error { return p.syncer.sync() }
+
+// OnSelect has fn called for each owner with failover whose endpoints are selected: who does that asks just before which of
+// them are ejected.
+func (p *Proxier) OnSelect(fn func(rules.Owner)) {
+	ejected := p.syncer.ejected
+	p.syncer.ejected = func(o rules.Owner) rules.Ejection {
+		fn(o)
+		return ejected(o)
+	}
+}

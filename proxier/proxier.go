@@ -252,7 +252,7 @@ func (p *Proxier) touched(repair *task) {
 	if p.config.Foreign.Touched != nil {
 		what = p.config.Foreign.Touched()
 	}
-	if p.syncer.waits {
+	if !p.syncer.program.adopted {
 		if err := p.syncer.foreign(what); err != nil {
 			p.config.Logger.Error(err, "The next process to take over has to compare everything")
 		}

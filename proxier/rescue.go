@@ -52,7 +52,7 @@ const (
 const mostRescued = 1 << 12
 
 // rescuer frees connections without an answer from their endpoints, and finds out which endpoints get none. All but
-// ejected and committed belongs to one goroutine.
+// ejected, committed and ports belongs to one goroutine.
 type rescuer struct {
 	silentTeller
 	config  Failover
@@ -60,6 +60,7 @@ type rescuer struct {
 	machine *failover.Machine
 	noted   noted
 	freed   map[rules.Key]rescues
+	ports   watchedPorts
 	// away are endpoints whose other connections are freed after the next commit.
 	away []conntrack.Backend
 
@@ -80,7 +81,8 @@ func newRescuer(f Failover, c *Config, t *teller) *rescuer {
 		f.Metrics = NewFailoverMetrics(false)
 	}
 	tell := silentTeller{t, c.Cluster.NodeName, f.Metrics, map[failover.Endpoint]time.Time{}}
-	return &rescuer{silentTeller: tell, config: f, kernel: c.Kernel, machine: failover.New(f.Config), noted: newNoted(f.Noted, c.Rules.Table), freed: map[rules.Key]rescues{}, wake: make(chan struct{}, 1)}
+	return &rescuer{silentTeller: tell, config: f, kernel: c.Kernel, machine: failover.New(f.Config), noted: newNoted(f.Noted, c.Rules.Table), freed: map[rules.Key]rescues{},
+		ports: watchedPorts{of: map[rules.Owner]*watched{}}, wake: make(chan struct{}, 1)}
 }
 
 // ejected returns the endpoints of an owner that are ejected.
@@ -92,11 +94,12 @@ func (r *rescuer) ejected(o rules.Owner) (e rules.Ejection) {
 	return e
 }
 
-// committed is told that the kernel holds what it should, or not all of it.
-func (r *rescuer) committed(d *rules.Desired) {
+// committed is told that the kernel holds what was built, or not all of it.
+func (r *rescuer) committed(b *builder, d *rules.Desired) {
 	if r == nil {
 		return
 	}
+	r.ports.set(b.built, func(o rules.Owner) *watched { return b.aspects[o].watched })
 	r.active.Store(d.Failover(rules.IPv4) || d.Failover(rules.IPv6))
 	select {
 	case r.wake <- struct{}{}:
@@ -177,29 +180,28 @@ func (r *rescuer) look(ctx context.Context) error {
 	now := time.Now()
 	errs := []error{err, r.noted.answering(func(at failover.At, when time.Time) { r.machine.Answered(at, when) })}
 	var free []conntrack.Flow
-	ports := newPortCache(r.cluster)
 	for i := range found[:min(len(found), mostRescued)] {
-		flow, ok, rerr := r.rescue(ctx, &found[i], ports, now)
+		flow, ok, rerr := r.rescue(ctx, &found[i], now)
 		if errs = append(errs, rerr); ok {
 			free = append(free, flow)
 		}
 	}
 	_, err = r.config.Flows.Delete(ctx, free)
 	errs = append(errs, err)
-	r.decide(now, ports)
+	r.decide(now)
 	maps.DeleteFunc(r.freed, func(_ rules.Key, f rescues) bool { return now.Sub(f.last) > rescueRest })
 	return errors.Join(errs...)
 }
 
 // rescue says whether a connection is to be freed, and makes sure that its client is not remembered with the endpoint.
-func (r *rescuer) rescue(ctx context.Context, u *unanswered, ports *portCache, now time.Time) (conntrack.Flow, bool, error) {
+func (r *rescuer) rescue(ctx context.Context, u *unanswered, now time.Time) (conntrack.Flow, bool, error) {
 	flow, ok, err := r.config.Flows.Get(ctx, u.client.Protocol, conntrack.Tuple{Src: u.from(), Dst: u.to})
 	if err != nil || !ok || !flow.Unanswered() {
 		return flow, false, err
 	}
 	owner := r.cluster.ServedBy(rules.FrontendAt(u.to, u.client.Protocol))
-	p := ports.of(owner)
-	if !p.failover || !slices.Contains(p.usable, flow.Reply.Src) {
+	p := r.ports.get(owner)
+	if p == nil || !slices.Contains(p.usable, flow.Reply.Src) {
 		return flow, false, nil
 	}
 	e := failover.Endpoint{Owner: owner, At: failover.At{AddrPort: flow.Reply.Src, Protocol: flow.Protocol}}
@@ -217,12 +219,12 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, ports *portCache, n
 }
 
 // answers says whether some endpoint of a service port has answered of late.
-func (r *rescuer) answers(p *port) bool {
+func (r *rescuer) answers(p *watched) bool {
 	return slices.ContainsFunc(p.usable, func(a netip.AddrPort) bool { return r.machine.Answers(failover.At{AddrPort: a, Protocol: p.protocol}) })
 }
 
 // forget takes a client out of the maps of session affinity that have it with an endpoint.
-func (r *rescuer) forget(o rules.Owner, p *port, u *unanswered, endpoint netip.AddrPort) error {
+func (r *rescuer) forget(o rules.Owner, p *watched, u *unanswered, endpoint netip.AddrPort) error {
 	if !p.sticky {
 		return nil
 	}
@@ -245,9 +247,9 @@ func (r *rescuer) forget(o rules.Owner, p *port, u *unanswered, endpoint netip.A
 }
 
 // decide has the machine decide, and those told whom it concerns.
-func (r *rescuer) decide(now time.Time, ports *portCache) {
+func (r *rescuer) decide(now time.Time) {
 	changes := r.machine.Decide(now, func(o rules.Owner) []netip.AddrPort {
-		if p := ports.of(o); p.failover {
+		if p := r.ports.get(o); p != nil {
 			return p.usable
 		}
 		return nil

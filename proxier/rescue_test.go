@@ -5,6 +5,7 @@ package proxier_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -139,13 +140,19 @@ func (p *packets) took() string {
 }
 
 // startFailover runs a proxier with failover.
-func startFailover(t *testing.T, on bool) (*node, *packets) {
+func startFailover(t *testing.T, on bool) (*node, *packets) { return startSelecting(t, on, nil) }
+
+// startSelecting does so, and has fn told of each owner with failover whose endpoints are selected.
+func startSelecting(t *testing.T, on bool, fn func(rules.Owner)) (*node, *packets) {
 	p := &packets{noted: map[rules.Key]notedAt{}, answered: map[rules.Key]time.Time{}, flows: map[netip.AddrPort]conntrack.Flow{},
 		sticky: map[netip.Addr]netip.AddrPort{}}
 	n := &node{t: t, kernel: &rulestest.Kernel{}}
 	metrics := proxier.NewFailoverMetrics(true)
 	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
 	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics})
+	if fn != nil {
+		n.OnSelect(fn)
+	}
 	n.ReplaceNodes(nil)
 	n.ReplaceServiceCIDRs(nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -302,6 +309,45 @@ func TestEjection(t *testing.T) {
 		if now := p.looked(); now != looks {
 			t.Errorf("%d looks without a Service with failover", now-looks)
 		}
+	})
+}
+
+// TestSelectedOnce: the endpoints of an owner are selected once for each time that it is programmed, however often it is looked
+// for connections without an answer.
+func TestSelectedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		selected := map[string]int{}
+		n, p := startSelecting(t, true, func(o rules.Owner) { selected[o.ServicePortName.Name]++ })
+		defer n.stop()
+		n.lists(failoverObjects()...)
+		want := map[string]int{"web": 1, "dns": 1, "sticky": 1}
+		check := func(when string) {
+			t.Helper()
+			pass(time.Second)
+			if !maps.Equal(selected, want) {
+				t.Errorf("%s: endpoints were selected %v times, want %v", when, selected, want)
+			}
+		}
+		check("at first")
+		for client := range 3 {
+			check("endpoints answer, and one does not")
+			p.answer(rules.TCP, liveAt)
+			p.resend(client, rules.TCP, webAt, deadAt)
+		}
+		want["web"]++
+		check("it is ejected")
+		n.expect(webAt, liveAt+" 10.244.1.4:8080")
+		looks := p.looked()
+		for range 5 {
+			check("others answer")
+			p.answer(rules.TCP, liveAt)
+		}
+		if p.looked() < looks+10 {
+			t.Errorf("%d looks in seconds", p.looked()-looks)
+		}
+		n.UpdateEndpointSlice(endpoints("sticky", "sticky", "http:8080", "10.244.1.2 10.244.1.3"))
+		want["sticky"]++
+		check("an endpoint goes")
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/proxier/failover"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -100,39 +99,4 @@ func (n *noted) answering(fn func(failover.At, time.Time)) error {
 func gone(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && errno == syscall.ENOENT
-}
-
-// port is what a look needs to know of a service port.
-type port struct {
-	failover, sticky bool
-	protocol         rules.Protocol
-	usable           []netip.AddrPort
-}
-
-// portCache keeps the service ports of one look.
-type portCache struct {
-	cluster *cluster.Cluster
-	ports   map[rules.Owner]*port
-}
-
-func newPortCache(c *cluster.Cluster) *portCache { return &portCache{c, map[rules.Owner]*port{}} }
-
-// of returns the service port of an owner; one without failover, if there is none.
-func (c *portCache) of(o rules.Owner) *port {
-	if p := c.ports[o]; p != nil {
-		return p
-	}
-	p := &port{}
-	c.ports[o] = p
-	if o.Name == "" {
-		return p
-	}
-	sp, u := cluster.Usable(c.cluster, o)
-	p.failover, p.sticky, p.protocol = sp.Failover, sp.Affinity > 0, sp.Protocol
-	for _, e := range slices.Concat(u.Cluster, u.Local) {
-		p.usable = append(p.usable, e.Addr)
-	}
-	slices.SortFunc(p.usable, netip.AddrPort.Compare)
-	p.usable = slices.Compact(p.usable)
-	return p
 }

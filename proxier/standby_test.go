@@ -251,3 +251,22 @@ func TestStandbyMany(t *testing.T) {
 		p.next.stop()
 	})
 }
+
+// TestStandbyTampered: what others change after the first one's end, while the kernel cannot be read yet, is repaired.
+func TestStandbyTampered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startPair(t, service("web", "10.96.0.1", "80"), endpoints("a", "web", "8080", "10.0.0.1"))
+		p.kernel.FailReads(syscall.ENOBUFS)
+		p.takeOver()
+		single := rules.SetID{Kind: rules.Single}
+		p.kernel.Tamper(func(s *rules.State) { clear(s.Tables[rules.IPv4].Sets[single]) })
+		p.touched = []rules.Thing{{Kind: rules.ThingSet, Family: rules.IPv4, Name: single.Name()}}
+		p.next.changed <- struct{}{}
+		synctest.Wait()
+		p.kernel.FailReads(nil)
+		time.Sleep(10 * time.Second) // before everything is compared
+		synctest.Wait()
+		p.next.expect("10.96.0.1:80", "10.0.0.1:8080")
+		p.next.stop()
+	})
+}

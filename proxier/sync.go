@@ -120,13 +120,14 @@ func (s *syncer) compareAgain() error {
 	return nil
 }
 
-// foreign notes what the process has changed that writes the tables.
+// foreign notes what others have changed before the kernel is adopted: the process that writes the tables, or anybody between its
+// end and the first commit.
 func (s *syncer) foreign(what rules.Touched) error {
 	if len(what.Things) == 0 {
 		what.Things = []rules.Thing{{Kind: rules.Everything}}
 	}
 	s.standby.mayDiffer(what.Things)
-	if !s.standby.ready() {
+	if !s.waits || !s.standby.ready() {
 		return nil
 	}
 	return s.compareAgain()
@@ -168,7 +169,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	if err != nil {
 		return true, false, err
 	}
-	s.rescuer.committed(s.program.desired)
+	s.rescuer.committed(b, s.program.desired)
 	if adopting {
 		s.follow.flows.queueAll(out.written)
 		s.closeSynced()
@@ -202,7 +203,8 @@ func tuned(list []cluster.Changed) (out map[rules.Owner]bool) {
 
 // builder returns what builds the objects of owners that have changed.
 func (s *syncer) builder(ch *cluster.Changes, view *cluster.View) *builder {
-	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing, ejected: s.ejected}
+	return &builder{view: view, config: s.config.Rules, node: ch.Node, forward: s.config.LocalPorts != nil, missing: s.config.Missing,
+		ejected: s.ejected, watch: s.rescuer != nil}
 }
 
 func (s *syncer) closeSynced() {

@@ -28,6 +28,8 @@ type Usable struct {
 	// Anywhere says that some endpoint could be used, if not by this node: then
 	// connections that this node must not forward are dropped, not refused.
 	Anywhere bool
+	// Watched are, with failover, the addresses of both lists as if all endpoints answered, sorted.
+	Watched []netip.AddrPort
 }
 
 // SelectEndpoints returns the endpoints that a node uses, by kube-proxy's rules: ready
@@ -47,6 +49,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 			u.Cluster = turns.pick(endpoints, leaving)
 		}
 		u.Anywhere = len(u.Cluster) > 0
+		u.watch(sp, u.Cluster)
 		u.Cluster, u.ClusterEjected = sp.withoutEjected(u.Cluster)
 	}
 	if sp.InternalLocal || sp.ExternalLocal && sp.External() {
@@ -55,6 +58,7 @@ func SelectEndpoints(sp *ServicePort, endpoints []Endpoint, n *Node) Usable {
 		if len(u.Local) == 0 {
 			u.Local = turns.pick(endpoints, leaving, local)
 		}
+		u.watch(sp, u.Local)
 		u.Local, u.LocalEjected = sp.withoutEjected(u.Local)
 		u.Anywhere = u.Anywhere || slices.ContainsFunc(endpoints, func(e Endpoint) bool { return ready(&e) || leaving(&e) })
 	}

@@ -129,6 +129,21 @@ func (sp *ServicePort) withoutEjected(endpoints []Endpoint) (left []Endpoint, ou
 	return slices.DeleteFunc(slices.Clone(endpoints), func(x Endpoint) bool { return contains(out, x.Addr) }), out
 }
 
+// watch notes endpoints of a policy: with failover, all but those of weight 0.
+func (u *Usable) watch(sp *ServicePort, list []Endpoint) {
+	if !sp.Failover {
+		return
+	}
+	weighty := weighty(list)
+	for i := range list {
+		if !weighty || !list[i].Idle {
+			u.Watched = append(u.Watched, list[i].Addr)
+		}
+	}
+	slices.SortFunc(u.Watched, netip.AddrPort.Compare)
+	u.Watched = slices.Compact(u.Watched)
+}
+
 func contains(list []Ejected, a netip.AddrPort) bool {
 	return slices.ContainsFunc(list, func(e Ejected) bool { return e.Addr == a })
 }

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -111,6 +112,38 @@ func TestEjected(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestWatched: with failover all are watched that would get connections if everybody answered.
+func TestWatched(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		list := make([]Endpoint, r.IntN(5))
+		for i := range list {
+			list[i] = Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Ready: r.IntN(4) > 0,
+				Serving: r.IntN(2) > 0, Terminating: r.IntN(3) == 0, Local: r.IntN(2) > 0, Weighting: Weighting{Idle: r.IntN(3) == 0}}
+		}
+		sp := ServicePort{ClusterIP: netip.MustParseAddr("10.96.0.1"), NodePort: uint16(r.IntN(2)) * 30000,
+			Policies: Policies{InternalLocal: r.IntN(2) > 0, ExternalLocal: r.IntN(2) > 0, Failover: r.IntN(5) > 0}}
+		var want []netip.AddrPort
+		all := SelectEndpoints(&sp, list, &Node{})
+		for _, e := range slices.Concat(all.Cluster, all.Local) {
+			want = append(want, e.Addr)
+		}
+		slices.SortFunc(want, netip.AddrPort.Compare)
+		if want = slices.Compact(want); !sp.Failover {
+			want = nil
+		}
+		for _, e := range list {
+			if r.IntN(2) > 0 {
+				sp.Ejection.Endpoints = append(sp.Ejection.Endpoints, Ejected{Addr: e.Addr})
+			}
+		}
+		sp.Ejection.Share = 100
+		if got := SelectEndpoints(&sp, list, &Node{}).Watched; !slices.Equal(got, want) {
+			t.Fatalf("%+v of %+v: %v are watched, want %v", sp, list, got, want)
 		}
 	}
 }

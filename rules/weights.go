@@ -54,7 +54,7 @@ func (w *Weighting) merge(o *Weighting) {
 // weigh gives the endpoints of a traffic policy the weights that they have on a node, and leaves out those of weight 0. Where
 // all have that, each gets as much as the others: nobody wants an outage. It changes the list.
 func weigh(sp *ServicePort, list []Endpoint, n *Node) []Endpoint {
-	if slices.ContainsFunc(list, func(e Endpoint) bool { return !e.Idle }) {
+	if weighty(list) {
 		list = slices.DeleteFunc(list, func(e Endpoint) bool { return e.Idle })
 	}
 	for i := range list {
@@ -63,6 +63,11 @@ func weigh(sp *ServicePort, list []Endpoint, n *Node) []Endpoint {
 		}
 	}
 	return list
+}
+
+// weighty says whether some endpoint has another weight than 0.
+func weighty(list []Endpoint) bool {
+	return slices.ContainsFunc(list, func(e Endpoint) bool { return !e.Idle })
 }
 
 // factor is what an endpoint's place makes of its weight. A scheduler that is to choose alike on all nodes cannot look at it.

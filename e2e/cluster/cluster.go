@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,13 +27,29 @@ type Config struct {
 	BinDir string // absolute; has containerd, containerd-shim-runc-v2 and ctr
 	// Images are OCI archives that every node gets. One must have the sandbox image.
 	Images []string
-	// ControllerArgs are further arguments of kube-controller-manager.
-	ControllerArgs []string
-	Logf           func(format string, args ...any)
+	// ControllerArgs and KubeletArgs are further arguments of kube-controller-manager and of the kubelets.
+	ControllerArgs, KubeletArgs []string
+	// IPv6First makes IPv6 the first family of the API server, nodes, pods and Services.
+	IPv6First bool
+	// HostPorts has the CNI plugin portmap connect pods' host ports, with iptables.
+	HostPorts bool
+	Logf      func(format string, args ...any)
 }
 
 // pauseImage is the image that keeps a pod's namespaces.
 const pauseImage = "docker.io/library/e2e-pause:latest"
+
+// nodeTimeout is how long a node may take to become ready, beside others that start.
+const nodeTimeout = 5 * time.Minute
+
+// families returns the IP versions, the first one first.
+func (c Config) families() []netns.Family {
+	families := netns.Families()
+	if c.IPv6First {
+		slices.Reverse(families[:])
+	}
+	return families[:]
+}
 
 // Cluster is a running cluster.
 type Cluster struct {
@@ -63,7 +80,7 @@ func (c *Cluster) start(ctx context.Context, config Config) error {
 	}
 	outside := c.Network.Outside
 	c.ControlPlane, err = controlplane.Start(ctx, controlplane.Config{
-		NetNS: outside.Fd(), Address: outside.V4, Dir: c.dir, Workloads: true,
+		NetNS: outside.Fd(), Address: outside.Addr(config.families()[0]), Dir: c.dir, Workloads: true,
 		ControllerArgs: config.ControllerArgs,
 	})
 	if err != nil {
@@ -91,7 +108,7 @@ func (c *Cluster) start(ctx context.Context, config Config) error {
 func (c *Cluster) addNode(ctx context.Context, i int, host netns.Host, config Config) error {
 	object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: host.Name(), Labels: map[string]string{
 		corev1.LabelHostname: host.Name(), corev1.LabelOSStable: "linux"}}}
-	for _, f := range netns.Families() {
+	for _, f := range config.families() {
 		object.Spec.PodCIDRs = append(object.Spec.PodCIDRs, netns.NodePods(f, i).String())
 	}
 	object.Spec.PodCIDR = object.Spec.PodCIDRs[0]
@@ -102,7 +119,7 @@ func (c *Cluster) addNode(ctx context.Context, i int, host netns.Host, config Co
 	if err != nil {
 		return err
 	}
-	n, err := newNode(i, host, c.dir, config.BinDir, kubeconfig)
+	n, err := newNode(i, host, c.dir, kubeconfig, config)
 	if n != nil {
 		c.Nodes = append(c.Nodes, n)
 	}
@@ -131,7 +148,7 @@ func (c *Cluster) importImages(files []string) error {
 
 // waitNode waits until the node's condition Ready has the status.
 func (c *Cluster) waitNode(ctx context.Context, name string, want corev1.ConditionStatus) error {
-	return Poll(ctx, 90*time.Second, func(ctx context.Context) error {
+	return Poll(ctx, nodeTimeout, func(ctx context.Context) error {
 		node, err := c.Client().CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -35,12 +35,12 @@ const (
 )
 
 // newNode writes the files of node i and makes its control groups.
-func newNode(i int, host netns.Host, dir, binDir, kubeconfig string) (*Node, error) {
-	n := &Node{Host: host, config: nodeConfig{Name: host.Name(), Dir: filepath.Join(dir, host.Name()), BinDir: binDir}}
+func newNode(i int, host netns.Host, dir, kubeconfig string, config Config) (*Node, error) {
+	n := &Node{Host: host, config: nodeConfig{Name: host.Name(), Dir: filepath.Join(dir, host.Name()), BinDir: config.BinDir}}
 	for file, text := range map[string]string{
 		containerdConfigFile: containerdConfig(n.config),
 		kubeletConfigFile:    kubeletConfig(n.config, filepath.Base(dir)),
-		cniConfigFile:        cniConfig(i),
+		cniConfigFile:        cniConfig(i, config.HostPorts),
 		resolvFile:           "",
 	} {
 		path := filepath.Join(n.config.Dir, file)
@@ -51,14 +51,15 @@ func newNode(i int, host netns.Host, dir, binDir, kubeconfig string) (*Node, err
 			return nil, err
 		}
 	}
-	n.config.Kubelet = []string{
+	families := config.families()
+	n.config.Kubelet = append([]string{
 		"--config=" + filepath.Join(n.config.Dir, kubeletConfigFile),
 		"--kubeconfig=" + kubeconfig,
 		"--root-dir=" + filepath.Join(n.config.Dir, "kubelet"),
 		"--cert-dir=" + filepath.Join(n.config.Dir, "pki"),
 		"--hostname-override=" + n.config.Name,
-		"--node-ip=" + host.V4.String() + "," + host.V6.String(),
-	}
+		"--node-ip=" + host.Addr(families[0]).String() + "," + host.Addr(families[1]).String(),
+	}, config.KubeletArgs...)
 	var err error
 	n.cgroups, err = newCgroups(filepath.Base(dir))
 	n.config.Cgroups = n.cgroups

@@ -129,13 +129,16 @@ func reap(named map[int]string) error {
 	}
 }
 
+// socketTimeout is how long containerd may take to start.
+const socketTimeout = 3 * time.Minute
+
 func waitFile(path string) error {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(socketTimeout)
 	for time.Now().Before(deadline) {
 		if _, err := os.Stat(path); err == nil {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("%s did not appear in 30 s", path)
+	return fmt.Errorf("%s did not appear in %v", path, socketTimeout)
 }

@@ -49,6 +49,7 @@ func apiServerArgs(at endpoint) []string {
 		"--service-cluster-ip-range=" + serviceRanges(at.serve.Addr()),
 		"--authorization-mode=Node,RBAC",
 		"--allow-privileged=true",
+		"--kubelet-preferred-address-types=InternalIP", // no DNS server knows the nodes' names
 		"--profiling=false",
 	}
 	if at.serve.Addr().IsLoopback() {

@@ -65,10 +65,10 @@ type endpoint struct {
 }
 
 // readyTimeout is how long all servers together may take to become ready.
-const readyTimeout = time.Minute
+const readyTimeout = 3 * time.Minute
 
 // Start starts etcd, the API server and the controllers, and returns when they
-// work. If they do not within a minute, or ctx ends before, everything is
+// work. If they do not within three minutes, or ctx ends before, everything is
 // stopped and the error has the last lines of the servers' logs. Later, ctx
 // has no effect: the caller must call Stop.
 func Start(ctx context.Context, config Config) (*ControlPlane, error) {

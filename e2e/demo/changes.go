@@ -63,7 +63,7 @@ func (d *demo) showChange(ctx context.Context, c change) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	d.judge(inEffect)
+	d.tally(inEffect)
 	d.heading("%s: %s %s after the file was written", c.what, effect(inEffect), brief(took))
 	rows, err := d.measure(ctx, targets)
 	if err != nil {

@@ -77,7 +77,7 @@ func (d *demo) play(ctx context.Context, targets []target) error {
 	if err := d.showRestart(ctx, rows); err != nil {
 		return err
 	}
-	d.judgeServers()
+	d.tallyBroken()
 	return nil
 }
 
@@ -107,20 +107,20 @@ func (d *demo) showServices(ctx context.Context, targets []target) ([]row, error
 	return rows, nil
 }
 
-// judge counts a verdict.
-func (d *demo) judge(ok bool) {
+// tally counts a verdict.
+func (d *demo) tally(ok bool) {
 	d.verdicts++
 	if !ok {
 		d.wrong++
 	}
 }
 
-// judgeServers shows packets that came to backends broken, if any did.
-func (d *demo) judgeServers() {
+// tallyBroken shows packets that came to backends broken, if any did.
+func (d *demo) tallyBroken() {
 	for _, s := range d.servers {
 		for _, err := range s.Bad() {
 			d.say("%s", d.mark("a backend got a broken packet: "+err.Error(), false))
-			d.judge(false)
+			d.tally(false)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (d *demo) measure(ctx context.Context, targets []target) ([]row, error) {
 	return slices.Concat(results...), ctx.Err()
 }
 
-// measureOne connects to a target from everywhere. Each client is judged by itself;
+// measureOne connects to a target from everywhere. Each client counts by itself;
 // equal results share a row.
 func (d *demo) measureOne(ctx context.Context, t target) []row {
 	n := max(rounds*len(t.backends), refusedTries)

@@ -104,5 +104,5 @@ func (d *demo) sayVerdict(what, good string, faults []string) {
 		text = strings.Join(faults, "; ")
 	}
 	d.say("%s: %s", what, d.mark(text, ok))
-	d.judge(ok)
+	d.tally(ok)
 }

@@ -37,7 +37,7 @@ func (d *demo) table(rows []row) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.service, r.protocol, r.address,
 			strings.Join(r.from, " "), r.connections, d.names.hits(r), d.screen.mark(d.names.named(r.verdict, r.target), r.ok))
 		d.connections += r.connections
-		d.judge(r.ok)
+		d.tally(r.ok)
 	}
 	_ = w.Flush() // fails as the screen does, which SIGPIPE tells of
 }

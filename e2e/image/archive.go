@@ -37,8 +37,10 @@ func Write(file string, images ...Image) error {
 		if err != nil {
 			return err
 		}
-		all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: index,
-			Descriptor: v1.Descriptor{Annotations: map[string]string{containerdName: i.Name, refName: i.Name}}})
+		for _, name := range append([]string{i.Name}, i.Aliases...) {
+			all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: index,
+				Descriptor: v1.Descriptor{Annotations: map[string]string{containerdName: name, refName: name}}})
+		}
 	}
 	if _, err := layout.Write(dir, all); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/nftables"
@@ -283,6 +284,17 @@ func (w *world) tracked(t *testing.T) []*netlink.ConntrackFlow {
 		}
 	}
 	return all
+}
+
+// trackedText shows some of the node's connections.
+func (w *world) trackedText(t *testing.T) string {
+	t.Helper()
+	const most = 200
+	var lines []string
+	for _, flow := range w.tracked(t) {
+		lines = append(lines, flow.String())
+	}
+	return strings.Join(lines[:min(most, len(lines))], "\n")
 }
 
 // dialledAt returns where a connection was sent.

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command shape counts how large and how entangled the code is, without its tests: fields of structs,
-// methods of types, lines of files and functions, and arrows between the files of a package that
-// close a circle.
+// methods of types, lines of files and functions, arrows between the files of a package that
+// close a circle, and files to touch for another statement, scheduler, kind of set or field of a Service.
 //
 //	go run ./internal/shape [-top 3] [-v] [PACKAGE...]
 //
 // An arrow points from a file to another one of its package that declares a name which the first one
 // uses. Files are put into the order in which the fewest arrows point up; those are the upward ones.
+//
+// A file is to be touched for another one if it lists them: it names three quarters of those that there are.
 //
 // Its test holds the limits.
 package main
@@ -17,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -40,6 +43,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for _, k := range kinds() {
 		report(stdout, k, measured(k, pkgs), *top, *verbose)
+	}
+	fmt.Fprintln(stdout, "files to touch for another one")
+	for _, f := range touches(pkgs) {
+		fmt.Fprintf(stdout, "  %5d  %s (limit %d): %s\n", f.n, f.name, limitOf(f.name), strings.Join(f.why, ", "))
 	}
 	return 0
 }

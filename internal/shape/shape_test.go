@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,11 +24,7 @@ var exceptions = map[string][]string{
 }
 
 func TestLimits(t *testing.T) {
-	pkgs, err := load("../..", "./...")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readDirectories(t, pkgs)
+	pkgs := product(t)
 	for _, k := range kinds() {
 		needed := map[string]bool{}
 		for _, f := range measured(k, pkgs) {
@@ -45,6 +42,20 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// loaded reads the whole module, once for all tests.
+var loaded = sync.OnceValues(func() ([]pkg, error) { return load("../..", "./...") })
+
+// product gives all packages of the module.
+func product(t *testing.T) []pkg {
+	t.Helper()
+	pkgs, err := loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	readDirectories(t, pkgs)
+	return pkgs
 }
 
 // readDirectories makes go test see files that were added: it runs the test again only if what the

@@ -12,16 +12,20 @@ import (
 // Pool bounds connections, of one listener or of several. Its methods may be called from
 // several goroutines.
 type Pool struct {
-	most int
+	mu sync.Mutex // guards what follows, and the same of each Conn
+	members
+}
 
-	mu    sync.Mutex
+// members are the connections of a Pool. They are for one goroutine at a time.
+type members struct {
+	most  int
 	conns list.List // of *Conn, the one longest without progress first
 	peers map[netip.Prefix]int
 }
 
 // NewPool returns a Pool of at most that many connections, and at least one.
 func NewPool(most int) *Pool {
-	return &Pool{most: max(1, most), peers: map[netip.Prefix]int{}}
+	return &Pool{members: members{most: max(1, most), peers: map[netip.Prefix]int{}}}
 }
 
 // Conn is a connection of a Pool, until it is closed.
@@ -41,14 +45,7 @@ type Conn struct {
 func (p *Pool) Add(c net.Conn, evicted func()) *Conn {
 	conn := &Conn{Conn: c, pool: p, peer: peerOf(c.RemoteAddr()), evicted: evicted}
 	p.mu.Lock()
-	p.peers[conn.peer]++
-	var victims []*Conn
-	for p.conns.Len() >= p.most {
-		v := p.victim()
-		p.remove(v)
-		victims = append(victims, v)
-	}
-	conn.element = p.conns.PushBack(conn)
+	victims := p.take(conn)
 	p.mu.Unlock()
 	for _, v := range victims {
 		v.abort()
@@ -56,27 +53,39 @@ func (p *Pool) Add(c net.Conn, evicted func()) *Conn {
 	return conn
 }
 
-// victim returns the connection to close first. p.mu is held, and there is one.
-func (p *Pool) victim() *Conn {
+// take takes a connection in, and others out to have room; it returns those.
+func (m *members) take(c *Conn) (victims []*Conn) {
+	m.peers[c.peer]++
+	for m.conns.Len() >= m.most {
+		v := m.victim()
+		m.remove(v)
+		victims = append(victims, v)
+	}
+	c.element = m.conns.PushBack(c)
+	return victims
+}
+
+// victim returns the connection to close first, of one or more.
+func (m *members) victim() *Conn {
 	var victim *Conn
-	for e := p.conns.Front(); e != nil; e = e.Next() {
+	for e := m.conns.Front(); e != nil; e = e.Next() {
 		c := e.Value.(*Conn)
-		if victim == nil || p.peers[c.peer] > p.peers[victim.peer] || p.peers[c.peer] == p.peers[victim.peer] && victim.busy && !c.busy {
+		if victim == nil || m.peers[c.peer] > m.peers[victim.peer] || m.peers[c.peer] == m.peers[victim.peer] && victim.busy && !c.busy {
 			victim = c
 		}
 	}
 	return victim
 }
 
-// remove takes a connection out. p.mu is held.
-func (p *Pool) remove(c *Conn) {
+// remove takes a connection out, if it is in.
+func (m *members) remove(c *Conn) {
 	if c.element == nil {
 		return
 	}
-	p.conns.Remove(c.element)
+	m.conns.Remove(c.element)
 	c.element = nil
-	if p.peers[c.peer]--; p.peers[c.peer] == 0 {
-		delete(p.peers, c.peer)
+	if m.peers[c.peer]--; m.peers[c.peer] == 0 {
+		delete(m.peers, c.peer)
 	}
 }
 

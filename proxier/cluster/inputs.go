@@ -90,18 +90,6 @@ func (c *Cluster) Mark(owners ...rules.Owner) {
 	c.listener.Changed()
 }
 
-// Usable returns the service port of an owner, whose Port is 0 if there is none, and the endpoints that it uses on this node, those that do not answer
-// included.
-func Usable(c *Cluster, o rules.Owner) (rules.ServicePort, rules.Usable) {
-	c.mu.Lock()
-	in, node := c.store.input(o), c.node.taken
-	c.mu.Unlock()
-	if in.Port.Port == 0 {
-		return in.Port, rules.Usable{}
-	}
-	return in.Port, rules.SelectEndpoints(&in.Port, in.Endpoints, &node)
-}
-
 // NodePortIPs returns the addresses that serve NodePorts, as they were last taken, sorted.
 func (c *Cluster) NodePortIPs() []netip.Addr {
 	c.mu.Lock()

@@ -42,10 +42,16 @@ const defaultConnections = 256
 // Services answers at the healthCheckNodePort of each Service that has one. It
 // listens in the network namespace of the threads that call it.
 type Services struct {
-	config Config
-	again  *listen.Again
+	again *listen.Again
 
-	mu        sync.Mutex
+	mu sync.Mutex // guards what follows
+	ports
+}
+
+// ports are those of all Services. They are for one goroutine at a time.
+type ports struct {
+	config    Config                     // nobody changes it
+	answers   func(Service) http.Handler // who asks for a Service
 	addrs     []netip.Addr
 	services  map[Service]*service
 	listeners int
@@ -76,7 +82,8 @@ func New(c Config) *Services {
 	if c.Pool == nil {
 		c.Pool = bounded.NewPool(defaultConnections)
 	}
-	h := &Services{config: c, services: map[Service]*service{}}
+	h := &Services{ports: ports{config: c, services: map[Service]*service{}}}
+	h.answers = h.handler
 	h.again = listen.NewAgain(h.retry)
 	return h
 }
@@ -136,24 +143,24 @@ func (h *Services) Close() {
 	}
 }
 
-// close closes a service's port, and gives it to another one that waits for it. h.mu is held.
-func (h *Services) close(s *service) {
+// close closes a service's port, and gives it to another one that waits for it.
+func (p *ports) close(s *service) {
 	for a := range s.servers {
-		h.stopListening(s, a)
+		p.stopListening(s, a)
 	}
-	for name, other := range h.services {
+	for name, other := range p.services {
 		if other != s && other.failed.Any() && other.port == s.port {
-			h.listen(name, other)
+			p.listen(name, other)
 		}
 	}
 }
 
-// stopListening frees a service's port at an address. h.mu is held.
-func (h *Services) stopListening(s *service, a netip.Addr) {
+// stopListening frees a service's port at an address.
+func (p *ports) stopListening(s *service, a netip.Addr) {
 	_ = s.servers[a].listener.Close() // the server may not have begun with it
 	_ = s.servers[a].Close()
 	delete(s.servers, a)
-	h.listeners--
+	p.listeners--
 }
 
 // retry tries again to listen where it failed.
@@ -167,36 +174,36 @@ func (h *Services) retry() {
 	}
 }
 
-// listen makes a service's listeners those of the addresses. h.mu is held.
-func (h *Services) listen(name Service, s *service) {
+// listen makes a service's listeners those of the addresses.
+func (p *ports) listen(name Service, s *service) {
 	for a := range s.servers {
-		if !slices.Contains(h.addrs, a) {
-			h.stopListening(s, a)
+		if !slices.Contains(p.addrs, a) {
+			p.stopListening(s, a)
 		}
 	}
-	s.failed.ForgetIf(func(a netip.Addr) bool { return !slices.Contains(h.addrs, a) })
-	for _, a := range h.addrs {
+	s.failed.ForgetIf(func(a netip.Addr) bool { return !slices.Contains(p.addrs, a) })
+	for _, a := range p.addrs {
 		if s.servers[a] != nil {
 			continue
 		}
 		at := netip.AddrPortFrom(a, s.port)
-		listener, err := h.listenAt(a, at)
+		listener, err := p.listenAt(a, at)
 		if s.failed.Note(a, err) {
-			h.config.OnError(name, at, err)
+			p.config.OnError(name, at, err)
 		}
 		if err != nil {
 			continue
 		}
-		h.listeners++
-		server := &server{h.config.Pool.Server(h.handler(name)), listener}
+		p.listeners++
+		server := &server{p.config.Pool.Server(p.answers(name)), listener}
 		s.servers[a] = server
 		go func() { _ = server.Serve(listener) }() // ends with Close
 	}
 }
 
-// listenAt opens a port. h.mu is held.
-func (h *Services) listenAt(a netip.Addr, at netip.AddrPort) (net.Listener, error) {
-	if most := h.config.MaxListeners; most > 0 && h.listeners >= most {
+// listenAt opens a port, unless too many are open.
+func (p *ports) listenAt(a netip.Addr, at netip.AddrPort) (net.Listener, error) {
+	if most := p.config.MaxListeners; most > 0 && p.listeners >= most {
 		return nil, fmt.Errorf("listen at %s: %d health checks are listened for already: raise the limit of open files (RLIMIT_NOFILE)", at, most)
 	}
 	return (&net.ListenConfig{}).Listen(context.Background(), network(a), at.String())

@@ -26,12 +26,17 @@ func (p Port) String() string { return fmt.Sprintf("%s/%s", p.Addr, p.Network) }
 // Forwarder forwards a changing set of ports. Its methods may be called from several
 // goroutines.
 type Forwarder struct {
-	shared *shared
-	again  *listen.Again
-	stop   chan struct{}
-	done   sync.WaitGroup
+	again *listen.Again
+	stop  chan struct{}
+	done  sync.WaitGroup
 
-	mu        sync.Mutex
+	mu sync.Mutex // guards what follows
+	forwards
+}
+
+// forwards are the ports of a Forwarder. They are for one goroutine at a time.
+type forwards struct {
+	shared    *shared
 	ports     map[Port]*forward
 	failed    listen.Faults[Port]
 	listening int // ports
@@ -65,7 +70,7 @@ type server interface {
 // New returns a Forwarder without ports.
 func New() *Forwarder {
 	sh := &shared{connections: bounded.NewPool(bounded.Share(maxConnections)), flows: flows{most: bounded.Share(maxFlows)}, buffers: newDatagramBuffers()}
-	f := &Forwarder{shared: sh, stop: make(chan struct{}), ports: map[Port]*forward{}, most: bounded.Descriptors() / 4}
+	f := &Forwarder{stop: make(chan struct{}), forwards: forwards{shared: sh, ports: map[Port]*forward{}, most: bounded.Descriptors() / 4}}
 	f.again = listen.NewAgain(f.retry)
 	return f
 }
@@ -156,8 +161,8 @@ func (f *Forwarder) retry() {
 	}
 }
 
-// listen listens at a port unless it does already. Its error comes once. f.mu is held.
-func (f *Forwarder) listen(p Port, fw *forward) error {
+// listen listens at a port unless it does already. Its error comes once.
+func (f *forwards) listen(p Port, fw *forward) error {
 	if fw.server != nil {
 		return nil
 	}
@@ -174,8 +179,8 @@ func (f *Forwarder) listen(p Port, fw *forward) error {
 	return fmt.Errorf("forward %s: %w", p, err)
 }
 
-// open listens at a port, unless too many are listened at: others need descriptors, too. f.mu is held.
-func (f *Forwarder) open(p Port, b *balancer) (s server, err error) {
+// open listens at a port, unless too many are listened at: others need descriptors, too.
+func (f *forwards) open(p Port, b *balancer) (s server, err error) {
 	if f.listening >= f.most {
 		return nil, fmt.Errorf("%d ports on loopback addresses are listened at already: raise the limit of open files (RLIMIT_NOFILE)", f.listening)
 	}

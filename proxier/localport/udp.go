@@ -24,7 +24,13 @@ type udpServer struct {
 	shared   *shared
 	running  sync.WaitGroup
 
-	mu       sync.Mutex
+	mu sync.Mutex // guards what follows
+	udpSessions
+}
+
+// udpSessions are those of a server's clients. They are for one goroutine at a time.
+type udpSessions struct {
+	flows    *flows
 	sessions map[netip.AddrPort]*udpSession
 	closed   bool
 }
@@ -41,7 +47,7 @@ func newUDPServer(at netip.AddrPort, b *balancer, sh *shared) (*udpServer, error
 	if err != nil {
 		return nil, err
 	}
-	s := &udpServer{conn: conn, balancer: b, shared: sh, sessions: map[netip.AddrPort]*udpSession{}}
+	s := &udpServer{conn: conn, balancer: b, shared: sh, udpSessions: udpSessions{flows: &sh.flows, sessions: map[netip.AddrPort]*udpSession{}}}
 	s.running.Go(s.read)
 	return s, nil
 }
@@ -68,10 +74,10 @@ func (s *udpServer) stopListening() {
 	}
 }
 
-// endSession ends a session. s.mu is held.
-func (s *udpServer) endSession(client netip.AddrPort, session *udpSession) {
+// endSession ends a session.
+func (s *udpSessions) endSession(client netip.AddrPort, session *udpSession) {
 	_ = session.backend.Close()
-	s.shared.flows.remove(session)
+	s.flows.remove(session)
 	if s.sessions[client] == session {
 		delete(s.sessions, client)
 	}

@@ -29,7 +29,12 @@ const lookUpTime = 5 * time.Second
 // dialled, which are more where a name has several addresses, or others after it has changed, or a proxy's. A nil
 // one knows none.
 type Addresses struct {
-	mu    sync.Mutex
+	mu sync.Mutex // guards what follows; changes are told under it, in their order
+	reached
+}
+
+// reached is where API servers are reached, and who is told of it. It is for one goroutine at a time.
+type reached struct {
 	hosts map[string]map[netip.AddrPort]struct{} // by host:port, as it is dialled
 	tell  func([]netip.AddrPort)
 	told  []netip.AddrPort
@@ -128,8 +133,8 @@ func (a *Addresses) add(address string, at netip.AddrPort) {
 	a.put(address, list)
 }
 
-// put notes the addresses of a host, and tells of them if they are news. a.mu is held.
-func (a *Addresses) put(address string, list map[netip.AddrPort]struct{}) {
+// put notes the addresses of a host, and tells of them if they are news.
+func (a *reached) put(address string, list map[netip.AddrPort]struct{}) {
 	if a.hosts == nil {
 		a.hosts = map[string]map[netip.AddrPort]struct{}{}
 	}
@@ -148,8 +153,8 @@ func (a *Addresses) Follow(fn func([]netip.AddrPort)) {
 	a.report()
 }
 
-// report tells of changes. a.mu is held, so that they are told in their order.
-func (a *Addresses) report() {
+// report tells of changes.
+func (a *reached) report() {
 	all := map[netip.AddrPort]struct{}{}
 	for _, list := range a.hosts {
 		maps.Copy(all, list)

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rhysd/actionlint"
+	"sigs.k8s.io/yaml"
+)
+
+const github = checkout + "/.github"
+
+// workflows are the files of GitHub's workflows.
+func workflows(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(github + "/workflows/*.yml")
+	must(t, err)
+	if len(files) < 4 {
+		t.Fatalf("%d workflows only", len(files))
+	}
+	return files
+}
+
+// TestWorkflows: actionlint finds no fault.
+func TestWorkflows(t *testing.T) {
+	linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
+	must(t, err)
+	faults, err := linter.LintFiles(workflows(t), nil)
+	must(t, err)
+	for _, f := range faults {
+		t.Errorf("%s:%d: %s", f.Filepath, f.Line, f.Message)
+	}
+}
+
+// TestPinned: actions and the jobs' images are named by digests, which nobody can move, with their version behind.
+func TestPinned(t *testing.T) {
+	pinned := regexp.MustCompile(`^[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	for _, file := range workflows(t) {
+		text := read(t, file)
+		for _, m := range regexp.MustCompile(`(?m)^\s*(?:- )?uses: (.*)$`).FindAllStringSubmatch(text, -1) {
+			if !pinned.MatchString(m[1]) && !strings.HasPrefix(m[1], "./") {
+				t.Errorf("%s: %s is not pinned", file, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\s*container: (.*)$`).FindAllStringSubmatch(text, -1) {
+			if !regexp.MustCompile(`@sha256:[0-9a-f]{64}$`).MatchString(m[1]) {
+				t.Errorf("%s: %s is not pinned", file, m[1])
+			}
+		}
+		if !strings.Contains(text, "\npermissions:\n  contents: read\n") {
+			t.Errorf("%s: it has more rights than it needs, or does not say", file)
+		}
+	}
+}
+
+// TestTargets: each target of make that a workflow names is one, and each check that CONTRIBUTING.md has runs in some workflow.
+func TestTargets(t *testing.T) {
+	var all strings.Builder
+	for _, file := range workflows(t) {
+		all.WriteString(read(t, file))
+	}
+	makefile := read(t, checkout, "Makefile")
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ *- run: (?:.* )?make ([a-z0-9-]+)`).FindAllStringSubmatch(all.String(), -1) {
+		named[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`(?m)^ *target: \[(.*)\]$`).FindAllStringSubmatch(all.String(), -1) {
+		for target := range strings.SplitSeq(m[1], ",") {
+			name, _, _ := strings.Cut(strings.Trim(target, ` "`), " ")
+			named[name] = true
+		}
+	}
+	for name := range named {
+		if !strings.Contains(makefile, "\n"+name+":") {
+			t.Errorf("the Makefile has no target %s", name)
+		}
+	}
+	for _, want := range []string{"lint", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
+		if !named[want] {
+			t.Errorf("no workflow runs make %s", want)
+		}
+	}
+	if !strings.Contains(all.String(), " .ci/run\n") {
+		t.Error("no workflow runs .ci/run")
+	}
+}
+
+// TestTools: a workflow installs what .ci/run installs.
+func TestTools(t *testing.T) {
+	list := regexp.MustCompile(`(?s)\ntools=\((.*?)\)`).FindStringSubmatch(read(t, checkout, ".ci/run"))
+	if list == nil {
+		t.Fatal(".ci/run has no list of tools")
+	}
+	var want []string
+	for tool := range strings.FieldsSeq(list[1]) {
+		_, name, _ := strings.Cut(tool, ":")
+		want = append(want, name)
+	}
+	var ci struct {
+		Env map[string]string `json:"env"`
+	}
+	must(t, yaml.Unmarshal([]byte(read(t, github, "workflows/ci.yml")), &ci))
+	got := slices.Sorted(strings.FieldsSeq(ci.Env["PACKAGES"]))
+	slices.Sort(want)
+	if want = slices.Compact(want); !slices.Equal(got, want) {
+		t.Errorf("ci.yml installs %q, .ci/run %q", got, want)
+	}
+}
+
+// TestForms: the other files of .github are YAML, and Dependabot knows each module.
+func TestForms(t *testing.T) {
+	forms, err := filepath.Glob(github + "/ISSUE_TEMPLATE/*.yml")
+	must(t, err)
+	for _, file := range append(forms, github+"/dependabot.yml") {
+		var v map[string]any
+		if err := yaml.UnmarshalStrict([]byte(read(t, file)), &v); err != nil || len(v) < 2 {
+			t.Errorf("%s: %d keys, %v", file, len(v), err)
+		}
+	}
+	modules, err := filepath.Glob(checkout + "/*/*/go.mod")
+	must(t, err)
+	for _, m := range modules {
+		dir, err := filepath.Rel(checkout, filepath.Dir(m))
+		must(t, err)
+		if dependabot := read(t, github, "dependabot.yml"); !strings.HasPrefix(dir, "e2e/") && !strings.Contains(dependabot, `"/`+dir+`"`) {
+			t.Errorf("Dependabot does not look at %s", dir)
+		}
+	}
+}

@@ -1,0 +1,3 @@
+module example.org/families
+
+go 1.26.0
