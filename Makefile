@@ -3,6 +3,7 @@
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 GO      ?= go
 GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
 
 # The name and the architectures of the image that `make image-tar` makes: the chart's.
 IMAGE       ?= docker.io/library/nftproxy:$(shell sed -n 's/^appVersion: //p' deploy/chart/Chart.yaml)
@@ -44,7 +45,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -73,9 +74,9 @@ release: ## Make dist/release: archives, packages, image, chart, manifests, bill
 release-twice: ## Make the release twice, from clean clones and caches, and compare all bytes (20 minutes; VERSION=v0.1.0)
 	rm -rf dist/twice; mkdir -p dist/twice
 	set -e; for clone in first the-second; do git clone -q . dist/twice/$$clone; \
-		GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules GOFLAGS=-modcacherw \
+		export GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules; \
 		$(MAKE) -C dist/twice/$$clone release VERSION=$(VERSION) RELEASE_TARGETS='$(RELEASE_TARGETS)' REGISTRY=$(REGISTRY); \
-		rm -rf dist/twice/$$clone-cache dist/twice/$$clone-modules; done
+		$(GO) clean -modcache; rm -rf $$GOCACHE $$GOMODCACHE; done
 	diff -r dist/twice/first/dist/release dist/twice/the-second/dist/release
 	@echo 'release-twice: all bytes are the same'; cat dist/twice/first/dist/release/SHA256SUMS
 
@@ -190,6 +191,9 @@ bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, a
 bin/kube-proxy: e2e/bench/go.mod
 	cd e2e/bench && $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ ./kubeproxy
 
+# Without OLD and NEW the last run is compared with the results in the repository.
+bench-compare: OLD ?= e2e/bench/results/results.json
+bench-compare: NEW ?= bench-report/results.json
 bench-compare: ## Say what got slower between two runs: OLD=FILE NEW=FILE, each a results.json
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
 	bin/bench compare $(OLD) $(NEW)
@@ -209,6 +213,13 @@ lint: $(LINTER) ## Check format, go vet, golangci-lint and who imports whom
 $(LINTER):
 	GOBIN=$(CURDIR)/bin/tools CGO_ENABLED=0 $(GO) install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv bin/tools/golangci-lint $@
+
+# The database of vulnerabilities is on the network. Where it cannot be reached this says so, and does not fail.
+vulncheck: ## Look for known vulnerabilities in what nftproxy calls (it asks vuln.go.dev)
+	@mkdir -p bin; if $(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./cmd/... > bin/vulncheck.log 2>&1; then cat bin/vulncheck.log; \
+	elif grep -qE 'dial tcp|no such host|connection refused|i/o timeout|proxyconnect|unexpected EOF|HTTP GET .*(40[0-9]|50[0-9])' bin/vulncheck.log; then \
+		echo "vulncheck: not run: the database cannot be reached: $$(grep ^govulncheck: bin/vulncheck.log)"; \
+	else cat bin/vulncheck.log >&2; exit 1; fi
 
 shape: ## Count the largest structs, types, files and functions, and circles between files (its test holds the limits)
 	$(GO) run ./internal/shape

@@ -14,6 +14,9 @@ import (
 // StatusSeenReply is set in the status of a flow that was answered (IPS_SEEN_REPLY).
 const StatusSeenReply uint32 = 1 << 1
 
+// StatusDestinationNAT is set where NAT translated the destination (IPS_DST_NAT). IPVS translates without it.
+const StatusDestinationNAT uint32 = 1 << 5
+
 // Target is a frontend and where its flows may go. IPv4 addresses are not in their IPv6-mapped
 // form, here and everywhere in this package.
 type Target struct {

@@ -139,15 +139,21 @@ func (p *packets) took() string {
 	return strings.ReplaceAll(out, "10.244.1.10:", "")
 }
 
-// startFailover runs a proxier with failover.
-func startFailover(t *testing.T, on bool) (*node, *packets) { return startSelecting(t, on, nil) }
+// startFailover runs a proxier with failover, with metrics by service port.
+func startFailover(t *testing.T, on bool) (*node, *packets) {
+	return startFailoverWith(t, on, proxier.NewFailoverMetrics(true), nil)
+}
 
 // startSelecting does so, and has fn told of each owner with failover whose endpoints are selected.
 func startSelecting(t *testing.T, on bool, fn func(rules.Owner)) (*node, *packets) {
+	return startFailoverWith(t, on, proxier.NewFailoverMetrics(true), fn)
+}
+
+// startFailoverWith runs a proxier with failover, with other metrics; fn may be nil.
+func startFailoverWith(t *testing.T, on bool, metrics *proxier.FailoverMetrics, fn func(rules.Owner)) (*node, *packets) {
 	p := &packets{noted: map[rules.Key]notedAt{}, answered: map[rules.Key]time.Time{}, flows: map[netip.AddrPort]conntrack.Flow{},
 		sticky: map[netip.Addr]netip.AddrPort{}}
 	n := &node{t: t, kernel: &rulestest.Kernel{}}
-	metrics := proxier.NewFailoverMetrics(true)
 	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
 	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics})
 	if fn != nil {

@@ -81,7 +81,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("the Makefile has no target %s", name)
 		}
 	}
-	for _, want := range []string{"lint", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
+	for _, want := range []string{"lint", "vulncheck", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
 		if !named[want] {
 			t.Errorf("no workflow runs make %s", want)
 		}
@@ -130,6 +130,21 @@ func TestForms(t *testing.T) {
 		must(t, err)
 		if dependabot := read(t, github, "dependabot.yml"); !strings.HasPrefix(dir, "e2e/") && !strings.Contains(dependabot, `"/`+dir+`"`) {
 			t.Errorf("Dependabot does not look at %s", dir)
+		}
+	}
+}
+
+// TestPromises: the tests that docs/versioning.md names are there.
+func TestPromises(t *testing.T) {
+	named := regexp.MustCompile("`(Test\\w+)` in `([\\w/]+)`").FindAllStringSubmatch(read(t, checkout, "docs/versioning.md"), -1)
+	if len(named) < 3 {
+		t.Fatalf("it names %d tests only", len(named))
+	}
+	for _, m := range named {
+		files, err := filepath.Glob(filepath.Join(checkout, m[2], "*_test.go"))
+		must(t, err)
+		if !slices.ContainsFunc(files, func(f string) bool { return strings.Contains(read(t, f), "\nfunc "+m[1]+"(") }) {
+			t.Errorf("there is no %s in %s", m[1], m[2])
 		}
 	}
 }

@@ -124,6 +124,8 @@ func TestAlertsFire(t *testing.T) {
   nftproxy_sync_duration_seconds_bucket{job="JOB", instance="10.0.0.2:10249", le="+Inf"} 0+10x360`, want: []string{"NftproxySlowSyncs"}},
 		"affinity":                  {add: "nftproxy_affinity_clients" + b + " 95x360\n  nftproxy_affinity_size" + b + " 100x360", want: []string{"NftproxyAffinityFull"}},
 		"silent endpoints":          {add: "nftproxy_failover_suspended" + b + " 1x360", want: []string{"NftproxyEndpointsSilent"}},
+		"nobody is silent":          {add: "nftproxy_failover_suspended" + b + " 0x360"},
+		"silent for half a minute":  {add: "nftproxy_failover_suspended" + b + " 0x60 1 0x290"},
 		"conntrack":                 {add: "nftproxy_conntrack_entries" + b + " 95x360\n  nftproxy_conntrack_entries_limit" + b + " 100x360", want: []string{"NftproxyConntrackFull"}},
 		"conntrack without a limit": {add: "nftproxy_conntrack_entries" + b + " 95x360\n  nftproxy_conntrack_entries_limit" + b + " 0x360"},
 	} {

@@ -472,3 +472,33 @@ func TestFailoverOneWay(t *testing.T) {
 		t.Errorf("%d flows were freed and endpoints ejected", n)
 	}
 }
+
+// TestFailoverMetrics: with --service-metrics the metrics say which Service's connections were rescued, and without it they do not.
+func TestFailoverMetrics(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"", "--service-metrics"} {
+		t.Run("flag "+flag, func(t *testing.T) {
+			t.Parallel()
+			var args []string
+			if flag != "" {
+				args = []string{flag}
+			}
+			w := failoverWorld(t, 3, args...)
+			s := w.service("web", port("http", traffic.TCP, servicePort, backendPort)).to(ready(w.RemotePods...))
+			w.apply(t, s)
+			silence(t, w.Remote, "", w.RemotePods[1])
+			wantAnswered(t, together(t, 12, w.Client, traffic.TCP, s.at(netns.IPv4, servicePort)), w.RemotePods[1])
+			w.ejections(t, 1)
+			if n := w.failoverMetric(t, rescuedTotal); n == 0 {
+				t.Error("no connection was rescued")
+			}
+			text := w.metrics(t)
+			for _, name := range []string{"nftproxy_service_rescued_total", "nftproxy_service_ejected_total"} {
+				const labels = `{namespace="test",port="http",service="web"} `
+				if got := strings.Contains(text, "\n"+name+labels); got != (flag != "") || !got && strings.Contains(text, "\n"+name) {
+					t.Errorf("%s: %s%s is there: %v", flag, name, labels, got)
+				}
+			}
+		})
+	}
+}

@@ -29,7 +29,7 @@ func Page(list []Spec, r Run) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Kubernetes' own tests\n\nUpstream's sig-network e2e specs, on clusters in network namespaces whose only Service proxy is nftproxy, or real\nkube-proxy (nftables mode). `make e2e-upstream` runs them and writes this page.\n\n")
 	fmt.Fprintf(&b, "Kubernetes %s, Linux %s, nftproxy %s, %s.\n\n", r.Kubernetes, r.Kernel, r.Nftproxy, r.Date)
-	fmt.Fprintf(&b, "Of %d specs %d are chosen, %d of them for [conformance](https://github.com/cncf/k8s-conformance). The others are listed\nbelow, each with the reason. A spec that failed was run once more, alone.\n\n", len(list), len(chosen), conformance(chosen))
+	fmt.Fprintf(&b, "Of %d specs %d are chosen, %d of them for [conformance](https://github.com/cncf/k8s-conformance). The others are listed\nbelow, each with the reason. A spec that failed was run once more, alone. The load balancer before the nodes has IPv4\naddresses, so its specs are not run where IPv6 comes first.\n\n", len(list), len(chosen), conformance(chosen))
 	b.WriteString("| proxy |")
 	for _, o := range outcomes {
 		b.WriteString(" " + string(o) + " |")
@@ -41,6 +41,13 @@ func Page(list []Spec, r Run) string {
 			fmt.Fprintf(&b, " %d |", c.Results.count(chosen, o))
 		}
 		b.WriteString("\n")
+	}
+	sep := "\n"
+	for _, s := range chosen {
+		if s.Reason != "" {
+			fmt.Fprintf(&b, "%s- %s: %s.\n", sep, cell(s.Text), cell(s.Reason))
+			sep = ""
+		}
 	}
 	b.WriteString("\n## Specs\n\n| spec |")
 	for _, c := range r.Columns {

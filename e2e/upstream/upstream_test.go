@@ -28,7 +28,7 @@ func TestSpecs(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, text := range []string{"two\n", "three\tb\n", "two\ta\treason\n", "-\ta\n", "two\ta\nsix\ta\n", "two\ta\tb\tc\n"} {
+	for _, text := range []string{"two\n", "three\tb\n", "-\ta\n", "two\ta\nsix\ta\n", "two\ta\tb\tc\n"} {
 		if list, err := parse(text); err == nil {
 			t.Errorf("%q is read as %v, want an error", text, list)
 		}
@@ -71,7 +71,7 @@ func TestResults(t *testing.T) {
 	if err := ours.Add(strings.NewReader(junitFile)); err != nil {
 		t.Fatal(err)
 	}
-	list := []Spec{{Text: "a [x]", Cluster: Two}, {Text: "b", Cluster: Two}, {Text: "c", Cluster: Six}, {Text: "d", Cluster: Two}, {Text: "e", Cluster: Part},
+	list := []Spec{{Text: "a [x]", Cluster: Two}, {Text: "b", Cluster: Two, Reason: "a [bug]"}, {Text: "c", Cluster: Six}, {Text: "d", Cluster: Two}, {Text: "e", Cluster: Part},
 		{Text: "f | g", Cluster: None, Reason: "wants <ssh>"}}
 	if got := Worse(list, ours, theirs); len(got) != 1 || got[0] != "b" {
 		t.Errorf("worse than kube-proxy: %q, want b", got)
@@ -80,7 +80,7 @@ func TestResults(t *testing.T) {
 	for _, want := range []string{
 		"Of 6 specs 5 are chosen, 0 of them", "| nftproxy | 1 | 0 | 2 | 1 | 1 |\n", "| kube-proxy | 1 | 0 | 1 | 0 | 3 |\n",
 		`| a \[x\] | passed | not run |`, "| b | failed | passed |", "| c | skips itself | not run |", "| d | not run | not run |", "| e | failed | failed |",
-		`| f \| g | wants &lt;ssh> |`,
+		`| f \| g | wants &lt;ssh> |`, "- b: a \\[bug\\].\n",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)

@@ -127,11 +127,12 @@ func TestTouchedOfSmall(t *testing.T) {
 	}
 }
 
-// TestSelectedInOnePlace: endpoints are selected where an owner is built, and for explanations.
+// TestSelectedInOnePlace: for the kernel endpoints are selected where an owner is built, and nowhere else.
 func TestSelectedInOnePlace(t *testing.T) {
 	pkgs := product(t)
 	for name, want := range map[string][]string{
-		"SelectEndpoints": {"proxier.builder.objects", "rules.Build", "rules.ExplainEndpoints"},
+		// Proxier.Service is for who asks about one Service.
+		"SelectEndpoints": {"proxier.Proxier.Service", "proxier.builder.objects", "rules.Build", "rules.ExplainEndpoints"},
 		"Build":           {"cmd/nftproxy/feature.probe.state"},
 	} {
 		if got := users(pkgs, "rules", name); !slices.Equal(got, want) {

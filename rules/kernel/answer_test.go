@@ -70,7 +70,7 @@ func TestRejoinFails(t *testing.T) {
 // it may have been carried out.
 func TestLostAnswer(t *testing.T) {
 	double, sock := nfnetlinktest.New(func(nfnetlink.Message) nfnetlinktest.Answer { return nfnetlinktest.Answer{Err: unix.EEXIST} })
-	k := &Kernel{sock: sock, limit: maxBatch}
+	k := &Kernel{conn: conn{sock: sock, limit: maxBatch}}
 	tx := transaction(rules.Op{Kind: rules.AddTable})
 	for room, want := range map[int]unix.Errno{0: unix.ENOBUFS, 1: unix.EEXIST} {
 		double.Room(room)
@@ -90,7 +90,7 @@ func TestCutShort(t *testing.T) {
 		return nfnetlinktest.Answer{}
 	})
 	_, quiet := nfnetlinktest.New(nil)
-	r := &reader{kernel: &Kernel{sock: sock}, table: rules.DefaultTable, events: &events{sock: quiet}}
+	r := &reader{kernel: &conn{sock: sock}, table: rules.DefaultTable, events: &events{sock: quiet}}
 	table := rules.NewTable()
 	table.Sets[rules.SetID{Kind: rules.ClusterIPs}] = map[rules.Key]rules.Value{}
 	if err := r.readSets(rules.IPv4, table); err != nil || dumps != 2 {

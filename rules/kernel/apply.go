@@ -79,7 +79,7 @@ func (k *Kernel) Apply(tx rules.Tx) (err error) {
 		return afterCuts(k.commit(b), cuts)
 	}
 	mark = b.Mark()
-	if keepClients(k, table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
+	if keepClients(&k.conn, table, maps, limit-2*nfnetlink.HeaderLen); b.Mark() == mark {
 		return k.commit(b)
 	}
 	err = k.commit(b)
@@ -115,7 +115,7 @@ func afterCuts(err error, cuts int) error {
 }
 
 // flushUpTo sends the batch up to a mark and begins the next with what is behind it.
-func (k *Kernel) flushUpTo(m wire.Mark) error {
+func (k *conn) flushUpTo(m wire.Mark) error {
 	rest := k.batch.Cut(m)
 	if err := k.commit(&k.batch); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (k *Kernel) Commit(b *wire.Batch) error {
 }
 
 // commit sends a batch and reads the kernel's answer.
-func (k *Kernel) commit(b *wire.Batch) error {
+func (k *conn) commit(b *wire.Batch) error {
 	if b.Empty() {
 		return nil
 	}

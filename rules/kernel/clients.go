@@ -25,8 +25,8 @@ func replaced(ops []rules.Op) (maps []*rules.Op) {
 }
 
 // keepClients adds the clients to the batch that maps of the table remember which it replaces, as far as there is room: they
-// stay with their endpoints. Those that come while it is carried out are lost. k.mu is locked.
-func keepClients(k *Kernel, table string, maps []*rules.Op, room int) {
+// stay with their endpoints. Those that come while it is carried out are lost.
+func keepClients(k *conn, table string, maps []*rules.Op, room int) {
 	for _, op := range maps {
 		ours := false
 		err := k.ask(wire.GetSet(op.Family, table, op.Set.Name()), func(v nfnetlink.Data) { _, ours = wire.ParseSet(v).Ours(op.Family) })
@@ -44,7 +44,7 @@ func aboutAny(err error, maps []*rules.Op) bool {
 }
 
 // clientsOf lists the elements of a map; after an error, those that came.
-func clientsOf(k *Kernel, f rules.Family, table string, id rules.SetID) iter.Seq[wire.Element] {
+func clientsOf(k *conn, f rules.Family, table string, id rules.SetID) iter.Seq[wire.Element] {
 	return func(yield func(wire.Element) bool) {
 		more := true
 		_ = k.ask(wire.GetElements(f, table, id), func(v nfnetlink.Data) {

@@ -20,7 +20,12 @@ import (
 // Kernel is the nftables of one network namespace. Its methods may be called from
 // any thread. All writing goes over one socket, which is open as long as the Kernel and so keeps its port.
 type Kernel struct {
-	mu    sync.Mutex // one request at a time
+	mu sync.Mutex // guards what follows: one request at a time
+	conn
+}
+
+// conn is a Kernel's connection to nf_tables, and what it knows by it. It is for one goroutine at a time.
+type conn struct {
 	sock  *nfnetlink.Socket
 	limit int // bytes that a batch may have
 	batch wire.Batch
@@ -94,7 +99,7 @@ func (k *Kernel) Remove(table string) (int, error) {
 	return n, nil
 }
 
-func (k *Kernel) removeTable(f rules.Family, table string) error {
+func (k *conn) removeTable(f rules.Family, table string) error {
 	k.batch.Begin(table)
 	k.batch.DeleteTable(f)
 	return k.commit(&k.batch)

@@ -127,8 +127,8 @@ func (k *Kernel) own(table string) error {
 	return nil
 }
 
-// head reads a table's own attributes; nil: there is no such table. k.mu is locked.
-func (k *Kernel) head(f rules.Family, table string) (t *rules.Table, err error) {
+// head reads a table's own attributes; nil: there is no such table.
+func (k *conn) head(f rules.Family, table string) (t *rules.Table, err error) {
 	err = k.ask(wire.GetTable(f, table), func(v nfnetlink.Data) { t, _ = wire.ParseTable(v) })
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -141,13 +141,13 @@ func (k *Kernel) head(f rules.Family, table string) (t *rules.Table, err error) 
 }
 
 // seenBy says whether it is ours.
-func (k *Kernel) seenBy(t rules.Tenure) rules.Tenure {
+func (k *conn) seenBy(t rules.Tenure) rules.Tenure {
 	t.Ours = t.Owner && t.Port == k.sock.Port()
 	return t
 }
 
-// heldBy says who owns the table that the kernel let us not change; nil: that is not why. k.mu is locked.
-func (k *Kernel) heldBy(o rules.Object) *HeldError {
+// heldBy says who owns the table that the kernel let us not change; nil: that is not why.
+func (k *conn) heldBy(o rules.Object) *HeldError {
 	t, err := k.head(o.Family, o.Table)
 	if err != nil || t == nil || !t.Tenure.Owner || t.Tenure.Ours {
 		return nil //nolint:nilerr // why it cannot be read is not why the kernel refused

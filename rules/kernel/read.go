@@ -62,14 +62,14 @@ func (k *Kernel) read(table string, listing bool) (s rules.State, err error) {
 	return s, err
 }
 
-// ask sends a request and calls fn for the attributes of each object in the answer. k.mu is locked.
-func (k *Kernel) ask(request *nfnetlink.Builder, fn func(nfnetlink.Data)) error {
+// ask sends a request and calls fn for the attributes of each object in the answer.
+func (k *conn) ask(request *nfnetlink.Builder, fn func(nfnetlink.Data)) error {
 	return wire.Permission(k.sock.Ask(context.Background(), request, func(m nfnetlink.Message) { fn(m.Body()) }))
 }
 
 // others returns the ruleset's generation, which grows with each commit in the namespace, and how much of it is others'
-// doing. k.mu is locked.
-func (k *Kernel) others() (gen, others uint32, err error) {
+// doing.
+func (k *conn) others() (gen, others uint32, err error) {
 	err = k.ask(wire.GetGeneration(), func(v nfnetlink.Data) {
 		for typ, v := range v.Attributes() {
 			if typ == unix.NFTA_GEN_ID {
@@ -82,14 +82,14 @@ func (k *Kernel) others() (gen, others uint32, err error) {
 
 // reader reads the tables of a name, once or several times, while the kernel's mutex is locked.
 type reader struct {
-	kernel *Kernel
+	kernel *conn
 	table  string
 	// listing says that what listings show is kept.
 	listing bool
 	events  *events
 }
 
-func (k *Kernel) newReader(table string, listing bool) (*reader, error) {
+func (k *conn) newReader(table string, listing bool) (*reader, error) {
 	e, err := joinEvents(k.eventSock, table)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 )
 
@@ -145,6 +146,22 @@ func some(list []Server) string {
 		out = append(out, "...")
 	}
 	return strings.Join(out, ", ")
+}
+
+// Forwards returns a function that says of a flow whose destination was translated whether one of kube-proxy's virtual servers did
+// it: NAT leaves a mark of its own.
+func (l Left) Forwards() func(conntrack.Flow) bool {
+	type server struct {
+		at       netip.AddrPort
+		protocol uint8
+	}
+	servers := map[server]bool{}
+	for _, s := range l.Servers {
+		servers[server{s.At, s.Protocol}] = true
+	}
+	return func(f conntrack.Flow) bool {
+		return f.Status&conntrack.StatusDestinationNAT == 0 && servers[server{f.Orig.Dst, uint8(f.Protocol)}]
+	}
 }
 
 // RemoveServers removes the virtual servers and the link, and returns what was removed, a line each.

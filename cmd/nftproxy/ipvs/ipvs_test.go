@@ -18,8 +18,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 func TestMain(m *testing.M) { os.Exit(netns.Main(m.Run)) }
@@ -261,4 +263,31 @@ func addLink(cidrs ...string) error {
 		}
 	}
 	return nil
+}
+
+// TestForwards: a flow that NAT translated, one of another server, port or protocol, are not IPVS'.
+func TestForwards(t *testing.T) {
+	at := netip.MustParseAddrPort
+	forwards := Left{Servers: []Server{
+		{At: at("10.96.0.1:80"), Protocol: unix.IPPROTO_TCP}, {At: at("[fd00::1]:53"), Protocol: unix.IPPROTO_UDP, IPv6: true}, {Mark: 5, Protocol: unix.IPPROTO_TCP},
+	}, Others: []Server{{At: at("10.96.0.9:80"), Protocol: unix.IPPROTO_TCP}}}.Forwards()
+	for _, tt := range []struct {
+		to     string
+		p      rules.Protocol
+		status uint32
+		want   bool
+	}{
+		{"10.96.0.1:80", rules.TCP, conntrack.StatusSeenReply, true},
+		{"10.96.0.1:80", rules.TCP, 0, true},
+		{"[fd00::1]:53", rules.UDP, 0, true},
+		{"10.96.0.1:80", rules.TCP, conntrack.StatusSeenReply | conntrack.StatusDestinationNAT, false},
+		{"10.96.0.1:81", rules.TCP, 0, false},
+		{"10.96.0.1:80", rules.UDP, 0, false},
+		{"10.96.0.9:80", rules.TCP, 0, false},
+	} {
+		f := conntrack.Flow{Protocol: tt.p, Status: tt.status, Orig: conntrack.Tuple{Src: at("10.244.1.10:999"), Dst: at(tt.to)}}
+		if got := forwards(f); got != tt.want {
+			t.Errorf("%s with status %x: %v", f, tt.status, got)
+		}
+	}
 }

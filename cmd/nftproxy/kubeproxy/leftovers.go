@@ -23,13 +23,15 @@ import (
 func Remove(w io.Writer, k *kernel.Kernel, i *inspect.Inspector, root string) error {
 	left, leftErr := ipvs.Find(root)
 	lines, serversErr := left.RemoveServers()
+	ended, flowsErr := endForwarded(left)
+	lines = append(lines, ended...)
 	gone, rulesErr := removeRules(k, i)
 	if rulesErr == nil {
 		lines = append(gone.Removed(), lines...)
 	}
 	sets, setsErr := left.RemoveSets() // after the rules that match them
 	lines = append(lines, sets...)
-	err := errors.Join(leftErr, serversErr, rulesErr, setsErr)
+	err := errors.Join(leftErr, serversErr, flowsErr, rulesErr, setsErr)
 	if len(lines) == 0 && err == nil {
 		lines = []string{"kube-proxy has left nothing in nftables and IPVS"}
 	}
@@ -69,6 +71,9 @@ func Competition(i *inspect.Inspector, root string, running Running) ([]string, 
 	left, leftErr := ipvs.Find(root)
 	for _, what := range left.Found() {
 		out = append(out, what+": remove it with 'nftproxy cleanup --kube-proxy'")
+	}
+	if n := countForwarded(left); n > 0 {
+		out = append(out, fmt.Sprintf("%d open connections go through IPVS: they end when its virtual servers are removed", n))
 	}
 	return append(out, elsewhere(root, left)...), errors.Join(err, leftErr)
 }

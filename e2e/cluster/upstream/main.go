@@ -72,7 +72,7 @@ func parse() options {
 	flag.StringVar(&o.proxy, "proxy", "nftproxy", "nftproxy or kube-proxy")
 	flag.StringVar(&o.out, "out", "bin/upstream", "the `folder` for junit files and logs")
 	flag.StringVar(&o.only, "select", "all", "part: the 30 specs for every change; two, six or balanced: those on that cluster; all")
-	flag.BoolVar(&o.ipv6First, "ipv6-first", false, "make IPv6 the clusters' first family")
+	flag.BoolVar(&o.ipv6First, "ipv6-first", false, "make IPv6 the clusters' first family; without the specs of load balancers")
 	flag.IntVar(&o.processes, "processes", 4, "how many specs run at once")
 	flag.IntVar(&o.specsEach, "specs-each", 6, "how many specs a process of e2e.test runs")
 	flag.DurationVar(&o.perSpec, "per-spec", 10*time.Minute, "how long a spec may take, in the mean of those of its process")
@@ -122,6 +122,11 @@ func run(ctx context.Context, o options) error {
 	todo, err := stages(o.only)
 	if err != nil {
 		return err
+	}
+	if o.ipv6First { // the load balancer has IPv4 addresses
+		for i := range todo {
+			todo[i].clusters = slices.DeleteFunc(todo[i].clusters, func(c upstream.Cluster) bool { return c == upstream.Balanced })
+		}
 	}
 	if o.proxy != "nftproxy" && o.proxy != "kube-proxy" {
 		return fmt.Errorf("-proxy %s: want nftproxy or kube-proxy", o.proxy)

@@ -108,5 +108,6 @@ func versions(module string) (k8s, kernel string, err error) {
 		return "", "", fmt.Errorf("%s does not require k8s.io/kubernetes", module)
 	}
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	return string(m[1]), strings.TrimSpace(string(release)), err
+	kernel, _, _ = strings.Cut(strings.TrimSpace(string(release)), "-") // without what a distribution appends
+	return string(m[1]), kernel, err
 }
