@@ -166,13 +166,13 @@ func lacking(list, other []netip.AddrPort) (some []netip.AddrPort, n int) {
 }
 
 // repaired records that the tables were compared, and what was repaired.
-func (h *history) repaired(began time.Time, why *auditWhy, out *outcome, err error) {
+func (h *history) repaired(began time.Time, why string, by []rules.Process, out *outcome, err error) {
 	if out.written.Len() == 0 && err == nil {
 		return
 	}
-	r := Record{At: time.Now(), Took: time.Since(began), Why: why.why, Operations: out.written.Len(), Repairs: describe(out.written)}
-	if why.by != nil {
-		r.By = processes(why.by)
+	r := Record{At: time.Now(), Took: time.Since(began), Why: why, Operations: out.written.Len(), Repairs: describe(out.written)}
+	if by != nil {
+		r.By = processes(by)
 	}
 	if err != nil {
 		r.Refused = printable.Error(err)
@@ -207,15 +207,8 @@ func (h *history) setAside(a *aside, refusals []refusal) {
 	}
 }
 
-// Records returns the oldest records that are younger than the one of a number, 0 for all, so many at most. It may be called at any
-// time.
-func (p *Proxier) Records(after uint64, most int) []Record {
-	return p.syncer.follow.history.after(after, most)
-}
-
-// Refused returns the service ports whose objects the kernel refuses, sorted. It may be called at any time.
-func (p *Proxier) Refused() []RefusedPort {
-	h := p.syncer.follow.history
+// refusedPorts returns the service ports that are set aside, sorted.
+func (h *history) refusedPorts() []RefusedPort {
 	h.mu.Lock()
 	out := make([]RefusedPort, 0, len(h.refused))
 	for _, r := range h.refused {

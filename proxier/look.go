@@ -60,6 +60,11 @@ func (p *Proxier) Conflicts(namespace, name string) (out []Conflict) {
 	return out
 }
 
-func lostTo(c cluster.Conflict) Lost {
-	return Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)}
+// Records returns the oldest records that are younger than the one of a number, 0 for all, so many at most. It may be called at any
+// time.
+func (p *Proxier) Records(after uint64, most int) []Record {
+	return p.syncer.follow.history.after(after, most)
 }
+
+// Refused returns the service ports whose objects the kernel refuses, sorted. It may be called at any time.
+func (p *Proxier) Refused() []RefusedPort { return p.syncer.follow.history.refusedPorts() }

@@ -74,3 +74,8 @@ func (p *Proxier) port(in *cluster.Input) Port {
 	}
 	return port
 }
+
+// lostTo returns a conflict as those are told of it who ask.
+func lostTo(c cluster.Conflict) Lost {
+	return Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)}
+}

@@ -24,8 +24,8 @@ type items struct {
 }
 
 // printer returns what writes a list in the format that is asked for. alone says that it is one item, no list.
-func (o *getOptions) printer(l *listing, alone bool) (func(io.Writer, []listItem) error, error) {
-	format, argument, has := strings.Cut(o.output, "=")
+func (v *tableView) printer(l *listing, alone bool) (func(io.Writer, []listItem) error, error) {
+	format, argument, has := strings.Cut(v.output, "=")
 	document := func(list []listItem) any {
 		if alone && len(list) == 1 {
 			return list[0].item
@@ -38,7 +38,7 @@ func (o *getOptions) printer(l *listing, alone bool) (func(io.Writer, []listItem
 	}
 	switch {
 	case format == "" && !has, format == "wide" && !has:
-		return o.table(l).write, nil
+		return v.table(l).write, nil
 	case format == "json" && !has:
 		return func(w io.Writer, list []listItem) error { return writeJSON(w, document(list)) }, nil
 	case format == "yaml" && !has:
@@ -67,9 +67,9 @@ func (o *getOptions) printer(l *listing, alone bool) (func(io.Writer, []listItem
 			return err
 		}, nil
 	case format == "custom-columns":
-		return o.customColumns(argument)
+		return v.customColumns(argument)
 	}
-	return nil, fmt.Errorf("--output: %q is none of wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH", o.output)
+	return nil, fmt.Errorf("--output: %q is none of wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH", v.output)
 }
 
 func writeNames(w io.Writer, list []listItem) error {
@@ -82,7 +82,7 @@ func writeNames(w io.Writer, list []listItem) error {
 }
 
 // customColumns reads HEADER:PATH,...
-func (o *getOptions) customColumns(text string) (func(io.Writer, []listItem) error, error) {
+func (v *tableView) customColumns(text string) (func(io.Writer, []listItem) error, error) {
 	var header []string
 	var paths []*template
 	for column := range strings.SplitSeq(text, ",") {
@@ -98,7 +98,7 @@ func (o *getOptions) customColumns(text string) (func(io.Writer, []listItem) err
 	}
 	return func(w io.Writer, list []listItem) error {
 		var rows [][]string
-		if !o.noHeaders {
+		if !v.noHeaders {
 			rows = append(rows, header)
 		}
 		for i := range list {
