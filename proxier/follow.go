@@ -23,6 +23,7 @@ type follower struct {
 	checks      healthChecks
 	forwardings forwardings
 	flows       flows
+	history     *history
 	refusals    *rate.Limiter // of messages about refused transactions
 	untold      int           // refusals since the last message
 }
@@ -38,6 +39,7 @@ func newFollower(c *Config, cl *cluster.Cluster) *follower {
 			nodePorts: c.Cluster.NodePorts, known: c.Cluster.Addresses != nil, missing: c.Missing},
 		forwardings: forwardings{t, c.LocalPorts, map[rules.Owner]localPort{}},
 		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues(), nil},
+		history:     newHistory(),
 		refusals:    rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }
@@ -51,6 +53,7 @@ func (f *follower) after(p *programmer, out *outcome) {
 	for i := range out.refusals {
 		f.refused(&out.refusals[i])
 	}
+	f.history.setAside(&p.aside, out.refusals)
 	f.metrics.failing.Set(float64(len(p.aside.failing)))
 	if p.adopted {
 		f.metrics.servicePorts.Set(float64(p.desired.Owners()))

@@ -70,7 +70,12 @@ func (p *Proxier) port(in *cluster.Input) Port {
 	}
 	port := Port{ServicePort: in.Port, Endpoints: in.Endpoints}
 	for _, c := range in.Lost {
-		port.Lost = append(port.Lost, Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)})
+		port.Lost = append(port.Lost, lostTo(c))
 	}
 	return port
+}
+
+// lostTo returns a conflict as those are told of it who ask.
+func lostTo(c cluster.Conflict) Lost {
+	return Lost{c.Frontend.String(), c.Holder.ServicePortName, c.Why.With(conflictArgs(c)...)}
 }

@@ -165,6 +165,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	s.follow.faults(ch.Faults)
 	s.follow.built(b, ch.Excess)
 	s.follow.after(s.program, &out)
+	s.follow.history.changed(start, ch, &out, err)
 	if err != nil {
 		return true, false, err
 	}
@@ -228,8 +229,10 @@ func (s *syncer) audit(why auditWhy) error {
 	if !s.program.adopted {
 		return nil
 	}
+	start := time.Now()
 	out, err := s.program.audit(why.things)
 	s.follow.after(s.program, &out)
+	s.follow.history.repaired(start, why.why, why.by, &out, err)
 	s.follow.audited(why, &out, s.program.unequal)
 	if rules.All(why.things) && s.config.Foreign.Audited != nil {
 		s.config.Foreign.Audited()

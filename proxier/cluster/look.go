@@ -163,6 +163,32 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 	return out, true
 }
 
+// Conflicts returns the frontends that each owner of a Service does without. The Cluster is held up for as long as it takes to go
+// through the Service's frontends.
+func (l Looker) Conflicts(n ObjectName) (out []Withheld) {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	svc := c.store.services[n]
+	if svc == nil {
+		return nil
+	}
+	eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) {
+		sp := c.store.servicePort(o)
+		for _, cl := range c.store.frontends.withhold(&sp, o) {
+			out = append(out, Withheld{o, c.store.frontends.conflictOf(cl)})
+		}
+	})
+	slices.SortStableFunc(out, func(a, b Withheld) int { return CompareOwners(a.Owner, b.Owner) })
+	return out
+}
+
+// Withheld is a frontend that an owner does without.
+type Withheld struct {
+	Owner rules.Owner
+	Conflict
+}
+
 // named returns the names of an owner's endpoints.
 func (st *store) named(o rules.Owner, protocol rules.Protocol) (out []Named) {
 	for _, s := range st.byService[ServiceOf(o)] {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
 // TestAsk: what the nftproxy that runs answers is what its manifests and the kernel tell, and it answers root alone.
@@ -61,7 +63,28 @@ func TestAsk(t *testing.T) {
 	if len(seen) < 2 {
 		t.Errorf("compared %d Services", len(seen))
 	}
-	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "web", "-A"}} {
+	for args, want := range map[string]string{
+		"get endpoints -A":                        "NAMESPACE   SERVICE ",
+		"get ep -A -o wide --no-headers":          "/tcp ",
+		"get conflicts -A -o json":                `"items": [`,
+		"get refused -A":                          "No refused found.",
+		"get transactions":                        "start",
+		"get tx -o yaml":                          "- at: ",
+		"get services -A -o yaml --sort-by .name": "items:\n- name: ",
+		"get svc -A -o jsonpath={.items[*].type}": "ClusterIP",
+		"get svc -A -o custom-columns=N:.name,X:.none --sort-by type": "N ",
+		"get svc -A -o custom-columns=X:{.none} --no-headers":         "<none>\n",
+	} {
+		if out, err := n.run(append(strings.Fields(args), socket...)...); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v\n%s\nwant %q", args, err, out, want)
+		}
+	}
+	watch, werr := proxy.Start(n.command(append([]string{"get", "transactions", "--watch"}, socket...)...))
+	must(t, werr)
+	must(t, watch.WaitLog(n.ctx, "start"))
+	must(t, watch.Stop())
+	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "-o", "jsonpath={.x"}, {"get", "services", "-o", "custom-columns=x"},
+		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"}} {
 		if out, err := n.run(append(wrong, socket...)...); err == nil || !strings.Contains(err.Error(), "exit status 2") {
 			t.Errorf("%v: %v, %s", wrong, err, out)
 		}

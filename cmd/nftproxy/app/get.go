@@ -3,12 +3,13 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"slices"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,44 +19,54 @@ import (
 
 type getOptions struct {
 	wantOptions
+	tableView
 	namespace string
-	all       bool
-	output    string
-	noHeaders bool
+	sortBy    string
+	watch     bool
 }
 
 func getCommand(version string) *cobra.Command {
 	o := &getOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
 	cmd := &cobra.Command{
-		Use:   "get services [NAME]",
-		Short: "List Services as this node serves them",
-		Long: `List Services as the nftproxy that runs on this node serves them: a line for each port
-and family, with how many of its endpoints get new connections from this node, are
-ready, and are there at all. The state is ok, no endpoints, or conflict, if another
-Service has one of its frontends: 'nftproxy explain' says which, and why.
+		Use:   "get services|endpoints [NAME] | conflicts | refused | transactions",
+		Short: "List Services, endpoints and more as this node serves them",
+		Long: `List what the nftproxy that runs on this node knows. It answers at its socket, to root and
+to the user that it runs as.
 
-It answers at its socket, to root and to the user that it runs as.`,
+services (svc)  a line for each port and family, with how many of its endpoints get new
+                connections from this node, are ready, and are there at all. The state is
+                ok, no endpoints, conflict if another Service has one of its frontends, or
+                refused if the kernel refuses what it should hold
+endpoints (ep)  whether each endpoint gets new connections from this node, and why not;
+                NAME is a Service's
+conflicts       the frontends that Services do without, and who is served there
+refused         the service ports whose objects the kernel refuses, and why
+transactions    what was done to the tables last, up to 1,000 times: when, how long it took,
+                how long before the oldest of the changes was made as its EndpointSlice
+                says, and what for
+
+--output is wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...;
+paths are those of kubectl, from the items that -o json shows.`,
 		Example: `  nftproxy get services -A
   nftproxy get svc -n default
   nftproxy get services web -n default -o json
-  nftproxy get services -A -o name
-  nftproxy get services -A -o wide --no-headers`,
+  nftproxy get services -A -o wide --no-headers
+  nftproxy get services -A -o custom-columns=NAME:.name,TYPE:.type --sort-by .type
+  nftproxy get services -A -o jsonpath={.items[*].name}
+  nftproxy get endpoints web -n default
+  nftproxy get conflicts -A
+  nftproxy get transactions -o yaml`,
 		Args: cobra.RangeArgs(1, 2),
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return []string{"services"}, cobra.ShellCompDirectiveNoFileComp
+				for _, l := range listings() {
+					names = append(names, l.names[0])
+				}
 			}
-			return nil, cobra.ShellCompDirectiveNoFileComp
+			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
-	fs := cmd.Flags()
-	fs.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of the Services")
-	fs.BoolVarP(&o.all, "all-namespaces", "A", false, "list those of all namespaces")
-	fs.StringVarP(&o.output, "output", "o", "", "`format`: wide, json or name")
-	fs.BoolVar(&o.noHeaders, "no-headers", false, "print no names of columns")
-	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked; TABLE stands for the tables' name")
-	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "`name` of the nftproxy to ask, if it was started with one")
-	completeWith(cmd, "output", "wide", "json", "name")
+	o.add(cmd)
 	fault := func(err error) error {
 		if err == nil {
 			return nil
@@ -69,117 +80,99 @@ It answers at its socket, to root and to the user that it runs as.`,
 	return cmd
 }
 
+func (o *getOptions) add(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of the Services")
+	fs.BoolVarP(&o.all, "all-namespaces", "A", false, "list those of all namespaces")
+	fs.StringVarP(&o.output, "output", "o", "", "`format`: wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...")
+	fs.BoolVar(&o.noHeaders, "no-headers", false, "print no names of columns")
+	fs.StringVar(&o.sortBy, "sort-by", "", "sort by what is at this `path` of the items, such as .name")
+	fs.BoolVarP(&o.watch, "watch", "w", false, "go on, and print the lines that are new or have changed")
+	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked; TABLE stands for the tables' name")
+	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "`name` of the nftproxy to ask, if it was started with one")
+	completeWith(cmd, "output", "wide", "json", "yaml", "name")
+}
+
 func (o *getOptions) run(cmd *cobra.Command, args []string) error {
-	switch args[0] {
-	case "services", "service", "svc":
-	default:
-		return fmt.Errorf("%q is nothing that can be listed: there are services", args[0])
+	l, err := listingOf(args[0])
+	if err != nil {
+		return err
 	}
-	switch o.output {
-	case "", "wide", "json", "name":
-	default:
-		return fmt.Errorf("--output: %q is none of wide, json, name", o.output)
+	name := ""
+	if len(args) > 1 {
+		name = args[1]
 	}
-	if o.all && len(args) > 1 {
+	print, err := o.printer(l, name != "" && l.names[0] == "services")
+	switch {
+	case err != nil:
+		return err
+	case name != "" && !l.named:
+		return fmt.Errorf("%s have no names", l.names[0])
+	case name != "" && o.all:
 		return errors.New("a name and -A do not go together: give the Service's namespace with -n")
+	case o.watch && o.output != "" && o.output != "wide":
+		return errors.New("--watch goes with lines: leave --output out, or wide")
 	}
 	client, err := ask.Dial(cmd.Context(), o.socket(), tableName(o.source.proxyName))
 	if err != nil {
 		return fmt.Errorf("no nftproxy answers here: %w: is it running on this node, and are you root?", err)
 	}
-	if len(args) > 1 {
-		s, serr := client.Service(cmd.Context(), o.namespace, args[1])
-		if serr != nil {
-			return serr
-		}
-		if o.output == "json" {
-			return writeJSON(cmd.OutOrStdout(), s)
-		}
-		return o.write(cmd.OutOrStdout(), []ask.Service{s})
-	}
+	namespace := o.namespace
 	if o.all {
-		o.namespace = ""
+		namespace = ""
 	}
-	list, err := client.Services(cmd.Context(), o.namespace)
-	switch {
-	case err != nil:
+	fetch := func() ([]listItem, error) {
+		list, ferr := l.fetch(cmd.Context(), client, namespace, name)
+		if ferr != nil {
+			return nil, ferr
+		}
+		return list, sortItems(list, o.sortBy)
+	}
+	if o.watch {
+		return o.follow(cmd.Context(), cmd.OutOrStdout(), l, fetch)
+	}
+	list, err := fetch()
+	if err != nil {
 		return err
-	case o.output == "json":
-		return writeJSON(cmd.OutOrStdout(), ask.Services{Services: append([]ask.Service{}, list...)})
-	case len(list) == 0 && o.output != "name":
+	}
+	if len(list) == 0 && (o.output == "" || o.output == "wide") {
 		where := ""
-		if !o.all {
+		if l.spaced && !o.all {
 			where = " in namespace " + printable.Word(o.namespace)
 		}
-		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "No Services found%s.\n", where)
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "No %s found%s.\n", l.names[0], where)
 		return err
 	}
-	return o.write(cmd.OutOrStdout(), list)
+	return print(cmd.OutOrStdout(), list)
 }
 
-// write writes a line for each service port.
-func (o *getOptions) write(w io.Writer, list []ask.Service) error {
-	if o.output == "name" {
-		for _, s := range list {
-			if _, err := fmt.Fprintln(w, "service/"+s.Name); err != nil {
-				return err
-			}
+// follow lists, and then again and again what is new, until ctx ends. It takes a tenth of the daemon's time at most.
+func (o *getOptions) follow(ctx context.Context, w io.Writer, l *listing, fetch func() ([]listItem, error)) error {
+	t := o.table(l)
+	var before map[string]bool
+	for {
+		began := time.Now()
+		list, err := fetch()
+		if err != nil {
+			return err
 		}
-		return nil
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	row := func(namespace string, words ...string) {
-		if o.all {
-			words = append([]string{namespace}, words...)
+		now := map[string]bool{}
+		for i := range list {
+			list[i].rows = slices.DeleteFunc(list[i].rows, func(row []string) bool {
+				key := list[i].namespace + "\x00" + strings.Join(row, "\x00")
+				now[key] = true
+				return before[key]
+			})
 		}
-		fmt.Fprintln(t, strings.Join(words, "\t"))
-	}
-	if !o.noHeaders {
-		words := []string{"NAME", "PORT", "TYPE", "FRONTEND", "SCHEDULER", "POLICIES", "USED/READY/ALL", "STATE"}
-		if o.output == "wide" {
-			words = append(words, "AFFINITY", "NOTES")
+		if err := t.write(w, list); err != nil {
+			return err
 		}
-		row("NAMESPACE", words...)
-	}
-	for _, s := range list {
-		for i := range s.Ports {
-			row(s.Namespace, o.words(&s, &s.Ports[i])...)
+		before = now
+		const tenth, shortest = 10, time.Second
+		select {
+		case <-time.After(max(shortest, tenth*time.Since(began))):
+		case <-ctx.Done():
+			return nil
 		}
 	}
-	return t.Flush()
-}
-
-// words are the columns of a service port.
-func (o *getOptions) words(s *ask.Service, p *ask.Port) []string {
-	policies := p.Internal
-	if p.External != "" && p.External != p.Internal {
-		policies += "," + p.External
-	}
-	frontends := p.Frontends
-	const most = 2
-	if more := len(frontends) - most; more > 0 && o.output != "wide" {
-		frontends = append(frontends[:most:most], fmt.Sprintf("+%d more", more))
-	}
-	port := p.Port
-	if port == "" {
-		port = strconv.Itoa(int(p.Number))
-	}
-	words := []string{s.Name, port + "/" + p.Protocol, s.Type, orNone(strings.Join(frontends, ",")), p.Scheduler, policies,
-		fmt.Sprintf("%d/%d/%d", p.Used, p.Ready, p.All), string(p.State)}
-	if o.output == "wide" {
-		affinity := ""
-		if p.Affinity > 0 {
-			affinity = fmt.Sprintf("%ds", p.Affinity)
-		}
-		words = append(words, orNone(affinity), orNone(strings.Join(s.Notes, "; ")))
-	}
-	return words
-}
-
-// orNone writes what kubectl writes for nothing.
-func orNone(text string) string {
-	if text == "" {
-		return "<none>"
-	}
-	return text
 }

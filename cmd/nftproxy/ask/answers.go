@@ -3,6 +3,9 @@
 package ask
 
 import (
+	"net/netip"
+	"time"
+
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -51,7 +54,7 @@ type Port struct {
 	All   int `json:"endpoints"`
 	// Lost is how many frontends others have.
 	Lost int `json:"lost,omitempty"`
-	// State is ok, no endpoints, or conflict.
+	// State is ok, no endpoints, conflict, or refused.
 	State State `json:"state"`
 }
 
@@ -60,21 +63,141 @@ type State string
 
 // The states.
 const (
-	OK          State = "ok"
-	NoEndpoints State = "no endpoints"
-	Conflict    State = "conflict" // another Service has one of its frontends
+	OK            State = "ok"
+	NoEndpoints   State = "no endpoints"
+	InConflict    State = "conflict" // another Service has one of its frontends
+	KernelRefuses State = "refused"  // the kernel refuses what it should hold
 )
 
-// serviceOf makes the answer from what is known of a Service.
-func serviceOf(n cluster.ObjectName, look *cluster.Look, node *rules.Node) Service {
-	out := Service{Namespace: printable.Word(n.Namespace), Name: printable.Word(n.Name), Type: look.Type, Notes: look.Notes, Ports: []Port{}}
-	for i := range look.Inputs {
-		out.Ports = append(out.Ports, portOf(&look.Inputs[i], node))
+// Endpoints is the answer to /v1/endpoints.
+type Endpoints struct {
+	Endpoints []Endpoint `json:"endpoints"`
+	Continue  string     `json:"continue,omitempty"`
+}
+
+// Endpoint is an endpoint of a service port, and whether it gets new connections from this node.
+type Endpoint struct {
+	Namespace string           `json:"namespace"`
+	Name      string           `json:"name"` // of the Service
+	Of        explain.Identity `json:"of"`
+	explain.Endpoint
+}
+
+// Owner names a service port in one family. Its texts are printable.
+type Owner struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Port      string `json:"port,omitempty"`
+	Family    string `json:"family"`
+}
+
+func ownerOf(o rules.Owner) Owner {
+	return Owner{printable.Word(o.Namespace), printable.Word(o.Name), printable.Word(o.Port), o.Family.String()}
+}
+
+// Conflicts is the answer to /v1/conflicts.
+type Conflicts struct {
+	Conflicts []Conflict `json:"conflicts"`
+	Continue  string     `json:"continue,omitempty"`
+}
+
+// Conflict is a frontend that a service port does without.
+type Conflict struct {
+	Owner
+	Frontend string `json:"frontend"`
+	// Holder is the service port that is served there instead; empty: none is.
+	Holder string `json:"holder,omitempty"`
+	// Why goes on after the frontend, and Code is the reason's.
+	Why  string `json:"why"`
+	Code string `json:"code"`
+}
+
+// RefusedPorts is the answer to /v1/refused.
+type RefusedPorts struct {
+	Refused []RefusedPort `json:"refused"`
+	// More is how many there are besides.
+	More int `json:"more,omitempty"`
+}
+
+// RefusedPort is a service port whose objects the kernel refuses.
+type RefusedPort struct {
+	Owner
+	Why     string    `json:"why"`
+	Since   time.Time `json:"since"`
+	NextTry time.Time `json:"nextTry"`
+}
+
+// Transactions is the answer to /v1/transactions: the oldest come first.
+type Transactions struct {
+	Transactions []Transaction `json:"transactions"`
+	Continue     string        `json:"continue,omitempty"`
+}
+
+// Transaction is one time that the tables were written, or that it was tried.
+type Transaction struct {
+	// Number counts from 1 since nftproxy's start.
+	Number uint64 `json:"number"`
+	// At is when it was over. Took is how long it took, and Delay is how long before At the oldest of the changes was made, as its
+	// EndpointSlice says; 0: it says nothing. Both are in milliseconds.
+	At    time.Time `json:"at"`
+	Took  float64   `json:"tookMilliseconds"`
+	Delay float64   `json:"delayMilliseconds,omitempty"`
+	Why   string    `json:"why"`
+	// By are the programs that had changed the tables.
+	By string `json:"by,omitempty"`
+	// ServicePorts is how many were written, and Ports are some of them.
+	ServicePorts int       `json:"servicePorts"`
+	Ports        []Written `json:"ports,omitempty"`
+	// Operations is how many it took where the tables were compared, or filled, and Repairs names some of them.
+	Operations int    `json:"operations,omitempty"`
+	Repairs    string `json:"repairs,omitempty"`
+	// Refused says what the kernel did not take.
+	Refused string `json:"refused,omitempty"`
+}
+
+// Written is a service port whose objects were written.
+type Written struct {
+	Owner
+	// Used is how many endpoints get connections now.
+	Used int `json:"endpointsUsed"`
+	// Came and Went are some of those that have come and gone, and the numbers are how many.
+	Came      []string `json:"came,omitempty"`
+	CameCount int      `json:"cameCount,omitempty"`
+	Went      []string `json:"went,omitempty"`
+	WentCount int      `json:"wentCount,omitempty"`
+}
+
+func printed(list []netip.AddrPort) (out []string) {
+	for _, a := range list {
+		out = append(out, a.String())
 	}
 	return out
 }
 
-func portOf(in *cluster.Input, node *rules.Node) Port {
+// view is what is known besides a Service.
+type view struct {
+	node    rules.Node
+	refused map[rules.Owner]bool
+}
+
+func (d *Daemon) view() *view {
+	v := &view{d.Proxier.Looker().Node(), map[rules.Owner]bool{}}
+	for _, r := range d.Proxier.Refused() {
+		v.refused[r.Owner] = true
+	}
+	return v
+}
+
+// service makes the answer from what is known of a Service.
+func (v *view) service(n cluster.ObjectName, look *cluster.Look) Service {
+	out := Service{Namespace: printable.Word(n.Namespace), Name: printable.Word(n.Name), Type: look.Type, Notes: look.Notes, Ports: []Port{}}
+	for i := range look.Inputs {
+		out.Ports = append(out.Ports, v.port(&look.Inputs[i]))
+	}
+	return out
+}
+
+func (v *view) port(in *cluster.Input) Port {
 	view := proxier.Port{ServicePort: in.Port}
 	p := Port{Identity: explain.IdentityOf(&view), Frontends: explain.FrontendsOf(&view), Scheduler: in.Port.Scheduler.String(),
 		Internal: policy(in.Port.InternalLocal), Affinity: in.Port.Affinity, All: len(in.Endpoints), Lost: len(in.Lost), State: OK}
@@ -86,14 +209,16 @@ func portOf(in *cluster.Input, node *rules.Node) Port {
 			p.Ready++
 		}
 	}
-	for _, j := range rules.ExplainEndpoints(&in.Port, in.Endpoints, node) {
+	for _, j := range rules.ExplainEndpoints(&in.Port, in.Endpoints, &v.node) {
 		if j.Cluster || j.Local {
 			p.Used++
 		}
 	}
 	switch {
+	case v.refused[in.Owner]:
+		p.State = KernelRefuses
 	case len(in.Lost) > 0:
-		p.State = Conflict
+		p.State = InConflict
 	case p.Used == 0:
 		p.State = NoEndpoints
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
@@ -60,16 +61,57 @@ func (c *Client) Service(ctx context.Context, namespace, name string) (s Service
 
 // Services asks for all Services, of a namespace if it is not empty.
 func (c *Client) Services(ctx context.Context, namespace string) (out []Service, err error) {
-	query := url.Values{"namespace": {namespace}, "limit": {"1000"}}
+	return out, pages(ctx, c, "/v1/services", url.Values{"namespace": {namespace}}, func(page *Services) string {
+		out = append(out, page.Services...)
+		return page.Continue
+	})
+}
+
+// Endpoints asks for the endpoints of a Service, or without a name for those of all, of a namespace if it is not empty.
+func (c *Client) Endpoints(ctx context.Context, namespace, name string) (out []Endpoint, err error) {
+	return out, pages(ctx, c, "/v1/endpoints", url.Values{"namespace": {namespace}, "name": {name}}, func(page *Endpoints) string {
+		out = append(out, page.Endpoints...)
+		return page.Continue
+	})
+}
+
+// Conflicts asks for the frontends that service ports do without, of a namespace if it is not empty.
+func (c *Client) Conflicts(ctx context.Context, namespace string) (out []Conflict, err error) {
+	return out, pages(ctx, c, "/v1/conflicts", url.Values{"namespace": {namespace}}, func(page *Conflicts) string {
+		out = append(out, page.Conflicts...)
+		return page.Continue
+	})
+}
+
+// Refused asks for the service ports that the kernel refuses, of a namespace if it is not empty: at most 1,000.
+func (c *Client) Refused(ctx context.Context, namespace string) (out []RefusedPort, err error) {
+	return out, pages(ctx, c, "/v1/refused", url.Values{"namespace": {namespace}}, func(page *RefusedPorts) string {
+		out = page.Refused
+		return ""
+	})
+}
+
+// Transactions asks for what was done to the tables after the one of a number; 0: for all that is remembered.
+func (c *Client) Transactions(ctx context.Context, after uint64) (out []Transaction, err error) {
+	return out, pages(ctx, c, "/v1/transactions", url.Values{"continue": {strconv.FormatUint(after, 10)}}, func(page *Transactions) string {
+		out = append(out, page.Transactions...)
+		return page.Continue
+	})
+}
+
+// pages asks for one page after the other; add says with what to continue.
+func pages[P any](ctx context.Context, c *Client, path string, query url.Values, add func(*P) string) error {
+	query.Set("limit", strconv.Itoa(mostListed))
 	for {
-		var page Services
-		if err := c.get(ctx, "/v1/services", query, &page); err != nil {
-			return nil, err
+		var page P
+		if err := c.get(ctx, path, query, &page); err != nil {
+			return err
 		}
-		if out = append(out, page.Services...); page.Continue == "" {
-			return out, nil
+		next := add(&page)
+		if next == "" {
+			return nil
 		}
-		query.Set("continue", page.Continue)
+		query.Set("continue", next)
 	}
 }
 

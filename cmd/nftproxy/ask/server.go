@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
@@ -21,8 +19,8 @@ import (
 
 // Bounds of one answer.
 const (
-	// mostServices is how many Services a page has at most; a page without a limit has fewer.
-	mostServices, someServices = 1000, 200
+	// mostListed is how many a page has at most; a page without a limit has fewer.
+	mostListed, someListed = 1000, 200
 	// pageEndpoints and pageFrontends end a page, however few Services it has.
 	pageEndpoints, pageFrontends = 20000, 10000
 	// mostEndpoints is how many endpoints, of all its ports, a Service may have to be explained here.
@@ -58,6 +56,10 @@ func (d *Daemon) Handler() http.Handler {
 		},
 		"/v1/services":                    d.services,
 		"/v1/services/{namespace}/{name}": d.service,
+		"/v1/endpoints":                   d.endpoints,
+		"/v1/conflicts":                   d.conflicts,
+		"/v1/refused":                     d.refused,
+		"/v1/transactions":                d.transactions,
 		"/v1/explain":                     d.explain,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -112,46 +114,6 @@ func write(w http.ResponseWriter, code int, text []byte) {
 	_, _ = w.Write(append(text, '\n'))
 }
 
-// services answers with a page of all Services.
-func (d *Daemon) services(r *http.Request) (any, error) {
-	query, limit := r.URL.Query(), someServices
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > mostServices {
-			return nil, refuse(http.StatusBadRequest, "limit: %q is not a number from 1 to %d", text, mostServices)
-		}
-		limit = n
-	}
-	after := cluster.ObjectName{}
-	if text := query.Get("continue"); text != "" {
-		var ok bool
-		if after.Namespace, after.Name, ok = strings.Cut(text, "/"); !ok {
-			return nil, refuse(http.StatusBadRequest, "continue: %q is not what an answer says", text)
-		}
-	}
-	c := d.Proxier.Looker()
-	node, out, endpoints, frontends := c.Node(), Services{Services: []Service{}}, 0, 0
-	names := c.Services(query.Get("namespace"), after)
-	for i, n := range names {
-		look, ok := c.Look(n, false)
-		if !ok { // it has just gone
-			continue
-		}
-		s := serviceOf(n, &look, &node)
-		out.Services = append(out.Services, s)
-		for j := range look.Inputs {
-			endpoints += len(look.Inputs[j].Endpoints)
-			frontends += 1 + len(s.Ports[j].Frontends)
-		}
-		full := len(out.Services) == limit || endpoints > pageEndpoints || frontends > pageFrontends
-		if full && i+1 < len(names) {
-			out.Continue = n.String()
-			break
-		}
-	}
-	return out, nil
-}
-
 // service answers with one Service.
 func (d *Daemon) service(r *http.Request) (any, error) {
 	c, n := d.Proxier.Looker(), cluster.ObjectName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
@@ -159,8 +121,7 @@ func (d *Daemon) service(r *http.Request) (any, error) {
 	if !ok {
 		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
 	}
-	node := c.Node()
-	return serviceOf(n, &look, &node), nil
+	return d.view().service(n, &look), nil
 }
 
 // absent says why a Service is not served.
@@ -206,15 +167,8 @@ func (d *Daemon) explain(r *http.Request) (any, error) {
 
 // world is what a Service is explained from.
 func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World {
-	w := &explain.World{Snapshot: s.Snapshot, Alone: true, Places: map[explain.Place][]explain.Details{}, InterfaceTo: d.InterfaceTo,
-		Local: d.Local(), Notes: map[string][]string{n.String(): s.Notes}}
-	for i := range s.Look.Endpoints {
-		e := &s.Look.Endpoints[i]
-		details := explain.NewDetails(n.Namespace, e.Pod, e.Node, e.Zone)
-		details.Ready, details.Serving, details.Terminating = e.Ready, e.Serving, e.Terminating
-		at := explain.Place{Port: e.Port, Protocol: e.Protocol, At: e.Addr}
-		w.Places[at] = append(w.Places[at], details)
-	}
+	w := &explain.World{Snapshot: s.Snapshot, Alone: true, Places: places(n, s), InterfaceTo: d.InterfaceTo, Local: d.Local(),
+		Notes: map[string][]string{n.String(): s.Notes}}
 	for _, a := range slices.Concat(w.Node.NodePortIPs, w.Node.IPs[:]) {
 		if a.IsValid() && !slices.Contains(w.Local, a) {
 			w.Local = append(w.Local, a)
@@ -231,6 +185,19 @@ func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World 
 		w.Follow(have.state)
 	}
 	return w
+}
+
+// places returns what is known of a Service's endpoints besides their addresses.
+func places(n cluster.ObjectName, s *proxier.Service) map[explain.Place][]explain.Details {
+	out := map[explain.Place][]explain.Details{}
+	for i := range s.Look.Endpoints {
+		e := &s.Look.Endpoints[i]
+		details := explain.NewDetails(n.Namespace, e.Pod, e.Node, e.Zone)
+		details.Ready, details.Serving, details.Terminating = e.Ready, e.Serving, e.Terminating
+		at := explain.Place{Port: e.Port, Protocol: e.Protocol, At: e.Addr}
+		out[at] = append(out[at], details)
+	}
+	return out
 }
 
 // clientsOf reads which clients are meant: addresses, node, pod or outside.

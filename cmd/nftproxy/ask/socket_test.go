@@ -56,6 +56,10 @@ func daemon(t testing.TB, n int) *Daemon {
 		}
 		slices = append(slices, es)
 	}
+	z := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "z"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
+	if n < 10 { // and z, which wants what s1 has
+		services = append(services, z)
+	}
 	headless := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "headless"}, Spec: corev1.ServiceSpec{ClusterIP: "None"}}
 	p.ReplaceServices(append(services, headless))
 	p.ReplaceEndpointSlices(slices)
@@ -87,6 +91,18 @@ func TestPaths(t *testing.T) {
 		"/v1/services/default/s1":                           {200, `"endpointsUsed":10,"endpointsReady":10,"endpoints":10,"state":"ok"`},
 		"/v1/services/default/none":                         {404, "there is no Service default/none"},
 		"/v1/services/default/headless":                     {404, "is headless"},
+		"/v1/endpoints?namespace=default&name=s1":           {200, `"of":{"service":"default/s1","port":"http","number":80,"protocol":"tcp","family":"ip"},"address":"10.1.0.1:8080","pod":"default/pod","node":"there"`},
+		"/v1/endpoints?limit=2":                             {200, `"continue":"default/s1"`},
+		"/v1/endpoints?limit=2&continue=default/s2":         {200, `"name":"s4"`},
+		"/v1/endpoints?namespace=default&name=headless":     {404, "is headless"},
+		"/v1/conflicts":                                     {200, `{"conflicts":[{"namespace":"default","name":"z","port":"http","family":"ip","frontend":"10.96.0.1:80/tcp","holder":"default/s1:http","why":"which the older`},
+		"/v1/conflicts?namespace=none":                      {200, `{"conflicts":[]}`},
+		"/v1/refused":                                       {200, `{"refused":[]}`},
+		"/v1/refused?limit=x":                               {400, "limit"},
+		"/v1/transactions":                                  {200, `"number":1`},
+		"/v1/transactions?continue=1":                       {200, `{"transactions":[]}`},
+		"/v1/transactions?continue=x":                       {400, "continue"},
+		"/v1/services/default/z":                            {200, `"state":"conflict"`},
 		"/v1/explain?target=default/s1":                     {200, `"pod":"default/pod","node":"there"`},
 		"/v1/explain?target=10.96.0.1:80/tcp&from=node":     {200, `"from":"this node"`},
 		"/v1/explain?target=10.96.0.1:80/tcp&from=10.9.9.9": {200, `"outcome":"answer"`},
@@ -210,10 +226,10 @@ func TestLines(t *testing.T) {
 	d := daemon(t, 2)
 	n := cluster.ObjectName{Namespace: "default", Name: "s1"}
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: n.Name}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1"}}
-	for i := range 200 {
+	for i := range 180 {
 		svc.Spec.ExternalIPs = append(svc.Spec.ExternalIPs, netip.AddrFrom4([4]byte{172, 16, 0, byte(i)}).String())
 	}
-	for i := range 100 {
+	for i := range 60 {
 		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "p" + strconv.Itoa(i), Port: int32(1 + i), TargetPort: intstr.FromInt32(80)})
 	}
 	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: n.Namespace, Name: n.Name, Labels: map[string]string{discoveryv1.LabelServiceName: n.Name}},
@@ -234,8 +250,8 @@ func TestLines(t *testing.T) {
 	w = httptest.NewRecorder()
 	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/services", nil))
 	var page Services
-	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || page.Continue != "" {
-		t.Errorf("%v; the last is not the last: %q", err, page.Continue)
+	if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil || page.Continue != "default/s1" {
+		t.Errorf("%v; s1 does not end the page: %q", err, page.Continue)
 	}
 	w = httptest.NewRecorder()
 	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/explain?target=default/s1:p1&from=10.9.9.9", nil))

@@ -12,13 +12,22 @@ import (
 
 // endpoints returns the endpoints of a port, and why they get connections or not.
 func (w *World) endpoints(p *proxier.Port) []Endpoint {
+	return endpointsOf(w, p, w.share)
+}
+
+// EndpointsOf returns the endpoints of a port, and why they get connections or not; not what shares they get.
+func EndpointsOf(w *World, p *proxier.Port) []Endpoint {
+	return endpointsOf(w, p, func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint) {})
+}
+
+func endpointsOf(w *World, p *proxier.Port, share func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint)) []Endpoint {
 	out := []Endpoint{}
 	for _, j := range rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, &w.Node) {
 		d := w.details(p, &j.Endpoint)
 		e := Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local}
 		e.Why, e.Codes = why(p, j)
-		w.share(p, &e, &j)
+		share(p, &e, &j)
 		out = append(out, e)
 	}
 	return out
