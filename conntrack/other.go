@@ -47,3 +47,9 @@ func (*Conn) EachOpen(context.Context, func(Flow)) error { return errSystem }
 
 // Usage fails.
 func (*Conn) Usage(context.Context) (Usage, error) { return Usage{}, errSystem }
+
+// DeleteUnanswered fails.
+func (*Conn) DeleteUnanswered(context.Context, []rules.Backend) (int, error) { return 0, errSystem }
+
+// Delete fails.
+func (*Conn) Delete(context.Context, []Flow) (int, error) { return 0, errSystem }

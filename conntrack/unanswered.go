@@ -7,28 +7,21 @@ package conntrack
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Backend is where the destination of flows was translated to.
-type Backend struct {
-	rules.Protocol
-	netip.AddrPort
-}
-
 // DeleteUnanswered deletes the flows that were sent on to some backends and never answered, and returns how many. After an error it still deletes what
 // it knows of, unless ctx is done.
-func (c *Conn) DeleteUnanswered(ctx context.Context, backends []Backend) (int, error) {
+func (c *Conn) DeleteUnanswered(ctx context.Context, backends []rules.Backend) (int, error) {
 	u, err := c.Usage(ctx)
 	large := err != nil || unfiltered(1, u.Entries)
 	var queries []query
-	to := make(map[Backend]struct{}, len(backends))
+	to := make(map[rules.Backend]struct{}, len(backends))
 	for _, b := range backends {
 		to[b] = struct{}{}
-		q := query{family: familyOf(b.Addr()), proto: b.Protocol, unanswered: true}
+		q := query{family: familyOf(b.Addr.Addr()), proto: b.Protocol, unanswered: true}
 		if large {
 			q = query{}
 		}
@@ -40,7 +33,7 @@ func (c *Conn) DeleteUnanswered(ctx context.Context, backends []Backend) (int, e
 	errs := []error{err}
 	for _, q := range queries {
 		errs = append(errs, c.dump(ctx, q, func(f Flow) {
-			if _, ok := to[Backend{f.Protocol, f.Reply.Src}]; ok && f.Unanswered() {
+			if _, ok := to[rules.Backend{Protocol: f.Protocol, Addr: f.Reply.Src}]; ok && f.Unanswered() {
 				found = append(found, f)
 			}
 		}))

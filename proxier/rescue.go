@@ -32,7 +32,7 @@ type UnansweredFlows interface {
 	// Delete deletes flows and returns how many were there.
 	Delete(ctx context.Context, flows []conntrack.Flow) (int, error)
 	// DeleteUnanswered deletes the flows to some backends that never answered, and returns how many.
-	DeleteUnanswered(ctx context.Context, backends []conntrack.Backend) (int, error)
+	DeleteUnanswered(ctx context.Context, backends []rules.Backend) (int, error)
 }
 
 // How often the kernel is asked, and what part of the time that may take.
@@ -62,7 +62,7 @@ type rescuer struct {
 	freed   map[rules.Key]rescues
 	ports   watchedPorts
 	// away are endpoints whose other connections are freed after the next commit.
-	away []conntrack.Backend
+	away []rules.Backend
 
 	active atomic.Bool
 	wake   chan struct{} // active, or something was committed
@@ -263,7 +263,7 @@ func (r *rescuer) decide(now time.Time) {
 		owners[c.Owner] = true
 		r.tell(c, now)
 		if c.Kind == failover.Ejected || c.Kind == failover.Failed {
-			r.away = append(r.away, conntrack.Backend{Protocol: c.Protocol, AddrPort: c.AddrPort})
+			r.away = append(r.away, rules.Backend{Protocol: c.Protocol, Addr: c.AddrPort})
 		}
 	}
 	out := map[rules.Owner][]rules.Ejected{}

@@ -99,10 +99,10 @@ func (p *packets) Delete(_ context.Context, flows []conntrack.Flow) (int, error)
 }
 
 // DeleteUnanswered implements proxier.UnansweredFlows.
-func (p *packets) DeleteUnanswered(_ context.Context, list []conntrack.Backend) (int, error) {
+func (p *packets) DeleteUnanswered(_ context.Context, list []rules.Backend) (int, error) {
 	defer p.lock()()
 	for _, b := range list {
-		p.away = append(p.away, b.AddrPort.String())
+		p.away = append(p.away, b.Addr.String())
 	}
 	return 0, nil
 }

@@ -9,3 +9,7 @@
 //
 // `nft --debug=netlink list ruleset` shows the expressions that rules consist of.
 package wire
+
+// TraceTable holds the rules that choose what is traced. It belongs to the socket that
+// made it (kernel 5.12): it goes with it, however this program ends.
+const TraceTable = "nftproxy-trace"

@@ -18,10 +18,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// TraceTable holds the rules that choose what is traced. It belongs to the socket that
-// made it (kernel 5.12): it goes with it, however this program ends.
-const TraceTable = "nftproxy-trace"
-
 // Priorities of the trace's chains. Connection tracking is at -200; our chains and others' translate from -150 on.
 const (
 	traceFirst   = math.MinInt32 + 1

@@ -30,3 +30,6 @@ func File(string) error { return errSystem }
 
 // Directory fails.
 func Directory(string) error { return errSystem }
+
+// Here is false.
+func (*Process) Here() bool { return false }
