@@ -52,7 +52,7 @@ func listingOf(name string) (*listing, error) {
 		}
 		names = append(names, l.names[0])
 	}
-	return nil, fmt.Errorf("%q is nothing that can be listItem: there are %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%q is nothing that can be listed: there are %s", name, strings.Join(names, ", "))
 }
 
 func fetchServices(ctx context.Context, c *ask.Client, namespace, name string) ([]listItem, error) {
