@@ -293,7 +293,7 @@ func (m *migration) refuse(want string, args ...string) {
 // connections go there and not here. Then it opens connections that stay.
 func (m *migration) phase(name string) {
 	m.t.Helper()
-	m.t.Log(name)
+	m.t.Log(time.Now().Format(moment), name)
 	added, removed := m.spare[0], m.backends[0]
 	m.spare, m.backends = m.spare[1:], append(m.backends[1:], added)
 	m.pods("web", added)

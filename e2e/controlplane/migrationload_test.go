@@ -171,6 +171,9 @@ func (s *stream) connect(ctx context.Context) attempt {
 	return a
 }
 
+// moment is how the log tells when something was.
+const moment = "15:04:05.000"
+
 // recent is how many connections show where new ones go: of three backends, one that
 // is in use is missing among so many once in 3,000 times.
 const recent = 20
@@ -293,7 +296,7 @@ func longestOutage(attempts []attempt) (longest time.Duration, failed int, cause
 	for _, a := range attempts {
 		if a.Outcome != traffic.Answered {
 			failed++
-			cause = a.Err
+			cause = fmt.Errorf("asked at %s: %w", a.at.Format(moment), a.Err)
 			if since.IsZero() {
 				since = a.at
 			}

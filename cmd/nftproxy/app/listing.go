@@ -13,7 +13,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 )
 
-// listing is something that can be listItem.
+// listing is something that can be listed.
 type listing struct {
 	names  []string // by which it is asked for; the first is in messages
 	named  bool     // one can be asked for by its Service's name
@@ -31,7 +31,7 @@ type listItem struct {
 	rows      [][]string // with the columns of -o wide
 }
 
-// listings are all that can be listItem.
+// listings are all that can be listed.
 func listings() []listing {
 	return []listing{
 		{[]string{"services", "service", "svc"}, true, true, []string{"NAME", "PORT", "TYPE", "FRONTEND", "SCHEDULER", "POLICIES", "USED/READY/ALL", "STATE"},
