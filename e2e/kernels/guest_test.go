@@ -71,3 +71,39 @@ func TestGuestEndsWithParent(t *testing.T) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
+
+// TestBootsAgain: a kernel that panics before any test begins is booted again, but not for ever; one that panics later is not.
+func TestBootsAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		guest  string // what it does in its Nth boot; N is in $n
+		boots  int
+		passed bool
+	}{
+		{"once", `[ $n = 1 ] && panic; pass`, 2, true},
+		{"always", `panic`, bootTries, false},
+		{"while it tests", `echo "=== begin lock"; panic`, 1, false},
+		{"never", `pass`, 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			count := filepath.Join(dir, "count")
+			stubs(t, map[string]string{"qemu-system-x86_64": "echo >> " + count + "\nn=$(wc -l < " + count + `)
+panic() { echo '[    2.5] Kernel panic - not syncing: Fatal exception in interrupt'; exit; }
+pass() { echo '=== begin lock'; echo '=== end lock 0'; exit; }
+` + tt.guest + "\n"})
+			var told strings.Builder
+			r, err := options{}.test(t.Context(), guest{kernel: kernel{version: "6.0"}, limit: time.Minute}, "6", dir, &told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			boots, err := os.ReadFile(count)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(boots); n != tt.boots || strings.Contains(told.String(), "end lock 0") != tt.passed {
+				t.Errorf("%d boots, want %d; result %+v\n%s", n, tt.boots, r, told.String())
+			}
+		})
+	}
+}

@@ -190,18 +190,50 @@ func (o options) prepare(ctx context.Context, repo repository, series, programs 
 // test boots the guest, with its console in a file, and tells how it goes. What becomes of the guest is in the result, which
 // is kept if all tests were to run, or all that the rows name; an error is about the files.
 func (o options) test(ctx context.Context, g guest, series, dir string, progress io.Writer) (*result, error) {
-	r := newResult(g.kernel.version)
+	var r *result
+	for try := 1; ; try++ {
+		var panicked bool
+		var err error
+		if r, panicked, err = o.boot(ctx, g, series, dir, progress); err != nil {
+			return r, err
+		}
+		if !panicked || try == bootTries || ctx.Err() != nil {
+			break
+		}
+		fmt.Fprintln(progress, "the kernel panicked before any test began: booting it again")
+	}
+	var err error
+	results := filepath.Join(dir, "results")
+	if o.add {
+		err = r.add(results)
+	}
+	if err == nil && o.kept && ctx.Err() == nil {
+		err = r.save(results)
+	}
+	return r, err
+}
+
+// bootTries is how often a kernel is booted that panics before any test begins: emulated processors do not always see at once
+// that one of them has changed the kernel's own code, as it does while it boots ('Oops: int3').
+const bootTries = 4
+
+// boot runs the tests in a guest once. panicked says that its kernel panicked before any began.
+func (o options) boot(ctx context.Context, g guest, series, dir string, progress io.Writer) (r *result, panicked bool, err error) {
+	r = newResult(g.kernel.version)
 	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
 	r.Brief, r.Some = o.brief || o.add, !o.kept
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.log", r.Kernel, g.sctp)))
 	if err != nil {
-		return r, err
+		return r, false, err
 	}
 	fmt.Fprintln(progress, "booting; the console is in", log.Name())
+	begun := false
 	booted := g.boot(ctx, func(line string) {
 		now := time.Since(r.Began)
 		fmt.Fprintf(log, "%7.1f %s\n", now.Seconds(), line) // its loss would show in nothing but the log
 		r.read(line, now)
+		begun = begun || strings.HasPrefix(line, "=== begin")
+		panicked = panicked || !begun && strings.Contains(line, "Kernel panic - not syncing")
 		for _, what := range []string{"=== slowness", "=== begin", "=== end", "--- FAIL"} {
 			if strings.HasPrefix(line, what) {
 				fmt.Fprintf(progress, "%5.0f s  %s  %s\n", now.Seconds(), r.Kernel, strings.TrimLeft(line, "=- "))
@@ -212,12 +244,5 @@ func (o options) test(ctx context.Context, g guest, series, dir string, progress
 		r.Error = booted.Error()
 		fmt.Fprintln(progress, booted)
 	}
-	results := filepath.Join(dir, "results")
-	if err = log.Close(); err == nil && o.add {
-		err = r.add(results)
-	}
-	if err == nil && o.kept && ctx.Err() == nil {
-		err = r.save(results)
-	}
-	return r, err
+	return r, panicked, log.Close()
 }
