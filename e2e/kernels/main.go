@@ -200,7 +200,7 @@ func (o options) test(ctx context.Context, g guest, series, dir string, progress
 		if !panicked || try == bootTries || ctx.Err() != nil {
 			break
 		}
-		fmt.Fprintln(progress, "the kernel panicked before any test began: booting it again")
+		fmt.Fprintln(progress, "the kernel panicked as emulated ones do: booting it again")
 	}
 	var err error
 	results := filepath.Join(dir, "results")
@@ -213,11 +213,11 @@ func (o options) test(ctx context.Context, g guest, series, dir string, progress
 	return r, err
 }
 
-// bootTries is how often a kernel is booted that panics before any test begins: emulated processors do not always see at once
-// that one of them has changed the kernel's own code, as it does while it boots ('Oops: int3').
+// bootTries is how often a kernel is booted that panics before any test begins, or for the emulator's sake: emulated processors do
+// not always see at once that another one has changed the kernel's own code, mostly while it boots ('Oops: int3').
 const bootTries = 4
 
-// boot runs the tests in a guest once. panicked says that its kernel panicked before any began.
+// boot runs the tests in a guest once. panicked says that its kernel panicked so.
 func (o options) boot(ctx context.Context, g guest, series, dir string, progress io.Writer) (r *result, panicked bool, err error) {
 	r = newResult(g.kernel.version)
 	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
@@ -227,13 +227,14 @@ func (o options) boot(ctx context.Context, g guest, series, dir string, progress
 		return r, false, err
 	}
 	fmt.Fprintln(progress, "booting; the console is in", log.Name())
-	begun := false
+	begun, patched := false, false
 	booted := g.boot(ctx, func(line string) {
 		now := time.Since(r.Began)
 		fmt.Fprintf(log, "%7.1f %s\n", now.Seconds(), line) // its loss would show in nothing but the log
 		r.read(line, now)
 		begun = begun || strings.HasPrefix(line, "=== begin")
-		panicked = panicked || !begun && strings.Contains(line, "Kernel panic - not syncing")
+		patched = patched || strings.Contains(line, "Oops: int3")
+		panicked = panicked || (patched || !begun) && strings.Contains(line, "Kernel panic - not syncing")
 		for _, what := range []string{"=== slowness", "=== begin", "=== end", "--- FAIL"} {
 			if strings.HasPrefix(line, what) {
 				fmt.Fprintf(progress, "%5.0f s  %s  %s\n", now.Seconds(), r.Kernel, strings.TrimLeft(line, "=- "))
