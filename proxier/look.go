@@ -37,8 +37,7 @@ func (p *Proxier) Service(n cluster.ObjectName) (Service, bool) {
 	var owned []rules.Owned
 	for i := range out.Ports {
 		port := &out.Ports[i]
-		usable := rules.SelectEndpoints(&port.ServicePort, port.Endpoints, &out.Node)
-		port.Objects = rules.BuildUsable(port.ServicePort, usable, out.Config, out.Node)
+		port.Objects = rules.Build(port.ServicePort, port.Endpoints, out.Config, out.Node)
 		owned = append(owned, rules.Owned{Owner: port.Owner(), Objects: port.Objects})
 	}
 	tx := desired.Update(owned)

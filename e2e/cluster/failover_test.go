@@ -105,7 +105,7 @@ func TestFailover(t *testing.T) {
 		return err
 	}))
 	dead := s.Nodes[len(peers)]
-	lost := s.on(dead)
+	lost, _ := s.on(dead)
 	for i, p := range peers {
 		p.start(s, s.Nodes[i], s.clients[i], to, endpoints)
 	}

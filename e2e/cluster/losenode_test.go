@@ -62,13 +62,12 @@ func (s *site) loseNode() {
 // share returns which part of the Services' ready endpoints is on a node.
 func (s *site) share(n *Node) float64 {
 	s.t.Helper()
-	endpoints, err := s.endpoints(s.t.Context(), "web", netns.IPv4)
-	must(s.t, err)
-	return float64(len(s.on(n))) / float64(len(endpoints))
+	there, all := s.on(n)
+	return float64(len(there)) / float64(all)
 }
 
-// on returns the ready endpoints of a Service on a node: some, but not all.
-func (s *site) on(n *Node) (there []netip.AddrPort) {
+// on returns the ready endpoints of a Service on a node, some but not all, and how many there are on all nodes.
+func (s *site) on(n *Node) (there []netip.AddrPort, all int) {
 	s.t.Helper()
 	endpoints, err := s.endpoints(s.t.Context(), "web", netns.IPv4)
 	must(s.t, err)
@@ -80,7 +79,7 @@ func (s *site) on(n *Node) (there []netip.AddrPort) {
 	if len(there) == 0 || len(there) == len(endpoints) {
 		s.t.Fatalf("%d of %d endpoints are on %s", len(there), len(endpoints), n.Name())
 	}
-	return there
+	return there, len(endpoints)
 }
 
 // waitNotReady waits until no ready endpoint of the Services is on a node, and returns since when.

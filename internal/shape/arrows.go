@@ -73,30 +73,39 @@ func upward(all uses) []arrow {
 
 // descend orders files so that each stands before those which it uses, where circles allow it.
 func descend(all uses) []string {
-	next := map[string][]string{}
-	for a := range all {
-		next[a.from] = append(next[a.from], a.to)
-		next[a.to] = append(next[a.to], nil...)
-	}
+	next := all.next()
 	var order []string
 	seen := map[string]bool{}
-	var visit func(string)
-	visit = func(file string) {
-		if seen[file] {
-			return
-		}
-		seen[file] = true
-		slices.Sort(next[file])
-		for _, to := range next[file] {
-			visit(to)
-		}
-		order = append(order, file)
-	}
 	for _, file := range sortedKeys(next) {
-		visit(file)
+		reach(next, file, seen, func(f string) { order = append(order, f) })
 	}
 	slices.Reverse(order)
 	return order
+}
+
+// next gives the files that each file uses, sorted.
+func (all uses) next() map[string][]string {
+	out := map[string][]string{}
+	for a := range all {
+		out[a.from] = append(out[a.from], a.to)
+		out[a.to] = append(out[a.to], nil...)
+	}
+	for _, list := range out {
+		slices.Sort(list)
+	}
+	return out
+}
+
+// reach calls done for a file, and before that for those which it uses, directly or not, but for those that were seen.
+func reach(next map[string][]string, file string, seen map[string]bool, done func(string)) {
+	if seen[file] {
+		return
+	}
+	seen[file] = true
+	for _, to := range next[file] {
+		reach(next, to, seen, done)
+	}
+	done(file)
 }
 
 // moveOne gives an order with fewer arrows against it than best, in which one file stands

@@ -221,19 +221,7 @@ func users(pkgs []pkg, declaring, name string) []string {
 // below gives a file and all of its package that it uses, directly or not.
 func below(all uses, file string) []string {
 	seen := map[string]bool{}
-	var visit func(string)
-	visit = func(f string) {
-		if seen[f] {
-			return
-		}
-		seen[f] = true
-		for a := range all {
-			if a.from == f {
-				visit(a.to)
-			}
-		}
-	}
-	visit(file)
+	reach(all.next(), file, seen, func(string) {})
 	return sortedKeys(seen)
 }
 

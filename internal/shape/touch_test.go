@@ -131,9 +131,9 @@ func TestTouchedOfSmall(t *testing.T) {
 func TestSelectedInOnePlace(t *testing.T) {
 	pkgs := product(t)
 	for name, want := range map[string][]string{
+		"SelectEndpoints": {"proxier.builder.objects", "rules.Build", "rules.ExplainEndpoints"},
 		// Proxier.Service is for who asks about one Service.
-		"SelectEndpoints": {"proxier.Proxier.Service", "proxier.builder.objects", "rules.Build", "rules.ExplainEndpoints"},
-		"Build":           {"cmd/nftproxy/feature.probe.state"},
+		"Build": {"cmd/nftproxy/feature.probe.state", "proxier.Proxier.Service"},
 	} {
 		if got := users(pkgs, "rules", name); !slices.Equal(got, want) {
 			t.Errorf("rules.%s is used by %v, want %v", name, got, want)
