@@ -69,7 +69,7 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 		writeDifferences(stdout, list)
 	}
 	if err == nil && len(list) > 0 {
-		return &exitError{code: exitDiffers}
+		return &exitError{code: exitNo}
 	}
 	return err
 }

@@ -67,16 +67,7 @@ paths are those of kubectl, from the items that -o json shows.`,
 		},
 	}
 	o.add(cmd)
-	fault := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return &exitError{exitFault, err}
-	}
-	args := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return fault(o.run(cmd, args)) }
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault(err) })
+	cmd.RunE = o.run
 	return cmd
 }
 
