@@ -11,10 +11,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/check"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 type checkOptions struct {
@@ -70,7 +70,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout io.Write
 	n := check.Node{
 		Root: o.root, Table: tableName(o.source.proxyName), ProxyName: o.source.proxyName, Settings: host.Tracking(&o.kubeProxy.Conntrack),
 		Addresses: o.addresses(), Manifests: o.source.manifests,
-		Client:  func() (kubernetes.Interface, error) { return o.client() },
+		Client:  func() (*apiclient.Client, error) { return o.client() },
 		Running: func() (string, []string) { return runningOf(o.root, o.source.proxyName) },
 	}
 	n.Check(ctx, r)
