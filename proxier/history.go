@@ -176,6 +176,6 @@ func (h *history) refusedPorts() []RefusedPort {
 		out = append(out, r)
 	}
 	h.mu.Unlock()
-	slices.SortFunc(out, func(a, b RefusedPort) int { return cluster.CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(out, func(a, b RefusedPort) int { return a.Owner.Compare(b.Owner) })
 	return out
 }

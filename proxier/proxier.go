@@ -68,9 +68,7 @@ func (p *Proxier) Synced() <-chan struct{} { return p.syncer.synced }
 // Prepared is closed when all is ready that can be while another process writes the tables: see Foreign.Turn.
 func (p *Proxier) Prepared() <-chan struct{} { return p.syncer.standby.prepared }
 
-// SetAPIServers says at which addresses and ports this node reaches its API server. No Service gets them as a
-// load balancer's address, an external IP or a NodePort: the node would lose the API server, and never hear that the
-// Service is gone. It may be called at any time, each time with all of them; what others have is taken from them.
+// SetAPIServers is the Cluster's: it says which addresses no Service gets, as this node reaches its API server there.
 func (p *Proxier) SetAPIServers(list []netip.AddrPort) { p.cluster.SetAPIServers(list) }
 
 // FreeAPIServers deletes from the kernel what an earlier run has left where this node reaches its API server:

@@ -5,13 +5,13 @@ package proxier
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -54,17 +54,17 @@ func (a *aside) forget(list []rules.Owned) {
 	}
 }
 
-// choose returns which of the changed owners are programmed now, and which of those that the kernel refused before are
+// choose returns which of the changed owners, each with whether it is gone, are programmed now, and which of those that the kernel refused before are
 // tried again, when their time has come or they have changed. These come a few at a time: they must hold up nobody else.
-func (a *aside) choose(changed []cluster.Changed) (good, again []rules.Owner) {
+func (a *aside) choose(changed iter.Seq2[rules.Owner, bool]) (good, again []rules.Owner) {
 	now := time.Now()
 	going := map[rules.Owner]bool{}
-	for _, c := range changed {
-		f := a.failing[c.Owner]
-		if f == nil || c.Gone { // what goes is not refused
-			good = append(good, c.Owner)
+	for o, gone := range changed {
+		f := a.failing[o]
+		if f == nil || gone { // what goes is not refused
+			good = append(good, o)
 			if f != nil {
-				going[c.Owner] = true
+				going[o] = true
 			}
 		} else if now.Before(f.next) {
 			f.next = now
@@ -79,7 +79,7 @@ func (a *aside) choose(changed []cluster.Changed) (good, again []rules.Owner) {
 		}
 	}
 	slices.SortFunc(again, func(x, y rules.Owner) int {
-		return cmp.Or(a.failing[x].next.Compare(a.failing[y].next), cluster.CompareOwners(x, y))
+		return cmp.Or(a.failing[x].next.Compare(a.failing[y].next), x.Compare(y))
 	})
 	again = again[:min(len(again), retryBatch)]
 	if len(again) > 0 {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -88,7 +87,7 @@ func (s *standby) built(b *builder) {
 
 // all returns a builder that has built all owners.
 func (s *standby) all() *builder {
-	return &builder{built: slices.SortedFunc(maps.Keys(s.owners), cluster.CompareOwners), aspects: s.aspects}
+	return &builder{built: slices.SortedFunc(maps.Keys(s.owners), rules.Owner.Compare), aspects: s.aspects}
 }
 
 // update makes desired what it should be, and notes what that has changed.

@@ -145,7 +145,7 @@ func (s *syncer) ready() bool {
 // error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
 func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
 	b := s.builder(ch, view)
-	good, again := s.program.aside.choose(ch.Owners)
+	good, again := s.program.aside.choose(ch.Each())
 	owners := slices.Concat(good, again)
 	s.follow.flows.tuned = tuned(ch.Owners)
 	b.expect(len(owners))

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -25,6 +26,17 @@ type Changes struct {
 	Faults []Fault
 
 	pending pending
+}
+
+// Each gives the owners, each with whether it wants nothing any more.
+func (ch *Changes) Each() iter.Seq2[rules.Owner, bool] {
+	return func(yield func(rules.Owner, bool) bool) {
+		for _, c := range ch.Owners {
+			if !yield(c.Owner, c.Gone) {
+				return
+			}
+		}
+	}
 }
 
 // View is a Cluster that stands still: until it is closed nothing comes in. Inputs of one View fit together: each

@@ -19,7 +19,7 @@ func (c *Cluster) AllInputs() []Input {
 	for n, s := range c.store.services {
 		eachOwner(n, s, func(o rules.Owner, _ rules.ServicePort) { out = append(out, c.store.input(o)) })
 	}
-	slices.SortFunc(out, func(a, b Input) int { return CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(out, func(a, b Input) int { return a.Owner.Compare(b.Owner) })
 	return out
 }
 

@@ -148,7 +148,7 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 	out := Look{Type: svc.told.kind.String(), Notes: svc.told.notes}
 	eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) { owners = append(owners, o) })
 	c.mu.Unlock()
-	slices.SortFunc(owners, CompareOwners)
+	slices.SortFunc(owners, rules.Owner.Compare)
 	for _, o := range owners {
 		c.mu.Lock()
 		in := c.store.input(o)
@@ -179,7 +179,7 @@ func (l Looker) Conflicts(n ObjectName) (out []Withheld) {
 			out = append(out, Withheld{o, c.store.frontends.conflictOf(cl)})
 		}
 	})
-	slices.SortStableFunc(out, func(a, b Withheld) int { return CompareOwners(a.Owner, b.Owner) })
+	slices.SortStableFunc(out, func(a, b Withheld) int { return a.Owner.Compare(b.Owner) })
 	return out
 }
 
