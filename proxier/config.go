@@ -33,8 +33,6 @@ type Config struct {
 	Pace   Pace
 	// Foreign is how others' changes of the tables are noticed.
 	Foreign Foreign
-	// Records is how many times that the tables were written are remembered. Default: 1000.
-	Records int
 	// Logger takes messages. Default: none are written.
 	Logger logr.Logger
 	// Metrics counts what is done. Default: nothing is counted.
@@ -85,9 +83,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Pace.CommitRate == 0 {
 		c.Pace.CommitRate = 30
-	}
-	if c.Records < 1 {
-		c.Records = defaultRecords
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics()

@@ -12,15 +12,8 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Bounds of what is remembered.
-const (
-	// defaultRecords is how many Records there are at most, by default.
-	defaultRecords = 1000
-	// mostRecorded is how many service ports, and how many endpoints and frontends of each that came and that went, a Record names.
-	mostRecorded = 5
-	// mostCompared is how many elements a service port may have to have its endpoints named.
-	mostCompared = 2000
-)
+// defaultRecords is how many Records there are at most, by default.
+const defaultRecords = 1000
 
 // history remembers what was done to the tables. It belongs to the goroutine that programs, and may be asked from others.
 type history struct {
@@ -64,7 +57,7 @@ func (h *history) after(number uint64, most int) []Record {
 // changed records that changes were programmed.
 func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, err error) {
 	now := time.Now()
-	r := Record{At: now, Took: now.Sub(began), Why: "changes of Services and endpoints", ServicePorts: len(out.after), Operations: out.written.Len(), Causes: ch.Causes}
+	r := Record{Times: Times{At: now, Took: now.Sub(began)}, Why: "changes of Services and endpoints", ServicePorts: len(out.after), Operations: out.written.Len(), Causes: ch.Causes}
 	switch {
 	case out.adopted:
 		h.compared(now, 0)
@@ -124,21 +117,34 @@ func (h *history) stands(unequal error) {
 }
 
 // repaired records that the tables were compared, and what was repaired.
-func (h *history) repaired(began time.Time, why auditWhy, out *outcome, err error) {
-	if rules.All(why.things) && err == nil {
+func (h *history) repaired(began time.Time, why string, whole bool, by []rules.Process, out *outcome, err error) {
+	if whole && err == nil {
 		h.compared(time.Now(), out.written.Len())
 	}
 	if out.written.Len() == 0 && err == nil {
 		return
 	}
-	r := Record{At: time.Now(), Took: time.Since(began), Why: why.why, Operations: out.written.Len(), Repairs: describe(out.written)}
-	if why.by != nil {
-		r.By = processes(why.by)
+	r := Record{Times: Times{At: time.Now(), Took: time.Since(began)}, Why: why, Operations: out.written.Len(), Repairs: describe(out.written)}
+	if by != nil {
+		r.By = processes(by)
 	}
 	if err != nil {
 		r.Refused = printable.Error(err)
 	}
 	h.add(r)
+}
+
+// repairs returns the last records of repairs, the oldest first.
+func (h *history) repairs(most int) (out []Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n := h.last; n > h.last-uint64(len(h.records)) && len(out) < most; n-- {
+		if r := h.records[(n-1)%uint64(h.most)]; r.Repairs != "" {
+			out = append(out, r)
+		}
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // setAside notes which service ports are set aside.

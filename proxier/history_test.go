@@ -58,21 +58,21 @@ func TestDifferences(t *testing.T) {
 		n := start(t, kernel)
 		defer n.stop()
 		scan := func(things []rules.Thing, to rules.Parts) error { return kernel.Scan("nftproxy", things, to) }
-		if _, _, err := n.Differences(t.Context(), 10, scan); !errors.Is(err, proxier.ErrNotProgrammed) {
+		if _, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan); !errors.Is(err, proxier.ErrNotProgrammed) {
 			t.Errorf("before the lists are in: %v", err)
 		}
 		n.lists(service("web", "10.96.0.1", "http:80"), endpoints("a", "web", "http:8080", "10.0.0.1"))
-		if found, ports, err := n.Differences(t.Context(), 10, scan); err != nil || len(found.List) != 0 || ports != 1 {
+		if found, ports, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan); err != nil || len(found.List) != 0 || ports != 1 {
 			t.Errorf("%+v, %d service ports, %v", found, ports, err)
 		}
 		single := rules.SetID{Kind: rules.Single}
 		kernel.Tamper(func(s *rules.State) { clear(s.Tables[rules.IPv4].Sets[single]) })
-		found, _, err := n.Differences(t.Context(), 10, scan)
+		found, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan)
 		if err != nil || len(found.List) != 1 || found.Counts[rules.Missing] != 1 || found.List[0].Object != "element of single: 10.96.0.1 . tcp . 80 : 10.0.0.1 . 8080" {
 			t.Errorf("an element is missing: %+v, %v", found, err)
 		}
 		scans := 0
-		if found, _, err := n.Differences(t.Context(), 10, func(things []rules.Thing, to rules.Parts) error {
+		if found, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, func(things []rules.Thing, to rules.Parts) error {
 			if scans++; scans == 2 { // meanwhile it is repaired
 				time.Sleep(time.Hour)
 			}
@@ -80,7 +80,7 @@ func TestDifferences(t *testing.T) {
 		}); err != nil || len(found.List) != 0 || scans != 2 {
 			t.Errorf("after %d scans: %+v, %v", scans, found, err)
 		}
-		if d := n.Drift(); d.Compared.Before(time.Now().Add(-time.Hour)) || d.Repairs != 1 || d.Unequal != "" {
+		if d := proxier.Inspect(n.Proxier).Drift(); d.Compared.Before(time.Now().Add(-time.Hour)) || d.Repairs != 1 || d.Unequal != "" {
 			t.Errorf("%+v", d)
 		}
 	})

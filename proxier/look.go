@@ -65,13 +65,5 @@ func (p *Proxier) Records(after uint64, most int) []Record {
 	return p.syncer.follow.history.after(after, most)
 }
 
-// Drift says whether the kernel holds what it should, as far as that is known. It may be called at any time.
-func (p *Proxier) Drift() Drift {
-	h := p.syncer.follow.history
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.drift
-}
-
 // Refused returns the service ports whose objects the kernel refuses, sorted. It may be called at any time.
 func (p *Proxier) Refused() []RefusedPort { return p.syncer.follow.history.refusedPorts() }

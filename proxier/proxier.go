@@ -107,14 +107,11 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
 	defer p.beside(ctx)()
-	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
+	sync, audit, repair, period := newTask(), newTask(), newTask(), timerOf(p.config.Pace.AuditPeriod)
 	defer sync.stop()
 	defer audit.stop()
 	defer repair.stop()
 	defer period.stop()
-	if p.config.Pace.AuditPeriod > 0 {
-		period.set(p.config.Pace.AuditPeriod)
-	}
 	turn, addresses := p.turn(), p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}

@@ -11,20 +11,23 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
+// Bounds of what a Record tells.
+const (
+	// mostRecorded is how many service ports, and how many endpoints and frontends of each that came and that went, a Record names.
+	mostRecorded = 5
+	// mostCompared is how many elements a service port may have to have its endpoints named.
+	mostCompared = 2000
+)
+
 // Record tells of one time that the kernel's tables were written, or that it was tried.
 type Record struct {
 	// Number counts from 1.
 	Number uint64
-	// At is when it was over, and Took how long it took from when the changes were taken up.
-	At   time.Time
-	Took time.Duration
-	// Delay is how long before At the oldest of the changes was made, as EndpointSlices tell; 0: they tell nothing of use.
-	Delay time.Duration
+	Times
 	// Why is what for: 'changes of Services and endpoints', 'start', or why the tables were compared.
 	Why string
-	// Causes are what changed somewhere, and Waited is how long before At the first of them came in.
+	// Causes are what changed somewhere.
 	Causes cluster.Causes
-	Waited time.Duration
 	// By are the programs that had changed the tables, as far as that is known.
 	By string
 	// ServicePorts is how many were written, and Ports are some of them.
@@ -35,6 +38,16 @@ type Record struct {
 	Repairs    string
 	// Refused says what the kernel did not take.
 	Refused string
+}
+
+// Times are those of a Record.
+type Times struct {
+	// At is when it was over, and Took how long it took from when the changes were taken up.
+	At   time.Time
+	Took time.Duration
+	// Delay is how long before At the oldest of the changes was made, as EndpointSlices tell; 0: they tell nothing of use. Waited is
+	// how long before At the first of them came in.
+	Delay, Waited time.Duration
 }
 
 // Recorded is a service port whose objects were written.

@@ -232,7 +232,7 @@ func (s *syncer) audit(why auditWhy) error {
 	start := time.Now()
 	out, err := s.program.audit(why.things)
 	s.follow.after(s.program, &out)
-	s.follow.history.repaired(start, why, &out, err)
+	s.follow.history.repaired(start, why.why, rules.All(why.things), why.by, &out, err)
 	s.follow.audited(why, &out, s.program.unequal)
 	if rules.All(why.things) && s.config.Foreign.Audited != nil {
 		s.config.Foreign.Audited()
