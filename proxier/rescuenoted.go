@@ -59,14 +59,14 @@ func (n *noted) unanswered() (out []unanswered, err error) {
 	seen := make(map[rules.Key]bool, len(n.known))
 	for _, f := range rules.Families {
 		errs = append(errs, n.kernel.Filled(n.table, f, rules.Unanswered, func(e rules.Element, l rules.Lifetime) {
-			left := time.Duration(l.Expires) * time.Millisecond
+			left := time.Duration(l.Expires) * time.Millisecond //nolint:gosec // less than the set's time-out
 			k := n.known[e.Key]
 			if k == nil || left > k.left { // it is new, or was noted again after its time
 				k = &notedElement{}
 				n.known[e.Key] = k
 			}
 			k.left, seen[e.Key] = left, true
-			age := time.Duration(l.Timeout)*time.Millisecond - left
+			age := time.Duration(l.Timeout)*time.Millisecond - left //nolint:gosec // the set's time-out
 			if k.told || age < answerTime {
 				return
 			}
@@ -88,7 +88,7 @@ func (n *noted) answering(fn func(failover.At, time.Time)) error {
 	var errs []error
 	for _, f := range rules.Families {
 		errs = append(errs, n.kernel.Filled(n.table, f, rules.Answering, func(e rules.Element, l rules.Lifetime) {
-			age := time.Duration(l.Timeout-l.Expires) * time.Millisecond
+			age := time.Duration(l.Timeout-l.Expires) * time.Millisecond //nolint:gosec // less than the set's time-out
 			fn(failover.At{AddrPort: netip.AddrPortFrom(e.Addr, e.Key.Port), Protocol: e.Protocol}, time.Now().Add(-age))
 		}))
 	}

@@ -90,7 +90,7 @@ func writeDiff(stdout io.Writer, output string, found *ask.Diff) (err error) {
 		writeDifferences(stdout, found)
 	}
 	if err == nil && !found.Equal {
-		return &exitError{code: exitDiffers}
+		return &exitError{code: exitNo}
 	}
 	return err
 }

@@ -54,7 +54,7 @@ paths are those of kubectl, from the items that -o json shows.`
 func getCommand(version string) *cobra.Command {
 	o := &getOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
 	cmd := &cobra.Command{
-		Use:   "get services|endpoints|connections|affinity [NAME] | conflicts | refused | transactions",
+		Use:   "get LIST [NAME]",
 		Short: "List Services, endpoints and more as this node serves them",
 		Long:  getHelp,
 		Example: `  nftproxy get services -A
@@ -80,16 +80,7 @@ func getCommand(version string) *cobra.Command {
 		},
 	}
 	o.add(cmd)
-	fault := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return &exitError{exitFault, err}
-	}
-	args := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return fault(o.run(cmd, args)) }
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault(err) })
+	cmd.RunE = o.run
 	return cmd
 }
 

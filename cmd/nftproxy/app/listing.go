@@ -29,12 +29,15 @@ func listings() []listing {
 
 // listingOf returns the listing of a name.
 func listingOf(name string) (*listing, error) {
-	var names []string
+	var names, all []string
 	for _, l := range listings() {
 		if slices.Contains(l.names, name) {
 			return &l, nil
 		}
-		names = append(names, l.names[0])
+		names, all = append(names, l.names[0]), append(all, l.names...)
+	}
+	if m := meant(name, all); m != "" {
+		return nil, fmt.Errorf("%q is nothing that can be listed: did you mean %s?", name, m)
 	}
 	return nil, fmt.Errorf("%q is nothing that can be listed: there are %s", name, strings.Join(names, ", "))
 }

@@ -49,11 +49,11 @@ func (o *runOptions) run(ctx context.Context) error {
 	node, log := config.Cluster.NodeName, klog.Background()
 	host.LimitMemory(ctx, log, memlimit.FromCgroup)
 	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
-	src := o.sourceFrom(o.api.Interface, node, problem)
+	src := o.sourceFrom(o.api.Client, node, problem)
 	config.Events = events.Func(nil)
 	prepare := func() {}
-	if o.api.Interface != nil {
-		recorder := events.New(o.api.Interface, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
+	if o.api.Client != nil {
+		recorder := events.New(func(namespace string) events.API { return o.api.Events(namespace) }, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
