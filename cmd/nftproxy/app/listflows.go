@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/top"
 )
 
 func fetchConnections(ctx context.Context, c *ask.Client, of ask.Choice) ([]listItem, error) {
@@ -23,7 +24,7 @@ func fetchConnections(ctx context.Context, c *ask.Client, of ask.Choice) ([]list
 		}
 		bytes := ""
 		if l.Bytes > 0 {
-			bytes = bytesText(l.Bytes)
+			bytes = top.BytesText(l.Bytes)
 		}
 		out[i] = listItem{l, "", l.Namespace, [][]string{{l.Name, l.Port, l.Frontend, l.Endpoint, strconv.Itoa(l.Open), used, bytes, l.Family}}}
 	}

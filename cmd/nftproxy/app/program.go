@@ -139,8 +139,6 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 		return err
 	}
 	defer rescue.close()
-	memory := host.NewMemoryKeeper()
-	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
 	failover := o.failover.with(rescue, o.countConnections)
 	p.UseFailover(failover)
@@ -168,9 +166,9 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	config.Logger.Info("Starting", "version", o.source.version, "node", config.Cluster.NodeName, "table", config.Rules.Table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
-		func(ctx context.Context) error { memory.Run(ctx); return nil },
+		func(ctx context.Context) error { host.GiveBack(ctx); return nil },
 		servers.run, o.turn.watch, o.answers(&config, p, counter),
-		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
+		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
 }
 
 // serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
@@ -233,9 +231,8 @@ func warnLeftovers(log klog.Logger, i *inspect.Inspector, running kubeproxy.Runn
 }
 
 // joinWhenSynced begins to watch for foreign changes once all is programmed: the
-// kernel is faster while nobody listens. Then it gives the memory back that a full load
-// needs besides.
-func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch, memory host.MemoryKeeper) error {
+// kernel is faster while nobody listens.
+func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch) error {
 	select {
 	case <-p.Prepared(): // what is read then is compared again where it changes
 		if err := watch.Join(); err != nil {
@@ -253,7 +250,6 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 	case <-ctx.Done():
 		return nil
 	}
-	memory.Soon()
 	<-ctx.Done()
 	return nil
 }
