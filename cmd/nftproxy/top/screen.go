@@ -301,7 +301,7 @@ func (c columns) head() string {
 }
 
 func (c columns) text(l line) string {
-	return c.join(l.name(), l.row.Address, rateText(l.row.Rate), fmt.Sprint(l.row.Open), bytesText(l.row.Bytes), l.shares)
+	return c.join(l.name(), l.row.Address, rateText(l.row.Rate), fmt.Sprint(l.row.Open), BytesText(l.row.Bytes), l.shares)
 }
 
 func (c columns) join(service, address, rate, open, bytes, shares string) string {

@@ -96,7 +96,7 @@ func (t Table) Text(unfolded bool) string {
 	}
 	row("SERVICE", "ADDRESS", "NEW/S", "OPEN", "BYTES", "ENDPOINTS")
 	line := func(name string, r *Row) {
-		row(name, r.Address, rateText(r.Rate), fmt.Sprint(r.Open), bytesText(r.Bytes), r.shares())
+		row(name, r.Address, rateText(r.Rate), fmt.Sprint(r.Open), BytesText(r.Bytes), r.shares())
 	}
 	for i := range t.Services {
 		s := &t.Services[i]
@@ -121,8 +121,8 @@ const lostText = "There were more than could be counted."
 
 func rateText(rate float64) string { return fmt.Sprintf("%.1f", rate) }
 
-// bytesText returns a number of bytes as 1.5Mi.
-func bytesText(n uint64) string {
+// BytesText returns a number of bytes as 1.5Mi.
+func BytesText(n uint64) string {
 	const step = 1024
 	if n < step {
 		return fmt.Sprint(n)
