@@ -234,9 +234,6 @@ func (s *syncer) audit(why auditWhy) error {
 	s.follow.after(s.program, &out)
 	s.follow.history.repaired(start, why.why, why.by, &out, err)
 	s.follow.audited(why, &out, s.program.unequal)
-	if rules.All(why.things) && s.config.Foreign.Audited != nil {
-		s.config.Foreign.Audited()
-	}
 	return err
 }
 

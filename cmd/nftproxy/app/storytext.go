@@ -22,6 +22,7 @@ type teller struct {
 	silent   func() []netip.AddrPort                            // endpoints that do not answer, where failover is on
 	rejects  func(story.Place) bool                             // whether a rule refuses and does not drop
 	routable func(to netip.Addr) error                          // why the node has no route; nil: it has one
+	rewrites func(story.Step) bool                              // whether another program's chain may rewrite destinations
 	nameAt   func(rules.Frontend) (rules.ServicePortName, bool) // who is served at a frontend
 }
 
@@ -33,7 +34,9 @@ type storyLine struct {
 	Port    string        `json:"port,omitempty"`
 	Outcome story.Outcome `json:"outcome"`
 	// Endpoint is where it was sent; empty: its destination was not rewritten.
-	Endpoint     string   `json:"endpoint,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	// RewrittenBy is the chain of another program that has chosen it; empty: nftproxy has.
+	RewrittenBy  string   `json:"rewrittenBy,omitempty"`
 	Masqueraded  string   `json:"masqueradedAs,omitempty"`
 	Again        bool     `json:"sentAgain,omitempty"`
 	*story.Place          // where it ended; none: nowhere
@@ -111,7 +114,25 @@ func (t *teller) head(s *story.Story) string {
 	if !s.Rewritten() {
 		return ""
 	}
-	return "rewritten to " + s.Now.Dst.String() + ", then "
+	text := "rewritten to " + s.Now.Dst.String()
+	if by := t.rewriter(s); by != "" {
+		text += " by " + by
+	}
+	return text + ", then "
+}
+
+// rewriter returns the chain of another program that has rewritten the destination; empty: none has. Where a packet is sent
+// again, no chain that translates is met: the first one had met them.
+func (t *teller) rewriter(s *story.Story) (by string) {
+	if !s.Rewritten() || slices.Contains(s.Chains(t.table), rules.ChainServices.Chain()) {
+		return ""
+	}
+	for _, step := range s.Steps {
+		if t.rewrites(step) {
+			by = step.String()
+		}
+	}
+	return by
 }
 
 // way says where it was sent, and as whom.
@@ -120,6 +141,9 @@ func (t *teller) way(s *story.Story, paint func(string) string) string {
 		return "sent on unchanged"
 	}
 	text := "to endpoint " + paint(s.Now.Dst.String())
+	if by := t.rewriter(s); by != "" {
+		text = "to " + paint(s.Now.Dst.String()) + ", which " + by + " chose"
+	}
 	if slices.Contains(t.silent(), s.Now.Dst) {
 		text += " (failover tries whether it answers)"
 	}
@@ -175,6 +199,7 @@ func (t *teller) line(s *story.Story, chains bool) storyLine {
 	if s.Rewritten() {
 		out.Endpoint = s.Now.Dst.String()
 	}
+	out.RewrittenBy = t.rewriter(s)
 	if s.Masqueraded() {
 		out.Masqueraded = s.Now.Src.Addr().String()
 	}
