@@ -39,7 +39,7 @@ func newFollower(c *Config, cl *cluster.Cluster) *follower {
 			nodePorts: c.Cluster.NodePorts, known: c.Cluster.Addresses != nil, missing: c.Missing},
 		forwardings: forwardings{t, c.LocalPorts, map[rules.Owner]localPort{}},
 		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues(), nil},
-		history:     newHistory(),
+		history:     newHistory(defaultRecords),
 		refusals:    rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }

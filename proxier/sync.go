@@ -232,7 +232,7 @@ func (s *syncer) audit(why auditWhy) error {
 	start := time.Now()
 	out, err := s.program.audit(why.things)
 	s.follow.after(s.program, &out)
-	s.follow.history.repaired(start, why.why, why.by, &out, err)
+	s.follow.history.repaired(start, why.why, rules.All(why.things), why.by, &out, err)
 	s.follow.audited(why, &out, s.program.unequal)
 	return err
 }
