@@ -186,6 +186,28 @@ func oneByOne(t *testing.T, n int, pause time.Duration, from netns.Host, p traff
 	return results
 }
 
+// longestStop measures until it is asked how long this process stood still at most. SCTP's endpoints are in it; where they stand
+// still they do not answer.
+func longestStop(t *testing.T) func() time.Duration {
+	ended, longest := make(chan struct{}), make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		for last := time.Now(); ; {
+			select {
+			case <-ended:
+				longest <- most
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			now := time.Now()
+			most, last = max(most, now.Sub(last)), now
+		}
+	}()
+	stop := sync.OnceValue(func() time.Duration { close(ended); return <-longest })
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
 // place is a service of one family and protocol.
 type place struct {
 	netns.Family
@@ -366,8 +388,11 @@ func TestFailoverSlow(t *testing.T) {
 	w := failoverWorld(t, 3)
 	services := w.places(t, "web", all(), w.RemotePods)
 	silence(t, w.Remote, "numgen random mod 5 == 0", w.RemotePods...)
+	stop := longestStop(t)
 	atOnce(services, func(p place) { wantAnswered(t, oneByOne(t, 150, 40*time.Millisecond, w.Client, p.Protocol, p.to())) })
-	if n := w.failoverMetric(t, ejectedTotal); n != 0 {
+	if n, stood := w.failoverMetric(t, ejectedTotal), stop(); n != 0 && stood > 400*time.Millisecond {
+		t.Skipf("%d endpoints were ejected, on a machine that stood still for %v: then they did not answer for nearly a second", n, stood)
+	} else if n != 0 {
 		t.Errorf("%d endpoints that lose 20 %% of packets are ejected", n)
 	}
 	rescued := w.failoverMetric(t, rescuedTotal)
