@@ -148,7 +148,7 @@ func (h *history) repairs(most int) (out []Record) {
 }
 
 // setAside notes which service ports are set aside.
-func (h *history) setAside(a *aside, refusals []refusal) {
+func (h *history) setAside(failing map[rules.Owner]time.Time, refusals []refusal) {
 	if len(refusals) == 0 && len(h.refused) == 0 { // only this goroutine writes
 		return
 	}
@@ -164,12 +164,12 @@ func (h *history) setAside(a *aside, refusals []refusal) {
 		}
 	}
 	for o, p := range h.refused {
-		f := a.failing[o]
-		if f == nil {
+		next, ok := failing[o]
+		if !ok {
 			delete(h.refused, o)
 			continue
 		}
-		p.NextTry = f.next
+		p.NextTry = next
 		h.refused[o] = p
 	}
 }

@@ -76,19 +76,6 @@ func (p *Proxier) SetAPIServers(list []netip.AddrPort) { p.cluster.SetAPIServers
 // same for what becomes known before the first commit.
 func (p *Proxier) FreeAPIServers() error { return p.syncer.freeAPIServers() }
 
-// PortAt names the service port that has a frontend.
-func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
-	holder, ok := p.cluster.Holder(f)
-	return holder.ServicePortName, ok
-}
-
-// ServedAt names the service port whose endpoints connections to a frontend go to; a NodePort's frontends have the node's
-// addresses. It may be called at any time.
-func (p *Proxier) ServedAt(f rules.Frontend) (rules.ServicePortName, bool) {
-	o := p.cluster.ServedBy(f)
-	return o.ServicePortName, o.Name != ""
-}
-
 // UseFailover frees connections without an answer, of Services that want it. It is called before Run.
 func (p *Proxier) UseFailover(f Failover) {
 	p.syncer.rescuer = newRescuer(f, &p.config, p.syncer.follow.teller)

@@ -80,8 +80,8 @@ func LoadBalancerNotes(svc *corev1.Service) []string {
 	return out
 }
 
-// unaddressed says why a Service has no address of its own; 0: it has one.
-func unaddressed(svc *corev1.Service) reason.Code {
+// Unaddressed says why a Service has no address of its own; 0: it has one.
+func Unaddressed(svc *corev1.Service) reason.Code {
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
 		return reason.ExternalName

@@ -68,7 +68,7 @@ func (s *Sink) setService(obj *corev1.Service) {
 	}
 	s.unusable(about, errs)
 	s.putService(n, svc)
-	if why := unaddressed(obj); why != 0 {
+	if why := Unaddressed(obj); why != 0 {
 		s.c.store.unaddressed[n] = why
 	}
 }

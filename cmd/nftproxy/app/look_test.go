@@ -292,7 +292,7 @@ func TestNames(t *testing.T) {
 	args := os.Args
 	defer func() { os.Args = args }()
 	os.Args = []string{"/usr/local/bin/kubectl-nftproxy"}
-	if _, out, _ := run(t, "explain", "--help"); !strings.Contains(out, "kubectl nftproxy explain NAMESPACE/NAME") {
+	if _, out, _ := run(t, "explain", "--help"); !strings.Contains(out, "kubectl nftproxy explain SERVICE") {
 		t.Errorf("as a plugin of kubectl its help is\n%s", out)
 	}
 	os.Args = args
