@@ -71,15 +71,19 @@ type history struct {
 	records []Record // a ring once there are mostRecords
 	last    uint64   // the number of the newest
 	refused map[rules.Owner]RefusedPort
+	feed    feed
 }
 
 func newHistory() *history { return &history{refused: map[rules.Owner]RefusedPort{}} }
 
-func (h *history) add(r Record) {
+// add adds a record of a transaction that has written some owners.
+func (h *history) add(r Record, changed []cluster.Changed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++
 	r.Number = h.last
+	h.feed.add(h.last, changed)
+	h.feed.tell()
 	if len(h.records) < mostRecords {
 		h.records = append(h.records, r)
 		return
@@ -129,7 +133,7 @@ func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, er
 			r.Refused = printable.Error(out.refusals[i].err)
 		}
 	}
-	h.add(r)
+	h.add(r, ch.Owners)
 }
 
 // record tells in what the objects of a service port have changed.
@@ -177,7 +181,7 @@ func (h *history) repaired(began time.Time, why string, by []rules.Process, out 
 	if err != nil {
 		r.Refused = printable.Error(err)
 	}
-	h.add(r)
+	h.add(r, nil)
 }
 
 // setAside notes which service ports are set aside.

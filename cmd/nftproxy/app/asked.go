@@ -36,7 +36,7 @@ func (o *wantOptions) socketDirectory() string {
 }
 
 // answers returns what answers at the socket while a run writes the tables. That it cannot ends nothing.
-func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier) func(context.Context) error {
+func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, healthy func() bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-o.turn.Held():
@@ -48,7 +48,7 @@ func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier) func(context
 			<-ctx.Done()
 			return nil
 		}
-		d := &ask.Daemon{Version: o.source.version, Node: c.Cluster.NodeName, Table: c.Rules.Table, Proxier: p, Scan: scanner(c.Rules.Table)}
+		d := &ask.Daemon{Version: o.source.version, Node: c.Cluster.NodeName, Table: c.Rules.Table, Proxier: p, Scan: scanner(c.Rules.Table), Healthy: healthy}
 		d.Local = func() []netip.Addr { return c.Cluster.Addresses.Addrs() }
 		if w, ok := c.Cluster.Addresses.(*nodeaddr.Watcher); ok {
 			d.InterfaceTo = w.InterfaceTo

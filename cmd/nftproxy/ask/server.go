@@ -44,6 +44,8 @@ type Daemon struct {
 	Local func() []netip.Addr
 	// InterfaceTo returns the interface that leads to an address.
 	InterfaceTo func(netip.Addr) (string, error)
+	// Healthy is what /healthz says; nil: nobody asks.
+	Healthy func() bool
 }
 
 // Handler answers.
@@ -61,6 +63,8 @@ func (d *Daemon) Handler() http.Handler {
 		"/v1/refused":                     d.refused,
 		"/v1/transactions":                d.transactions,
 		"/v1/explain":                     d.explain,
+		"/v1/rules/{namespace}/{name}":    d.rules,
+		"/v1/node":                        d.node,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -74,6 +78,7 @@ func (d *Daemon) Handler() http.Handler {
 			write(w, code, text)
 		})
 	}
+	mux.Handle("GET /v1/watch", newWatches(d))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		code, text := text(nil, refuse(http.StatusNotFound, "there is no %s %s: see docs/api.md", r.Method, r.URL.Path))
 		write(w, code, text)
