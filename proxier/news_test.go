@@ -38,7 +38,7 @@ func namesOf(n *News) (out []string) {
 
 // TestNews: what has changed is told by name as long as it is known, and all may have where it is not.
 func TestNews(t *testing.T) {
-	h := newHistory()
+	h := newHistory(defaultRecords)
 	if n := h.news(0, 10, 10); n.Last != 0 || n.All || len(n.Records) > 0 {
 		t.Errorf("nothing was done: %+v", n)
 	}
@@ -80,17 +80,17 @@ func TestNews(t *testing.T) {
 	if n := h.news(4, 10, 1<<20); !n.All {
 		t.Error("what was forgotten is known")
 	}
-	for range 2 * mostRecords {
+	for range 2 * defaultRecords {
 		h.add(Record{}, nil)
 	}
-	if n := h.news(last, 10, 10); n.Missed != 2*mostRecords-10 || len(n.Records) != 10 || n.All {
+	if n := h.news(last, 10, 10); n.Missed != 2*defaultRecords-10 || len(n.Records) != 10 || n.All {
 		t.Errorf("many records: %+v", n)
 	}
 }
 
 // TestYounger: who waits is woken by the next record, and at once if there is one.
 func TestYounger(t *testing.T) {
-	h := newHistory()
+	h := newHistory(defaultRecords)
 	wait := h.younger(0)
 	if wait != h.younger(0) {
 		t.Error("each who waits costs something of its own")

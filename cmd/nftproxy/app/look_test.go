@@ -211,6 +211,7 @@ func TestBadInput(t *testing.T) {
 		{"top --sort age", `--sort: "age" is none of new, open, bytes or name`},
 		{"top -o yaml", `--output: "yaml" is neither text nor json`},
 		{"top --fly", "unknown flag: --fly"},
+		{"check -y --manifests testdata/services", "--yes answers what --fix asks: give both"},
 		{"check --manifests x --kubeconfig y", "--manifests goes with neither --kubeconfig nor --master"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -75,8 +75,8 @@ type instead struct {
 
 // apiClient reaches the API server.
 type apiClient struct {
-	kubernetes.Interface           // nil until connect, and for manifests
-	files                []apiFile // what it was made from
+	*apiclient.Client           // nil until connect, and for manifests
+	files             []apiFile // what it was made from
 }
 
 // apiFile is a file that a client was made from.

@@ -3,6 +3,7 @@
 package ask
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -46,6 +48,12 @@ type Daemon struct {
 	InterfaceTo func(netip.Addr) (string, error)
 	// Healthy is what /healthz says; nil: nobody asks.
 	Healthy func() bool
+	// Flows calls fn for each open connection whose destination was translated.
+	Flows func(ctx context.Context, fn func(conntrack.Flow)) error
+	// Clients calls fn for each client that session affinity remembers, of wanted service ports.
+	Clients func(wanted func(rules.ServicePortName) bool, fn func(StickyEntry)) error
+	// Counts returns how many new connections came to service ports; nil: the kernel does not count them.
+	Counts func() (map[rules.Owner]uint64, error)
 }
 
 // Handler answers.
@@ -62,6 +70,7 @@ func (d *Daemon) Handler() http.Handler {
 		"/v1/conflicts":                   d.conflicts,
 		"/v1/refused":                     d.refused,
 		"/v1/transactions":                d.transactions,
+		"/v1/drift":                       d.drift,
 		"/v1/explain":                     d.explain,
 		"/v1/rules/{namespace}/{name}":    d.rules,
 		"/v1/node":                        d.node,
@@ -79,6 +88,12 @@ func (d *Daemon) Handler() http.Handler {
 		})
 	}
 	mux.Handle("GET /v1/watch", newWatches(d))
+	for path, of := range newCostly(d).paths() {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			code, text := text(of(r))
+			write(w, code, text)
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		code, text := text(nil, refuse(http.StatusNotFound, "there is no %s %s: see docs/api.md", r.Method, r.URL.Path))
 		write(w, code, text)
@@ -116,7 +131,7 @@ func text(v any, err error) (int, []byte) {
 func write(w http.ResponseWriter, code int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(append(text, '\n')) //nolint:gosec // JSON, and said to be that; no browser reaches the socket
 }
 
 // service answers with one Service.

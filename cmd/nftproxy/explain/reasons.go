@@ -79,10 +79,8 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		return reason.EndpointGone.With(e.client)
 	case rules.Drop:
 		switch {
-		case setOf(step.Rule, rules.Sources) && e.port.DenySources:
-			return reason.InDeniedRanges.With(e.client, rangesText(e.port))
 		case setOf(step.Rule, rules.Sources):
-			return e.notInRanges()
+			return e.byRanges(step.Rule)
 		case setOf(step.Rule, rules.ServiceCIDRs):
 			return reason.NoSuchClusterIP.With()
 		}
@@ -96,12 +94,17 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 	return reason.Given{}
 }
 
-// notInRanges says that the client is in none of the Service's ranges; the kernel's rules alone do not tell which the Service has.
-func (e *ending) notInRanges() reason.Given {
-	if len(e.port.SourceRanges) == 0 {
-		return reason.Given{Code: reason.NotInSourceRanges, Text: reason.NotInSourceRanges.Brief()}
+// byRanges says that a rule drops the client because it is in none of the Service's ranges, or in one of those that may not
+// connect. The kernel's rules alone do not tell which the Service has.
+func (e *ending) byRanges(r rules.Rule) reason.Given {
+	why := reason.InDeniedRanges
+	if slices.ContainsFunc(r, func(s rules.Statement) bool { m, ok := s.(rules.MatchSet); return ok && m.Not }) {
+		why = reason.NotInSourceRanges
 	}
-	return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
+	if len(e.port.SourceRanges) == 0 {
+		return reason.Given{Code: why, Text: why.Brief()}
+	}
+	return why.With(e.client, rangesText(e.port))
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
