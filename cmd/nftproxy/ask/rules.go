@@ -26,7 +26,7 @@ type Rules struct {
 // rules answers with the objects of a Service.
 func (d *Daemon) rules(r *http.Request) (any, error) {
 	n := cluster.ObjectName{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
-	s, ok := d.Proxier.Ports(n)
+	s, ok := d.Proxier.Service(n)
 	switch {
 	case !ok:
 		return nil, refuse(http.StatusNotFound, "%s", d.absent(n))
@@ -51,17 +51,16 @@ func rulesOf(s *proxier.Service, table string) (state rules.State, more int) {
 			t = rules.NewTable()
 			state.Tables[p.Family] = t
 		}
-		objects := rules.Build(p.ServicePort, p.Endpoints, s.Config, s.Node)
-		for _, c := range slices.Concat(objects.Chains, objects.Shared) {
+		for _, c := range slices.Concat(p.Objects.Chains, p.Objects.Shared) {
 			if over := len(c.Rules) - mostElements; over > 0 {
 				c.Rules, more = c.Rules[:mostElements], more+over
 			}
 			t.Chains[c.Name] = c
 		}
-		for _, m := range objects.Affinity {
+		for _, m := range p.Objects.Affinity {
 			t.Affinity[m.Set], t.Sets[m.Set] = m, map[rules.Key]rules.Value{}
 		}
-		for _, elements := range objects.Sets {
+		for _, elements := range p.Objects.Sets {
 			set := t.Sets[elements.Set]
 			if set == nil {
 				set = map[rules.Key]rules.Value{}

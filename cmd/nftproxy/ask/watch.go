@@ -53,14 +53,14 @@ func changeOf(n *proxier.News) Change {
 
 // watches answers /v1/watch.
 type watches struct {
-	daemon *Daemon
+	feed proxier.Feed
 	// start tells one nftproxy's numbers from those of the one before it.
 	start string
 	turns chan struct{}
 }
 
 func newWatches(d *Daemon) *watches {
-	return &watches{d, strconv.FormatInt(time.Now().UnixNano(), 36), make(chan struct{}, mostWatches)}
+	return &watches{proxier.NewFeed(d.Proxier), strconv.FormatInt(time.Now().UnixNano(), 36), make(chan struct{}, mostWatches)}
 }
 
 // ServeHTTP implements http.Handler. It sends an event at once, which says where the transactions are, and another whenever there
@@ -88,7 +88,7 @@ func (s *watches) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for send := true; ; {
 		text := ": nothing new\n\n"
 		if send {
-			news := s.daemon.Proxier.News(after, eventRecords, eventNames)
+			news := s.feed.News(after, eventRecords, eventNames)
 			if !known {
 				news = proxier.News{Last: news.Last, All: true}
 			}
@@ -106,7 +106,7 @@ func (s *watches) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-quiet.C:
 			send = false
 			continue
-		case <-s.daemon.Proxier.Younger(after):
+		case <-s.feed.Younger(after):
 			send = true
 		}
 		select {
