@@ -269,11 +269,11 @@ func TestNoEndpoint(t *testing.T) {
 		"another name":  {[]Slice{{Ports: web, Endpoints: 2}, {Ports: web, Endpoints: 1}}, reason.OtherPorts, "have port web (8080/tcp), without a name (53/udp), the Service targets http (tcp)"},
 	} {
 		w := &World{Slices: map[string][]Slice{"default/web": tt.slices}}
-		if got := w.noEndpoint(p); got.Code != tt.want || !strings.Contains(got.Text, tt.text) {
+		if got := noEndpoint(w.Slices, p); got.Code != tt.want || !strings.Contains(got.Text, tt.text) {
 			t.Errorf("%s: %s %q, want %s %q", name, got.Code, got.Text, tt.want, tt.text)
 		}
 	}
-	if got := (&World{}).noEndpoint(p); got.Code != reason.NoEndpoint {
+	if got := noEndpoint(nil, p); got.Code != reason.NoEndpoint {
 		t.Errorf("nothing is known of slices: %s", got.Code)
 	}
 }

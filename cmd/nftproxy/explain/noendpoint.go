@@ -14,17 +14,17 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// noEndpoint says why connections to a port are refused.
-func (w *World) noEndpoint(p *proxier.Port) reason.Given {
+// noEndpoint says why connections to a port are refused. known has the EndpointSlices, as World has them.
+func noEndpoint(known map[string][]Slice, p *proxier.Port) reason.Given {
 	switch n := len(p.Endpoints); {
 	case n > 1:
 		return reason.EndpointsUnusable.With(n)
 	case n == 1:
 		return reason.OnlyEndpointUnusable.With()
-	case w.Slices == nil:
+	case known == nil:
 		return reason.NoEndpoint.With()
 	}
-	all := w.Slices[p.Name.Service()]
+	all := known[p.Name.Service()]
 	if len(all) == 0 {
 		return reason.NoSlice.With()
 	}

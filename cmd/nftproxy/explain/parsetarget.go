@@ -98,9 +98,9 @@ func (t Target) Service() string {
 }
 
 // findBare returns the service ports that have an address.
-func (w *World) findBare(a netip.Addr) (out []*proxier.Port) {
-	for i := range w.Ports {
-		p := &w.Ports[i]
+func findBare(ports []proxier.Port, a netip.Addr) (out []*proxier.Port) {
+	for i := range ports {
+		p := &ports[i]
 		if p.ClusterIP == a || slices.Contains(p.LoadBalancerIPs, a) || slices.Contains(p.ExternalIPs, a) {
 			out = append(out, p)
 		}
@@ -109,8 +109,8 @@ func (w *World) findBare(a netip.Addr) (out []*proxier.Port) {
 }
 
 // ownAddress says at the end of a message that an address is this node's.
-func (w *World) ownAddress(a netip.Addr) string {
-	if slices.Contains(w.Local, a) {
+func ownAddress(own []netip.Addr, a netip.Addr) string {
+	if slices.Contains(own, a) {
 		return ": it is this node's; for a NodePort give ADDRESS:PORT/PROTOCOL"
 	}
 	return ""

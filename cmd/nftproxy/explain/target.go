@@ -18,7 +18,7 @@ import (
 // find returns the service ports that a target means.
 func (w *World) find(t Target) ([]*proxier.Port, error) {
 	if t.bare() {
-		if list := w.findBare(t.Frontend.Addr); len(list) > 0 {
+		if list := findBare(w.Ports, t.Frontend.Addr); len(list) > 0 {
 			return list, nil
 		}
 	}
@@ -102,7 +102,7 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 		return &other, nil
 	}
 	if to.Port == 0 {
-		return nil, fmt.Errorf("no Service has the address %s%s", to.Addr, w.ownAddress(to.Addr))
+		return nil, fmt.Errorf("no Service has the address %s%s", to.Addr, ownAddress(w.Local, to.Addr))
 	}
 	for _, p := range w.Ports {
 		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == to.At() }) {
