@@ -20,6 +20,7 @@ import (
 
 type explainOptions struct {
 	worldOptions
+	namespace string // of a target without one
 	from      []string
 	output    string
 	showRules bool
@@ -65,6 +66,7 @@ at.`,
 	fs := cmd.Flags()
 	o.add(fs)
 	fs.BoolVar(&o.kernel, "kernel", false, "explain what this node's kernel holds, without another source")
+	fs.StringVarP(&o.namespace, "namespace", "n", "", "`namespace` of a Service that is named as NAME, svc/NAME or service/NAME")
 	fs.StringSliceVar(&o.from, "from", nil, "`clients`: addresses, node, pod, outside, names of Nodes, or pods' NAMESPACE/NAME (default: one of each kind)")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
@@ -82,7 +84,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	if o.netns != "" && !o.probes {
 		return errors.New("--netns: it goes with --probe")
 	}
-	target, err := explain.ParseTarget(text)
+	target, err := explain.ParseTarget(o.target(text))
 	if err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 	if client == nil {
 		return false, nil
 	}
-	e, err := client.Explain(cmd.Context(), args[0], o.from)
+	e, err := client.Explain(cmd.Context(), o.target(args[0]), o.from)
 	var refused *ask.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Status == http.StatusGone:
@@ -132,6 +134,14 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 		return false, nil //nolint:nilerr // there is another way to the answer
 	}
 	return true, o.write(cmd.OutOrStdout(), e, nil)
+}
+
+// target is what is to be explained, in its namespace.
+func (o *explainOptions) target(text string) string {
+	if o.namespace == "" {
+		return text
+	}
+	return inNamespace(text, o.namespace)
 }
 
 func (o *explainOptions) write(stdout io.Writer, e *explain.Explanation, probed *probe) error {
