@@ -35,7 +35,24 @@ type failure struct {
 
 func newAside() aside { return aside{failing: map[rules.Owner]*failure{}} }
 
-// put notes that the kernel refuses an owner's objects, and returns how long until it is tried again.
+// refusal is a transaction that the kernel refused, or an owner that was set aside because of one.
+type refusal struct {
+	err error
+	// servicePorts is how many the transaction was about.
+	servicePorts int
+	// loading says that it was to fill an empty kernel, which is read back.
+	loading bool
+	// owner was set aside; without a name: none. It is tried again after wait.
+	owner rules.Owner
+	wait  time.Duration
+}
+
+// refused notes that the kernel refuses an owner's objects, and says how long until it is tried again.
+func (a *aside) refused(o rules.Owner, err error) refusal {
+	return refusal{err: err, owner: o, wait: a.put(o)}
+}
+
+// put sets an owner aside, and returns how long until it is tried again.
 func (a *aside) put(o rules.Owner) time.Duration {
 	f := a.failing[o]
 	if f == nil {
@@ -52,6 +69,17 @@ func (a *aside) forget(list []rules.Owned) {
 	for i := range list {
 		delete(a.failing, list[i].Owner)
 	}
+}
+
+// waiting returns who is set aside, and when each is tried again; nil: nobody.
+func (a *aside) waiting() (out map[rules.Owner]time.Time) {
+	if len(a.failing) > 0 {
+		out = make(map[rules.Owner]time.Time, len(a.failing))
+	}
+	for o, f := range a.failing {
+		out[o] = f.next
+	}
+	return out
 }
 
 // choose returns which of the changed owners, each with whether it is gone, are programmed now, and which of those that the kernel refused before are

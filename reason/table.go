@@ -13,6 +13,7 @@ const (
 	NoLocalEndpoint      // dropped
 	NotInSourceRanges    // dropped [client, ranges]
 	InDeniedRanges       // dropped [client, ranges]
+	BySourceRanges       // dropped, for one of the two
 	NoSuchClusterIP      // dropped
 	NotServed            // left alone
 	UnknownChain         // dropped [chain]
@@ -115,6 +116,7 @@ var table = [...]row{
 		brief: "the client is in none of loadBalancerSourceRanges"},
 	InDeniedRanges: {code: "in-denied-ranges", text: "%s is in loadBalancerSourceRanges, which are denied (%s)",
 		brief: "the client is in loadBalancerSourceRanges, which are denied"},
+	BySourceRanges:  {code: "by-source-ranges", text: "loadBalancerSourceRanges do not let the client in"},
 	NoSuchClusterIP: {code: "no-such-cluster-ip", text: "no Service has this address of a ServiceCIDR", brief: "no Service has this address of a ServiceCIDR"},
 	NotServed:       {code: "not-served", text: "no rule of nftproxy serves this address"},
 	UnknownChain:    {code: "unknown-chain", text: "in chain %s"},

@@ -94,8 +94,10 @@ func usageSets(u usage) []AffinityMap {
 		return nil
 	}
 	var out []AffinityMap
-	for _, k := range []SetKind{Asked, Unanswered, Answering, Tried} {
-		out = append(out, AffinityMap{Set: SetID{Kind: k}, Size: failoverSize})
+	for k := range numSetKinds {
+		if r := k.row(); r.dynamic && r.names == One {
+			out = append(out, AffinityMap{Set: SetID{Kind: k}, Size: failoverSize})
+		}
 	}
 	return out
 }

@@ -124,7 +124,7 @@ func TestTrace(t *testing.T) {
 			w.story(t, trace, w.Client, p, self.at(f, servicePort), "test/self", endpoint(w.Client), "masqueraded as ")
 			w.story(t, trace, w.Client, p, none.at(f, servicePort), "test/none", "refused")
 			w.story(t, trace, w.Client, p, elsewhere.at(f, servicePort), "test/elsewhere", "dropped: the traffic policy is Local")
-			w.story(t, trace, w.Outside, p, w.address(walled, loadBalancer, p, f), "test/walled", "dropped: the client is in none of loadBalancerSourceRanges")
+			w.story(t, trace, w.Outside, p, w.address(walled, loadBalancer, p, f), "test/walled", "dropped: loadBalancerSourceRanges do not let the client in")
 		}
 	}
 	if log := trace.Log(); !strings.Contains(log, "services > service/test/many") {

@@ -235,6 +235,27 @@ func below(all uses, file string) []string {
 	return sortedKeys(seen)
 }
 
+// methodsOf gives the files with methods of a type.
+func (p pkg) methodsOf(name string) (out []string) {
+	for _, f := range p.files {
+		if slices.ContainsFunc(f.Decls, func(d ast.Decl) bool {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil {
+				return false
+			}
+			recv := p.info.Defs[fn.Name].(*types.Func).Signature().Recv().Type()
+			if ptr, isPtr := recv.(*types.Pointer); isPtr {
+				recv = ptr.Elem()
+			}
+			named, ok := recv.(*types.Named)
+			return ok && named.Obj().Name() == name
+		}) {
+			out = append(out, p.file(f))
+		}
+	}
+	return out
+}
+
 // imports gives what a file of a package imports.
 func (p pkg) imports(name string) []string {
 	var out []string

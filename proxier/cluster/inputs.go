@@ -86,6 +86,9 @@ func (c *Cluster) Serving(o rules.Owner, protocol rules.Protocol) (serving, unre
 func (c *Cluster) Mark(owners ...rules.Owner) {
 	c.mu.Lock()
 	c.store.mark(owners...)
+	if len(owners) > 0 {
+		c.pending.causes.add(CauseFailover, ServiceOf(owners[0]), causeChanged)
+	}
 	c.mu.Unlock()
 	c.listener.Changed()
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/printable"
@@ -36,7 +37,12 @@ func (k kind) String() string {
 type told struct {
 	kind  kind
 	notes []string // what of it is not served, and why
+	// labels are those of the Service, as KEY=VALUE,...; none if they are longer than mostLabels.
+	labels string
 }
+
+// mostLabels is how many bytes of a Service's labels are kept.
+const mostLabels = 4 << 10
 
 // mostNotes bounds what is kept of what a Service asks for in vain.
 const mostNotes = 20
@@ -48,6 +54,9 @@ func (s *service) tell(obj *corev1.Service, errs []error) {
 		s.told.kind = isNodePort
 	case corev1.ServiceTypeLoadBalancer:
 		s.told.kind = isLoadBalancer
+	}
+	if text := labels.Set(obj.Labels).String(); len(text) <= mostLabels {
+		s.told.labels = text
 	}
 	s.told.notes = LoadBalancerNotes(obj)
 	if len(errs) > 0 { // as an Event has them
@@ -71,8 +80,8 @@ func LoadBalancerNotes(svc *corev1.Service) []string {
 	return out
 }
 
-// unaddressed says why a Service has no address of its own; 0: it has one.
-func unaddressed(svc *corev1.Service) reason.Code {
+// Unaddressed says why a Service has no address of its own; 0: it has one.
+func Unaddressed(svc *corev1.Service) reason.Code {
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
 		return reason.ExternalName
@@ -100,6 +109,8 @@ type Look struct {
 	Endpoints []Named
 	// Notes say what of it is not served. They are printable, and few.
 	Notes []string
+	// Labels are those of the Service, if they are not too long.
+	Labels labels.Set
 }
 
 // Named is an endpoint with its names, which may be any text.
@@ -146,8 +157,10 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 		return Look{}, false
 	}
 	out := Look{Type: svc.told.kind.String(), Notes: svc.told.notes}
+	text := svc.told.labels
 	eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) { owners = append(owners, o) })
 	c.mu.Unlock()
+	out.Labels = labelsOf(text)
 	slices.SortFunc(owners, rules.Owner.Compare)
 	for _, o := range owners {
 		c.mu.Lock()
@@ -161,6 +174,39 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 		}
 	}
 	return out, true
+}
+
+// Labels returns those of a Service, if they are not too long; none if there is no such Service.
+func (l Looker) Labels(n ObjectName) labels.Set {
+	c := l.c
+	c.mu.Lock()
+	text := ""
+	if svc := c.store.services[n]; svc != nil {
+		text = svc.told.labels
+	}
+	c.mu.Unlock()
+	return labelsOf(text)
+}
+
+// labelsOf reads KEY=VALUE,...
+func labelsOf(text string) labels.Set {
+	if text == "" {
+		return nil
+	}
+	out := labels.Set{}
+	for label := range strings.SplitSeq(text, ",") {
+		key, value, _ := strings.Cut(label, "=")
+		out[key] = value
+	}
+	return out
+}
+
+// Input returns what an owner's objects are built from. Its Port is 0 if there is no such owner.
+func (l Looker) Input(o rules.Owner) Input {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.store.input(o)
 }
 
 // Conflicts returns the frontends that each owner of a Service does without. The Cluster is held up for as long as it takes to go

@@ -32,6 +32,11 @@ func (*Inspector) AffinityUsage(string) ([]AffinityUsage, error) { return nil, e
 // Connections fails.
 func (*Inspector) Connections(string) ([]Connections, error) { return nil, errSystem }
 
+// Clients fails.
+func (*Inspector) Clients(string, func(rules.ServicePortName) bool, func(Client)) error {
+	return errSystem
+}
+
 // Presence fails.
 func (*Inspector) Presence(string) ([2]Presence, error) { return [2]Presence{}, errSystem }
 

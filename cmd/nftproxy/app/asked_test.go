@@ -68,6 +68,12 @@ func TestAsk(t *testing.T) {
 		"get ep -A -o wide --no-headers":          "/tcp ",
 		"get conflicts -A -o json":                `"items": [`,
 		"get refused -A":                          "No refused found.",
+		"get connections -A":                      "No connections found.",
+		"get affinity":                            "No affinity found in namespace default.",
+		"get services -A -l none":                 "No services found.",
+		"get services -A -l !none":                "ClusterIP",
+		"diff":                                    "equal: the kernel holds just what",
+		"diff -o json":                            `"servicePorts": `,
 		"get transactions":                        "start",
 		"get tx -o yaml":                          "- at: ",
 		"get services -A -o yaml --sort-by .name": "items:\n- name: ",
@@ -84,7 +90,8 @@ func TestAsk(t *testing.T) {
 	must(t, watch.WaitLog(n.ctx, "start"))
 	must(t, watch.Stop())
 	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "-o", "jsonpath={.x"}, {"get", "services", "-o", "custom-columns=x"},
-		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"}} {
+		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"},
+		{"get", "services", "web", "-l", "a=b"}, {"get", "tx", "-l", "a=b"}, {"get", "svc", "-l", "a=,"}} {
 		if out, err := n.run(append(wrong, socket...)...); err == nil || !strings.Contains(err.Error(), "exit status 2") {
 			t.Errorf("%v: %v, %s", wrong, err, out)
 		}

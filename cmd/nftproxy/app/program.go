@@ -143,9 +143,15 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	failover := o.failover.with(rescue, o.countConnections)
 	p.UseFailover(failover)
 	o.turn.tellOf(p, alive.Healthy)
+	more := []prometheus.Collector{failover.Metrics}
+	var counter *serve.Connections
+	if config.Rules.CountConnections {
+		counter = serve.NewConnections(config.Logger, config.Rules.Table, p.PortAt)
+		more = append(more, counter)
+	}
 	servers := &serving{turn: o.turn, start: func(takesOver bool) (*serve.Servers, error) {
 		prepare()
-		return o.serve(&config, p, alive, takesOver, failover.Metrics)
+		return o.serve(&config, p, alive, takesOver, more...)
 	}}
 	defer servers.close()
 	if err := servers.begin(); err != nil {
@@ -161,7 +167,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { host.GiveBack(ctx); return nil },
-		servers.run, o.turn.watch, o.answers(&config, p),
+		servers.run, o.turn.watch, o.answers(&config, p, counter),
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
 }
 
@@ -171,9 +177,6 @@ func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger},
 		serve.Node{Version: o.source.version, ExternalIPs: !c.Cluster.NoExternalIPs, Root: "/"})
 	registry.MustRegister(more...)
-	if c.Rules.CountConnections {
-		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
-	}
 	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
 		HardFail: o.kubeProxy.BindAddressHardFail, TakesOver: takesOver}.Without(c.Missing)
 	shown := o.kubeProxy.Config

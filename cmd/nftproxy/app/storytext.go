@@ -36,12 +36,18 @@ type storyLine struct {
 	// Endpoint is where it was sent; empty: its destination was not rewritten.
 	Endpoint string `json:"endpoint,omitempty"`
 	// RewrittenBy is the chain of another program that has chosen it; empty: nftproxy has.
-	RewrittenBy  string   `json:"rewrittenBy,omitempty"`
-	Masqueraded  string   `json:"masqueradedAs,omitempty"`
-	Again        bool     `json:"sentAgain,omitempty"`
-	*story.Place          // where it ended; none: nowhere
-	Text         string   `json:"text"`
-	Chains       []string `json:"chains,omitempty"`
+	RewrittenBy string `json:"rewrittenBy,omitempty"`
+	Masqueraded string `json:"masqueradedAs,omitempty"`
+	Again       bool   `json:"sentAgain,omitempty"`
+	ending
+	Text   string   `json:"text"`
+	Chains []string `json:"chains,omitempty"`
+}
+
+// ending is where a connection ended, if it did, and why.
+type ending struct {
+	*story.Place
+	Reason reason.Code `json:"reason,omitempty"` // of a rule of ours
 }
 
 // sentLine is what the client has sent.
@@ -79,7 +85,7 @@ func (t *teller) outcome(s *story.Story, c colours) string {
 	switch s.Outcome {
 	case story.Dropped, story.Rejected:
 		if s.By.Table == t.table {
-			return c.red(whyDropped(s.By.Chain))
+			return c.red(dropped(s))
 		}
 		how := "dropped by "
 		if s.Outcome == story.Rejected {
@@ -192,7 +198,10 @@ func how(s *story.Story) string {
 func (t *teller) line(s *story.Story, chains bool) storyLine {
 	text := t.text(s, colours{})
 	out := storyLine{Time: s.Began, sentLine: sentLine{s.Sent.Protocol.String(), s.Sent.Src.String(), s.Sent.Dst.String()},
-		Outcome: s.Outcome, Again: s.Again(), Place: s.By, Text: text}
+		Outcome: s.Outcome, Again: s.Again(), ending: ending{Place: s.By}, Text: text}
+	if s.By != nil && s.By.Table == t.table {
+		out.Reason = whyDropped(s.By.Chain).Code
+	}
 	if name, ok := t.nameAt(rules.FrontendAt(s.Sent.Dst, s.Sent.Protocol)); ok && name.Name != "" {
 		out.Service, out.Port = name.Service(), printable.Word(name.Port)
 	}
@@ -211,17 +220,31 @@ func (t *teller) line(s *story.Story, chains bool) storyLine {
 	return out
 }
 
-// whyDropped says why a chain ends packets.
-func whyDropped(chain string) string {
+// whyDropped says why a chain of ours ends packets. Whether ranges are those that may connect or those that may not the chain does
+// not say.
+func whyDropped(chain string) reason.Given {
+	brief := func(c reason.Code) reason.Given { return reason.Given{Code: c, Text: c.Brief()} }
 	switch rules.ParseChainID(chain).Role {
 	case rules.ChainNoEndpoints:
-		return "refused: " + reason.NoEndpoint.Brief()
+		return brief(reason.NoEndpoint)
 	case rules.ChainNoLocalEndpoints:
-		return "dropped: " + reason.NoLocalEndpoint.Brief()
+		return brief(reason.NoLocalEndpoint)
 	case rules.ChainFirewall:
-		return "dropped: " + reason.NotInSourceRanges.Brief()
+		return reason.BySourceRanges.With()
 	case rules.ChainPostrouting:
-		return "dropped: " + reason.NoSuchClusterIP.Brief()
+		return brief(reason.NoSuchClusterIP)
 	}
-	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
+	return reason.UnknownChain.With(printable.Word(chain))
+}
+
+// dropped says how and why a chain of ours has ended a connection.
+func dropped(s *story.Story) string {
+	why := whyDropped(s.By.Chain)
+	switch {
+	case why.Code == reason.UnknownChain:
+		return "dropped " + why.Text
+	case s.Outcome == story.Rejected:
+		return "refused: " + why.Text
+	}
+	return "dropped: " + why.Text
 }

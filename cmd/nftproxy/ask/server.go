@@ -3,6 +3,7 @@
 package ask
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -44,6 +46,12 @@ type Daemon struct {
 	Local func() []netip.Addr
 	// InterfaceTo returns the interface that leads to an address.
 	InterfaceTo func(netip.Addr) (string, error)
+	// Flows calls fn for each open connection whose destination was translated.
+	Flows func(ctx context.Context, fn func(conntrack.Flow)) error
+	// Clients calls fn for each client that session affinity remembers, of wanted service ports.
+	Clients func(wanted func(rules.ServicePortName) bool, fn func(StickyEntry)) error
+	// Counts returns how many new connections came to service ports; nil: the kernel does not count them.
+	Counts func() (map[rules.Owner]uint64, error)
 }
 
 // Handler answers.
@@ -60,6 +68,7 @@ func (d *Daemon) Handler() http.Handler {
 		"/v1/conflicts":                   d.conflicts,
 		"/v1/refused":                     d.refused,
 		"/v1/transactions":                d.transactions,
+		"/v1/drift":                       d.drift,
 		"/v1/explain":                     d.explain,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -71,6 +80,12 @@ func (d *Daemon) Handler() http.Handler {
 			code, text := text(of(r))
 
 			<-turns // before it is written: whoever reads slowly keeps nobody from an answer
+			write(w, code, text)
+		})
+	}
+	for path, of := range newCostly(d).paths() {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			code, text := text(of(r))
 			write(w, code, text)
 		})
 	}

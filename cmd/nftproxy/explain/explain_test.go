@@ -196,6 +196,7 @@ func remember(w *World, n int) {
 func TestEveryReason(t *testing.T) {
 	given := map[reason.Code]bool{
 		reason.UnknownChain:      true, // by command trace
+		reason.BySourceRanges:    true, // likewise
 		reason.NoNodePortAddress: true, // a problem, in TestTextOf
 		reason.NamedTwice:        true, // where nothing else says why: no endpoints are known that lead there
 	}

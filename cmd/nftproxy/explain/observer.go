@@ -60,14 +60,10 @@ func (o *Observer) ReplaceNodes(list []*corev1.Node) {
 // ReplaceServices implements source.Sink.
 func (o *Observer) ReplaceServices(list []*corev1.Service) {
 	for _, svc := range list {
-		switch name := svc.Namespace + "/" + svc.Name; {
-		case svc.Spec.Type == corev1.ServiceTypeExternalName:
-			o.unaddressed[name] = reason.ExternalName.Text()
-		case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-			o.unaddressed[name] = reason.Headless.Text()
-		case svc.Spec.ClusterIP == "":
-			o.unaddressed[name] = reason.NoClusterIPYet.Text()
-		default:
+		name := svc.Namespace + "/" + svc.Name
+		if why := cluster.Unaddressed(svc); why != 0 {
+			o.unaddressed[name] = why.Text()
+		} else {
 			o.note(name, cluster.LoadBalancerNotes(svc)...)
 		}
 	}

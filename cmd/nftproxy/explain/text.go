@@ -282,7 +282,7 @@ func (k *Kernel) write(b *strings.Builder, style Style) {
 func OptionsHint(list []rules.Difference) string {
 	for _, d := range list {
 		switch d.Object {
-		case "chain services", "chain nodeports", "chain postrouting":
+		case "chain " + rules.ChainServices.Chain(), "chain " + rules.ChainNodePorts.Chain(), "chain " + rules.ChainPostrouting.Chain():
 			return "Rules for all services differ: were the options those of 'nftproxy run', such as --cluster-cidr?\n"
 		}
 	}

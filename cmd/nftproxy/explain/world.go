@@ -23,8 +23,8 @@ type World struct {
 	Problem string
 	// FromKernel says that there is no other source than Have.
 	FromKernel bool
-	// Alone says that the Snapshot has one Service alone, and that of what all Services share the kernel is not compared: who
-	// programs it does that.
+	// Alone says that the Snapshot has one Service. What all Services share is not compared with the kernel then: the running
+	// nftproxy does that.
 	Alone bool
 	// Local lists the node's own addresses that are known.
 	Local []netip.Addr
