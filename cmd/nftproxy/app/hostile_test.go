@@ -284,7 +284,9 @@ func (n *hostileNode) carryOut(row hostileRow) string {
 			nft := exec.Command("nft", "-f", "-")
 			nft.Stdin = strings.NewReader(`table ip kube-proxy { map service-ips { type ipv4_addr . inet_proto . inet_service : verdict
 				elements = { 10.96.9.9 . tcp . 80 comment "` + marker + "\x1b[2J\u202e" + `" : drop } }
-				chain first { type nat hook prerouting priority dstnat; ip daddr . meta l4proto . th dport vmap @service-ips; } }`)
+				chain first { type nat hook prerouting priority dstnat; ip daddr . meta l4proto . th dport vmap @service-ips
+				}
+			}`)
 			out, err := nft.CombinedOutput()
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, out)
