@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/plugin"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // guessing are the commands of the plugin that can answer from the cluster's objects alone.
@@ -99,7 +99,7 @@ func (o *elsewhere) guess(cmd *cobra.Command, args []string, run func(*cobra.Com
 // there is how nodes are reached.
 type there struct {
 	config    *rest.Config
-	client    kubernetes.Interface
+	client    *apiclient.Client
 	namespace string // that of kubectl's context
 }
 

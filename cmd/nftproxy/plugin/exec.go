@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
 	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // program is where the image has nftproxy.
@@ -22,18 +21,16 @@ const program = "/nftproxy"
 
 // Run runs nftproxy with arguments in a pod, and returns its exit code. An error says that it could not be run, or be followed to its
 // end.
-func Run(ctx context.Context, config *rest.Config, client kubernetes.Interface, p Pod, args []string, stdout, stderr io.Writer) (code int, err error) {
-	request := client.CoreV1().RESTClient().Post().Resource("pods").Namespace(p.Namespace).Name(p.Name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: container, Command: append([]string{program}, args...), Stdout: true, Stderr: true},
-			scheme.ParameterCodec)
+func Run(ctx context.Context, config *rest.Config, client *apiclient.Client, p Pod, args []string, stdout, stderr io.Writer) (code int, err error) {
+	at := client.ExecURL(p.Namespace, p.Name, container, append([]string{program}, args...))
 	failed := func(err error) (int, error) {
 		return 0, fmt.Errorf("run nftproxy in pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	web, err := remotecommand.NewWebSocketExecutor(config, "GET", request.URL().String())
+	web, err := remotecommand.NewWebSocketExecutor(config, "GET", at.String())
 	if err != nil {
 		return failed(err)
 	}
-	old, err := remotecommand.NewSPDYExecutor(config, "POST", request.URL())
+	old, err := remotecommand.NewSPDYExecutor(config, "POST", at)
 	if err != nil {
 		return failed(err)
 	}

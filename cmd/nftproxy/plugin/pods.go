@@ -11,9 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // Label chooses the pods of nftproxy's DaemonSet.
@@ -31,7 +31,7 @@ type Pod struct {
 }
 
 // PodOn returns the pod of a node; ErrNoPod if there is none.
-func PodOn(ctx context.Context, client kubernetes.Interface, node string) (Pod, error) {
+func PodOn(ctx context.Context, client *apiclient.Client, node string) (Pod, error) {
 	list, err := pods(ctx, client, "spec.nodeName="+node)
 	if err != nil {
 		return Pod{}, err
@@ -43,11 +43,11 @@ func PodOn(ctx context.Context, client kubernetes.Interface, node string) (Pod, 
 }
 
 // Pods returns the pods of all nodes, by the nodes' names, and the nodes that have none, as far as one may know.
-func Pods(ctx context.Context, client kubernetes.Interface) (list []Pod, without []string, err error) {
+func Pods(ctx context.Context, client *apiclient.Client) (list []Pod, without []string, err error) {
 	if list, err = pods(ctx, client, ""); err != nil {
 		return nil, nil, err
 	}
-	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	nodes, err := client.Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil { // the right to list pods is enough
 		return list, nil, nil //nolint:nilerr // see above
 	}
@@ -62,8 +62,8 @@ func Pods(ctx context.Context, client kubernetes.Interface) (list []Pod, without
 }
 
 // pods returns a running pod for each node: one that is ready rather than another, and the newest of those.
-func pods(ctx context.Context, client kubernetes.Interface, fields string) ([]Pod, error) {
-	found, err := client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: Label, FieldSelector: fields})
+func pods(ctx context.Context, client *apiclient.Client, fields string) ([]Pod, error) {
+	found, err := client.Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: Label, FieldSelector: fields})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods of nftproxy: %w", err)
 	}
