@@ -119,7 +119,7 @@ func (c *comparison) places() []place {
 		if p.Name.Port != "" {
 			name += ":" + printable.Word(p.Name.Port)
 		}
-		for _, f := range c.world.FrontendsAt(p) {
+		for _, f := range explain.FrontendsAt(c.world, p) {
 			if found[f.Frontend] = (place{f.Frontend, f.Kind, name, p}); f.Kind == "NodePort" {
 				nodePorts[f.NodePort()] = found[f.Frontend]
 			}
@@ -183,7 +183,7 @@ func (c *comparison) clients(p *place) []explain.Client {
 	if port == nil {
 		port = &proxier.Port{ServicePort: rules.ServicePort{Family: rules.FamilyOf(p.Addr)}}
 	}
-	list := c.world.ClientsOf(port)
+	list := explain.ClientsOf(c.world, port)
 	for _, e := range port.Endpoints {
 		if e.Local && e.Ready && !slices.Contains(c.world.Local, e.Addr.Addr()) {
 			own := c.world.ClientAt(e.Addr.Addr())
@@ -252,7 +252,7 @@ func (c *comparison) byTheirs(p *place, client explain.Client) (*Answer, error) 
 }
 
 func (c *comparison) byOurs(p *place, client explain.Client) (*Answer, error) {
-	view, err := c.world.Connect(p.port, p.Frontend, client)
+	view, err := explain.Connect(c.world, p.port, p.Frontend, client)
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ type FrontendAt struct {
 }
 
 // FrontendsAt returns where clients connect to a port.
-func (w *World) FrontendsAt(p *proxier.Port) []FrontendAt {
+func FrontendsAt(w *World, p *proxier.Port) []FrontendAt {
 	var out []FrontendAt
 	for _, f := range w.frontends(p, Target{}) {
 		if f.Problem == "" {
@@ -100,7 +100,7 @@ func (w *World) FrontendsAt(p *proxier.Port) []FrontendAt {
 }
 
 // Connect says what becomes of a client's connections to an address. p is the port that is served there; nil: none is.
-func (w *World) Connect(p *proxier.Port, to rules.Frontend, c Client) (ClientView, error) {
+func Connect(w *World, p *proxier.Port, to rules.Frontend, c Client) (ClientView, error) {
 	if p == nil {
 		p = &proxier.Port{ServicePort: rules.ServicePort{Family: rules.FamilyOf(to.Addr), Protocol: to.Protocol, Port: to.Port}}
 	}
@@ -108,4 +108,4 @@ func (w *World) Connect(p *proxier.Port, to rules.Frontend, c Client) (ClientVie
 }
 
 // ClientsOf returns a client of each kind that can connect to a port.
-func (w *World) ClientsOf(p *proxier.Port) []Client { return w.clientsOf(p, nil) }
+func ClientsOf(w *World, p *proxier.Port) []Client { return w.clientsOf(p, nil) }
