@@ -263,3 +263,9 @@ func textOrJSON(output string) error {
 func noTable(table string) error {
 	return fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
 }
+
+// guesses says whether the options of the node's nftproxy are not known: what is asked is a cluster, and none is given that says where
+// pods are.
+func (o *wantOptions) guesses() bool {
+	return o.source.manifests == "" && !o.running && o.kubeProxy.File == "" && o.kubeProxy.ClusterCIDR == "" && o.kubeProxy.DetectLocalMode == config.DetectClusterCIDR
+}

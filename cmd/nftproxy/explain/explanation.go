@@ -119,6 +119,8 @@ type ClientView struct {
 	// Unheard says that the client is told of a refusal, but its protocol takes no notice of it.
 	Unheard bool     `json:"unheard,omitempty"`
 	To      []To     `json:"to,omitempty"`
+	// MayBeMasqueraded says that endpoints may see the node's address, too: it is not known here where nftproxy takes pods to be.
+	MayBeMasqueraded bool `json:"mayBeMasqueraded,omitempty"`
 	Why     []string `json:"why,omitempty"`
 	// Codes are those of Why, one for each.
 	Codes []reason.Code `json:"codes,omitempty"`
