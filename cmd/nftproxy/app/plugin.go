@@ -45,6 +45,7 @@ type elsewhere struct {
 	overrides clientcmd.ConfigOverrides
 	node      string
 	all       bool
+	spaced    bool     // the command is about Services of a namespace
 	here      []string // flags that are not for the command there
 	kubectls  []string // those of them that choose a cluster and a user, but for --context and --kubeconfig
 }
@@ -57,6 +58,7 @@ func newElsewhere(cmd *cobra.Command) {
 	if fs.Lookup("kubeconfig") == nil {
 		fs.String("kubeconfig", "", "`file` to use instead of kubectl's kubeconfig")
 	}
+	o.spaced = fs.Lookup("namespace") != nil
 	theirs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	clientcmd.BindOverrideFlags(&o.overrides, theirs, clientcmd.RecommendedConfigOverrideFlags(""))
 	theirs.VisitAll(func(f *pflag.Flag) {
@@ -90,6 +92,13 @@ func (o *elsewhere) guess(cmd *cobra.Command, args []string, run func(*cobra.Com
 	for _, name := range o.kubectls {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s goes with --node or --all-nodes", name)
+		}
+	}
+	if o.spaced && !cmd.Flags().Changed("namespace") {
+		if t, err := o.connect(cmd.Flags()); err == nil { // who answers says what is wrong with a kubeconfig
+			if err := cmd.Flags().Set("namespace", t.namespace); err != nil {
+				return err
+			}
 		}
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "nftproxy: this is a guess, made here from the cluster's objects, with the options that are given here: %s\n", why)
@@ -147,7 +156,7 @@ func (o *elsewhere) run(cmd *cobra.Command, args []string, run func(*cobra.Comma
 			}
 			f.Changed = true
 		}
-		return o.guess(cmd, o.target(cmd, args, t), run, err.Error())
+		return o.guess(cmd, args, run, err.Error())
 	}
 	if err != nil {
 		return err
@@ -175,18 +184,6 @@ func (o *elsewhere) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// target makes the Service that explain is asked for NAMESPACE/NAME.
-func (o *elsewhere) target(cmd *cobra.Command, args []string, t *there) []string {
-	if cmd.Name() != "explain" || len(args) != 1 {
-		return args
-	}
-	namespace := t.namespace
-	if given := cmd.Flags().Lookup("namespace"); given.Changed {
-		namespace = given.Value.String()
-	}
-	return []string{inNamespace(args[0], namespace)}
-}
-
 // command is the command line there.
 func (o *elsewhere) command(cmd *cobra.Command, args []string, t *there) []string {
 	out := []string{cmd.Name()}
@@ -200,14 +197,14 @@ func (o *elsewhere) command(cmd *cobra.Command, args []string, t *there) []strin
 		}
 		out = append(out, "--"+f.Name+"="+value)
 	})
-	if cmd.Name() == "get" {
+	if o.spaced {
 		namespace := t.namespace
 		if given := cmd.Flags().Lookup("namespace"); given.Changed {
 			namespace = given.Value.String()
 		}
 		out = append(out, "--namespace="+namespace)
 	}
-	return append(append(out, "--"), o.target(cmd, args, t)...)
+	return append(append(out, "--"), args...)
 }
 
 // onAll runs the command on all nodes.
@@ -246,18 +243,4 @@ func (o *elsewhere) onAll(ctx context.Context, cmd *cobra.Command, args []string
 		return &exitError{code: code}
 	}
 	return err
-}
-
-// inNamespace makes a Service NAMESPACE/NAME that is named as kubectl names them: NAME, svc/NAME or service/NAME, each with a :PORT.
-// Addresses, and names with a namespace, stay as they are.
-func inNamespace(text, namespace string) string {
-	for _, kind := range []string{"svc/", "service/", "services/"} {
-		if name, ok := strings.CutPrefix(text, kind); ok {
-			return namespace + "/" + name
-		}
-	}
-	if _, err := explain.ParseTarget(text); err == nil || strings.Contains(text, "/") {
-		return text
-	}
-	return namespace + "/" + text
 }

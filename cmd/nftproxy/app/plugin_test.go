@@ -156,20 +156,10 @@ func TestPlugin(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"here-pod: /nftproxy explain -- demo/web", "here-pod: /nftproxy explain --from=pod,node -- 10.96.0.10:80/tcp", "there-pod: /nftproxy explain --output=json -- demo/web",
+	for _, want := range []string{"here-pod: /nftproxy explain --namespace=demo -- svc/web", "here-pod: /nftproxy explain --from=pod,node --namespace=demo -- 10.96.0.10:80/tcp", "there-pod: /nftproxy explain --output=json --namespace=demo -- svc/web",
 		"here-pod: /nftproxy get --namespace=demo -- svc"} {
 		if !slices.Contains(s.commands, want) {
 			t.Errorf("%q was not run: %q", want, s.commands)
-		}
-	}
-}
-
-// TestInNamespace: Services are named as kubectl names them.
-func TestInNamespace(t *testing.T) {
-	for text, want := range map[string]string{"web": "demo/web", "svc/web": "demo/web", "service/web:http": "demo/web:http", "services/web": "demo/web", "web:80": "demo/web:80",
-		"shop/web": "shop/web", "10.96.0.1:80/tcp": "10.96.0.1:80/tcp", "[fd00::1]:80": "[fd00::1]:80", "a/b/c": "a/b/c"} {
-		if got := inNamespace(text, "demo"); got != want {
-			t.Errorf("%s is %s, want %s", text, got, want)
 		}
 	}
 }
