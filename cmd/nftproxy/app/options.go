@@ -266,6 +266,6 @@ func noTable(table string) error {
 
 // guesses says whether the options of the node's nftproxy are not known: what is asked is a cluster, and none is given that says where
 // pods are.
-func (o *wantOptions) guesses() bool {
+func guesses(o *wantOptions) bool {
 	return o.source.manifests == "" && !o.running && o.kubeProxy.File == "" && o.kubeProxy.ClusterCIDR == "" && o.kubeProxy.DetectLocalMode == config.DetectClusterCIDR
 }

@@ -24,7 +24,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		if err := apiserver.CheckKubeconfigs(file); err != nil {
 			return nil, err
 		}
-		config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: file}, o.overrides()).ClientConfig()
+		config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: file}, o.source.overrides()).ClientConfig()
 		if err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
 		}
@@ -50,7 +50,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		if checkErr := apiserver.CheckKubeconfigs(files.GetLoadingPrecedence()...); checkErr != nil {
 			return nil, checkErr
 		}
-		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, o.overrides()).ClientConfig()
+		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, o.source.overrides()).ClientConfig()
 		if userErr == nil {
 			return users, nil
 		}
@@ -65,8 +65,8 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 }
 
 // overrides are what flags say in place of a kubeconfig.
-func (o *wantOptions) overrides() *clientcmd.ConfigOverrides {
-	return &clientcmd.ConfigOverrides{CurrentContext: o.source.context, ClusterInfo: api.Cluster{Server: o.source.master}}
+func (o *sourceOptions) overrides() *clientcmd.ConfigOverrides {
+	return &clientcmd.ConfigOverrides{CurrentContext: o.context, ClusterInfo: api.Cluster{Server: o.master}}
 }
 
 // client returns a client for the API server.
