@@ -29,7 +29,7 @@ func guessing(command string) bool { return command == "explain" || command == "
 func asPlugin(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		switch c.Name() {
-		case "run", "cleanup", "ready", "compare": // for the node itself
+		case "run", "cleanup", "ready", "compare", "ui": // for the node itself
 			c.Hidden = true
 		case "version":
 		default:
