@@ -9,6 +9,7 @@ import (
 	"errors"
 
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/foreign"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
@@ -44,6 +45,9 @@ func (*Inspector) BaseChains() ([]BaseChain, error) { return nil, errSystem }
 
 // FindKubeProxy fails.
 func (*Inspector) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
+
+// KubeProxyRules fails.
+func (*Inspector) KubeProxyRules() ([]foreign.Dump, error) { return nil, errSystem }
 
 // Filled fails.
 func (*Inspector) Filled(string, rules.Family, rules.SetKind, func(rules.Element, rules.Lifetime)) error {

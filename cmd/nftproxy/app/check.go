@@ -33,7 +33,7 @@ func checkCommand(version string) *cobra.Command {
 tracking, forwarding, routes, bridges, ports, other programs' rules, and the source of
 Services with the rights that it needs. One line each: ok, warning or failed, with what to do.
 
-The exit code is 0 if nothing failed, 1 if something did. A table named
+The exit code is 0 if nothing failed, 1 if something did, 2 after an error. A table named
 nftproxy-check is made and removed; nothing else is changed, but for what you answer 'y'
 to with --fix, or all of that with --fix -y. Where 'nftproxy run' runs, the rights that it
 has are shown, and which others wait to take over from it.`,
