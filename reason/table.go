@@ -41,6 +41,13 @@ const (
 	DoesNotAnswerTrial
 	WeightZero
 
+	// Why a Service port has no endpoint.
+	NoSlice       // refused
+	NoSliceFamily // refused [family]
+	EmptySlices   // refused
+	SliceNoPort   // refused
+	OtherPorts    // refused [ports of the EndpointSlices, port of the Service]
+
 	// Why a Service port does without a frontend.
 	OlderService // [Service port that has it]
 	BetterClaim  // [what it is to the Service port, the Service port]; in a foreign note without the last
@@ -145,6 +152,12 @@ var table = [...]row{
 
 	DoesNotAnswer:      {code: "does-not-answer", text: "does not answer from this node (failover)"},
 	DoesNotAnswerTrial: {code: "does-not-answer-trial", text: "does not answer from this node (failover): the next new connection tries it"},
+
+	NoSlice:       {code: "no-endpoint-slice", text: "there is no EndpointSlice of it, as of a Service whose selector matches no pods, or that has none"},
+	NoSliceFamily: {code: "no-slice-of-family", text: "no EndpointSlice of it has %s addresses"},
+	EmptySlices:   {code: "empty-endpoint-slices", text: "its EndpointSlices have no endpoint: its selector matches no pods that have an address"},
+	SliceNoPort:   {code: "endpoint-slices-without-port", text: "its EndpointSlices have endpoints, but no port: no pod has the port of the name that it targets"},
+	OtherPorts:    {code: "port-name-mismatch", text: "its EndpointSlices have port %s, the Service targets %s"},
 
 	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",

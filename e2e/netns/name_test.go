@@ -5,7 +5,6 @@
 package netns
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -23,23 +22,19 @@ func TestBindBesideOthers(t *testing.T) {
 	}
 	n := newNS(t, "a")
 	err = onOwnThread(func() (restored bool, err error) { // a thread with other mounts is not used again
-		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+		if err = unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 			return true, err
 		}
-		if err := unix.Mount("", "/", "none", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-			return false, err
-		}
-		if err := unix.Mount("run", "/run", "tmpfs", 0, ""); err != nil {
-			return false, err
-		}
-		if err := n.Bind("ours"); err != nil {
-			return false, err
-		}
-		if out, err := exec.Command(ip, "netns", "add", "theirs").CombinedOutput(); err != nil {
-			return false, fmt.Errorf("ip netns add: %w: %s", err, out)
-		}
-		if err := n.Close(); err != nil {
-			return false, err
+		for _, step := range []func() error{
+			func() error { return unix.Mount("", "/", "none", unix.MS_PRIVATE|unix.MS_REC, "") },
+			func() error { return unix.Mount("run", "/run", "tmpfs", 0, "") },
+			func() error { return n.Bind("ours") },
+			exec.Command(ip, "netns", "add", "theirs").Run,
+			n.Close,
+		} {
+			if err = step(); err != nil {
+				return false, err
+			}
 		}
 		mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 		if got := strings.Count(string(mounts), "/ours "); got > 0 || !strings.Contains(string(mounts), "/theirs ") {

@@ -112,16 +112,16 @@ func TestTopOnTerminal(t *testing.T) {
 		}
 	}()
 	busyLine, calmLine := `^test/busy\S* +`+regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String())+`/tcp +[1-9]`, `^test/calm`
-	top.shows(`\Anftproxy top: 2 Services, every 500ms, by new connections$`, `^SERVICE +ADDRESS +NEW/S +OPEN`, busyLine, calmLine, `^q quit  / filter`)
+	top.shows(`\Anftproxy top: 2 addresses of Services, every 500ms, by new connections$`, `^SERVICE +ADDRESS +NEW/S +OPEN`, busyLine, calmLine, `^q quit  / filter`)
 	top.press("Enter")
 	endpoint := func(h netns.Host) string { return `^  endpoint +` + regexp.QuoteMeta(h.V4.String()) }
 	top.shows(endpoint(a), endpoint(b))
 	top.press("a", "e")
 	top.shows(`by name$`, busyLine)
 	top.press("/", "c", "a", "l")
-	top.shows(`^filter: cal_$`, `1 Services`, calmLine)
+	top.shows(`^filter: cal_$`, `1 addresses of Services`, calmLine)
 	top.press("Enter", "Down", "p")
-	top.shows(`1 Services, every 500ms, by name, filter cal, paused$`, `^q quit`)
+	top.shows(`1 addresses of Services, every 500ms, by name, filter cal, paused$`, `^q quit`)
 	top.do("resize-window", "-x", "60", "-y", "8")
 	top.shows(`^test/calm`, `^q quit`)
 	late := w.service("calamity").to(ready(a)) // its name is known as soon as it is there

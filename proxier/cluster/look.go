@@ -134,11 +134,8 @@ func (l Looker) Services(namespace string, after ObjectName) []ObjectName {
 		}
 	}
 	c.mu.Unlock()
-	compare := func(a, b ObjectName) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	}
-	slices.SortFunc(out, compare)
-	from, found := slices.BinarySearchFunc(out, after, compare)
+	slices.SortFunc(out, compareNames)
+	from, found := slices.BinarySearchFunc(out, after, compareNames)
 	if found {
 		from++
 	}
@@ -174,6 +171,72 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 		}
 	}
 	return out, true
+}
+
+// SliceLook is what is known of an EndpointSlice. Names of ports may be any text.
+type SliceLook struct {
+	Family    rules.Family
+	Ports     []SlicePort
+	Endpoints int
+}
+
+// SlicePort is a port of an EndpointSlice.
+type SlicePort struct {
+	Name     string
+	Protocol rules.Protocol
+	Port     uint16
+}
+
+// Slices returns what is known of a Service's EndpointSlices, of so many at most.
+func (l Looker) Slices(n ObjectName, most int) (out []SliceLook) {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.store.byService[n] {
+		if len(out) == most {
+			break
+		}
+		look := SliceLook{Family: s.family, Endpoints: len(s.endpoints)}
+		for _, p := range s.ports[:min(len(s.ports), most)] {
+			look.Ports = append(look.Ports, SlicePort{p.name, p.protocol, p.port})
+		}
+		out = append(out, look)
+	}
+	return out
+}
+
+// At returns the Service that has an address, that of a load balancer and an external IP included: the first by its name, if there
+// are several; false: none has.
+func (l Looker) At(a netip.Addr) (found ObjectName, ok bool) {
+	c := l.c
+	f := rules.FamilyOf(a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, s := range c.store.services {
+		has := s.clusterIPs[f] == a || slices.Contains(s.loadBalancers[f], a) || slices.Contains(s.externalIPs[f], a)
+		if has && (!ok || compareNames(n, found) < 0) {
+			found, ok = n, true
+		}
+	}
+	return found, ok
+}
+
+// Namesakes returns the Services of a name in all namespaces, sorted, so many at most.
+func (l Looker) Namesakes(name string, most int) (out []ObjectName) {
+	c := l.c
+	c.mu.Lock()
+	for n := range c.store.services {
+		if n.Name == name {
+			out = append(out, n)
+		}
+	}
+	c.mu.Unlock()
+	slices.SortFunc(out, compareNames)
+	return out[:min(len(out), most)]
+}
+
+func compareNames(a, b ObjectName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 // Labels returns those of a Service, if they are not too long; none if there is no such Service.

@@ -90,7 +90,8 @@ program's help.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
 	cmd.AddCommand(runCommand(version, enter), dumpCommand(version), cleanupCommand(), versionCommand(version))
-	cmd.AddCommand(getCommand(version), diffCommand(version), compareCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand())
+	cmd.AddCommand(getCommand(version), describeCommand(version), historyCommand(version),
+		diffCommand(version), compareCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand())
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc) // --cluster_cidr, as kube-proxy takes it, too
 	return cmd
 }

@@ -72,6 +72,16 @@ func TestAsk(t *testing.T) {
 		"get affinity":                            "No affinity found in namespace default.",
 		"get services -A -l none":                 "No services found.",
 		"get services -A -l !none":                "ClusterIP",
+		"history":                                 "service ports that are not named",
+		"history default/none":                    "service ports that are not named",
+		"history -o json --since 1h":              `"why": "start"`,
+		"describe service web":                    "The kernel holds just that.",
+		"describe svc default/web":                "Open connections\n  none\n",
+		"describe svc/web -n default":             "Last changes\n",
+		"describe web":                            "Events\n  not known: ",
+		"explain svc/web":                         "goes to",
+		"explain web.default.svc.cluster.local":   "goes to",
+		"explain 10.96.0.10":                      "goes to",
 		"diff":                                    "equal: the kernel holds just what",
 		"diff -o json":                            `"servicePorts": `,
 		"get transactions":                        "start",
@@ -91,7 +101,8 @@ func TestAsk(t *testing.T) {
 	must(t, watch.Stop())
 	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "-o", "jsonpath={.x"}, {"get", "services", "-o", "custom-columns=x"},
 		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"},
-		{"get", "services", "web", "-l", "a=b"}, {"get", "tx", "-l", "a=b"}, {"get", "svc", "-l", "a=,"}} {
+		{"get", "services", "web", "-l", "a=b"}, {"get", "tx", "-l", "a=b"}, {"get", "svc", "-l", "a=,"},
+		{"history", "--since", "-1s"}, {"history", "-o", "xml"}, {"describe", "pod", "web"}, {"describe", "svc", "missing"}, {"describe", "svc", "10.96.0.10"}, {"explain", "missing"}} {
 		if out, err := n.run(append(wrong, socket...)...); err == nil || !strings.Contains(err.Error(), "exit status 2") {
 			t.Errorf("%v: %v, %s", wrong, err, out)
 		}

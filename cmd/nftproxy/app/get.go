@@ -93,8 +93,7 @@ func (o *getOptions) add(cmd *cobra.Command) {
 	fs.StringVar(&o.sortBy, "sort-by", "", "sort by what is at this `path` of the items, such as .name")
 	fs.StringVarP(&o.selector, "selector", "l", "", "only what is of Services whose labels match this `selector`, such as app=web,tier!=test")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "go on, and print the lines that are new or have changed")
-	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked; TABLE stands for the tables' name")
-	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "`name` of the nftproxy to ask, if it was started with one")
+	o.source.addSocket(fs)
 	completeWith(cmd, "output", "wide", "json", "yaml", "name")
 }
 
@@ -120,9 +119,9 @@ func (o *getOptions) run(cmd *cobra.Command, args []string) error {
 	case o.watch && o.output != "" && o.output != "wide":
 		return errors.New("--watch goes with lines: leave --output out, or wide")
 	}
-	client, err := ask.Dial(cmd.Context(), o.socket(), tableName(o.source.proxyName))
+	client, err := o.source.dial(cmd.Context())
 	if err != nil {
-		return fmt.Errorf("no nftproxy answers here: %w: is it running on this node, and are you root?", err)
+		return err
 	}
 	namespace := o.namespace
 	if o.all {

@@ -27,7 +27,7 @@ func commandGroups() []*cobra.Group {
 // groupOf says to which of them a command belongs.
 func groupOf(command string) string {
 	switch command {
-	case "get", "explain", "trace", "top", "dump":
+	case "get", "describe", "history", "explain", "trace", "top", "dump":
 		return "look"
 	case "check", "diff", "compare":
 		return "verify"
@@ -53,7 +53,7 @@ func flagGroups() []flagGroup {
 		{"How connections are spread", []string{"affinity-size", "count-period", "max-slots", "scheduler"}, []string{"failover", "maglev-"}},
 		{"Connection tracking", []string{"sysctl-root"}, []string{"conntrack-"}},
 		{"Health, metrics and counters", []string{"profiling", "service-metrics"}, []string{"healthz-", "metrics-", "probe-bind-", "bind-address-hard"}},
-		{"When tables are written, and with which rights", []string{"own-tables", "sandbox", "oom-score-adj", "audit-period", "min-sync-period", "sync-period"}, nil},
+		{"When tables are written, and with which rights", []string{"own-tables", "sandbox", "oom-score-adj", "audit-period", "history", "min-sync-period", "sync-period"}, nil},
 		{"The log", []string{"logging-format", "v", "vmodule"}, []string{"log-"}},
 	}
 }

@@ -140,6 +140,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	}
 	defer rescue.close()
 	p := proxier.New(config)
+	proxier.Inspect(p).Remember(o.records)
 	failover := o.failover.with(rescue, o.countConnections)
 	p.UseFailover(failover)
 	o.turn.tellOf(p, alive.Healthy)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/conntrack"
@@ -144,18 +145,28 @@ func (d *Daemon) absent(n cluster.ObjectName) error {
 	if why := d.Proxier.Looker().Unaddressed(n); why != 0 {
 		return fmt.Errorf("service %s %s: there is nothing to program for it", n, why.Text())
 	}
+	const most = 5
+	var others []string
+	for _, other := range d.Proxier.Looker().Namesakes(n.Name, most) {
+		others = append(others, printable.Word(other.Namespace)+"/"+printable.Word(other.Name))
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("there is no Service %s with a ClusterIP: there is %s", n, strings.Join(others, ", "))
+	}
 	return fmt.Errorf("there is no Service %s with a ClusterIP", n)
 }
 
 // explain answers with an explanation.
 func (d *Daemon) explain(r *http.Request) (any, error) {
 	query := r.URL.Query()
-	target, err := explain.ParseTarget(query.Get("target"))
+	target, err := explain.ParseTarget(query.Get("target"), "")
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%s", err)
 	}
 	n := cluster.ObjectName{Namespace: target.Namespace, Name: target.Name}
-	if target.Frontend.Addr.IsValid() {
+	if a := target.Frontend.Addr; a.IsValid() && target.Frontend.Port == 0 {
+		n, _ = d.Proxier.Looker().At(a)
+	} else if a.IsValid() {
 		n = cluster.ServiceOf(d.Proxier.Looker().ServedBy(target.Frontend))
 	}
 	s, ok := d.Proxier.Service(n)
@@ -188,6 +199,15 @@ func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World 
 		if a.IsValid() && !slices.Contains(w.Local, a) {
 			w.Local = append(w.Local, a)
 		}
+	}
+	const most = 100
+	w.Slices = map[string][]explain.Slice{}
+	for _, s := range d.Proxier.Looker().Slices(n, most) {
+		slice := explain.Slice{Family: s.Family, Endpoints: s.Endpoints}
+		for _, p := range s.Ports {
+			slice.Ports = append(slice.Ports, explain.SlicePort(p))
+		}
+		w.Slices[n.String()] = append(w.Slices[n.String()], slice)
 	}
 	have := parts{name: d.Table}
 	switch err := d.Scan(s.Things, &have); {

@@ -30,6 +30,7 @@ func (n *Node) nftables(r *Report) error {
 	n.features(r, k)
 	n.ownership(r, k, i)
 	n.competition(r, i)
+	n.nodePorts(r, k)
 	return nil
 }
 

@@ -36,7 +36,7 @@ func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, e
 		if err != nil {
 			return out, err
 		}
-		e := ending{Result: end, port: p, frontend: f, client: c.addr(p.Family), masqueradeAll: w.Config.MasqueradeAll}
+		e := ending{Result: end, port: p, frontend: f, client: c.addr(p.Family), noEndpoint: noEndpoint(w.Slices, p), masqueradeAll: w.Config.MasqueradeAll}
 		out.Outcome = e.outcome()
 		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
 		if out.Rules == nil {

@@ -20,6 +20,8 @@ type ending struct {
 	port     *proxier.Port
 	frontend FrontendView
 	client   netip.Addr
+	// noEndpoint is why a port without endpoints has none.
+	noEndpoint reason.Given
 	// masqueradeAll says that --masquerade-all is given.
 	masqueradeAll bool
 }
@@ -89,7 +91,7 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		if i > 0 && setOf(e.Steps[i-1].Rule, rules.ClusterIPs) {
 			return reason.NoSuchPort.With(e.frontend.at.Port, e.port.Protocol)
 		}
-		return noEndpoints(e.port)
+		return e.noEndpoint
 	}
 	return reason.Given{}
 }
@@ -138,16 +140,4 @@ func rangesText(p *proxier.Port) string {
 		out = append(out[:most], fmt.Sprintf("and %d more", len(out)-most))
 	}
 	return strings.Join(out, ", ")
-}
-
-// noEndpoints says why connections to a port are refused.
-func noEndpoints(p *proxier.Port) reason.Given {
-	switch n := len(p.Endpoints); n {
-	case 0:
-		return reason.NoEndpoint.With()
-	case 1:
-		return reason.OnlyEndpointUnusable.With()
-	default:
-		return reason.EndpointsUnusable.With(n)
-	}
 }

@@ -213,7 +213,7 @@ func (c *ClientView) text(style Style) string {
 	var text string
 	switch c.Outcome {
 	case Answer:
-		text = marked(style.Good, "an answer") + " from " + c.targets()
+		text = marked(style.Good, "goes to") + " " + c.targets()
 	case Refused:
 		text = marked(style.Bad, "refused") + " at once"
 		if c.Unheard {

@@ -248,7 +248,7 @@ func (s *Screen) title(t *Table) string {
 	if by == "" {
 		by = s.Sort
 	}
-	text := fmt.Sprintf("nftproxy top: %d Services, every %s, by %s", len(t.Services)+t.More, s.Interval, by)
+	text := fmt.Sprintf("nftproxy top: %d addresses of Services, every %s, by %s", len(t.Services)+t.More, s.Interval, by)
 	if s.table.Seconds == 0 {
 		text = fmt.Sprintf("nftproxy top: counting new connections for %s", s.Interval)
 	}

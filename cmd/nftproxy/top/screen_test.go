@@ -76,7 +76,7 @@ func TestScreen(t *testing.T) {
 	}
 	golden.Check(t, "testdata/TestScreen.txt", text)
 	s.Show(Table{Seconds: 2, Services: some().Services[:1]}, "")
-	if got := drawn(s, 9); !strings.Contains(got, "3 Services") {
+	if got := drawn(s, 9); !strings.Contains(got, "3 addresses") {
 		t.Errorf("while it is paused it shows another table:\n%s", got)
 	}
 	press(t, s, "p", "end", "b")
