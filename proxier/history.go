@@ -24,17 +24,21 @@ type history struct {
 	last    uint64   // the number of the newest
 	refused map[rules.Owner]RefusedPort
 	drift   Drift
+	feed    feed
 }
 
 func newHistory(most int) *history {
 	return &history{most: most, refused: map[rules.Owner]RefusedPort{}}
 }
 
-func (h *history) add(r Record) {
+// add adds a record of a transaction that has written some owners.
+func (h *history) add(r Record, changed []cluster.Changed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++
 	r.Number = h.last
+	h.feed.add(h.last, changed)
+	h.feed.tell()
 	if len(h.records) < h.most {
 		h.records = append(h.records, r)
 		return
@@ -91,7 +95,7 @@ func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, er
 			r.Refused = printable.Error(out.refusals[i].err)
 		}
 	}
-	h.add(r)
+	h.add(r, ch.Owners)
 }
 
 // compared notes that everything was compared, and how many operations repaired what differed.
@@ -131,7 +135,7 @@ func (h *history) repaired(began time.Time, why string, whole bool, by []rules.P
 	if err != nil {
 		r.Refused = printable.Error(err)
 	}
-	h.add(r)
+	h.add(r, nil)
 }
 
 // repairs returns the last records of repairs, the oldest first.

@@ -168,7 +168,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { host.GiveBack(ctx); return nil },
-		servers.run, o.turn.watch, o.answers(&config, p, counter),
+		servers.run, o.turn.watch, o.answers(&config, p, counter, alive.Healthy),
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
 }
 
