@@ -19,12 +19,12 @@ import (
 
 // setUp makes the directory of manifests, the cluster and the servers in its pods,
 // and returns what the manifests ask for. What it has made before an error,
-// socket is where nftproxy answers, with --keep: the default one would be the same for several demos.
-func (d *demo) socket() string {
-	if !d.keep {
+// socketIn returns where nftproxy answers, with --keep: the default one would be the same for several demos.
+func socketIn(dir string, keep bool) string {
+	if !keep {
 		return ""
 	}
-	return filepath.Join(d.dir, "nftproxy.sock")
+	return filepath.Join(dir, "nftproxy.sock")
 }
 
 // tearDown removes.
@@ -78,7 +78,7 @@ func (d *demo) startProxy() error {
 	p, err := proxy.Start(proxy.Config{
 		Program: d.bin,
 		Args: []string{"run", "--manifests", d.manifests.Dir, "--hostname-override", "node",
-			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6, "--socket", d.socket()},
+			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6, "--socket", socketIn(d.dir, d.keep)},
 		NS:  d.cluster.Node.NS,
 		Log: &d.log,
 	})
