@@ -19,14 +19,6 @@ import (
 
 // setUp makes the directory of manifests, the cluster and the servers in its pods,
 // and returns what the manifests ask for. What it has made before an error,
-// socketIn returns where nftproxy answers, with --keep: the default one would be the same for several demos.
-func socketIn(dir string, keep bool) string {
-	if !keep {
-		return ""
-	}
-	return filepath.Join(dir, "nftproxy.sock")
-}
-
 // tearDown removes.
 func (d *demo) setUp() ([]target, error) {
 	dir, err := os.MkdirTemp("", "nftproxy-demo-")
@@ -86,6 +78,14 @@ func (d *demo) startProxy() error {
 		d.nftproxy = p
 	}
 	return err
+}
+
+// socketIn returns where nftproxy answers, with --keep: the default one would be the same for several demos.
+func socketIn(dir string, keep bool) string {
+	if !keep {
+		return ""
+	}
+	return filepath.Join(dir, "nftproxy.sock")
 }
 
 // tearDown removes everything. In a hurry nftproxy gets no chance to end cleanly;
