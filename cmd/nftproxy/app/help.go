@@ -27,7 +27,7 @@ func commandGroups() []*cobra.Group {
 // groupOf says to which of them a command belongs.
 func groupOf(command string) string {
 	switch command {
-	case "get", "describe", "history", "explain", "trace", "top", "dump":
+	case "get", "describe", "history", "ui", "explain", "trace", "top", "dump":
 		return "look"
 	case "check", "diff", "compare":
 		return "verify"
