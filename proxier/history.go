@@ -17,7 +17,7 @@ const defaultRecords = 1000
 
 // history remembers what was done to the tables. It belongs to the goroutine that programs, and may be asked from others.
 type history struct {
-	most int // Records
+	most uint64 // Records
 
 	mu      sync.Mutex
 	records []Record // a ring once there are so many
@@ -27,7 +27,7 @@ type history struct {
 	feed    feed
 }
 
-func newHistory(most int) *history {
+func newHistory(most uint64) *history {
 	return &history{most: most, refused: map[rules.Owner]RefusedPort{}}
 }
 
@@ -39,11 +39,11 @@ func (h *history) add(r Record, changed []cluster.Changed) {
 	r.Number = h.last
 	h.feed.add(h.last, changed)
 	h.feed.tell()
-	if len(h.records) < h.most {
+	if uint64(len(h.records)) < h.most {
 		h.records = append(h.records, r)
 		return
 	}
-	h.records[(h.last-1)%uint64(h.most)] = r
+	h.records[(h.last-1)%h.most] = r
 }
 
 // after returns the oldest records that are younger than a number, so many at most.
@@ -53,7 +53,7 @@ func (h *history) after(number uint64, most int) []Record {
 	oldest := h.last - uint64(len(h.records))
 	var out []Record
 	for n := max(number, oldest); n < h.last && len(out) < most; n++ {
-		out = append(out, h.records[n%uint64(h.most)])
+		out = append(out, h.records[n%h.most])
 	}
 	return out
 }
@@ -143,7 +143,7 @@ func (h *history) repairs(most int) (out []Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for n := h.last; n > h.last-uint64(len(h.records)) && len(out) < most; n-- {
-		if r := h.records[(n-1)%uint64(h.most)]; r.Repairs != "" {
+		if r := h.records[(n-1)%h.most]; r.Repairs != "" {
 			out = append(out, r)
 		}
 	}

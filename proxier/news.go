@@ -31,7 +31,7 @@ func (h *history) news(after uint64, most, names int) News {
 	from := max(after, h.last-min(h.last, uint64(most)), h.last-uint64(len(h.records)))
 	out.Missed = from - after
 	for n := from; n < h.last; n++ {
-		out.Records = append(out.Records, h.records[n%uint64(h.most)])
+		out.Records = append(out.Records, h.records[n%h.most])
 	}
 	out.Services, out.All = h.feed.since(after, names)
 	return out

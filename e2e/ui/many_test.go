@@ -14,10 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/page"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // many is the API of a node with so many Services.
@@ -52,6 +54,18 @@ func (m many) RoundTrip(r *http.Request) (*http.Response, error) {
 			out.Continue = strconv.Itoa(from + limit)
 		}
 		return answer(http.StatusOK, out)
+	case "/v1/drift":
+		return answer(http.StatusOK, ask.Drift{Why: "others are at it", Repairs: []ask.Transaction{}})
+	case "/v1/diff":
+		return answer(http.StatusOK, ask.Diff{Differences: []rules.Difference{
+			{Kind: rules.Missing, Family: "ip", Object: "chain service/ns-07/service-00007/http"},
+			{Kind: rules.Missing, Family: "ip", Object: "element 10.96.0.9 . tcp . 80 of map service-ips"}}})
+	case "/v1/counts":
+		counted := ask.Counts{Counted: true, At: time.Now()}
+		for i := range m.n {
+			counted.Counts = append(counted.Counts, ask.Count{Owner: ask.Owner{Namespace: m.service(i).Namespace, Name: m.service(i).Name}, New: uint64(counted.At.UnixMilli() * int64(i%5) / 1000)})
+		}
+		return answer(http.StatusOK, counted)
 	case "/v1/transactions":
 		return answer(http.StatusOK, ask.Transactions{Transactions: []ask.Transaction{}})
 	case "/v1/watch":
@@ -109,12 +123,17 @@ func TestMany(t *testing.T) {
 	b.wait("what was searched", `document.querySelectorAll('[data-service]').length === 1 && document.querySelector('[data-service]').dataset.service === 'ns-34/service-01234'`)
 	t.Logf("a jump takes %.1f ms, the slowest %.1f ms; a search %.1f ms", scrolled[len(scrolled)/2], scrolled[len(scrolled)-1], search)
 	eval[any](b, `(() => { const e = document.querySelector('input[type=search]'); e.value = ''; e.dispatchEvent(new Event('input')); })()`)
+	b.wait("those that differ are known", `[...document.querySelectorAll('.filters button')].some((e) => e.textContent === 'Drift2')`)
+	b.press("Drift")
+	b.wait("those that differ", `[...document.querySelectorAll('[data-service]')].map((e) => e.dataset.service).join() === 'ns-07/service-00007,ns-09/service-00009'`)
 	b.press("No endpoints")
 	b.wait("those without endpoints", fmt.Sprintf(`document.querySelector('.scroller').getAttribute('aria-rowcount') === '%d'`, (n+6)/7+1))
 	b.press("Endpoints")
 	b.press("All")
 	b.press("Endpoints")
 	b.wait("those with most endpoints first", `document.querySelector('[data-service] .figures').textContent.startsWith('6/')`)
+	b.press("New/s")
+	b.wait("those with most new connections first", `Number(document.querySelector('[data-service] .rate .figures')?.textContent) >= 3`)
 	b.shoot("many")
 	// Another node.
 	eval[any](b, `(() => { const e = document.getElementById('nodes'); e.value = '1'; e.dispatchEvent(new Event('change')); })()`)

@@ -66,7 +66,7 @@ func (s *stage) services(t *testing.T, b *browser) {
 		want[svc.Namespace+"/"+svc.Name] = fmt.Sprintf("%s|%s|%d/%d/%d|%s", svc.Type, svc.Ports[0].Frontends[0]+"/"+svc.Ports[0].Protocol, used, ready, all, state)
 	}
 	got := eval[map[string]string](b, `Object.fromEntries([...document.querySelectorAll('[data-service]')].map((r) => [r.dataset.service,
-		['.type', '.frontend', '.figures', '.state'].map((c) => (c === '.frontend' ? r.querySelector(c).firstChild : r.querySelector(c)).textContent).join('|')]))`)
+		['.type', '.frontend', '.endpoints .figures', '.state'].map((c) => (c === '.frontend' ? r.querySelector(c).firstChild : r.querySelector(c)).textContent).join('|')]))`)
 	if len(want) < 8 || len(got) != len(want) {
 		t.Errorf("%d Services are shown, want %d", len(got), len(want))
 	}
@@ -75,7 +75,8 @@ func (s *stage) services(t *testing.T, b *browser) {
 			t.Errorf("%s is shown as %q, want %q", name, got[name], w)
 		}
 	}
-	for button, n := range map[string]int{"No endpoints": 2, "Conflict": 1, "Refused": 0, "All": len(want)} {
+	b.wait("new connections are counted", `Number(document.querySelector('[data-service="shop/web"] .rate .figures')?.textContent) > 0 && document.querySelector('[data-service="shop/cart"] .rate .figures').textContent === '0.0'`)
+	for button, n := range map[string]int{"No endpoints": 2, "Conflict": 1, "Refused": 0, "Drift": 0, "All": len(want)} {
 		b.press(button)
 		if rows := eval[int](b, `document.querySelectorAll('[data-service]').length`); rows != n {
 			t.Errorf("%s: %d rows, want %d", button, rows, n)
@@ -231,6 +232,7 @@ func (s *stage) node(t *testing.T, b *browser) {
 	b.wait("the cards", `document.querySelectorAll('.card').length >= 4`)
 	n := get[ask.Node](t, s.api(), "/v1/node")
 	text := eval[string](b, `document.querySelector('.cards').innerText`)
+	b.wait("drift", `[...document.querySelectorAll('.card')].some((e) => e.textContent.startsWith('Driftnone'))`)
 	for _, want := range []string{"healthy", fmt.Sprint(n.Services), fmt.Sprintf("of %d %03d", n.Tracked.Limit/1000, n.Tracked.Limit%1000)} {
 		if !strings.Contains(strings.ReplaceAll(text, "\u2009", " "), want) {
 			t.Errorf("no %q in %q", want, text)

@@ -103,13 +103,17 @@ export function traceView({root, store, go, rest, about}) {
     return `Following: ${number(total)} connections` + (lost ? `, of which ${number(lost)} came too fast to be shown.` : '.');
   }
 
-  store.addEventListener('services', drawTools);
+  const listed = () => {
+    drawTools();
+    if (document.activeElement === search && search.value && search.value !== service) offer();
+  };
+  store.addEventListener('services', listed);
   if (service && about.trace) begin();
   else draw();
   if (!service) search.focus();
   return {close() {
     stop?.();
     cancelAnimationFrame(due);
-    store.removeEventListener('services', drawTools);
+    store.removeEventListener('services', listed);
   }};
 }
