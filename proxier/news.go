@@ -28,7 +28,7 @@ func (h *history) news(after uint64, most, names int) News {
 		out.All = true
 		return out
 	}
-	from := max(after, h.last-min(h.last, uint64(most)), h.last-uint64(len(h.records)))
+	from := max(after, h.last-min(h.last, uint64(most)), h.last-uint64(len(h.records))) //nolint:gosec // the caller asks for a positive number
 	out.Missed = from - after
 	for n := from; n < h.last; n++ {
 		out.Records = append(out.Records, h.records[n%h.most])
