@@ -34,6 +34,7 @@ func TestCluster(t *testing.T) {
 		{"no other proxy", (*site).noOtherProxy},
 		{"hardened", (*site).hardened},
 		{"verify", (*site).verify},
+		{"kubectl nftproxy", (*site).plugin},
 		{"rolling update of the Deployment", (*site).updateDeployment},
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
 		{"update of the DaemonSet with maxSurge", (*site).surgeDaemonSet},
