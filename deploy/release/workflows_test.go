@@ -125,7 +125,9 @@ func TestTools(t *testing.T) {
 	var want []string
 	for tool := range strings.FieldsSeq(list[1]) {
 		_, name, _ := strings.Cut(tool, ":")
-		want = append(want, name)
+		if name != "chromium" { // Ubuntu has no such package; GitHub's machines have Chrome
+			want = append(want, name)
+		}
 	}
 	var ci struct {
 		Env map[string]string `json:"env"`
