@@ -45,7 +45,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -88,6 +88,12 @@ release-sign: ## Sign dist/release/SHA256SUMS with cosign, where a key is in COS
 
 release-push: ## Publish the image, its bills of materials and the chart of dist/release, as whoever is logged in
 	cd deploy/release && $(GO) run . push -from $(CURDIR)/dist/release
+
+# dist/readme.html is the README as GitHub shows it, to be looked at.
+site: ## Make dist/site, a static site of the README and docs/
+	rm -rf dist/site
+	cd deploy/site && $(GO) run . -root $(CURDIR) -out $(CURDIR)/dist/site && $(GO) run . -root $(CURDIR) -readme $(CURDIR)/dist/readme.html
+	@ls dist/site | wc -l | xargs echo 'files in dist/site:'
 
 manifests: ## Render deploy/nftproxy.yaml from deploy/chart
 	cd e2e/chart && $(GO) run ./render $(CURDIR)/deploy/chart $(CURDIR)/deploy/nftproxy.yaml
@@ -142,6 +148,7 @@ race: ## Run the tests of what has goroutines with the race detector (it needs a
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd deploy/release && $(GO) test -count 1 $(TEST_FLAGS) ./...
+	cd deploy/site && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/metrics && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...

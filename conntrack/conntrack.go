@@ -147,7 +147,7 @@ func (c *Conn) dumpWith(ctx context.Context, r request, q query, fn func(Flow)) 
 	})
 }
 
-// Delete deletes the entries of flows that List returned and returns how many were
+// Delete deletes the entries of flows, as they were listed, and returns how many were
 // there. One that is gone is no error, and one that came after it with the same
 // addresses and ports is left alone.
 func (c *Conn) Delete(ctx context.Context, flows []Flow) (int, error) {

@@ -12,6 +12,9 @@
 // it was opened. Conn.Clean does both. A flow is deleted by its whole tuple, its zones
 // included, and by its ID, so that one that came after it stays.
 //
+// Others of its functions count and watch: CountOpen and EachOpen the open connections of backends, WatchNew flows as they come,
+// DeleteUnanswered frees flows that a backend did not answer, Usage says how full the table is, and Settings are its sysctls.
+//
 // The kernel filters dumps (CTA_FILTER, Linux 5.8). What it sends is always checked
 // again, because its filter is coarser than asked for:
 //   - IPv6 addresses are compared the wrong way round (seen on Linux 6.18: the

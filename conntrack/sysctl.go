@@ -139,7 +139,7 @@ func write(root, name string, n int) error {
 	if info, err := os.Stat(filepath.Join(root, name)); err == nil && info.Mode().Perm()&0o222 == 0 {
 		return fmt.Errorf("set %s to %d: it belongs to another network namespace: %w", filepath.Join(root, name), n, syscall.EROFS)
 	}
-	if err := os.WriteFile(filepath.Join(root, name), []byte(strconv.Itoa(n)), 0o640); err != nil {
+	if err := os.WriteFile(filepath.Join(root, name), []byte(strconv.Itoa(n)), 0o640); err != nil { //nolint:gosec // the kernel's file is there, and keeps its mode
 		return fmt.Errorf("set to %d: %w", n, err)
 	}
 	return nil

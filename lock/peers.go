@@ -160,7 +160,7 @@ func (s *server) Close() error {
 // trusted says whether a peer is root's or this user's.
 func trusted(conn *net.UnixConn) bool {
 	cred, err := credentials(conn)
-	return err == nil && (cred.Uid == 0 || cred.Uid == uint32(os.Geteuid()))
+	return err == nil && (cred.Uid == 0 || cred.Uid == uint32(os.Geteuid())) //nolint:gosec // uids have 32 bits
 }
 
 // credentials returns who connected, or who listened.

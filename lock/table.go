@@ -151,7 +151,7 @@ func (l *locker) commit(r record, flags uint32, gen *uint32) error {
 	b.Str(unix.NFTA_TABLE_NAME, l.table)
 	b.U32(unix.NFTA_TABLE_FLAGS, flags)
 	text := r.text()
-	b.Bytes(tableUserdata, append([]byte{commentOfTable, byte(len(text) + 1)}, append([]byte(text), 0)...)...)
+	b.Bytes(tableUserdata, append([]byte{commentOfTable, byte(len(text) + 1)}, append([]byte(text), 0)...)...) //nolint:gosec // the fields are limited
 	b.End()
 	return l.send("make", b)
 }

@@ -45,7 +45,7 @@ func (b *Builder) Message(typ, flags uint16, family uint8, resource uint16) {
 
 // End completes the message.
 func (b *Builder) End() {
-	binary.NativeEndian.PutUint32(b.Buf[b.start:], uint32(len(b.Buf)-b.start))
+	binary.NativeEndian.PutUint32(b.Buf[b.start:], uint32(len(b.Buf)-b.start)) //nolint:gosec // messages are far shorter
 }
 
 // Open begins an attribute and returns where; Close completes it.
@@ -58,7 +58,7 @@ func (b *Builder) Open(typ uint16) int {
 
 // Close completes the attribute that begins at a place.
 func (b *Builder) Close(at int) {
-	binary.NativeEndian.PutUint16(b.Buf[at:], uint16(len(b.Buf)-at))
+	binary.NativeEndian.PutUint16(b.Buf[at:], uint16(len(b.Buf)-at)) //nolint:gosec // attributes are far shorter
 	for len(b.Buf)%4 != 0 {
 		b.Buf = append(b.Buf, 0)
 	}

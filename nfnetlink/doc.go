@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package nfnetlink is the socket over which this program talks with the kernel's netfilter (NETLINK_NETFILTER), and
-// the messages on it. rules/kernel speaks nf_tables over it, conntrack ctnetlink. It knows neither's objects.
+// the messages on it. rules/kernel, rules/inspect and lock speak nf_tables over it, conntrack
+// ctnetlink. It knows nobody's objects.
 //
 //   - Builder writes messages, Data reads attributes.
 //   - Socket.Exchange sends requests and reads until each is answered, a dump to its end.

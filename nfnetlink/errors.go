@@ -41,11 +41,11 @@ func (e *Error) Unwrap() error { return e.Errno }
 
 // Err reads the error in a message of type NLMSG_ERROR or NLMSG_DONE; nil is success.
 func (m Message) Err() *Error {
-	errno := -int32(m.Data.NativeU32())
+	errno := -int32(m.Data.NativeU32()) //nolint:gosec // the kernel's error is signed
 	if errno == 0 {
 		return nil
 	}
-	e := &Error{Errno: unix.Errno(errno)}
+	e := &Error{Errno: unix.Errno(errno)} //nolint:gosec // an odd one is shown as a number
 	at := 4
 	if m.Type != unix.NLMSG_DONE {
 		at += unix.NLMSG_HDRLEN // of the request, which is repeated so far

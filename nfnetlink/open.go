@@ -115,7 +115,7 @@ func (f fd) ignore(port uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
 	}
 	return unix.SetsockoptSockFprog(f.socket, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}) //nolint:gosec // the filter above has 4
 }
 
 // Send is Transport's.
@@ -155,7 +155,7 @@ func (f fd) Wait(ctx context.Context, d time.Duration) (bool, error) {
 			_, _ = unix.Read(f.wake, make([]byte, 8)) // takes 1 away
 		}
 	}()
-	fds := []unix.PollFd{{Fd: int32(f.socket), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(f.socket), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}} //nolint:gosec // file descriptors
 	for deadline := time.Now().Add(d); ; {
 		left := -1
 		if d >= 0 {

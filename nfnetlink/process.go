@@ -64,8 +64,9 @@ func hasSocket(pid int, inode string) bool {
 }
 
 func processOf(pid int) (uint32, string, bool) {
-	name, ok := NameOf(uint32(pid))
-	return uint32(pid), name, ok
+	id := uint32(pid) //nolint:gosec // pids are positive, and below 2^22
+	name, ok := NameOf(id)
+	return id, name, ok
 }
 
 // NameOf returns what a process calls itself: anything at all. The first netlink socket of a process has its pid for a port.

@@ -103,7 +103,7 @@ func clean(s string, most int, kept blanks) string {
 		case shown(r) && (r != ' ' || kept.keep(before)):
 			b = utf8.AppendRune(b, r)
 		case r < utf8.RuneSelf:
-			b = appendASCII(b, byte(r))
+			b = appendASCII(b, byte(r)) //nolint:gosec // ASCII, by the case
 		default:
 			b = appendUnicode(b, r)
 		}

@@ -28,7 +28,10 @@ func (p *programmer) free(list []netip.AddrPort, own []netip.Addr) (outcome, err
 		return p.end(), fmt.Errorf("read the kernel's tables: %w", err)
 	}
 	p.out.written = rules.Tx{Name: p.config.Table}
-	p.freeOf(found, list, own, &p.out.written)
+	if !p.config.AllNodePortIPs {
+		own = nil
+	}
+	found.free(list, own, &p.out.written)
 	if err := p.apply(p.out.written); err != nil {
 		return p.end(), fmt.Errorf("delete frontends at the API server's address: %w", err)
 	}
@@ -77,33 +80,26 @@ func (f elementFinder) Part(p rules.Part) {
 	}
 }
 
-// freeOf adds the deletion of the frontends at API servers' addresses, but for ClusterIPs.
-func (p *programmer) freeOf(found elementFinder, list []netip.AddrPort, own []netip.Addr, tx *rules.Tx) {
-	free := func(at netip.AddrPort, f rules.Frontend) {
-		for _, set := range rules.SetsOf(f) {
-			thing := elementAt(at, set, f.Key())
-			if v, ok := found[thing]; ok {
-				delete(found, thing) // a NodePort may be that of several API servers
-				tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: set, Elements: []rules.Element{{Key: f.Key(), Value: v}}})
+// free adds the deletion of the frontends at API servers' addresses, but for ClusterIPs. NodePorts may be served at own addresses, too,
+// soon.
+func (f elementFinder) free(list []netip.AddrPort, own []netip.Addr, tx *rules.Tx) {
+	free := func(at netip.AddrPort, frontend rules.Frontend) {
+		for _, set := range rules.SetsOf(frontend) {
+			thing := elementAt(at, set, frontend.Key())
+			if v, ok := f[thing]; ok {
+				delete(f, thing) // a NodePort may be that of several API servers
+				tx.Add(rules.Op{Kind: rules.DeleteElements, Family: thing.Family, Set: set, Elements: []rules.Element{{Key: frontend.Key(), Value: v}}})
 			}
 		}
 	}
 	for _, at := range list {
-		if _, ok := found[addressAt(at, rules.ClusterIPs)]; ok {
+		if _, ok := f[addressAt(at, rules.ClusterIPs)]; ok {
 			continue
 		}
 		outside := rules.FrontendAt(at, rules.TCP)
 		free(at, outside)
-		if p.servesNodePorts(at, own, found) {
+		if _, served := f[addressAt(at, rules.NodePortIPs)]; served || slices.Contains(own, at.Addr()) {
 			free(at, outside.NodePort())
 		}
 	}
-}
-
-// servesNodePorts says whether NodePorts are, or may soon be, served at an API server's address.
-func (p *programmer) servesNodePorts(at netip.AddrPort, own []netip.Addr, found elementFinder) bool {
-	if _, ok := found[addressAt(at, rules.NodePortIPs)]; ok {
-		return true
-	}
-	return p.config.AllNodePortIPs && slices.Contains(own, at.Addr())
 }

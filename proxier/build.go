@@ -14,7 +14,7 @@ type builder struct {
 	config  rules.Config
 	node    rules.Node
 	forward bool                             // NodePorts are forwarded on loopback addresses
-	missing [2]bool                          // but in families that the node does not have
+	missing [2]bool                          // the families that the node does not have: nothing is forwarded there
 	ejected func(rules.Owner) rules.Ejection // nil: no endpoint is
 	watch   bool                             // who does not answer is looked for
 	built   []rules.Owner

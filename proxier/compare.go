@@ -174,7 +174,7 @@ func (p *programmer) dropRefused(have rules.State, kept map[rules.Owner]bool, er
 		}
 		kept[o] = true
 		p.desired.Update([]rules.Owned{{Owner: o, Objects: keep}})
-		p.setAside(o, err)
+		p.out.refusals = append(p.out.refusals, p.aside.refused(o, err))
 	}
 	return len(owners)+len(*left) > 0
 }

@@ -69,8 +69,6 @@ type Foreign struct {
 	// Turn is closed once no other process of this program writes the tables. Until then nothing is written, and what can be
 	// prepared is: Prepared. Nil: there is no other.
 	Turn <-chan struct{}
-	// Audited is called after each comparison of everything, which takes memory for a while. Nil: nobody wants to know.
-	Audited func()
 }
 
 // withDefaults returns the Config with its defaults filled in.

@@ -33,7 +33,8 @@ func newConflicts(t *teller) conflicts {
 	return conflicts{teller: t, told: map[rules.Owner]map[cluster.Conflict]struct{}{}}
 }
 
-// set notes the frontends that an owner must do without; tell tells of them, once.
+// set notes the frontends that an owner must do without. It logs those that are new, and gathers them for the Service's one Event, which
+// tell sends.
 func (c *conflicts) set(o rules.Owner, lost []cluster.Conflict) {
 	told := c.told[o]
 	c.lost += len(lost) - len(told)

@@ -23,23 +23,26 @@
 // While another process writes the tables (Foreign.Turn) the programmer's desired is kept as it should be, and the syncer
 // knows where the kernel differs: to take over is then to compare just that.
 //
-// The syncer takes changes from one part to the next. All of this runs in Run's goroutine, but for two things: at a first
-// load transactions are applied in a second one, while the first builds, and stale flows are looked for in others.
+// The syncer takes changes from one part to the next. All of this runs in Run's goroutine. At a first load transactions are
+// applied in a second one, while the first builds. Others delete stale flows, count open connections (the tuner), and free
+// connections from endpoints that do not answer (the rescuer, which writes elements of sets that packets fill, and nobody else does).
 //
-// Invariant of the programmer: between two operations the kernel holds what desired says, or unequal says why it may not.
+// Invariant of the programmer: once the kernel is adopted, it holds between two operations what desired says, or unequal says why
+// it may not.
 // A commit that the kernel refuses is taken back from desired, the kernel is compared and repaired where it may have
 // changed, and the owners whose objects it refused are set aside and tried again with growing intervals, while all
 // others go on.
 //
 // A file uses only what is below it:
 //
-//	snapshot.go
+//	snapshot.go, look.go                            what is told to who asks
 //	proxier.go                                      Run: the loop
 //	sync.go, standby.go, nodewait.go                the order of things
-//	rescue*.go, watched.go                          connections without an answer
+//	rescue*.go, watched.go, tune.go                 connections without an answer, and open ones
 //	follow.go, flows.go, conflicts.go, health.go …  the follower
 //	build.go, nolocal.go, localports.go             from an Input to objects, and what else comes of them
-//	program.go, load.go, compare.go, apiserver.go   the programmer's operations
+//	program.go, load.go, compare.go, takeover.go,
+//	apiserver.go                                    the programmer's operations
 //	kernel.go, refusal.go                           what they have in common
 //	repairs.go, metrics.go, timers.go               used above
 package proxier

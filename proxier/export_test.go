@@ -9,7 +9,7 @@ func (p *Proxier) BuildAll() int {
 	ch, view := p.cluster.Take()
 	defer view.Close()
 	b := &builder{view: view, config: p.config.Rules, node: ch.Node}
-	good, _ := p.syncer.program.aside.choose(ch.Owners)
+	good, _ := p.syncer.program.aside.choose(ch.Each())
 	tx, _ := p.syncer.program.update(b.build(good))
 	return tx.Len()
 }

@@ -47,8 +47,8 @@ type flowQueue struct {
 	wake     chan struct{}
 }
 
-// repairedTimes is how many times longer than a look that repairs have caused the rest is until the next such look: another program
-// may change the tables again and again.
+// repairedTimes is for looks that repairs have caused: the next one waits so many times as long as the last one took. Another
+// program may change the tables again and again.
 const repairedTimes = 150
 
 // newFlowQueues returns queues in which UDP's and SCTP's flows do not wait, as they lose what is sent meanwhile.

@@ -30,8 +30,6 @@ type flows struct {
 	conntrack Conntrack // nil: none are deleted
 	linkLocal bool      // NodePorts are served at link-local addresses, too
 	queues    flowQueues
-	// tuned are owners of which nothing has changed but the shares of their endpoints: no flow has become stale.
-	tuned map[rules.Owner]bool
 }
 
 // start starts the goroutines that clean, until ctx ends.
@@ -125,8 +123,8 @@ type targets struct {
 
 type endpointsFound struct{ serving, unready []netip.AddrPort }
 
-// of returns the target of a frontend; false for none. Others go on between one and the next: there may be
-// very many.
+// of returns the target of a frontend; false for none. The cluster's lock is free between two frontends, of which there may be very
+// many.
 func (c *targets) of(f rules.Frontend) (conntrack.Target, bool) {
 	t := conntrack.Target{Frontend: f}
 	if f.IsNodePort() {
@@ -148,13 +146,13 @@ func (c *targets) of(f rules.Frontend) (conntrack.Target, bool) {
 }
 
 // queue queues the frontends whose flows may be stale after a commit.
-func (f *flows) queue(before, after []rules.Owned) {
+func (f *flows) queue(before, after []rules.Owned, tuned map[rules.Owner]bool) {
 	if f.conntrack == nil {
 		return
 	}
 	var out []rules.Frontend
 	for i := range before {
-		if f.tuned[before[i].Owner] {
+		if tuned[before[i].Owner] { // no flow has become stale
 			continue
 		}
 		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)

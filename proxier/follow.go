@@ -38,32 +38,32 @@ func newFollower(c *Config, cl *cluster.Cluster) *follower {
 		checks: healthChecks{teller: t, health: c.Health, told: map[cluster.ObjectName]healthPort{},
 			nodePorts: c.Cluster.NodePorts, known: c.Cluster.Addresses != nil, missing: c.Missing},
 		forwardings: forwardings{t, c.LocalPorts, map[rules.Owner]localPort{}},
-		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues(), nil},
-		history:     newHistory(),
+		flows:       flows{t, c.Conntrack, c.Rules.AllNodePortIPs, newFlowQueues()},
+		history:     newHistory(defaultRecords),
 		refusals:    rate.NewLimiter(rate.Every(tellPause), tellBurst),
 	}
 }
 
-// after tells what a programmer has done, whether it failed or not.
-func (f *follower) after(p *programmer, out *outcome) {
+// after tells what a programmer has done, whether it failed or not. Of tuned owners only the shares of their endpoints have changed.
+func (f *follower) after(out *outcome, tuned map[rules.Owner]bool) {
 	if out.node {
-		f.node(p, out)
+		f.node(out)
 	}
 	f.metrics.transactions.carriedOut(out.transactions)
 	for i := range out.refusals {
 		f.refused(&out.refusals[i])
 	}
-	f.history.setAside(&p.aside, out.refusals)
-	f.metrics.failing.Set(float64(len(p.aside.failing)))
-	if p.adopted {
-		f.metrics.servicePorts.Set(float64(p.desired.Owners()))
+	f.history.setAside(out.now.failing, out.refusals)
+	f.metrics.failing.Set(float64(len(out.now.failing)))
+	if out.now.adopted {
+		f.metrics.servicePorts.Set(float64(out.now.owners))
 	}
-	f.flows.queue(out.before, out.after)
+	f.flows.queue(out.before, out.after, tuned)
 }
 
 // node tells that what holds for all services has changed.
-func (f *follower) node(p *programmer, out *outcome) {
-	now := &p.node
+func (f *follower) node(out *outcome) {
+	now := &out.now.node
 	f.checks.setAddresses(now.NodePortIPs)
 	if out.adopted {
 		return

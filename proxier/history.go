@@ -3,7 +3,6 @@
 package proxier
 
 import (
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -13,78 +12,34 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Bounds of what is remembered.
-const (
-	// mostRecords is how many Records there are at most.
-	mostRecords = 1000
-	// mostRecorded is how many service ports, and how many endpoints of each that came and of each that went, a Record names.
-	mostRecorded = 5
-	// mostCompared is how many elements a service port may have to have its endpoints named.
-	mostCompared = 2000
-)
-
-// Record tells of one time that the kernel's tables were written, or that it was tried.
-type Record struct {
-	// Number counts from 1.
-	Number uint64
-	// At is when it was over, and Took how long it took from when the changes were taken up.
-	At   time.Time
-	Took time.Duration
-	// Delay is how long before At the oldest of the changes was made, as EndpointSlices tell; 0: they tell nothing of use.
-	Delay time.Duration
-	// Why is what for: 'changes of Services and endpoints', 'start', or why the tables were compared.
-	Why string
-	// By are the programs that had changed the tables, as far as that is known.
-	By string
-	// ServicePorts is how many were written, and Ports are some of them.
-	ServicePorts int
-	Ports        []Recorded
-	// Operations is what was written where the tables were compared, or filled, and Repairs names some of that.
-	Operations int
-	Repairs    string
-	// Refused says what the kernel did not take.
-	Refused string
-}
-
-// Recorded is a service port whose objects were written.
-type Recorded struct {
-	Owner rules.Owner
-	// Backends is how many endpoints get connections now.
-	Backends int
-	// Came and Went are some of those that have come and gone, and the numbers are how many there are of each.
-	Came, Went           []netip.AddrPort
-	CameCount, WentCount int
-}
-
-// RefusedPort is a service port whose objects the kernel refuses.
-type RefusedPort struct {
-	Owner rules.Owner
-	// Why has the kernel's reason, in a line.
-	Why string
-	// Since is when it was refused first, and NextTry when it is tried again.
-	Since, NextTry time.Time
-}
+// defaultRecords is how many Records there are at most, by default.
+const defaultRecords = 1000
 
 // history remembers what was done to the tables. It belongs to the goroutine that programs, and may be asked from others.
 type history struct {
+	most int // Records
+
 	mu      sync.Mutex
-	records []Record // a ring once there are mostRecords
+	records []Record // a ring once there are so many
 	last    uint64   // the number of the newest
 	refused map[rules.Owner]RefusedPort
+	drift   Drift
 }
 
-func newHistory() *history { return &history{refused: map[rules.Owner]RefusedPort{}} }
+func newHistory(most int) *history {
+	return &history{most: most, refused: map[rules.Owner]RefusedPort{}}
+}
 
 func (h *history) add(r Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++
 	r.Number = h.last
-	if len(h.records) < mostRecords {
+	if len(h.records) < h.most {
 		h.records = append(h.records, r)
 		return
 	}
-	h.records[(h.last-1)%mostRecords] = r
+	h.records[(h.last-1)%uint64(h.most)] = r
 }
 
 // after returns the oldest records that are younger than a number, so many at most.
@@ -94,7 +49,7 @@ func (h *history) after(number uint64, most int) []Record {
 	oldest := h.last - uint64(len(h.records))
 	var out []Record
 	for n := max(number, oldest); n < h.last && len(out) < most; n++ {
-		out = append(out, h.records[n%mostRecords])
+		out = append(out, h.records[n%uint64(h.most)])
 	}
 	return out
 }
@@ -102,14 +57,21 @@ func (h *history) after(number uint64, most int) []Record {
 // changed records that changes were programmed.
 func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, err error) {
 	now := time.Now()
-	r := Record{At: now, Took: now.Sub(began), Why: "changes of Services and endpoints", ServicePorts: len(out.after), Operations: out.written.Len()}
+	r := Record{Times: Times{At: now, Took: now.Sub(began)}, Why: "changes of Services and endpoints", ServicePorts: len(out.after), Operations: out.written.Len(), Causes: ch.Causes}
 	switch {
 	case out.adopted:
+		h.compared(now, 0)
 		r.Why, r.ServicePorts = "start", len(ch.Owners)
 	case out.node && len(out.after) == 0:
 		r.Why = "the node has changed"
 	case len(out.after) == 0 && len(out.refusals) == 0 && err == nil:
 		return
+	}
+	if r.Causes.Count == 0 && len(out.after) > 0 {
+		r.Causes = cluster.Causes{List: []cluster.Cause{{Kind: cluster.CauseShares, What: "changed", At: began}}, Count: 1}
+	}
+	for i := range r.Causes.List {
+		r.Waited = max(r.Waited, now.Sub(r.Causes.List[i].At))
 	}
 	for _, byService := range ch.Triggers {
 		for _, times := range byService {
@@ -132,45 +94,37 @@ func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, er
 	h.add(r)
 }
 
-// record tells in what the objects of a service port have changed.
-func record(before rules.Objects, after *rules.Owned) Recorded {
-	out := Recorded{Owner: after.Owner}
-	if elements(&before) > mostCompared || elements(&after.Objects) > mostCompared {
-		return out
-	}
-	was, is := before.Backends(), after.Objects.Backends()
-	out.Backends = len(is)
-	out.Came, out.CameCount = lacking(is, was)
-	out.Went, out.WentCount = lacking(was, is)
-	return out
+// compared notes that everything was compared, and how many operations repaired what differed.
+func (h *history) compared(at time.Time, repairs int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drift.Compared = at
+	h.drift.Repairs += repairs
 }
 
-func elements(o *rules.Objects) (n int) {
-	for i := range o.Sets {
-		n += len(o.Sets[i].Elements)
+// stands notes why the kernel may not hold all that it should; nil: it does.
+func (h *history) stands(unequal error) {
+	why := ""
+	if unequal != nil {
+		why = printable.Error(unequal)
 	}
-	return n
-}
-
-// lacking returns what of a sorted list another one lacks: some of it, and how many there are.
-func lacking(list, other []netip.AddrPort) (some []netip.AddrPort, n int) {
-	for _, e := range list {
-		if _, found := slices.BinarySearchFunc(other, e, netip.AddrPort.Compare); found {
-			continue
-		}
-		if n++; n <= mostRecorded {
-			some = append(some, e)
-		}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if why != "" && h.drift.Unequal == "" {
+		h.drift.Since = time.Now()
 	}
-	return some, n
+	h.drift.Unequal = why
 }
 
 // repaired records that the tables were compared, and what was repaired.
-func (h *history) repaired(began time.Time, why string, by []rules.Process, out *outcome, err error) {
+func (h *history) repaired(began time.Time, why string, whole bool, by []rules.Process, out *outcome, err error) {
+	if whole && err == nil {
+		h.compared(time.Now(), out.written.Len())
+	}
 	if out.written.Len() == 0 && err == nil {
 		return
 	}
-	r := Record{At: time.Now(), Took: time.Since(began), Why: why, Operations: out.written.Len(), Repairs: describe(out.written)}
+	r := Record{Times: Times{At: time.Now(), Took: time.Since(began)}, Why: why, Operations: out.written.Len(), Repairs: describe(out.written)}
 	if by != nil {
 		r.By = processes(by)
 	}
@@ -180,8 +134,21 @@ func (h *history) repaired(began time.Time, why string, by []rules.Process, out 
 	h.add(r)
 }
 
+// repairs returns the last records of repairs, the oldest first.
+func (h *history) repairs(most int) (out []Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n := h.last; n > h.last-uint64(len(h.records)) && len(out) < most; n-- {
+		if r := h.records[(n-1)%uint64(h.most)]; r.Repairs != "" {
+			out = append(out, r)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
 // setAside notes which service ports are set aside.
-func (h *history) setAside(a *aside, refusals []refusal) {
+func (h *history) setAside(failing map[rules.Owner]time.Time, refusals []refusal) {
 	if len(refusals) == 0 && len(h.refused) == 0 { // only this goroutine writes
 		return
 	}
@@ -197,12 +164,12 @@ func (h *history) setAside(a *aside, refusals []refusal) {
 		}
 	}
 	for o, p := range h.refused {
-		f := a.failing[o]
-		if f == nil {
+		next, ok := failing[o]
+		if !ok {
 			delete(h.refused, o)
 			continue
 		}
-		p.NextTry = f.next
+		p.NextTry = next
 		h.refused[o] = p
 	}
 }
@@ -215,6 +182,6 @@ func (h *history) refusedPorts() []RefusedPort {
 		out = append(out, r)
 	}
 	h.mu.Unlock()
-	slices.SortFunc(out, func(a, b RefusedPort) int { return cluster.CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(out, func(a, b RefusedPort) int { return a.Owner.Compare(b.Owner) })
 	return out
 }

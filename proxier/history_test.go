@@ -3,6 +3,7 @@
 package proxier_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -27,12 +29,59 @@ func TestRecords(t *testing.T) {
 			t.Fatalf("%+v", list)
 		}
 		got := fmt.Sprint(list[1].Why, list[1].Ports)
-		const want = "changes of Services and endpoints[{default/web:http (ip) 3 [10.0.0.3:8080 10.0.0.4:8080] [10.0.0.1:8080] 2 1}]"
+		const want = "changes of Services and endpoints[{default/web:http (ip) 3 [10.0.0.3:8080 10.0.0.4:8080] [10.0.0.1:8080] 2 1 [] [] 0 0}]"
 		if got != want {
 			t.Errorf("recorded\n%s\nwant\n%s", got, want)
 		}
+		if c := list[1].Causes; c.Count != 1 || len(c.List) != 1 || c.List[0].Kind != "EndpointSlice" || c.List[0].String() != "default/a" || c.List[0].What != "changed" {
+			t.Errorf("its causes are %+v", c)
+		}
+		n.UpdateService(service("web", "10.96.0.2", "http:80"))
+		synctest.Wait()
+		n.DeleteService("default", "web")
+		synctest.Wait()
+		list = n.Records(2, 10)
+		if len(list) != 2 || fmt.Sprint(list[0].Ports[0].Begun, list[0].Ports[0].Ended, list[1].Ports[0].Ended) != "[10.96.0.2:80/tcp] [10.96.0.1:80/tcp] [10.96.0.2:80/tcp]" ||
+			list[0].Causes.List[0].What != "changed" || list[1].Causes.List[0].What != "went" || list[1].Ports[0].WentCount != 3 {
+			t.Errorf("a Service's address, and its end: %+v", list)
+		}
 		if list := n.Records(1, 1); len(list) != 1 || list[0].Number != 2 {
 			t.Errorf("after the first: %+v", list)
+		}
+	})
+}
+
+// TestDifferences: others' changes are found, and a repair's end; what was repaired is remembered.
+func TestDifferences(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := &rulestest.Kernel{}
+		n := start(t, kernel)
+		defer n.stop()
+		scan := func(things []rules.Thing, to rules.Parts) error { return kernel.Scan("nftproxy", things, to) }
+		if _, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan); !errors.Is(err, proxier.ErrNotProgrammed) {
+			t.Errorf("before the lists are in: %v", err)
+		}
+		n.lists(service("web", "10.96.0.1", "http:80"), endpoints("a", "web", "http:8080", "10.0.0.1"))
+		if found, ports, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan); err != nil || len(found.List) != 0 || ports != 1 {
+			t.Errorf("%+v, %d service ports, %v", found, ports, err)
+		}
+		single := rules.SetID{Kind: rules.Single}
+		kernel.Tamper(func(s *rules.State) { clear(s.Tables[rules.IPv4].Sets[single]) })
+		found, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan)
+		if err != nil || len(found.List) != 1 || found.Counts[rules.Missing] != 1 || found.List[0].Object != "element of single: 10.96.0.1 . tcp . 80 : 10.0.0.1 . 8080" {
+			t.Errorf("an element is missing: %+v, %v", found, err)
+		}
+		scans := 0
+		if found, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, func(things []rules.Thing, to rules.Parts) error {
+			if scans++; scans == 2 { // meanwhile it is repaired
+				time.Sleep(time.Hour)
+			}
+			return scan(things, to)
+		}); err != nil || len(found.List) != 0 || scans != 2 {
+			t.Errorf("after %d scans: %+v, %v", scans, found, err)
+		}
+		if d := proxier.Inspect(n.Proxier).Drift(); d.Compared.Before(time.Now().Add(-time.Hour)) || d.Repairs != 1 || d.Unequal != "" {
+			t.Errorf("%+v", d)
 		}
 	})
 }

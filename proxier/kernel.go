@@ -16,7 +16,7 @@ import (
 type Kernel interface {
 	// Read returns what the tables of a name hold.
 	Read(table string) (rules.State, error)
-	// Scan hands over, part by part, what things name of the tables of a name; everything, if there are none.
+	// Scan reads the named things of the tables part by part; all of them, if none is named.
 	Scan(table string, things []rules.Thing, to rules.Parts) error
 	// Apply carries a transaction out. A *rules.Refusal says which objects the kernel refused.
 	Apply(tx rules.Tx) error
@@ -28,8 +28,8 @@ const (
 	wholePause = 10 * time.Second
 )
 
-// programmer makes the kernel hold what it should. Its operations are commit, adopt, audit and free; each returns what
-// became of it. No two of them run at once.
+// programmer makes the kernel hold what it should. Its operations are commit, adopt, audit, free and takeOver, each of which returns
+// what became of it; prepare and differing write nothing. No two of them run at once.
 type programmer struct {
 	kernel  Kernel
 	config  rules.Config
@@ -65,20 +65,17 @@ type outcome struct {
 	// refusals are what the kernel refused, in order.
 	refusals     []refusal
 	transactions []transaction
-	// written is by what the kernel was made equal where it was compared, or filled.
+	// written is the transaction that made the kernel equal, after a comparison or a load.
 	written rules.Tx
+	now     standing
 }
 
-// refusal is a transaction that the kernel refused, or an owner that was set aside because of one.
-type refusal struct {
-	err error
-	// servicePorts is how many the transaction was about.
-	servicePorts int
-	// loading says that it was to fill an empty kernel, which is read back.
-	loading bool
-	// owner was set aside; without a name: none. It is tried again after wait.
-	owner rules.Owner
-	wait  time.Duration
+// standing is how things stand after an operation.
+type standing struct {
+	node    rules.Node
+	adopted bool // the kernel is programmed, and has owners
+	owners  int
+	failing map[rules.Owner]time.Time // those set aside, and when each is tried again; nil: none
 }
 
 // setAside says how many owners were set aside.
@@ -114,6 +111,7 @@ func (p *programmer) begin() { p.mended = 0 }
 func (p *programmer) end() outcome {
 	out := p.out
 	p.out = outcome{}
+	out.now = standing{p.node, p.adopted, p.desired.Owners(), p.aside.waiting()}
 	return out
 }
 
@@ -126,11 +124,6 @@ func (p *programmer) apply(tx rules.Tx) error {
 	err := p.kernel.Apply(tx)
 	p.out.transactions = append(p.out.transactions, transaction{tx.Elements(), time.Since(start), err})
 	return err
-}
-
-// setAside notes that the kernel refuses an owner's objects.
-func (p *programmer) setAside(o rules.Owner, err error) {
-	p.out.refusals = append(p.out.refusals, refusal{err: err, owner: o, wait: p.aside.put(o)})
 }
 
 // update sets the objects of owners in desired, and returns the transaction and

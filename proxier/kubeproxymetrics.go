@@ -157,7 +157,7 @@ func (m *kubeProxyMetrics) failed() {
 // flows notes a clean-up of connection tracking, in the families that it was about.
 func (m *kubeProxyMetrics) flows(took time.Duration, deleted conntrack.Deleted, targets []conntrack.Target) {
 	for f, n := range [2]int{rules.IPv4: deleted.V4, rules.IPv6: deleted.V6} {
-		if !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return rules.FamilyOf(t.Addr) == rules.Family(f) }) {
+		if !slices.ContainsFunc(targets, func(t conntrack.Target) bool { return rules.FamilyOf(t.Addr) == rules.Family(f) }) { //nolint:gosec // one of the two families
 			continue
 		}
 		m.reconcileFlows.WithLabelValues(familyLabels[f]).Observe(took.Seconds())

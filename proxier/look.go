@@ -10,6 +10,19 @@ import (
 // Looker tells what the Proxier knows of Services. It may be asked at any time.
 func (p *Proxier) Looker() cluster.Looker { return cluster.NewLooker(p.cluster) }
 
+// PortAt names the service port that has a frontend.
+func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
+	holder, ok := p.cluster.Holder(f)
+	return holder.ServicePortName, ok
+}
+
+// ServedAt names the service port whose endpoints connections to a frontend go to; a NodePort's frontends have the node's
+// addresses. It may be called at any time.
+func (p *Proxier) ServedAt(f rules.Frontend) (rules.ServicePortName, bool) {
+	o := p.cluster.ServedBy(f)
+	return o.ServicePortName, o.Name != ""
+}
+
 // Service is one Service, as it is programmed or is about to be.
 type Service struct {
 	// Snapshot has nothing of other Services.

@@ -10,8 +10,8 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/cluster"
 )
 
-// podCIDRsWait is how many times longer than for the Node it is waited for the Node's podCIDRs,
-// which a controller of the cluster gives it: 5 minutes, where kube-proxy's 30 seconds are the former.
+// podCIDRsWait is how many times longer the wait for the Node's podCIDRs is than that for the Node object: a controller of the
+// cluster gives it them. Kube-proxy's 30 seconds for the Node make 5 minutes.
 const podCIDRsWait = 10
 
 // nodeWait waits, before anything is programmed, until the Node object tells what is needed of it, or has had its time to:

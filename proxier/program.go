@@ -90,7 +90,7 @@ func (p *programmer) commitOthers(builds []rules.Owned, err error) error {
 		return p.commitOwners(builds[len(builds)/2:])
 	}
 	for i := range bad {
-		p.setAside(bad[i].Owner, err)
+		p.out.refusals = append(p.out.refusals, p.aside.refused(bad[i].Owner, err))
 	}
 	return p.commitOwners(rest)
 }

@@ -5,6 +5,7 @@ package proxier
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
@@ -237,23 +237,27 @@ func TestAudit(t *testing.T) {
 func TestAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAside()
-		var all []cluster.Changed
+		var all []rules.Owner
+		changed := map[rules.Owner]bool{} // true: gone
 		for i := range byte(25) {
 			o := owned(fmt.Sprintf("s%02d", i), 1+i).Owner
-			all = append(all, cluster.Changed{Owner: o})
+			all = append(all, o)
 			if wait := a.put(o); wait != firstWait {
 				t.Fatalf("the first wait is %s, want %s", wait, firstWait)
 			}
 		}
-		if good, again := a.choose(nil); len(good)+len(again) > 0 {
+		if good, again := a.choose(maps.All(changed)); len(good)+len(again) > 0 {
 			t.Errorf("chosen before their time: %v, %v", good, again)
 		}
-		fresh := cluster.Changed{Owner: owned("fresh", 1).Owner}
-		good, again := a.choose([]cluster.Changed{fresh, all[7], {Owner: all[8].Owner, Gone: true}})
-		if fmt.Sprint(good) != fmt.Sprint([]rules.Owner{fresh.Owner, all[8].Owner}) || len(again) != 1 || again[0] != all[7].Owner {
+		fresh := owned("fresh", 1).Owner
+		changed[fresh], changed[all[7]], changed[all[8]] = false, false, true
+		good, again := a.choose(maps.All(changed))
+		slices.SortFunc(good, rules.Owner.Compare)
+		if !slices.Equal(good, []rules.Owner{fresh, all[8]}) || !slices.Equal(again, all[7:8]) {
 			t.Errorf("chosen: %v and again %v; want the new one and the one that goes, and again the one that has changed", good, again)
 		}
-		a.forget([]rules.Owned{{Owner: all[7].Owner}, {Owner: all[8].Owner}})
+		a.forget([]rules.Owned{{Owner: all[7]}, {Owner: all[8]}})
+		clear(changed)
 		seen := 0
 		for batches := 0; len(a.failing) > 0; batches++ {
 			wait, ok := a.nextRetry()
@@ -261,7 +265,7 @@ func TestAside(t *testing.T) {
 				t.Fatalf("the next try is in %s, %v", wait, ok)
 			}
 			time.Sleep(wait)
-			_, again := a.choose(nil)
+			_, again := a.choose(maps.All(changed))
 			if len(again) > retryBatch || len(again) == 0 {
 				t.Fatalf("%d at once", len(again))
 			}

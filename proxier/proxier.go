@@ -32,6 +32,7 @@ type Proxier struct {
 	pace     *rate.Limiter // of commits
 	repairs  *repairs
 	tuner    tuner
+	looks    chan func() // done between two things that are programmed
 }
 
 // New returns a Proxier that has seen nothing yet.
@@ -42,6 +43,7 @@ func New(c Config) *Proxier {
 		listener: &listener{c.Health, c.Metrics.kubeProxy, make(chan struct{}, 1)},
 		pace:     rate.NewLimiter(c.Pace.CommitRate, commitBurst),
 		repairs:  newRepairs(),
+		looks:    make(chan func()),
 	}
 	p.cluster = cluster.New(c.Cluster, p.listener)
 	p.Sink = cluster.NewSink(p.cluster)
@@ -66,28 +68,13 @@ func (p *Proxier) Synced() <-chan struct{} { return p.syncer.synced }
 // Prepared is closed when all is ready that can be while another process writes the tables: see Foreign.Turn.
 func (p *Proxier) Prepared() <-chan struct{} { return p.syncer.standby.prepared }
 
-// SetAPIServers says at which addresses and ports this node reaches its API server. No Service gets them as a
-// load balancer's address, an external IP or a NodePort: the node would lose the API server, and never hear that the
-// Service is gone. It may be called at any time, each time with all of them; what others have is taken from them.
+// SetAPIServers is the Cluster's: it says which addresses no Service gets, as this node reaches its API server there.
 func (p *Proxier) SetAPIServers(list []netip.AddrPort) { p.cluster.SetAPIServers(list) }
 
 // FreeAPIServers deletes from the kernel what an earlier run has left where this node reaches its API server:
 // without it the lists might never come in. It is called before the source runs, and not during Run, which does the
 // same for what becomes known before the first commit.
 func (p *Proxier) FreeAPIServers() error { return p.syncer.freeAPIServers() }
-
-// PortAt names the service port that has a frontend.
-func (p *Proxier) PortAt(f rules.Frontend) (rules.ServicePortName, bool) {
-	holder, ok := p.cluster.Holder(f)
-	return holder.ServicePortName, ok
-}
-
-// ServedAt names the service port whose endpoints connections to a frontend go to; a NodePort's frontends have the node's
-// addresses. It may be called at any time.
-func (p *Proxier) ServedAt(f rules.Frontend) (rules.ServicePortName, bool) {
-	o := p.cluster.ServedBy(f)
-	return o.ServicePortName, o.Name != ""
-}
 
 // UseFailover frees connections without an answer, of Services that want it. It is called before Run.
 func (p *Proxier) UseFailover(f Failover) {
@@ -107,14 +94,11 @@ func (p *Proxier) Run(ctx context.Context) error {
 		return fmt.Errorf("run proxier: its Config has no Kernel")
 	}
 	defer p.beside(ctx)()
-	sync, audit, repair, period := newTask(), newTask(), newTask(), newTimer()
+	sync, audit, repair, period := newTask(), newTask(), newTask(), timerOf(p.config.Pace.AuditPeriod)
 	defer sync.stop()
 	defer audit.stop()
 	defer repair.stop()
 	defer period.stop()
-	if p.config.Pace.AuditPeriod > 0 {
-		period.set(p.config.Pace.AuditPeriod)
-	}
 	turn, addresses := p.turn(), p.addresses()
 	for {
 		do, why := sync, auditWhy{why: "an earlier comparison failed", repairs: p.repairs}
@@ -128,6 +112,9 @@ func (p *Proxier) Run(ctx context.Context) error {
 			if !sync.waiting && !sleep(ctx, p.pace.Reserve().Delay()) {
 				return nil
 			}
+		case look := <-p.looks:
+			look()
+			continue
 		case <-addresses:
 		case <-sync.C():
 			sync.waiting = false
@@ -206,6 +193,7 @@ func (p *Proxier) runSync(sync, audit *task) {
 		sync.done()
 		p.planRetry(sync)
 	}
+	p.syncer.follow.history.stands(program.unequal)
 	if program.adopted && program.unequal != nil && !audit.waiting {
 		p.config.Logger.Error(program.unequal, "The kernel does not hold all that it should; comparing it", "in", audit.failed(lastWait))
 	}
@@ -232,6 +220,7 @@ func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 			p.listener.poke() // a sync says that all is well
 		}
 	}
+	p.syncer.follow.history.stands(program.unequal)
 	if !sync.waiting {
 		p.planRetry(sync)
 	}

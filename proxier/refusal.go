@@ -5,13 +5,13 @@ package proxier
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -35,7 +35,24 @@ type failure struct {
 
 func newAside() aside { return aside{failing: map[rules.Owner]*failure{}} }
 
-// put notes that the kernel refuses an owner's objects, and returns how long until it is tried again.
+// refusal is a transaction that the kernel refused, or an owner that was set aside because of one.
+type refusal struct {
+	err error
+	// servicePorts is how many the transaction was about.
+	servicePorts int
+	// loading says that it was to fill an empty kernel, which is read back.
+	loading bool
+	// owner was set aside; without a name: none. It is tried again after wait.
+	owner rules.Owner
+	wait  time.Duration
+}
+
+// refused notes that the kernel refuses an owner's objects, and says how long until it is tried again.
+func (a *aside) refused(o rules.Owner, err error) refusal {
+	return refusal{err: err, owner: o, wait: a.put(o)}
+}
+
+// put sets an owner aside, and returns how long until it is tried again.
 func (a *aside) put(o rules.Owner) time.Duration {
 	f := a.failing[o]
 	if f == nil {
@@ -54,17 +71,28 @@ func (a *aside) forget(list []rules.Owned) {
 	}
 }
 
-// choose returns which of the changed owners are programmed now, and which of those that the kernel refused before are
+// waiting returns who is set aside, and when each is tried again; nil: nobody.
+func (a *aside) waiting() (out map[rules.Owner]time.Time) {
+	if len(a.failing) > 0 {
+		out = make(map[rules.Owner]time.Time, len(a.failing))
+	}
+	for o, f := range a.failing {
+		out[o] = f.next
+	}
+	return out
+}
+
+// choose returns which of the changed owners, each with whether it is gone, are programmed now, and which of those that the kernel refused before are
 // tried again, when their time has come or they have changed. These come a few at a time: they must hold up nobody else.
-func (a *aside) choose(changed []cluster.Changed) (good, again []rules.Owner) {
+func (a *aside) choose(changed iter.Seq2[rules.Owner, bool]) (good, again []rules.Owner) {
 	now := time.Now()
 	going := map[rules.Owner]bool{}
-	for _, c := range changed {
-		f := a.failing[c.Owner]
-		if f == nil || c.Gone { // what goes is not refused
-			good = append(good, c.Owner)
+	for o, gone := range changed {
+		f := a.failing[o]
+		if f == nil || gone { // what goes is not refused
+			good = append(good, o)
 			if f != nil {
-				going[c.Owner] = true
+				going[o] = true
 			}
 		} else if now.Before(f.next) {
 			f.next = now
@@ -79,7 +107,7 @@ func (a *aside) choose(changed []cluster.Changed) (good, again []rules.Owner) {
 		}
 	}
 	slices.SortFunc(again, func(x, y rules.Owner) int {
-		return cmp.Or(a.failing[x].next.Compare(a.failing[y].next), cluster.CompareOwners(x, y))
+		return cmp.Or(a.failing[x].next.Compare(a.failing[y].next), x.Compare(y))
 	})
 	again = again[:min(len(again), retryBatch)]
 	if len(again) > 0 {

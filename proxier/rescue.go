@@ -178,7 +178,7 @@ func (r *rescuer) look(ctx context.Context) error {
 		return err
 	}
 	now := time.Now()
-	errs := []error{err, r.noted.answering(func(at failover.At, when time.Time) { r.machine.Answered(at, when) })}
+	errs := []error{err, r.noted.answering(r.machine.Answered)}
 	var free []conntrack.Flow
 	for i := range found[:min(len(found), mostRescued)] {
 		flow, ok, rerr := r.rescue(ctx, &found[i], now)
@@ -204,7 +204,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, now time.Time) (con
 	if p == nil || !slices.Contains(p.usable, flow.Reply.Src) {
 		return flow, false, nil
 	}
-	e := failover.Endpoint{Owner: owner, At: failover.At{AddrPort: flow.Reply.Src, Protocol: flow.Protocol}}
+	e := failover.Endpoint{Owner: owner, At: rules.Backend{Protocol: flow.Protocol, Addr: flow.Reply.Src}}
 	if flow.Protocol == rules.UDP && !r.answers(p) {
 		return flow, false, nil // nothing says that this service ever answers
 	}
@@ -220,7 +220,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, now time.Time) (con
 
 // answers says whether some endpoint of a service port has answered of late.
 func (r *rescuer) answers(p *watched) bool {
-	return slices.ContainsFunc(p.usable, func(a netip.AddrPort) bool { return r.machine.Answers(failover.At{AddrPort: a, Protocol: p.protocol}) })
+	return slices.ContainsFunc(p.usable, func(a netip.AddrPort) bool { return r.machine.Answers(rules.Backend{Protocol: p.protocol, Addr: a}) })
 }
 
 // forget takes a client out of the maps of session affinity that have it with an endpoint.
@@ -263,7 +263,7 @@ func (r *rescuer) decide(now time.Time) {
 		owners[c.Owner] = true
 		r.tell(c, now)
 		if c.Kind == failover.Ejected || c.Kind == failover.Failed {
-			r.away = append(r.away, rules.Backend{Protocol: c.Protocol, Addr: c.AddrPort})
+			r.away = append(r.away, c.At)
 		}
 	}
 	out := map[rules.Owner][]rules.Ejected{}

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/failover"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -59,14 +58,14 @@ func (n *noted) unanswered() (out []unanswered, err error) {
 	seen := make(map[rules.Key]bool, len(n.known))
 	for _, f := range rules.Families {
 		errs = append(errs, n.kernel.Filled(n.table, f, rules.Unanswered, func(e rules.Element, l rules.Lifetime) {
-			left := time.Duration(l.Expires) * time.Millisecond
+			left := time.Duration(l.Expires) * time.Millisecond //nolint:gosec // less than the set's time-out
 			k := n.known[e.Key]
 			if k == nil || left > k.left { // it is new, or was noted again after its time
 				k = &notedElement{}
 				n.known[e.Key] = k
 			}
 			k.left, seen[e.Key] = left, true
-			age := time.Duration(l.Timeout)*time.Millisecond - left
+			age := time.Duration(l.Timeout)*time.Millisecond - left //nolint:gosec // the set's time-out
 			if k.told || age < answerTime {
 				return
 			}
@@ -84,12 +83,12 @@ func (n *noted) unanswered() (out []unanswered, err error) {
 }
 
 // answering tells when endpoints have answered.
-func (n *noted) answering(fn func(failover.At, time.Time)) error {
+func (n *noted) answering(fn func(rules.Backend, time.Time)) error {
 	var errs []error
 	for _, f := range rules.Families {
 		errs = append(errs, n.kernel.Filled(n.table, f, rules.Answering, func(e rules.Element, l rules.Lifetime) {
-			age := time.Duration(l.Timeout-l.Expires) * time.Millisecond
-			fn(failover.At{AddrPort: netip.AddrPortFrom(e.Addr, e.Key.Port), Protocol: e.Protocol}, time.Now().Add(-age))
+			age := time.Duration(l.Timeout-l.Expires) * time.Millisecond //nolint:gosec // less than the set's time-out
+			fn(rules.Backend{Protocol: e.Protocol, Addr: netip.AddrPortFrom(e.Addr, e.Key.Port)}, time.Now().Add(-age))
 		}))
 	}
 	return errors.Join(errs...)

@@ -27,7 +27,7 @@ type silentTeller struct {
 
 // tell tells what becomes of an endpoint.
 func (r *silentTeller) tell(c failover.Change, now time.Time) {
-	endpoint := c.AddrPort.String()
+	endpoint := c.At.Addr.String()
 	if c.Kind != failover.Ejected {
 		texts := map[failover.Kind]string{failover.Tried: "The next new connection tries an endpoint that did not answer",
 			failover.Failed: "An endpoint still does not answer", failover.Back: "An endpoint gets new connections again",

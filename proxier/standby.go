@@ -3,12 +3,10 @@
 package proxier
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -88,47 +86,27 @@ func (s *standby) built(b *builder) {
 
 // all returns a builder that has built all owners.
 func (s *standby) all() *builder {
-	return &builder{built: slices.SortedFunc(maps.Keys(s.owners), cluster.CompareOwners), aspects: s.aspects}
-}
-
-// update makes desired what it should be, and notes what that has changed.
-func (s *standby) update(p *programmer, node rules.Node, builds []rules.Owned) {
-	s.mayDiffer(thingsOf(p.setNode(node)))
-	s.mayDiffer(thingsOf(p.desired.Update(builds)))
-}
-
-// thingsOf returns what a transaction is about: Everything, if that is too much to name.
-func thingsOf(tx rules.Tx) []rules.Thing {
-	things := tx.Things()
-	if len(things) == 0 && tx.Len() > 0 {
-		things = []rules.Thing{{Kind: rules.Everything}}
-	}
-	return things
+	return &builder{built: slices.SortedFunc(maps.Keys(s.owners), rules.Owner.Compare), aspects: s.aspects}
 }
 
 // compare finds out which of the things that may differ in the kernel do, without writing.
 func (s *standby) compare(p *programmer) error {
 	s.compared = time.Now()
-	things := s.things()
-	c := p.desired.Compare(things)
-	if err := p.kernel.Scan(p.config.Table, things, c); err != nil {
-		return fmt.Errorf("compare the tables that another process writes: %w", err)
+	things, err := p.differing(s.things())
+	if err != nil {
+		return err
 	}
 	clear(s.differ)
-	if s.everything = c.Whole(); !s.everything {
-		s.mayDiffer(thingsOf(c.Tx()))
-	}
+	s.everything = false
+	s.mayDiffer(things)
 	return nil
 }
 
 // takeOver makes the kernel equal to what was prepared and what has changed since, where it may differ. An error means that
 // all must be tried again.
-func (s *standby) takeOver(p *programmer, node rules.Node, builds []rules.Owned) (_ outcome, err error) {
-	p.begin()
-	s.update(p, node, builds)
-	p.out.adopted, p.out.node = true, true
-	p.out.written, err = p.compare(s.things())
-	p.adopted = err == nil
+func (s *standby) takeOver(p *programmer, node rules.Node, builds []rules.Owned) (outcome, error) {
+	s.mayDiffer(p.prepare(node, builds))
+	out, err := p.takeOver(s.things())
 	s.everything = err != nil
-	return p.end(), err
+	return out, err
 }

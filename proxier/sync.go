@@ -95,8 +95,7 @@ func (s *syncer) prepare() error {
 		owners[i] = c.Owner
 	}
 	b.expect(len(owners))
-	s.standby.update(s.program, ch.Node, b.build(owners))
-	s.program.end()
+	s.standby.mayDiffer(s.program.prepare(ch.Node, b.build(owners)))
 	view.Close()
 	s.standby.built(b)
 	s.follow.faults(ch.Faults)
@@ -145,9 +144,8 @@ func (s *syncer) ready() bool {
 // error, after which all is tried again. absent says that the kernel has no table of ours, where none is adopted yet.
 func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent bool, start time.Time) (changed, failed bool, err error) {
 	b := s.builder(ch, view)
-	good, again := s.program.aside.choose(ch.Owners)
+	good, again := s.program.aside.choose(ch.Each())
 	owners := slices.Concat(good, again)
-	s.follow.flows.tuned = tuned(ch.Owners)
 	b.expect(len(owners))
 	var out outcome
 	adopting := !s.program.adopted
@@ -164,7 +162,7 @@ func (s *syncer) syncChanges(ch *cluster.Changes, view *cluster.View, absent boo
 	view.Close()
 	s.follow.faults(ch.Faults)
 	s.follow.built(b, ch.Excess)
-	s.follow.after(s.program, &out)
+	s.follow.after(&out, tuned(ch.Owners))
 	s.follow.history.changed(start, ch, &out, err)
 	if err != nil {
 		return true, false, err
@@ -231,12 +229,9 @@ func (s *syncer) audit(why auditWhy) error {
 	}
 	start := time.Now()
 	out, err := s.program.audit(why.things)
-	s.follow.after(s.program, &out)
-	s.follow.history.repaired(start, why.why, why.by, &out, err)
+	s.follow.after(&out, nil)
+	s.follow.history.repaired(start, why.why, rules.All(why.things), why.by, &out, err)
 	s.follow.audited(why, &out, s.program.unequal)
-	if rules.All(why.things) && s.config.Foreign.Audited != nil {
-		s.config.Foreign.Audited()
-	}
 	return err
 }
 
@@ -254,6 +249,6 @@ func (s *syncer) freeAPIServers() error {
 	if out.written.Len() > 0 {
 		s.follow.log.Info("The kernel's rules of an earlier run lead connections to the API server astray: they are deleted", "apiServers", list)
 	}
-	s.follow.after(s.program, &out)
+	s.follow.after(&out, nil)
 	return err
 }

@@ -71,3 +71,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// timerOf returns a timer that is set, if it is to a time above 0.
+func timerOf(d time.Duration) *timer {
+	t := newTimer()
+	if d > 0 {
+		t.set(d)
+	}
+	return t
+}

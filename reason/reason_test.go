@@ -23,6 +23,8 @@ var examples = map[Code][]any{
 	EndpointGone:        {"10.244.1.2"},
 	MeantForNode:        {"there", "here"},
 	MeantForZone:        {"b", "a"},
+	NoSliceFamily:       {"IPv6"},
+	OtherPorts:          {"web (8080/tcp)", "http (tcp)"},
 	OlderService:        {"default/web"},
 	BetterClaim:         {"ClusterIP", "default/web"},
 	HealthPortAPIServer: {31443},

@@ -13,6 +13,7 @@ const (
 	NoLocalEndpoint      // dropped
 	NotInSourceRanges    // dropped [client, ranges]
 	InDeniedRanges       // dropped [client, ranges]
+	BySourceRanges       // dropped, for one of the two
 	NoSuchClusterIP      // dropped
 	NotServed            // left alone
 	UnknownChain         // dropped [chain]
@@ -39,6 +40,13 @@ const (
 	DoesNotAnswer
 	DoesNotAnswerTrial
 	WeightZero
+
+	// Why a Service port has no endpoint.
+	NoSlice       // refused
+	NoSliceFamily // refused [family]
+	EmptySlices   // refused
+	SliceNoPort   // refused
+	OtherPorts    // refused [ports of the EndpointSlices, port of the Service]
 
 	// Why a Service port does without a frontend.
 	OlderService // [Service port that has it]
@@ -115,6 +123,7 @@ var table = [...]row{
 		brief: "the client is in none of loadBalancerSourceRanges"},
 	InDeniedRanges: {code: "in-denied-ranges", text: "%s is in loadBalancerSourceRanges, which are denied (%s)",
 		brief: "the client is in loadBalancerSourceRanges, which are denied"},
+	BySourceRanges:  {code: "by-source-ranges", text: "loadBalancerSourceRanges do not let the client in"},
 	NoSuchClusterIP: {code: "no-such-cluster-ip", text: "no Service has this address of a ServiceCIDR", brief: "no Service has this address of a ServiceCIDR"},
 	NotServed:       {code: "not-served", text: "no rule of nftproxy serves this address"},
 	UnknownChain:    {code: "unknown-chain", text: "in chain %s"},
@@ -143,6 +152,12 @@ var table = [...]row{
 
 	DoesNotAnswer:      {code: "does-not-answer", text: "does not answer from this node (failover)"},
 	DoesNotAnswerTrial: {code: "does-not-answer-trial", text: "does not answer from this node (failover): the next new connection tries it"},
+
+	NoSlice:       {code: "no-endpoint-slice", text: "there is no EndpointSlice of it, as of a Service whose selector matches no pods, or that has none"},
+	NoSliceFamily: {code: "no-slice-of-family", text: "no EndpointSlice of it has %s addresses"},
+	EmptySlices:   {code: "empty-endpoint-slices", text: "its EndpointSlices have no endpoint: its selector matches no pods that have an address"},
+	SliceNoPort:   {code: "endpoint-slices-without-port", text: "its EndpointSlices have endpoints, but no port: no pod has the port of the name that it targets"},
+	OtherPorts:    {code: "port-name-mismatch", text: "its EndpointSlices have port %s, the Service targets %s"},
 
 	OlderService: {code: "older-service", event: EventConflict, text: "which the older Service port %s has",
 		note: "the older %s has it", foreign: "an older Service in another namespace has it",

@@ -141,7 +141,7 @@ func (s *State) check() error {
 			continue
 		}
 		missing := func(kind OpKind, chain string, set SetID) error {
-			o := Object{Family: Family(f), Table: s.Name, Kind: kind, Chain: chain}
+			o := Object{Family: Family(f), Table: s.Name, Kind: kind, Chain: chain} //nolint:gosec // one of the two families
 			if chain == "" {
 				o.Set = set.Name()
 			}

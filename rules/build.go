@@ -243,12 +243,12 @@ func (b *objectsBuilder) shared(at Frontend, p *policy) string {
 	elements := make([]Element, p.choices())
 	for i, to := range p.targets {
 		elements[i] = Element{at.Key(), Value{To: to}}
-		elements[i].Key.Index = uint32(i)
+		elements[i].Key.Index = uint32(i) //nolint:gosec // slots are limited
 	}
 	b.add(SetID{Kind: Backends}, elements...)
 	name := sharedChain(b.sp.Scheduler, len(elements)).Name()
 	if !slices.ContainsFunc(b.out.Shared, func(c Chain) bool { return c.Name == name }) {
-		fields := NewFields(append(frontendParts(), b.choice(uint32(len(elements)), 0))...)
+		fields := NewFields(append(frontendParts(), b.choice(uint32(len(elements)), 0))...) //nolint:gosec // slots are limited
 		b.out.Shared = append(b.out.Shared, Chain{Name: name, Rules: []Rule{
 			{knownProtocol(), DNAT{b.sp.Family, fields, SetID{Kind: Backends}}},
 		}})
@@ -277,7 +277,7 @@ func (b *objectsBuilder) balance(p *policy) string {
 	id := identify(name)
 	elements := make([]Element, p.choices())
 	for i, to := range p.targets {
-		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: to}}
+		elements[i] = Element{Key{ID: id.id, Index: id.offset + uint32(i)}, Value{To: to}} //nolint:gosec // slots are limited
 	}
 	b.add(id.set, elements...)
 	var list []Rule
@@ -285,7 +285,7 @@ func (b *objectsBuilder) balance(p *policy) string {
 		list = b.remembered(p, id)
 	}
 	list = append(list, b.trials(p, id)...)
-	fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, b.choice(uint32(len(elements)), id.offset))
+	fields := NewFields(Field{Kind: Numgen, Mod: 1, Offset: id.id}, b.choice(uint32(len(elements)), id.offset)) //nolint:gosec // slots are limited
 	list = append(list, Rule{MatchProtocol{b.sp.Protocol}, DNAT{b.sp.Family, fields, id.set}})
 	b.out.Chains = append(b.out.Chains, Chain{Name: name, Rules: list})
 	if b.sp.Affinity > 0 {

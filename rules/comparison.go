@@ -17,6 +17,7 @@ type Comparison struct {
 	// missing and reset say that a table is not there, and that it must be replaced.
 	missing, reset [2]bool
 	served         [2][]SetElements // of a table that is replaced
+	words          *kept            // keeps what Differences needs; nil: nobody asks
 }
 
 // Compare begins a comparison of some things, or of everything if there are none.
@@ -28,7 +29,7 @@ func (d *Desired) Compare(things []Thing) *Comparison {
 
 // Begin implements Parts.
 func (c *Comparison) Begin() {
-	*c = Comparison{d: c.d, only: c.only}
+	*c = Comparison{d: c.d, only: c.only, words: c.words.anew(c.d.config.Table)}
 	for _, f := range Families {
 		c.want[f] = c.d.wanted(f, c.only)
 	}
@@ -45,11 +46,12 @@ func (c *Comparison) Part(p Part) {
 		return
 	}
 	have := *p.Table
+	c.words.oddities(f, have.Odd)
 	if c.reset[f] {
 		c.served[f] = append(c.served[f], have.served()...)
 		return
 	}
-	if !p.Counting {
+	if !p.Counting || c.words != nil { // whether it counts is no difference
 		have.Counted = want.base.Counted
 	}
 	strange := want.odd(have.Odd)
@@ -63,7 +65,10 @@ func (c *Comparison) Part(p Part) {
 		c.served[f] = have.served()
 		return
 	}
-	diffTable(f, &have, t, &c.tx[f])
+	before := c.tx[f].Len()
+	if diffTable(f, &have, t, &c.tx[f]); c.tx[f].Len() > before {
+		c.words.keep(f, &have, t)
+	}
 }
 
 // keys returns the keys of a part that count: not those of a set that comes as a whole, too, nor of one that is not
@@ -116,6 +121,9 @@ func (c *Comparison) finish(f Family) {
 	diffTable(f, have, w.take(Part{Family: f, Chains: slices.Collect(maps.Keys(w.chains))}), &c.tx[f])
 	for _, id := range slices.SortedFunc(maps.Keys(w.sets), SetID.compare) { // one by one: they may be large
 		diffTable(f, have, w.take(Part{Family: f, Sets: []SetID{id}}), &c.tx[f])
+	}
+	if c.missing[f] {
+		c.words.absent(f)
 	}
 }
 

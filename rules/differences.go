@@ -42,7 +42,13 @@ func Differences(have, want State) []Difference {
 		}
 	}
 	tx := Diff(have, want)
-	d := differences{have: have, want: want, reset: map[Family]bool{}, gone: map[Family]map[string]bool{IPv4: {}, IPv6: {}}}
+	d := newDifferences(have, want)
+	d.all(&tx)
+	return d.out
+}
+
+// all says what a transaction would change.
+func (d *differences) all(tx *Tx) {
 	for _, op := range tx.Ops() {
 		if op.Kind == DeleteChain {
 			d.gone[op.Family][op.Chain.Name] = true
@@ -53,7 +59,6 @@ func Differences(have, want State) []Difference {
 			d.op(op)
 		}
 	}
-	return d.out
 }
 
 // setName names an operation's set for texts: one that is not ours may have any name.
@@ -64,9 +69,18 @@ type differences struct {
 	reset      map[Family]bool            // families whose whole table is missing or different
 	gone       map[Family]map[string]bool // chains that should not be
 	out        []Difference
+	most       int // in out; 0: all
+	counts     map[DifferenceKind]int
+}
+
+func newDifferences(have, want State) *differences {
+	return &differences{have: have, want: want, reset: map[Family]bool{}, gone: map[Family]map[string]bool{IPv4: {}, IPv6: {}}, counts: map[DifferenceKind]int{}}
 }
 
 func (d *differences) add(kind DifferenceKind, f Family, format string, args ...any) *Difference {
+	if d.counts[kind]++; d.most > 0 && len(d.out) == d.most {
+		return &Difference{}
+	}
 	d.out = append(d.out, Difference{Kind: kind, Family: f.String(), Object: fmt.Sprintf(format, args...)})
 	return &d.out[len(d.out)-1]
 }

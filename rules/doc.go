@@ -3,7 +3,7 @@
 // Package rules says what the kernel should hold for a set of Services, as plain
 // data: chains, rules, maps and elements of one nftables table in each of the
 // families ip and ip6. It is pure: no I/O, no clock, no log, no netlink. Package
-// rules/kernel turns its values into netlink messages and back.
+// rules/wire turns its values into netlink messages and back.
 //
 // The table of the family ip, with a service of two endpoints, one of a single
 // endpoint and one without any (sets that are empty left out):
@@ -63,6 +63,7 @@
 //	                                 endpoints, others to the local ones (or no-local-endpoints: drop)
 //	chain firewall/default/web/http  loadBalancerSourceRanges, in set sources/default/web/http
 //	chain remember/default/web/http  session affinity: update @affinity/default/web/http { ip saddr timeout 3h : ip daddr . th dport }
+//	chain failover, failover-in, …   with --failover: they note connections without an answer, at hooks of type filter
 //	chain random-3, source-hash-3    those schedulers, for all frontends with 3 endpoints, in map backends
 //
 // Session affinity adds a rule to postrouting, and a chain on the hook input for
@@ -84,7 +85,7 @@
 // of a map's value only as the whole, shows the packet's. The address goes through the packet because nft
 // cannot list one lookup's result as the key of another. nft does not load these rules: it refuses the file.
 //
-// All hooked chains are of type nat: the kernel asks them once for each
+// All hooked chains but failover's are of type nat: the kernel asks them once for each
 // connection, so packets of established connections meet none of these rules.
 //
 // Round robin is exact for each service port because `numgen inc` counts in the

@@ -94,8 +94,10 @@ func usageSets(u usage) []AffinityMap {
 		return nil
 	}
 	var out []AffinityMap
-	for _, k := range []SetKind{Asked, Unanswered, Answering, Tried} {
-		out = append(out, AffinityMap{Set: SetID{Kind: k}, Size: failoverSize})
+	for k := range numSetKinds {
+		if r := k.row(); r.dynamic && r.names == One {
+			out = append(out, AffinityMap{Set: SetID{Kind: k}, Size: failoverSize})
+		}
 	}
 	return out
 }
@@ -177,7 +179,7 @@ func (p *policy) away() []Endpoint {
 // where clients that are remembered have gone already. A limit forgets what it has let pass when its chain is written anew,
 // as it is at each change of the Service: the set does not. The limit is for packets that come at the same time.
 func (b *objectsBuilder) trials(p *policy, id identity) (out []Rule) {
-	next := uint32(p.choices())
+	next := uint32(p.choices()) //nolint:gosec // slots are limited
 	for _, e := range p.ejected {
 		if !e.Trial || int(next) >= MaxEndpoints {
 			continue

@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -114,6 +115,12 @@ type Owner struct {
 
 // String names the service port and the family.
 func (o Owner) String() string { return o.ServicePortName.String() + " (" + o.Family.String() + ")" }
+
+// Compare sorts owners by namespace, name, port and family.
+func (o Owner) Compare(other Owner) int {
+	return cmp.Or(cmp.Compare(o.Namespace, other.Namespace), cmp.Compare(o.Name, other.Name),
+		cmp.Compare(o.Port, other.Port), cmp.Compare(o.Family, other.Family))
+}
 
 // ServicePort is a port of a Service in one family: where clients connect to, and
 // how their connections are spread. The addresses are of that family.

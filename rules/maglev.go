@@ -57,7 +57,7 @@ func maglev(list []Endpoint, size int, seed uint32) slots {
 	for i := range list {
 		quota[i] = uint64(list[i].weight()) * warmth(&list[i])
 	}
-	apportion(quota, uint64(size), true)
+	apportion(quota, uint64(size), true) //nolint:gosec // sizes are positive
 	rounds := uint64(0)
 	for _, q := range quota {
 		rounds = max(rounds, q)
@@ -104,7 +104,7 @@ func preferences(list []Endpoint, size int, seed uint32) []preferenceOrder {
 		h := scramble(uint64(seed) ^ binary.BigEndian.Uint64(a[:8]))
 		h = scramble(h ^ binary.BigEndian.Uint64(a[8:]))
 		h = scramble(h ^ uint64(list[i].Addr.Port()))
-		out[i] = preferenceOrder{int(h % uint64(size)), int(scramble(h)%uint64(size-1)) + 1, size}
+		out[i] = preferenceOrder{int(h % uint64(size)), int(scramble(h)%uint64(size-1)) + 1, size} //nolint:gosec // sizes are positive, and a remainder is below them
 	}
 	return out
 }

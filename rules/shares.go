@@ -37,7 +37,7 @@ func sharesOf(sp *ServicePort, list []Endpoint, n *Node) map[netip.AddrPort]Shar
 		e := &list[i]
 		weight := uint64(e.weight())
 		out[e.Addr] = Share{Slots: counts[i], Of: len(laid), Weight: weight, Sum: sum, Times: sp.factor(e, n), Warm: e.Warm,
-			Rounded: uint64(counts[i])*sum != weight*uint64(len(laid))}
+			Rounded: uint64(counts[i])*sum != weight*uint64(len(laid))} //nolint:gosec // counts are positive
 	}
 	return out
 }

@@ -42,9 +42,9 @@ func layOut(sp *ServicePort, list []Endpoint, c *Config) slots {
 			weights[i] = uint64(list[i].weight()) * warmth(&list[i])
 		}
 		if row.layout == fluid {
-			leastOpen(list, weights, uint64(fluidSize(len(list), limit)))
+			leastOpen(list, weights, uint64(fluidSize(len(list), limit))) //nolint:gosec // sizes are positive
 		}
-		apportion(weights, uint64(fluidSize(len(list), limit)), true)
+		apportion(weights, uint64(fluidSize(len(list), limit)), true) //nolint:gosec // sizes are positive
 		return spread(weights)
 	}
 	return exactly(list, limit)
@@ -63,8 +63,8 @@ func exactly(list []Endpoint, limit int) slots {
 	for i := range list {
 		weights[i] = uint64(list[i].weight())
 	}
-	if reduced(weights) > uint64(limit) {
-		apportion(weights, uint64(limit), false)
+	if reduced(weights) > uint64(limit) { //nolint:gosec // limits are positive
+		apportion(weights, uint64(limit), false) //nolint:gosec // limits are positive
 		reduced(weights)
 	}
 	return spread(weights)

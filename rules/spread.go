@@ -33,7 +33,7 @@ func spread(weights []uint64) slots {
 	var waiting deadlines
 	for t := range total {
 		for i := come[t]; i != none; i = next[i] {
-			waiting.push(((taken[i]+1)*total+weights[i]-1)/weights[i]<<16 | uint64(i))
+			waiting.push(((taken[i]+1)*total+weights[i]-1)/weights[i]<<16 | uint64(i)) //nolint:gosec // indices are positive
 		}
 		i := waiting.pop() & (1<<16 - 1)
 		out = append(out, uint16(i))

@@ -6,7 +6,7 @@ import (
 	"github.com/nftproxy/nftproxy/printable"
 )
 
-// Statement is a part of a rule. The list of its kinds is closed: each is here, in match.go or in
+// Statement is a part of a rule. The list of its kinds is closed: each is here, in match.go, in note.go or in
 // translate.go, and the kernel's codec and the packet tracer know all of them. Statements are
 // comparable with ==.
 type Statement interface {

@@ -148,7 +148,7 @@ func share(weights []uint64, done []bool, total, sum uint64) {
 		order = append(order, remainder{w * total % sum, i})
 	}
 	slices.SortStableFunc(order, func(a, b remainder) int { return cmp.Compare(b.of, a.of) })
-	for _, r := range order[:min(int(left), len(order))] {
+	for _, r := range order[:min(int(left), len(order))] { //nolint:gosec // less than there are weights
 		weights[r.at]++
 	}
 }

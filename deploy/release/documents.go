@@ -82,11 +82,11 @@ func (r release) manual(ctx context.Context, program string) ([]byte, error) {
 
 // commands lists the commands that the program's help names, but for help itself.
 func commands(help string) []string {
-	_, list, _ := strings.Cut(help, "Available Commands:\n")
-	list, _, _ = strings.Cut(list, "\n\n")
+	_, list, _ := strings.Cut(help, "\nUsage:\n")
+	list, _, _ = strings.Cut(list, "\nFlags:\n")
 	var out []string
 	for _, m := range regexp.MustCompile(`(?m)^  ([a-z-]+) `).FindAllStringSubmatch(list, -1) {
-		if m[1] != "help" {
+		if m[1] != "help" && m[1] != "nftproxy" {
 			out = append(out, m[1])
 		}
 	}

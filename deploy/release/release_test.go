@@ -55,7 +55,7 @@ import (
 var _ = rate.Inf
 
 func main() {
-	fmt.Printf("Said for %q.\n\nAvailable Commands:\n  completion  Generate it\n  help        Help\n  run         Run\\\n\n.dots\n", os.Args[1:])
+	fmt.Printf("Said for %q.\n\nUsage:\n  nftproxy COMMAND\n\nOther:\n  completion  Generate it\n  help        Help\n\nServe:\n  run         Run\\\n\n.dots\n", os.Args[1:])
 }
 `
 

@@ -59,6 +59,31 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// TestToolchain: the image's Dockerfile builds with go.mod's toolchain, and what `make lint` uses has versions.
+func TestToolchain(t *testing.T) {
+	toolchain := regexp.MustCompile(`(?m)^toolchain go(\d+\.\d+\.\d+)$`).FindStringSubmatch(read(t, checkout, "go.mod"))
+	if toolchain == nil {
+		t.Fatal("go.mod has no toolchain")
+	}
+	froms := regexp.MustCompile(`(?m)^FROM (?:--\S+ )?(\S+)`).FindAllStringSubmatch(read(t, checkout, "deploy/Dockerfile"), -1)
+	if len(froms) != 2 || froms[0][1] != "golang:"+toolchain[1] || froms[1][1] != "scratch" {
+		t.Errorf("deploy/Dockerfile begins from %q, want golang:%s and scratch", froms, toolchain[1])
+	}
+	for _, m := range regexp.MustCompile(`\S+/cmd/\S+@(\S+)`).FindAllStringSubmatch(read(t, checkout, "Makefile"), -1) {
+		if !strings.HasPrefix(m[1], "$(") {
+			t.Errorf("the Makefile runs %s, whose version is not a variable at its top", m[0])
+		}
+	}
+	for _, tool := range []string{"GOLANGCI_LINT_VERSION", "GOVULNCHECK_VERSION"} {
+		if !regexp.MustCompile(`(?m)^` + tool + ` +:= v\d+\.\d+\.\d+$`).MatchString(read(t, checkout, "Makefile")) {
+			t.Errorf("the Makefile does not pin %s", tool)
+		}
+	}
+	if linter := read(t, checkout, ".golangci.yml"); !strings.Contains(linter, "\n    - gosec\n") || !strings.Contains(linter, "\n    - staticcheck\n") {
+		t.Error("`make lint` lacks gosec or staticcheck")
+	}
+}
+
 // TestTargets: each target of make that a workflow names is one, and each check that CONTRIBUTING.md has runs in some workflow.
 func TestTargets(t *testing.T) {
 	var all strings.Builder

@@ -61,10 +61,15 @@ type target struct {
 	addr netip.AddrPort
 }
 
-// targets returns them all: a backend in the network without rules, the same one past the
+// targets returns them all: a backend in the network without rules, an address in the one with a rule, a backend past the
 // rules, and Services.
 func (o origin) targets(backend netip.AddrPort, services ...target) []target {
-	out := []target{{report.Without, &o.site.bare, backend}, {report.Direct, &o.site.network, backend}}
+	port := backend.Port()
+	if port == 0 {
+		port = askPort
+	}
+	out := []target{{report.Without, &o.site.bare, backend}, {report.OneRule, &o.site.oneRule, netip.AddrPortFrom(oneRuleAddr, port)},
+		{report.Direct, &o.site.network, backend}}
 	for _, t := range services {
 		t.network = &o.site.network
 		out = append(out, t)
@@ -178,8 +183,11 @@ func (o origin) rates(ctx context.Context, order []netip.Addr) error {
 		var g errgroup.Group
 		for c := range rateClients {
 			to := o.site.addresses(c, 1)[0]
-			if t.name == report.Service {
+			switch t.name {
+			case report.Service:
 				to = order[c*(len(order)-1)/(rateClients-1)]
+			case report.OneRule:
+				to = oneRuleAddr
 			}
 			g.Go(func() error {
 				return o.in(t.network).Do(func() error {

@@ -128,9 +128,9 @@ func wantEverything(t *testing.T, r *report.Results) {
 // wantTargets checks that a metric of the data plane has samples from everywhere to everywhere.
 func wantTargets(t *testing.T, metric, peer string, got []string) {
 	t.Helper()
-	to := []string{report.Without, report.Direct, report.Service}
+	to := []string{report.Without, report.OneRule, report.Direct, report.Service}
 	if metric == "connect" {
-		to = []string{report.Without, report.Direct, report.First, report.Middle, report.Last}
+		to = []string{report.Without, report.OneRule, report.Direct, report.First, report.Middle, report.Last}
 	}
 	for _, from := range []string{report.FromPod, report.FromNode} {
 		for _, name := range to {

@@ -64,7 +64,9 @@ type site struct {
 	network
 	// bare is its twin, whose node never has any rules: in turn with it, traffic there tells
 	// what rules cost at that time on this machine.
-	bare     network
+	bare network
+	// oneRule is another twin: its node has one rule, for one address.
+	oneRule  network
 	cp       *controlplane.ControlPlane
 	dir      string
 	services int // so far
@@ -76,6 +78,12 @@ func newSite(ctx context.Context) (*site, error) {
 	var err error
 	if s.network, err = newNetwork(); err == nil {
 		s.bare, err = newNetwork()
+	}
+	if err == nil {
+		s.oneRule, err = newNetwork()
+	}
+	if err == nil {
+		err = s.oneRule.writeOneRule(s.oneRule.RemotePods[0].V4)
 	}
 	if err == nil {
 		err = s.populate(ctx)
@@ -144,7 +152,7 @@ func (s *site) close() error {
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))
 	}
-	return errors.Join(append(errs, s.network.close(), s.bare.close())...)
+	return errors.Join(append(errs, s.network.close(), s.bare.close(), s.oneRule.close())...)
 }
 
 // clear removes all rules and flows from the node: what no proxy has been on.

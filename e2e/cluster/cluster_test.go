@@ -58,7 +58,7 @@ func TestCluster(t *testing.T) {
 func (s *site) verify() {
 	for command, want := range map[string]string{
 		"check":                      "none, and nothing left of one",
-		"explain default/kubernetes": "an answer from " + s.Address().String(),
+		"explain default/kubernetes": "goes to " + s.Address().String(),
 		"explain " + shop + "/web":   "The kernel holds just that.",
 		"diff":                       "equal: the kernel holds just what",
 	} {

@@ -45,6 +45,7 @@ func TestMigration(t *testing.T) {
 			m := newMigration(t, mode)
 			kubeProxy := m.startKubeProxy()
 			m.waitRules()
+			m.compare()
 			m.startLoad()
 			m.phase("kube-proxy serves")
 
@@ -72,6 +73,22 @@ func TestMigration(t *testing.T) {
 			m.cleanup("removed 0 of the tables", "cleanup", "--kube-proxy")
 			m.wantTables("")
 		})
+	}
+}
+
+// compare says what would change: nothing but, in mode iptables, NodePorts at other addresses than the node's primary ones.
+func (m *migration) compare() {
+	m.t.Helper()
+	args := []string{"compare", "--config", m.config(), "--hostname-override", "node"}
+	if m.mode == "nftables" {
+		m.cleanup("Nothing would change: ", args...)
+		return
+	}
+	out, err := m.nftproxy(args...)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || strings.Count(out, "NodePort 127.0.0.1:") != 2 || strings.Contains(out, "ClusterIP") ||
+		strings.Contains(out, m.Node.V4.String()+":") || strings.Contains(out, m.Node.V6.String()+"]") {
+		m.t.Errorf("nftproxy compare: %v, want exit code 1 and NodePorts at 127.0.0.1 and the pods' bridge:\n%s", err, out)
 	}
 }
 

@@ -233,8 +233,8 @@ func TestNftproxy(t *testing.T) {
 	pod := "shop/" + podName("shopfront", c)
 	said := s.run(append([]string{"explain", "shop/shopfront:tcp", "--from", pod, "--from", "remote"}, s.args[1:]...)...)
 	for _, want := range []string{
-		"pod " + pod + " on node remote", fmt.Sprintf("from %s: an answer from %s:%d", pod, c.V4, backendPort),
-		fmt.Sprintf("from remote: an answer from [%s]:%d", c.V6, backendPort), "The kernel holds just that.",
+		"pod " + pod + " on node remote", fmt.Sprintf("from %s: goes to %s:%d", pod, c.V4, backendPort),
+		fmt.Sprintf("from remote: goes to [%s]:%d", c.V6, backendPort), "The kernel holds just that.",
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("explain does not say %q:\n%s", want, said)

@@ -22,6 +22,7 @@ type demo struct {
 	screen
 	log logTap // of nftproxy
 
+	dir       string // of all files
 	cluster   *netns.Cluster
 	names     podNames
 	servers   []*traffic.Server

@@ -7,7 +7,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 
 	"github.com/nftproxy/nftproxy/e2e/traffic"
@@ -22,11 +21,17 @@ func (d *demo) stay(ctx context.Context, targets []target) {
 	d.heading("The cluster stays up until you press Ctrl-C, which removes all of it. In another terminal:")
 	node, client := d.cluster.Node.EnterCommand(), d.cluster.Client.EnterCommand()
 	d.example("edit the services and see what nftproxy says here", filepath.Join(d.manifests.Dir, "*.yaml"))
-	d.example("see the node's rules", node+" "+d.bin+" dump --kernel", node+" nft list ruleset")
-	if to, ok := firstTCP(targets); ok {
+	nftproxy := node + " " + d.bin + " "
+	d.example("list what the node serves, and what it has done", nftproxy+"get services -A --socket "+d.socket(), nftproxy+"get transactions -A --socket "+d.socket())
+	if t := firstTCP(targets); t != nil {
 		d.example("ask a service from the client pod: the answer says which backend it is, and whom it sees",
-			fmt.Sprintf("%s bash -c 'exec 3<>/dev/tcp/%s/%d; echo hello >&3; head -n 1 <&3'", client, to.Addr(), to.Port()))
+			fmt.Sprintf("%s bash -c 'exec 3<>/dev/tcp/%s/%d; echo hello >&3; head -n 1 <&3'", client, t.address.Addr(), t.address.Port()))
+		name := t.namespace + "/" + t.service
+		d.example("explain what becomes of connections, and send one", nftproxy+"explain "+name, nftproxy+"explain "+name+" --probe")
+		d.example("trace connections to it: ask it meanwhile", nftproxy+"trace --to "+name)
 	}
+	d.example("look at who is connected to (q ends it), and whether all is well", nftproxy+"top", nftproxy+"check", nftproxy+"diff")
+	d.example("see the node's rules", nftproxy+"dump --kernel", node+" nft list ruleset")
 	d.example("enter the node, or the client pod", node+" bash", client+" bash")
 	d.say("\nEvery pod answers at the ports that the manifests named at the start. The log of nftproxy from here on:")
 	d.log.turn(true)
@@ -42,12 +47,12 @@ func (d *demo) example(what string, commands ...string) {
 	}
 }
 
-// firstTCP returns the address of a TCP target that has backends, if there is one.
-func firstTCP(targets []target) (netip.AddrPort, bool) {
-	for _, t := range targets {
+// firstTCP returns a TCP target that has backends; nil: there is none.
+func firstTCP(targets []target) *target {
+	for i, t := range targets {
 		if t.protocol == traffic.TCP && len(t.backends) > 0 {
-			return t.address, true
+			return &targets[i]
 		}
 	}
-	return netip.AddrPort{}, false
+	return nil
 }

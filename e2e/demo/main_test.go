@@ -6,6 +6,7 @@ package main
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/app"
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(actEnv) == "":
 		os.Exit(netns.Main(m.Run))
-	case len(os.Args) > 1 && os.Args[1] == "run":
+	case len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-"):
 		os.Exit(app.Main("test"))
 	}
 	main()

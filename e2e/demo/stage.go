@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
@@ -18,17 +19,28 @@ import (
 
 // setUp makes the directory of manifests, the cluster and the servers in its pods,
 // and returns what the manifests ask for. What it has made before an error,
+// socket is where nftproxy answers, with --keep: the default one would be the same for several demos.
+func (d *demo) socket() string {
+	if !d.keep {
+		return ""
+	}
+	return filepath.Join(d.dir, "nftproxy.sock")
+}
+
 // tearDown removes.
 func (d *demo) setUp() ([]target, error) {
 	dir, err := os.MkdirTemp("", "nftproxy-demo-")
 	if err != nil {
 		return nil, fmt.Errorf("make directory of manifests: %w", err)
 	}
-	d.manifests.Dir = dir
+	d.dir, d.manifests.Dir = dir, filepath.Join(dir, "manifests")
+	if err = os.Mkdir(d.manifests.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory of manifests: %w", err)
+	}
 	if err = copyManifests(d.from, &d.manifests); err != nil {
 		return nil, err
 	}
-	targets, err := readTargets(dir)
+	targets, err := readTargets(d.manifests.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +78,7 @@ func (d *demo) startProxy() error {
 	p, err := proxy.Start(proxy.Config{
 		Program: d.bin,
 		Args: []string{"run", "--manifests", d.manifests.Dir, "--hostname-override", "node",
-			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6},
+			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6, "--socket", d.socket()},
 		NS:  d.cluster.Node.NS,
 		Log: &d.log,
 	})
@@ -93,8 +105,8 @@ func (d *demo) tearDown(hurry bool) error {
 	if d.cluster != nil {
 		errs = append(errs, d.cluster.Close())
 	}
-	if d.manifests.Dir != "" {
-		errs = append(errs, os.RemoveAll(d.manifests.Dir))
+	if d.dir != "" {
+		errs = append(errs, os.RemoveAll(d.dir))
 	}
 	return errors.Join(errs...)
 }

@@ -20,10 +20,11 @@ import (
 // target is one port of a service at one of its addresses, and what must answer
 // there. It is worked out without any code of the proxy's.
 type target struct {
-	service  string
-	protocol traffic.Protocol
-	address  netip.AddrPort
-	backends []netip.AddrPort // sorted; none: connections must be refused
+	namespace string
+	service   string
+	protocol  traffic.Protocol
+	address   netip.AddrPort
+	backends  []netip.AddrPort // sorted; none: connections must be refused
 }
 
 // key tells targets apart.
@@ -57,7 +58,7 @@ func readTargets(dir string) ([]target, error) {
 }
 
 func newTarget(s *corev1.Service, p corev1.ServicePort, addr netip.Addr, endpointSlices []*discoveryv1.EndpointSlice) target {
-	t := target{service: s.Name, protocol: protocolOf(p.Protocol), address: netip.AddrPortFrom(addr, uint16(p.Port))}
+	t := target{namespace: s.Namespace, service: s.Name, protocol: protocolOf(p.Protocol), address: netip.AddrPortFrom(addr, uint16(p.Port))}
 	var ready, ending []netip.AddrPort
 	for _, slice := range endpointSlices {
 		if slice.Namespace != s.Namespace || slice.Labels[discoveryv1.LabelServiceName] != s.Name {

@@ -195,7 +195,7 @@ func (w *world) memoryGroup(limit int) string {
 	t.Helper()
 	for _, v := range []struct{ root, file string }{{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"}} {
 		group := filepath.Join(v.root, fmt.Sprintf("nftproxy-faults-%d", os.Getpid()))
-		if os.Mkdir(group, 0o755) != nil { //nolint:gosec // as cgroups are
+		if os.Mkdir(group, 0o755) != nil { // as cgroups are
 			continue
 		}
 		t.Cleanup(func() {

@@ -81,7 +81,7 @@ func Note(t testing.TB, r Result) {
 }
 
 func appendLine(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // for everybody to read
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) // for everybody to read
 	if err != nil {
 		return err
 	}

@@ -188,5 +188,5 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, 0o755) //nolint:gosec // ordinary users run it, too
+	return os.WriteFile(to, data, 0o755) // ordinary users run it, too
 }

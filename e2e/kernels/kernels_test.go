@@ -30,7 +30,7 @@ func TestArchive(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, bytes.Repeat([]byte("x"), size), 0o755); err != nil { //nolint:gosec // it stands for a program
+		if err := os.WriteFile(path, bytes.Repeat([]byte("x"), size), 0o755); err != nil { // it stands for a program
 			t.Fatal(err)
 		}
 	}
@@ -143,7 +143,7 @@ func stubs(t *testing.T, scripts map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, script := range scripts {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil { //nolint:gosec // it is a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil { // it is a program
 			t.Fatal(err)
 		}
 	}
@@ -217,7 +217,7 @@ func TestMissingPrograms(t *testing.T) {
 	t.Setenv("PATH", dir)
 	script := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil { //nolint:gosec // it is a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil { // it is a program
 			t.Fatal(err)
 		}
 	}

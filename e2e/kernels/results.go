@@ -205,7 +205,7 @@ func (r *result) save(dir string) error {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(r.path(dir), data, 0o644) //nolint:gosec // anybody may read it
+	return os.WriteFile(r.path(dir), data, 0o644) // anybody may read it
 }
 
 // loadResults returns those of a directory, the oldest kernel first, and the kernel with its SCTP before the one without.

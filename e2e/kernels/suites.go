@@ -138,7 +138,7 @@ func build(ctx context.Context, dir, version string, parts []part) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, "plan"), []byte(plan(parts)), 0o644) //nolint:gosec // ordinary users may read it, too
+	return os.WriteFile(filepath.Join(dir, "plan"), []byte(plan(parts)), 0o644) // ordinary users may read it, too
 }
 
 // sourcesDir is where tests in a guest find their files, and /t/_src there. `go test ./...` looks into no directory that begins

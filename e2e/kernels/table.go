@@ -246,5 +246,5 @@ func writeSection(page string, results []*result) error {
 		return fmt.Errorf("write the table into %s: it needs the lines %s and %s", page, beginMark, endMark)
 	}
 	text := before + beginMark + "\n" + section(results) + endMark + after
-	return os.WriteFile(page, []byte(text), 0o644) //nolint:gosec // a page of the repository
+	return os.WriteFile(page, []byte(text), 0o644) // a page of the repository
 }

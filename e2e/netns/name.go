@@ -20,7 +20,30 @@ const namedDir = "/run/netns"
 // NAME` enters it, `ip netns del NAME` (or Close) removes it. Inside a user
 // namespace the name would be in a mount namespace that nobody else sees: use
 // EnterCommand there.
-func (n *NS) Bind(name string) error { return n.bindIn(namedDir, name) }
+func (n *NS) Bind(name string) error {
+	if err := shareNames(namedDir); err != nil {
+		return err
+	}
+	return n.bindIn(namedDir, name)
+}
+
+// shareNames makes the directory of names a mount that is shared, as 'ip netns add' does where it is none. Done after a name
+// was made, it would cover that name's mount, which nobody could take away any more; and the namespace would stay.
+func shareNames(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the directory of names: %w", err)
+	}
+	err := unix.Mount("", dir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) { // it is no mount yet
+		if err = unix.Mount(dir, dir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = unix.Mount("", dir, "none", unix.MS_SHARED|unix.MS_REC, "")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a shared mount, as 'ip netns add' does: %w", dir, err)
+	}
+	return nil
+}
 
 // EnterCommand returns the shell command that enters the namespace: by its name
 // if it has one; else through this process, for as long as it runs.

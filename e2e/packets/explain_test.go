@@ -92,7 +92,7 @@ func TestFromKernel(t *testing.T) {
 		w.wantSaid(t, e, w.Outside, p, web.at(f, servicePort), spread(w.Local[0], w.RemotePods[0]))
 	})
 	at := one.at(netns.IPv4, servicePort).String()
-	if out := w.run(t, "explain", at+"/udp", "--kernel"); !strings.Contains(out, "an answer from "+w.Local[0].V4.String()+":8080") {
+	if out := w.run(t, "explain", at+"/udp", "--kernel"); !strings.Contains(out, "goes to "+w.Local[0].V4.String()+":8080") {
 		t.Errorf("of a frontend with one endpoint explain says\n%s", out)
 	}
 	for _, args := range [][]string{{"explain", "test/one", "--kernel"}, {"dump", "--kernel", "--service", "test/one"}} {

@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"regexp"
@@ -124,7 +126,7 @@ func TestTrace(t *testing.T) {
 			w.story(t, trace, w.Client, p, self.at(f, servicePort), "test/self", endpoint(w.Client), "masqueraded as ")
 			w.story(t, trace, w.Client, p, none.at(f, servicePort), "test/none", "refused")
 			w.story(t, trace, w.Client, p, elsewhere.at(f, servicePort), "test/elsewhere", "dropped: the traffic policy is Local")
-			w.story(t, trace, w.Outside, p, w.address(walled, loadBalancer, p, f), "test/walled", "dropped: the client is in none of loadBalancerSourceRanges")
+			w.story(t, trace, w.Outside, p, w.address(walled, loadBalancer, p, f), "test/walled", "dropped: loadBalancerSourceRanges do not let the client in")
 		}
 	}
 	if log := trace.Log(); !strings.Contains(log, "services > service/test/many") {
@@ -250,6 +252,30 @@ func TestCheck(t *testing.T) {
 	}
 	check(0, `ok +kernel +\d`, "ok +nftables: round robin", "ok +nftables: session affinity", "ok +nftables: source ranges", "ok +nftables: NodePorts",
 		"ok +kube-proxy", "ok +other nat chains", "ok +connection tracking", "ok +forwarding, IPv4 +on", "ok +forwarding, IPv6 +on", `ok +manifests +\d+ Services`)
+	outer := w.full("outer").to(ready(w.Local[0]), ready(w.RemotePods[0]))
+	w.apply(t, outer)
+	for _, p := range []traffic.Protocol{traffic.TCP, traffic.UDP} {
+		port := w.address(outer, nodePort, p, netns.IPv4).Port()
+		for _, tt := range []struct{ host, want string }{
+			{"127.0.0.1", `ok +NodePorts +\d+, and no other program`}, {"0.0.0.0", fmt.Sprintf(`warning +NodePorts +%d/%s of test/outer.*: another program listens there, too`, port, strings.ToLower(p.String()))},
+			{"[::]", fmt.Sprintf("warning +NodePorts +%d/", port)}, {w.Node.V4.String(), fmt.Sprintf("warning +NodePorts +%d/", port)},
+		} {
+			var listener io.Closer
+			if err := w.Node.Do(func() (err error) {
+				at := fmt.Sprintf("%s:%d", tt.host, port)
+				if p == traffic.UDP {
+					listener, err = net.ListenPacket("udp", at)
+				} else {
+					listener, err = net.Listen("tcp", at)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			check(0, tt.want)
+			_ = listener.Close()
+		}
+	}
 	if strings.Contains(w.run(t, "check", "--manifests", w.manifests.Dir)+w.run(t, "dump", "--kernel"), "nftproxy-check") {
 		t.Error("its table is left")
 	}

@@ -57,7 +57,9 @@ func (w *world) brokenWays(t *testing.T) []broken {
 	reject := w.service("reject").to(ready(r[2]))
 	drop := w.service("drop").to(ready(r[3]))
 	answer := w.service("answer").to(ready(r[4]))
-	w.apply(t, fine, shut, here, dead, lost, policy, reject, drop, answer)
+	early := w.service("early").to(ready(w.Local[0]))
+	stolen := w.service("stolen").to(ready(r[0]))
+	w.apply(t, fine, shut, here, dead, lost, policy, reject, drop, answer, early, stolen)
 	script := fmt.Sprintf(`table inet fw {
  chain forward { type filter hook forward priority 0; policy drop;
   meta nfproto ipv4 ip daddr != %[1]s accept
@@ -73,7 +75,16 @@ func (w *world) brokenWays(t *testing.T) []broken {
  }
  chain deep { counter drop
  }
-}`, r[1].V4, r[1].V6, r[2].V4, r[2].V6, r[3].V4, r[3].V6, r[4].V4, r[4].V6)
+ chain early { type filter hook prerouting priority -300; policy accept;
+  ip saddr %[9]s drop
+  ip6 saddr %[10]s meta l4proto != icmpv6 drop
+ }
+ chain steal { type nat hook prerouting priority -110; policy accept;
+  ip daddr %[11]s dnat ip to %[13]s
+  ip6 daddr %[12]s dnat ip6 to %[14]s
+ }
+}`, r[1].V4, r[1].V6, r[2].V4, r[2].V6, r[3].V4, r[3].V6, r[4].V4, r[4].V6, w.Local[0].V4, w.Local[0].V6,
+		stolen.at(netns.IPv4, servicePort).Addr(), stolen.at(netns.IPv6, servicePort).Addr(), w.Node.V4, w.Node.V6)
 	cmd := exec.Command(netnstest.Tool(t, "nft"), "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	if err := w.Node.Do(func() error {
@@ -103,6 +114,8 @@ func (w *world) brokenWays(t *testing.T) []broken {
 		{"foreign reject", w.Client, reject, servicePort, "then refused by inet fw/guard (rule with handle ", "then refused by inet fw/guard (rule with handle "},
 		{"foreign rule", w.Client, drop, servicePort, "then dropped by inet fw/deep (rule with handle ", "then dropped by inet fw/deep (rule with handle "},
 		{"answer dropped", w.Client, answer, servicePort, "answered, but the answer was dropped by inet fw/guard (rule with handle ", ": answered"},
+		{"answer dropped before connection tracking", w.Client, early, servicePort, "answered, but the answer was dropped by inet fw/early (rule with handle ", fromClient + "no answer within 1s"},
+		{"rewritten by another program", w.Client, stolen, servicePort, ", which inet fw/steal chose, from the client's own address: refused by the endpoint (RST)", ", which inet fw/steal chose, from the client's own address: refused by the endpoint (ICMP port unreachable)"},
 		{"unserved port", w.Client, fine, 82, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
 		{"unserved port, from the node", w.Node, fine, 82, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
 	}

@@ -14,7 +14,7 @@ import (
 func TestWouldAnswer(t *testing.T) {
 	script := func(name, help string) string {
 		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, []byte("#!/bin/sh\ncat <<.\n"+help+"\n.\n"), 0o755); err != nil { //nolint:gosec // it is run
+		if err := os.WriteFile(path, []byte("#!/bin/sh\ncat <<.\n"+help+"\n.\n"), 0o755); err != nil { // it is run
 			t.Fatal(err)
 		}
 		return path

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -19,10 +20,23 @@ type Changes struct {
 	Excess Excess
 	// Triggers are when what has changed was triggered, by family.
 	Triggers [2]Triggers
+	// Causes are what changed.
+	Causes Causes
 	// Faults is what was found at objects. PutBack leaves it out.
 	Faults []Fault
 
 	pending pending
+}
+
+// Each gives the owners, each with whether it wants nothing any more.
+func (ch *Changes) Each() iter.Seq2[rules.Owner, bool] {
+	return func(yield func(rules.Owner, bool) bool) {
+		for _, c := range ch.Owners {
+			if !yield(c.Owner, c.Gone) {
+				return
+			}
+		}
+	}
 }
 
 // View is a Cluster that stands still: until it is closed nothing comes in. Inputs of one View fit together: each
@@ -53,15 +67,17 @@ func (c *Cluster) Take() (Changes, *View) {
 
 // take returns what has changed since the last call.
 func (c *Cluster) take(own []netip.Addr, primary [2]netip.Addr) Changes {
-	out := Changes{Node: c.currentNode(own, primary), pending: c.pending, Triggers: c.pending.triggers}
-	c.pending = newPending()
+	out := Changes{Node: c.currentNode(own, primary)}
 	if before := &c.node.taken; !out.Node.Equal(before) {
+		c.pending.causes.add("Node", ObjectName{"", out.Node.Name}, causeChanged)
 		if !out.Node.BuildsEqual(before) {
 			c.store.markAll()
 		}
 		c.node.taken = out.Node
 		c.store.setNodeAddrs(out.Node.NodePortIPs)
 	}
+	out.pending, out.Triggers, out.Causes = c.pending, c.pending.triggers, c.pending.causes
+	c.pending = newPending()
 	out.Owners = c.store.take()
 	out.Excess = c.store.over
 	out.Faults = c.faults.take()

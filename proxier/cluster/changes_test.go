@@ -40,8 +40,7 @@ func sliceOf(name string, at time.Time, addrs ...string) *discoveryv1.EndpointSl
 // listed returns a Cluster with full lists, which were taken.
 func listed(t *testing.T, services ...*corev1.Service) (*Cluster, *Sink, *listener) {
 	t.Helper()
-	var l listener
-	c := New(Config{NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}, &l)
+	c, l := listening(Config{NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
 	s := NewSink(c)
 	for _, give := range []func(){
 		func() { s.ReplaceServices(services) }, func() { s.ReplaceEndpointSlices(nil) }, func() { s.ReplaceServiceCIDRs(nil) }, func() { s.ReplaceNodes(nil) },
@@ -57,7 +56,7 @@ func listed(t *testing.T, services ...*corev1.Service) (*Cluster, *Sink, *listen
 	take(c)
 	c.Faults()
 	l.woken()
-	return c, s, &l
+	return c, s, l
 }
 
 // take takes what has changed.

@@ -32,6 +32,8 @@ const (
 	RangesPolicyAnnotation = "nftproxy.io/src-ranges-policy"
 	// NodeSelectorAnnotation selects the nodes that serve the Service.
 	NodeSelectorAnnotation = "nftproxy.io/node-selector"
+	// FailoverAnnotation, "true" or "false", overrides whether the Service has failover.
+	FailoverAnnotation = "nftproxy.io/failover"
 	// TypeAnnotation lists where the Service is served.
 	TypeAnnotation = "nftproxy.io/type"
 )

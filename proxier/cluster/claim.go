@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"cmp"
 	"net/netip"
 
 	"github.com/nftproxy/nftproxy/rules"
@@ -60,10 +59,4 @@ func Loopback(f rules.Family) netip.Addr {
 		return netip.IPv6Loopback()
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
-}
-
-// CompareOwners sorts owners by namespace, name, port and family.
-func CompareOwners(a, b rules.Owner) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
-		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Family, b.Family))
 }

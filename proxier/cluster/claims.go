@@ -20,7 +20,7 @@ type claimant struct {
 }
 
 func (c claimant) compare(o claimant) int {
-	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), CompareOwners(c.owner, o.owner))
+	return cmp.Or(cmp.Compare(c.class, o.class), c.created.Compare(o.created), c.owner.Compare(o.owner))
 }
 
 // claims knows who has each frontend and who else wants it.

@@ -103,6 +103,9 @@ func New(c Config, l Listener) *Cluster {
 func (c *Cluster) SetAPIServers(list []netip.AddrPort) {
 	c.mu.Lock()
 	news := c.store.setAPIServers(list)
+	if news {
+		c.pending.causes.add(CauseAPIServer, ObjectName{}, causeChanged)
+	}
 	c.mu.Unlock()
 	if news {
 		c.listener.Changed()

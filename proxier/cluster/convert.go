@@ -21,9 +21,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// FailoverAnnotation on a Service, "true" or "false", overrides whether it has failover.
-const FailoverAnnotation = "nftproxy.io/failover"
-
 // defaultAffinity is the API's default of sessionAffinityConfig.clientIP.timeoutSeconds.
 const defaultAffinity = 10800
 
@@ -39,7 +36,7 @@ type serviceOptions struct {
 // no address of its own (headless, ExternalName). What cannot be used is left out
 // and told of in errs.
 func convertService(s *corev1.Service, o serviceOptions) (svc *service, errs []error) {
-	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone || s.Spec.ClusterIP == "" {
+	if Unaddressed(s) != 0 {
 		return nil, nil
 	}
 	out := &service{created: s.CreationTimestamp.Time, uid: s.UID, policies: rules.Policies{Scheduler: o.scheduler, TableSize: o.tableSize, Failover: o.failover}}

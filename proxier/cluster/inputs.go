@@ -19,7 +19,7 @@ func (c *Cluster) AllInputs() []Input {
 	for n, s := range c.store.services {
 		eachOwner(n, s, func(o rules.Owner, _ rules.ServicePort) { out = append(out, c.store.input(o)) })
 	}
-	slices.SortFunc(out, func(a, b Input) int { return CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(out, func(a, b Input) int { return a.Owner.Compare(b.Owner) })
 	return out
 }
 
@@ -86,6 +86,9 @@ func (c *Cluster) Serving(o rules.Owner, protocol rules.Protocol) (serving, unre
 func (c *Cluster) Mark(owners ...rules.Owner) {
 	c.mu.Lock()
 	c.store.mark(owners...)
+	if len(owners) > 0 {
+		c.pending.causes.add(CauseFailover, ServiceOf(owners[0]), causeChanged)
+	}
 	c.mu.Unlock()
 	c.listener.Changed()
 }

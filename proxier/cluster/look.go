@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/printable"
@@ -36,7 +37,12 @@ func (k kind) String() string {
 type told struct {
 	kind  kind
 	notes []string // what of it is not served, and why
+	// labels are those of the Service, as KEY=VALUE,...; none if they are longer than mostLabels.
+	labels string
 }
+
+// mostLabels is how many bytes of a Service's labels are kept.
+const mostLabels = 4 << 10
 
 // mostNotes bounds what is kept of what a Service asks for in vain.
 const mostNotes = 20
@@ -48,6 +54,9 @@ func (s *service) tell(obj *corev1.Service, errs []error) {
 		s.told.kind = isNodePort
 	case corev1.ServiceTypeLoadBalancer:
 		s.told.kind = isLoadBalancer
+	}
+	if text := labels.Set(obj.Labels).String(); len(text) <= mostLabels {
+		s.told.labels = text
 	}
 	s.told.notes = LoadBalancerNotes(obj)
 	if len(errs) > 0 { // as an Event has them
@@ -71,8 +80,8 @@ func LoadBalancerNotes(svc *corev1.Service) []string {
 	return out
 }
 
-// unaddressed says why a Service has no address of its own; 0: it has one.
-func unaddressed(svc *corev1.Service) reason.Code {
+// Unaddressed says why a Service has no address of its own; 0: it has one.
+func Unaddressed(svc *corev1.Service) reason.Code {
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
 		return reason.ExternalName
@@ -100,6 +109,8 @@ type Look struct {
 	Endpoints []Named
 	// Notes say what of it is not served. They are printable, and few.
 	Notes []string
+	// Labels are those of the Service, if they are not too long.
+	Labels labels.Set
 }
 
 // Named is an endpoint with its names, which may be any text.
@@ -123,11 +134,8 @@ func (l Looker) Services(namespace string, after ObjectName) []ObjectName {
 		}
 	}
 	c.mu.Unlock()
-	compare := func(a, b ObjectName) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	}
-	slices.SortFunc(out, compare)
-	from, found := slices.BinarySearchFunc(out, after, compare)
+	slices.SortFunc(out, compareNames)
+	from, found := slices.BinarySearchFunc(out, after, compareNames)
 	if found {
 		from++
 	}
@@ -146,9 +154,11 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 		return Look{}, false
 	}
 	out := Look{Type: svc.told.kind.String(), Notes: svc.told.notes}
+	text := svc.told.labels
 	eachOwner(n, svc, func(o rules.Owner, _ rules.ServicePort) { owners = append(owners, o) })
 	c.mu.Unlock()
-	slices.SortFunc(owners, CompareOwners)
+	out.Labels = labelsOf(text)
+	slices.SortFunc(owners, rules.Owner.Compare)
 	for _, o := range owners {
 		c.mu.Lock()
 		in := c.store.input(o)
@@ -161,6 +171,105 @@ func (l Looker) Look(n ObjectName, names bool) (Look, bool) {
 		}
 	}
 	return out, true
+}
+
+// SliceLook is what is known of an EndpointSlice. Names of ports may be any text.
+type SliceLook struct {
+	Family    rules.Family
+	Ports     []SlicePort
+	Endpoints int
+}
+
+// SlicePort is a port of an EndpointSlice.
+type SlicePort struct {
+	Name     string
+	Protocol rules.Protocol
+	Port     uint16
+}
+
+// Slices returns what is known of a Service's EndpointSlices, of so many at most.
+func (l Looker) Slices(n ObjectName, most int) (out []SliceLook) {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.store.byService[n] {
+		if len(out) == most {
+			break
+		}
+		look := SliceLook{Family: s.family, Endpoints: len(s.endpoints)}
+		for _, p := range s.ports[:min(len(s.ports), most)] {
+			look.Ports = append(look.Ports, SlicePort{p.name, p.protocol, p.port})
+		}
+		out = append(out, look)
+	}
+	return out
+}
+
+// At returns the Service that has an address, that of a load balancer and an external IP included: the first by its name, if there
+// are several; false: none has.
+func (l Looker) At(a netip.Addr) (found ObjectName, ok bool) {
+	c := l.c
+	f := rules.FamilyOf(a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, s := range c.store.services {
+		has := s.clusterIPs[f] == a || slices.Contains(s.loadBalancers[f], a) || slices.Contains(s.externalIPs[f], a)
+		if has && (!ok || compareNames(n, found) < 0) {
+			found, ok = n, true
+		}
+	}
+	return found, ok
+}
+
+// Namesakes returns the Services of a name in all namespaces, sorted, so many at most.
+func (l Looker) Namesakes(name string, most int) (out []ObjectName) {
+	c := l.c
+	c.mu.Lock()
+	for n := range c.store.services {
+		if n.Name == name {
+			out = append(out, n)
+		}
+	}
+	c.mu.Unlock()
+	slices.SortFunc(out, compareNames)
+	return out[:min(len(out), most)]
+}
+
+func compareNames(a, b ObjectName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// Labels returns those of a Service, if they are not too long; none if there is no such Service.
+func (l Looker) Labels(n ObjectName) labels.Set {
+	c := l.c
+	c.mu.Lock()
+	text := ""
+	if svc := c.store.services[n]; svc != nil {
+		text = svc.told.labels
+	}
+	c.mu.Unlock()
+	return labelsOf(text)
+}
+
+// labelsOf reads KEY=VALUE,...
+func labelsOf(text string) labels.Set {
+	if text == "" {
+		return nil
+	}
+	out := labels.Set{}
+	for label := range strings.SplitSeq(text, ",") {
+		key, value, _ := strings.Cut(label, "=")
+		out[key] = value
+	}
+	return out
+}
+
+// Input returns what an owner's objects are built from. Its Port is 0 if there is no such owner.
+func (l Looker) Input(o rules.Owner) Input {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.store.input(o)
 }
 
 // Conflicts returns the frontends that each owner of a Service does without. The Cluster is held up for as long as it takes to go
@@ -179,7 +288,7 @@ func (l Looker) Conflicts(n ObjectName) (out []Withheld) {
 			out = append(out, Withheld{o, c.store.frontends.conflictOf(cl)})
 		}
 	})
-	slices.SortStableFunc(out, func(a, b Withheld) int { return CompareOwners(a.Owner, b.Owner) })
+	slices.SortStableFunc(out, func(a, b Withheld) int { return a.Owner.Compare(b.Owner) })
 	return out
 }
 

@@ -79,15 +79,40 @@ func TestConvertNode(t *testing.T) {
 	}
 }
 
-// listener notes what a Cluster tells at once.
+// listener notes what a Cluster tells at once. If it has one, it must not be told under the Cluster's lock: it may log, open sockets,
+// and ask the Cluster.
 type listener struct {
+	of       *Cluster
 	changed  bool
 	eligible []bool
 }
 
-func (e *listener) Changed() { e.changed = true }
+// listening returns a Cluster and its listener. Nobody else may use the Cluster while it is told of anything.
+func listening(c Config) (*Cluster, *listener) {
+	var l listener
+	l.of = New(c, &l)
+	return l.of, &l
+}
 
-func (e *listener) SetNodeEligible(yes bool) { e.eligible = append(e.eligible, yes) }
+func (e *listener) Changed() {
+	e.unlocked()
+	e.changed = true
+}
+
+func (e *listener) SetNodeEligible(yes bool) {
+	e.unlocked()
+	e.eligible = append(e.eligible, yes)
+}
+
+func (e *listener) unlocked() {
+	if e.of == nil {
+		return
+	}
+	if !e.of.mu.TryLock() {
+		panic("a Cluster's listener is told under its lock")
+	}
+	e.of.mu.Unlock()
+}
 
 // woken says whether a change was told since the last call.
 func (e *listener) woken() bool {
@@ -98,8 +123,7 @@ func (e *listener) woken() bool {
 
 func TestSinkNodes(t *testing.T) {
 	t.Parallel()
-	var told listener
-	c := New(Config{NodeName: "n1", DetectNodeCIDR: true}, &told)
+	c, told := listening(Config{NodeName: "n1", DetectNodeCIDR: true})
 	s := NewSink(c)
 	now := func() string {
 		n := take(c).Node
@@ -138,8 +162,7 @@ func TestSinkNodes(t *testing.T) {
 
 func TestSinkServiceCIDRs(t *testing.T) {
 	t.Parallel()
-	var told listener
-	c := New(Config{}, &told)
+	c, told := listening(Config{})
 	s := NewSink(c)
 	expect := func(want string) {
 		t.Helper()

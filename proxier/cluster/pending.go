@@ -26,6 +26,7 @@ type pending struct {
 	services map[ObjectName]struct{}
 	slices   int
 	triggers [2]Triggers // by family
+	causes   Causes
 }
 
 func newPending() pending {
@@ -36,6 +37,7 @@ func newPending() pending {
 func (p *pending) putBack(was pending) {
 	maps.Copy(p.services, was.services)
 	p.slices += was.slices
+	p.causes.putBack(was.causes)
 	for f, of := range was.triggers {
 		for n, times := range of {
 			p.triggers[f][n] = append(times, p.triggers[f][n]...)

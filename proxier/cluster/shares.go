@@ -221,7 +221,7 @@ func warmth(age, slowStart time.Duration) (tenths uint8, next time.Duration) {
 	if n == 9 {
 		return 9, slowStart - age
 	}
-	return uint8(n), n*step - age //nolint:durationcheck // n is a number
+	return uint8(n), n*step - age //nolint:durationcheck,gosec // n is a number, and below 10
 }
 
 // Tune gets a value when WarmUp or Counting may have news.

@@ -253,7 +253,7 @@ func TestSlowStart(t *testing.T) {
 
 // TestFirstListsAreNotNew: what is there at the start has its whole weight.
 func TestFirstListsAreNotNew(t *testing.T) {
-	c := New(Config{NodeName: "n1"}, &listener{})
+	c, _ := listening(Config{NodeName: "n1"})
 	s := NewSink(c)
 	s.UpdateEndpointSlice(sliceOf("web", time.Now(), "10.0.0.1"))
 	s.ReplaceServices([]*corev1.Service{annotated(clusterIP("web", "10.96.0.1"), "nftproxy.io/slow-start", "30s")})

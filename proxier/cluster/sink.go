@@ -68,7 +68,7 @@ func (s *Sink) setService(obj *corev1.Service) {
 	}
 	s.unusable(about, errs)
 	s.putService(n, svc)
-	if why := unaddressed(obj); why != 0 {
+	if why := Unaddressed(obj); why != 0 {
 		s.c.store.unaddressed[n] = why
 	}
 }
@@ -78,7 +78,9 @@ func (s *Sink) putService(n ObjectName, svc *service) {
 	s.c.backlog.AllServices++
 	delete(s.c.store.unaddressed, n)
 	svc = s.c.store.selected(n, svc)
+	what := became(s.c.store.services[n] != nil, svc != nil)
 	if s.c.store.setService(n, svc) {
+		s.c.pending.causes.add("Service", n, what)
 		s.c.pending.services[n] = struct{}{}
 	}
 }
@@ -133,6 +135,7 @@ func (s *Sink) putSlice(n ObjectName, sl *slice, trigger string) {
 		return
 	}
 	s.c.pending.slices++
+	s.c.pending.causes.add("EndpointSlice", n, became(old != nil, sl != nil))
 	if sl == nil {
 		s.c.pending.forget(old.family, old.service)
 		return
@@ -215,12 +218,18 @@ func (s *Sink) ReplaceServiceCIDRs(list []*networkingv1.ServiceCIDR) {
 
 // UpdateServiceCIDR takes a ServiceCIDR that is new or has changed.
 func (s *Sink) UpdateServiceCIDR(c *networkingv1.ServiceCIDR) {
-	s.change(func() { s.setServiceCIDR(c) })
+	s.change(func() {
+		s.c.pending.causes.add("ServiceCIDR", ObjectName{"", c.Name}, became(s.c.node.serviceCIDRs[c.Name] != nil, true))
+		s.setServiceCIDR(c)
+	})
 }
 
 // DeleteServiceCIDR forgets a ServiceCIDR.
 func (s *Sink) DeleteServiceCIDR(name string) {
-	s.change(func() { delete(s.c.node.serviceCIDRs, name) })
+	s.change(func() {
+		s.c.pending.causes.add("ServiceCIDR", ObjectName{"", name}, causeWent)
+		delete(s.c.node.serviceCIDRs, name)
+	})
 }
 
 func (s *Sink) setServiceCIDR(c *networkingv1.ServiceCIDR) {

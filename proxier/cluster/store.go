@@ -226,7 +226,7 @@ func (st *store) take() []Changed {
 		out = append(out, Changed{o, st.servicePort(o).Port == 0, !more})
 	}
 	st.changed = map[rules.Owner]bool{} // after a full load the old one is large
-	slices.SortFunc(out, func(a, b Changed) int { return CompareOwners(a.Owner, b.Owner) })
+	slices.SortFunc(out, func(a, b Changed) int { return a.Owner.Compare(b.Owner) })
 	return out
 }
 

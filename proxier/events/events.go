@@ -3,13 +3,14 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/events"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record/util"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 
@@ -42,30 +43,48 @@ const flushTime = 2 * time.Second
 
 // Recorder sends warnings to an API server.
 type Recorder struct {
-	recorder    events.EventRecorder
-	broadcaster events.EventBroadcaster
-	limit       flowcontrol.PassiveRateLimiter
-	pending     *pending
-	stop        context.CancelFunc
+	instance string
+	limit    flowcontrol.PassiveRateLimiter
+	book     *book
+	stop     context.CancelFunc
 }
 
-// New returns a Recorder for a node. The client needs the right to create and patch events. warn, if not nil, is told why
-// events cannot be sent: once, and again if that comes back after a success. It must not call the Recorder.
-func New(client kubernetes.Interface, nodeName string, warn func(error)) *Recorder {
-	// The zero Logger discards: warn is told what matters.
+// New returns a Recorder for a node. api gives the Events of a namespace, with the right to create and patch them. warn, if not nil,
+// is told why events cannot be sent: once, and again if that comes back after a success. It must not call the Recorder.
+func New(api func(namespace string) API, nodeName string, warn func(error)) *Recorder {
+	// The zero Logger discards what libraries log: warn is told what matters.
 	ctx, stop := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
-	waiting := newPending()
-	broadcaster := events.NewBroadcaster(&sink{
-		api: events.EventSinkImpl{Interface: client.EventsV1()}, instance: printable.Cut(nodeName, maxInstance), warn: warn, pending: waiting,
-	})
-	// It fails only after Shutdown.
-	_ = broadcaster.StartRecordingToSinkWithContext(ctx)
-	return &Recorder{
-		recorder:    broadcaster.NewRecorder(scheme.Scheme, controller).WithLogger(klog.Logger{}),
-		broadcaster: broadcaster,
-		limit:       flowcontrol.NewTokenBucketPassiveRateLimiter(perSecond, burst),
-		pending:     waiting,
-		stop:        stop,
+	r := &Recorder{
+		instance: printable.Cut(nodeName, maxInstance),
+		limit:    flowcontrol.NewTokenBucketPassiveRateLimiter(perSecond, burst),
+		book:     newBook(),
+		stop:     stop,
+	}
+	go r.run(ctx, &sender{api: api, warn: warn})
+	return r
+}
+
+// run sends what is in the book until ctx ends.
+func (r *Recorder) run(ctx context.Context, to *sender) {
+	tick := time.NewTicker(finishTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.book.news:
+		case now := <-tick.C:
+			r.book.expire(now)
+		case <-ctx.Done():
+			return
+		}
+		for s, ok := r.book.next(); ok && ctx.Err() == nil; s, ok = r.book.next() {
+			var e *eventsv1.Event
+			sent := to.send(ctx, func() (*eventsv1.Event, bool) {
+				var created bool
+				e, created = r.book.state(s)
+				return e, created
+			})
+			r.book.done(s, e, sent)
+		}
 	}
 }
 
@@ -81,26 +100,38 @@ func (r *Recorder) Normal(about corev1.ObjectReference, reason, message string) 
 }
 
 func (r *Recorder) send(about corev1.ObjectReference, kind, reason, message string) {
-	if !r.limit.TryAccept() || !r.pending.add(subject{about, reason}) {
+	if !r.limit.TryAccept() {
 		return
 	}
-	doing := action
-	if about.Kind == "Node" {
-		doing = nodeAction
-	}
-	r.recorder.Eventf(&about, nil, kind, reason, doing, "%s", printable.Cut(message, maxNote))
+	now := time.Now()
+	r.book.add(subject{about, kind, reason}, now, func() *eventsv1.Event {
+		e := &eventsv1.Event{
+			ObjectMeta:          metav1.ObjectMeta{Name: util.GenerateEventName(about.Name, now.UnixNano()), Namespace: cmp.Or(about.Namespace, metav1.NamespaceDefault)},
+			EventTime:           metav1.MicroTime{Time: now},
+			ReportingController: controller,
+			ReportingInstance:   r.instance,
+			Action:              action,
+			Reason:              reason,
+			Regarding:           about,
+			Note:                printable.Cut(message, maxNote),
+			Type:                kind,
+		}
+		if about.Kind == "Node" {
+			e.Action = nodeAction
+		}
+		return e
+	})
 }
 
-// Close tries for up to two seconds to send what is queued, and ends all goroutines. It is called once.
+// Close tries for up to two seconds to send what is queued, and ends the goroutine. It is called once.
 func (r *Recorder) Close() {
 	timeout := time.NewTimer(flushTime)
 	defer timeout.Stop()
 	select {
-	case <-r.pending.close():
+	case <-r.book.close():
 	case <-timeout.C:
 	}
 	r.stop()
-	r.broadcaster.Shutdown()
 }
 
 // Func takes warnings instead of a Recorder. A nil one drops them.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,13 +71,17 @@ func listEvents(t *testing.T, api *fake.Clientset) []eventsv1.Event {
 	return list.Items
 }
 
+func eventsOf(api *fake.Clientset) func(string) API {
+	return func(namespace string) API { return api.EventsV1().Events(namespace) }
+}
+
 // Goroutines that outlive Close fail each of these tests: the bubble would never end.
 
 func TestWarningArrives(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api, w := fake.NewClientset(), &warnings{}
-		r := New(api, "n1", w.warn)
+		r := New(eventsOf(api), "n1", w.warn)
 		r.Warning(web, "FrontendConflict", "100% of 10.0.0.1:80/tcp is another's")
 		synctest.Wait()
 		list := listEvents(t, api)
@@ -105,7 +110,7 @@ func TestWarningFitsTheAPI(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset()
-		r := New(api, strings.Repeat("n", 253), nil)
+		r := New(eventsOf(api), strings.Repeat("n", 253), nil)
 		r.Warning(corev1.ObjectReference{Kind: "Node", Name: "n1"}, "PortInUse", strings.Repeat("é", 600)+"x")
 		r.Warning(corev1.ObjectReference{Kind: "Service", Namespace: "default", Name: strings.Repeat("s", 253)}, "InvalidService", "x")
 		r.Close()
@@ -130,7 +135,7 @@ func TestWarningsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset()
-		r := New(api, "n1", nil)
+		r := New(eventsOf(api), "n1", nil)
 		for range 5 {
 			r.Warning(web, "FrontendConflict", "again")
 			synctest.Wait()
@@ -151,11 +156,127 @@ func TestWarningsRepeated(t *testing.T) {
 	})
 }
 
+// TestSeries: the second event of a series is written at once, how many there were when it ends or every half hour, and what comes after
+// the end is another event. Where the API server has forgotten the event it gets it again.
+func TestSeries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := fake.NewClientset()
+		r := New(eventsOf(api), "n1", nil)
+		defer r.Close()
+		warn := func(times int) {
+			for range times {
+				r.Warning(web, "FrontendConflict", "again")
+			}
+			synctest.Wait()
+		}
+		expect := func(when, want string) {
+			t.Helper()
+			var got []string
+			for _, e := range listEvents(t, api) {
+				got = append(got, fmt.Sprint(count(&e)))
+			}
+			if fmt.Sprint(got) != want {
+				t.Errorf("%s: the events were seen %v times, want %s", when, got, want)
+			}
+		}
+		warn(1)
+		expect("one", "[1]")
+		time.Sleep(time.Second)
+		warn(1)
+		expect("two", "[2]")
+		warn(3)
+		expect("more", "[2]")
+		for range 10 {
+			time.Sleep(4 * time.Minute)
+			warn(1)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if list := listEvents(t, api); len(list) != 1 || count(&list[0]) < 10 {
+			t.Errorf("after 40 minutes of a series there is %v, want one that was seen 10 times or more", list)
+		}
+		time.Sleep(3 * finishTime)
+		expect("at the end", "[15]")
+		for _, e := range listEvents(t, api) {
+			must(t, api.EventsV1().Events(e.Namespace).Delete(t.Context(), e.Name, metav1.DeleteOptions{}))
+		}
+		warn(1)
+		expect("after the end", "[1]")
+		for _, e := range listEvents(t, api) {
+			must(t, api.EventsV1().Events(e.Namespace).Delete(t.Context(), e.Name, metav1.DeleteOptions{}))
+		}
+		warn(1)
+		expect("forgotten by the API server", "[2]")
+	})
+}
+
+// TestRepeatedMeanwhile: what comes while the first is on its way is counted, too.
+func TestRepeatedMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := fake.NewClientset()
+		var failed atomic.Bool
+		api.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return !failed.Swap(true), nil, apierrors.NewServiceUnavailable("not yet")
+		})
+		r := New(eventsOf(api), "n1", nil)
+		for range 3 {
+			r.Warning(web, "FrontendConflict", "again")
+		}
+		time.Sleep(time.Minute)
+		r.Close()
+		if list := listEvents(t, api); len(list) != 1 || count(&list[0]) != 3 {
+			t.Errorf("there is %v, want one event that was seen three times", list)
+		}
+	})
+}
+
+// TestServerGone: what the API server does not take for long is dropped, and what comes then is sent.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := fake.NewClientset()
+		var gone atomic.Bool
+		gone.Store(true)
+		api.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return gone.Load(), nil, errors.New("no route to host")
+		})
+		r := New(eventsOf(api), "n1", nil)
+		defer r.Close()
+		for i := range 3 * maxQueued {
+			about := web
+			about.Name = fmt.Sprintf("web-%d", i)
+			r.Warning(about, "FrontendConflict", "x")
+			time.Sleep(time.Second)
+		}
+		r.book.mu.Lock()
+		if n, m := len(r.book.queue), len(r.book.series); n > maxQueued || m > maxQueued+1 {
+			t.Errorf("%d events wait, %d are known", n, m)
+		}
+		r.book.mu.Unlock()
+		gone.Store(false)
+		r.Warning(web, "FrontendConflict", "x")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if list := listEvents(t, api); len(list) < maxQueued-10 || len(list) > maxQueued+1 {
+			t.Errorf("%d events came, want those that waited", len(list))
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestWarningsLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		api := fake.NewClientset()
-		r := New(api, "n1", nil)
+		r := New(eventsOf(api), "n1", nil)
 		defer r.Close()
 		n := 0
 		warn := func(count int) int {
@@ -186,7 +307,7 @@ func TestCloseFlushes(t *testing.T) {
 			time.Sleep(time.Second) // a slow server
 			return false, nil, nil
 		})
-		r := New(api, "n1", nil)
+		r := New(eventsOf(api), "n1", nil)
 		r.Warning(web, "FrontendConflict", "last words")
 		r.Close()
 		if got := listEvents(t, api); len(got) != 1 {
@@ -211,7 +332,7 @@ func TestServerHangs(t *testing.T) {
 			return true, nil, context.Canceled
 		})
 		start := time.Now()
-		r := New(api, "n1", nil)
+		r := New(eventsOf(api), "n1", nil)
 		// Only one: the fake client works on one request at a time, and its lock stops the bubble's time.
 		r.Warning(web, "FrontendConflict", "x")
 		if took := time.Since(start); took > 0 {
@@ -241,7 +362,7 @@ func TestFailuresAreToldOnce(t *testing.T) {
 			defer mu.Unlock()
 			return err != nil, nil, err
 		})
-		r := New(api, "n1", w.warn)
+		r := New(eventsOf(api), "n1", w.warn)
 		defer r.Close()
 		step := func(name string, e error, want ...string) {
 			t.Helper()

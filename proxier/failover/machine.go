@@ -40,22 +40,16 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// At is where an endpoint answers.
-type At struct {
-	netip.AddrPort
-	rules.Protocol
-}
-
 // Endpoint is an endpoint of a service port.
 type Endpoint struct {
 	rules.Owner
-	At
+	At rules.Backend
 }
 
 // Compare orders endpoints.
 func (e Endpoint) Compare(o Endpoint) int {
 	return cmp.Or(cmp.Compare(e.Namespace, o.Namespace), cmp.Compare(e.Name, o.Name), cmp.Compare(e.Owner.Port, o.Owner.Port),
-		cmp.Compare(e.Family, o.Family), e.AddrPort.Compare(o.AddrPort), cmp.Compare(e.Protocol, o.Protocol))
+		cmp.Compare(e.Family, o.Family), e.At.Addr.Compare(o.At.Addr), cmp.Compare(e.At.Protocol, o.At.Protocol))
 }
 
 // Change is what becomes of an endpoint.
@@ -111,18 +105,18 @@ type state struct {
 type Machine struct {
 	config    Config
 	endpoints map[Endpoint]*state
-	answered  map[At]time.Time // the last time
+	answered  map[rules.Backend]time.Time // the last time
 	counts    Counts
 	trouble   time.Time // until then there is
 }
 
 // New returns a Machine that has seen nothing yet.
 func New(c Config) *Machine {
-	return &Machine{config: c.WithDefaults(), endpoints: map[Endpoint]*state{}, answered: map[At]time.Time{}}
+	return &Machine{config: c.WithDefaults(), endpoints: map[Endpoint]*state{}, answered: map[rules.Backend]time.Time{}}
 }
 
 // Answers says whether an endpoint has answered of late.
-func (m *Machine) Answers(a At) bool {
+func (m *Machine) Answers(a rules.Backend) bool {
 	_, ok := m.answered[a]
 	return ok
 }
@@ -151,7 +145,7 @@ func (m *Machine) Unanswered(e Endpoint, client netip.AddrPort, at time.Time) {
 }
 
 // Answered notes that an endpoint answered somebody at a time.
-func (m *Machine) Answered(a At, at time.Time) {
+func (m *Machine) Answered(a rules.Backend, at time.Time) {
 	if at.After(m.answered[a]) {
 		m.answered[a] = at
 	}
@@ -160,7 +154,7 @@ func (m *Machine) Answered(a At, at time.Time) {
 // Decide says what becomes of endpoints now, in an order that is always the same. usable returns all addresses that a service
 // port may send connections to, ejected ones included; none if it has no failover.
 func (m *Machine) Decide(now time.Time, usable func(rules.Owner) []netip.AddrPort) (out []Change) {
-	maps.DeleteFunc(m.answered, func(a At, at time.Time) bool { return now.Sub(at) > rules.AnsweringSeconds*time.Second })
+	maps.DeleteFunc(m.answered, func(a rules.Backend, at time.Time) bool { return now.Sub(at) > rules.AnsweringSeconds*time.Second })
 	change := func(e Endpoint, k Kind) {
 		out = append(out, Change{e, k, m.endpoints[e].period})
 	}
@@ -173,7 +167,7 @@ func (m *Machine) Decide(now time.Time, usable func(rules.Owner) []netip.AddrPor
 	for _, e := range m.sorted() {
 		s := m.endpoints[e]
 		maps.DeleteFunc(s.failures, func(_ netip.AddrPort, at time.Time) bool { return now.Sub(at) > m.config.Window })
-		if !slices.Contains(owners[e.Owner], e.AddrPort) || m.seen(e, s) || m.untried(s, now) {
+		if !slices.Contains(owners[e.Owner], e.At.Addr) || m.seen(e, s) || m.untried(s, now) {
 			if s.phase != watched {
 				change(e, Back)
 			}
@@ -228,7 +222,7 @@ func (m *Machine) untried(s *state, now time.Time) bool {
 
 // count counts endpoints.
 func (m *Machine) count(now time.Time) {
-	suspects, inUse := map[At]bool{}, map[At]bool{}
+	suspects, inUse := map[rules.Backend]bool{}, map[rules.Backend]bool{}
 	m.counts.Out = 0
 	for e, s := range m.endpoints {
 		if s.phase != watched {
@@ -330,7 +324,7 @@ func (m *Machine) Of(o rules.Owner) (out []rules.Ejected) {
 		return cmp.Or(m.endpoints[a].out.Compare(m.endpoints[b].out), a.Compare(b))
 	})
 	for _, e := range list {
-		out = append(out, rules.Ejected{Addr: e.AddrPort, Trial: m.endpoints[e].phase == tried})
+		out = append(out, rules.Ejected{Addr: e.At.Addr, Trial: m.endpoints[e].phase == tried})
 	}
 	return out
 }

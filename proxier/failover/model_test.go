@@ -24,7 +24,7 @@ type model struct {
 
 	usable   map[rules.Owner][]netip.AddrPort
 	failures map[Endpoint]map[netip.AddrPort]time.Time // all that were ever told
-	answers  map[At]time.Time
+	answers  map[rules.Backend]time.Time
 	out      map[Endpoint]Change    // those that are away, and the last thing that became of each
 	entered  map[Endpoint]time.Time // when that was
 	trouble  time.Time              // the last time that there was
@@ -38,7 +38,7 @@ func owner(n int) rules.Owner {
 	return rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: fmt.Sprintf("web-%d", n)}}
 }
 
-func at(a netip.AddrPort) At { return At{a, rules.TCP} }
+func at(a netip.AddrPort) rules.Backend { return rules.Backend{Protocol: rules.TCP, Addr: a} }
 
 // step does something that may happen, and decides.
 func (m *model) step() {
@@ -122,7 +122,7 @@ func (m *model) check(changes []Change) {
 		case m.answers[e.At].After(m.entered[e]):
 			m.t.Fatalf("%v: answered, and is not back", e)
 		case m.now.Sub(m.entered[e]) >= longest:
-			m.t.Fatalf("%v %v: kind %d, for %v, since %v: %+v", e, e.AddrPort, c.Kind, c.For, m.now.Sub(m.entered[e]), m.machine.endpoints[e])
+			m.t.Fatalf("%v %v: kind %d, for %v, since %v: %+v", e, e.At.Addr, c.Kind, c.For, m.now.Sub(m.entered[e]), m.machine.endpoints[e])
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (m *model) shares() {
 		var away []netip.AddrPort
 		for e := range m.out {
 			if e.Owner == o {
-				away = append(away, e.AddrPort)
+				away = append(away, e.At.Addr)
 			}
 		}
 		of := m.machine.Of(o)
@@ -197,7 +197,7 @@ func TestModel(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			c := Config{Share: []int{1, 34, 50, 67, 100}[r.IntN(5)], Threshold: 1 + r.IntN(4)}.WithDefaults()
 			m := &model{t: t, rand: r, config: c, machine: New(c), now: time.Unix(1e9, 0), usable: map[rules.Owner][]netip.AddrPort{},
-				failures: map[Endpoint]map[netip.AddrPort]time.Time{}, answers: map[At]time.Time{}, out: map[Endpoint]Change{}, entered: map[Endpoint]time.Time{}}
+				failures: map[Endpoint]map[netip.AddrPort]time.Time{}, answers: map[rules.Backend]time.Time{}, out: map[Endpoint]Change{}, entered: map[Endpoint]time.Time{}}
 			for o := range 1 + r.IntN(5) {
 				m.usable[owner(o)] = nil
 				for range r.IntN(8) {

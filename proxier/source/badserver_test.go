@@ -22,9 +22,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
@@ -64,7 +64,7 @@ func (s *scripted) take() (most int) {
 func scriptedCluster(t *testing.T, r *sourcetest.Recorder, answer func(r *http.Request) (*http.Response, error)) (*scripted, Cluster) {
 	t.Helper()
 	s := &scripted{requests: map[string]int{}, answer: answer}
-	api, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: Bound(s), QPS: -1,
+	api, err := apiclient.New(&rest.Config{Host: "http://api", Transport: Bound(s), QPS: -1,
 		ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
 	must(t, err)
 	return s, Cluster{Client: api, NodeName: "n1", Warn: r.Warn}

@@ -15,9 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // Cluster lists and watches at an API server: the Services and EndpointSlices of all namespaces that kube-proxy
@@ -28,7 +29,7 @@ import (
 // the usual backoff, what does not exist every ten minutes.
 type Cluster struct {
 	// Client reaches the API server.
-	Client kubernetes.Interface
+	Client *apiclient.Client
 	// NodeName is the Node to watch. If it is empty, no Node is watched and the sink is told once that there is none.
 	NodeName string
 	// ServiceProxyName chooses among Services by their label service.kubernetes.io/service-proxy-name: those that have this name
@@ -112,7 +113,7 @@ func reflectOnce(ctx context.Context, with reflected, expected any, s cache.Refl
 }
 
 func (c Cluster) services() reflected {
-	api := c.Client.CoreV1().Services(metav1.NamespaceAll)
+	api := c.Client.Services(metav1.NamespaceAll)
 	selector := ProxyName(c.ServiceProxyName).selector()
 	notHeadless := fieldSelector{text: fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()}
 	return listWatch(c, resource{kind: "Services", plural: "services", is: of[*corev1.Service], namespaced: true}, withFields(&notHeadless, api.List), withFields(&notHeadless, api.Watch),
@@ -120,7 +121,7 @@ func (c Cluster) services() reflected {
 }
 
 func (c Cluster) endpointSlices() reflected {
-	api := c.Client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
+	api := c.Client.EndpointSlices(metav1.NamespaceAll)
 	return listWatch(c, resource{kind: "EndpointSlices", plural: "endpointslices", group: discoveryv1.GroupName,
 		is: of[*discoveryv1.EndpointSlice], namespaced: true}, api.List, api.Watch,
 		func(o *metav1.ListOptions) { o.LabelSelector = "!" + corev1.IsHeadlessService })
@@ -151,7 +152,7 @@ func withFields[T any](
 }
 
 func (c Cluster) nodes() reflected {
-	api := c.Client.CoreV1().Nodes()
+	api := c.Client.Nodes()
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, c.NodeName).String()
 	return listWatch(c, resource{kind: "Node " + c.NodeName, plural: "nodes", is: of[*corev1.Node]}, api.List, api.Watch,
 		func(o *metav1.ListOptions) { o.FieldSelector = selector })

@@ -18,9 +18,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
@@ -45,7 +45,7 @@ type apiServer struct {
 	lists     int
 }
 
-func newAPIServer(t *testing.T, watchList bool) (*apiServer, kubernetes.Interface) {
+func newAPIServer(t *testing.T, watchList bool) (*apiServer, *apiclient.Client) {
 	t.Helper()
 	s := &apiServer{
 		t: t, watchList: watchList, objects: map[string][]any{},
@@ -59,9 +59,9 @@ func newAPIServer(t *testing.T, watchList bool) (*apiServer, kubernetes.Interfac
 	return s, client(t, server.URL)
 }
 
-func client(t *testing.T, address string) kubernetes.Interface {
+func client(t *testing.T, address string) *apiclient.Client {
 	t.Helper()
-	c, err := kubernetes.NewForConfig(&rest.Config{Host: address, ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
+	c, err := apiclient.New(&rest.Config{Host: address, ContentConfig: rest.ContentConfig{ContentType: "application/json"}})
 	must(t, err)
 	return c
 }

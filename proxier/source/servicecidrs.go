@@ -48,7 +48,7 @@ func (c Cluster) followServiceCIDRs(ctx context.Context, s store[*networkingv1.S
 }
 
 func (c Cluster) serviceCIDRs(o *optional) reflected {
-	api := c.Client.NetworkingV1().ServiceCIDRs()
+	api := c.Client.ServiceCIDRs()
 	r := resource{kind: "ServiceCIDRs", plural: "servicecidrs", group: networkingv1.GroupName, is: of[*networkingv1.ServiceCIDR], report: o.failed}
 	return listWatch(c, r, api.List, api.Watch, func(*metav1.ListOptions) {})
 }

@@ -3,8 +3,12 @@
 package source
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,45 +18,61 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes/fake"
-	clienttesting "k8s.io/client-go/testing"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/proxier/source/sourcetest"
 )
 
 // failing fails lists of ServiceCIDRs as the test says.
 type failing struct {
-	err   atomic.Pointer[error] // nil: they do not fail
-	lists atomic.Int32
-	watch *watch.FakeWatcher
+	err    atomic.Pointer[error] // nil: they do not fail
+	lists  atomic.Int32
+	events chan string // of the watch
 }
 
 func (f *failing) fail(err error) { f.err.Store(&err) }
 func (f *failing) succeed()       { f.err.Store(nil) }
 
-func (f *failing) react(clienttesting.Action) (handled bool, list runtime.Object, err error) {
-	f.lists.Add(1)
-	if err := f.err.Load(); err != nil {
-		return true, nil, *err
+// answer is an API server's that has one ServiceCIDR.
+func (f *failing) answer(r *http.Request) (*http.Response, error) {
+	switch {
+	case r.URL.Path != pathCIDRs || isInitial(r):
+		return well(r)
+	case isWatch(r):
+		reader, writer := io.Pipe()
+		ended := context.AfterFunc(r.Context(), func() { _ = writer.CloseWithError(r.Context().Err()) })
+		go func() {
+			defer ended()
+			select {
+			case e := <-f.events:
+				_, _ = io.WriteString(writer, e+"\n")
+				_ = writer.Close()
+			case <-r.Context().Done():
+			}
+		}()
+		return answerOf(http.StatusOK, "application/json", reader), nil
 	}
-	return false, nil, nil
+	if r.URL.Query().Get("limit") != "1" { // which only asks for the version
+		f.lists.Add(1)
+	}
+	if failed := f.err.Load(); failed != nil {
+		var status *apierrors.StatusError
+		if errors.As(*failed, &status) {
+			return statusAnswer(int(status.ErrStatus.Code), status.ErrStatus.Reason), nil
+		}
+		return nil, *failed
+	}
+	return jsonAnswer(listText("5", apiServiceCIDR("kubernetes", "10.96.0.0/16"))), nil
 }
 
 // withServiceCIDRs runs a Cluster with one ServiceCIDR whose lists fail at first, in fake time.
 func withServiceCIDRs(t *testing.T, err error, test func(t *testing.T, f *failing, r *sourcetest.Recorder)) {
 	synctest.Test(t, func(t *testing.T) {
-		api := fake.NewClientset(apiServiceCIDR("kubernetes", "10.96.0.0/16"))
-		f := &failing{watch: watch.NewFake()}
-		api.PrependWatchReactor("servicecidrs", func(clienttesting.Action) (bool, watch.Interface, error) {
-			f.watch.Reset()
-			return true, f.watch, nil
-		})
+		f := &failing{events: make(chan string)}
 		f.fail(err)
-		api.PrependReactor("list", "servicecidrs", f.react)
 		r := sourcetest.New(t)
-		sourcetest.Run(r, Cluster{Client: api, Warn: r.Warn}.Run)
+		_, c := scriptedCluster(t, r, f.answer)
+		sourcetest.Run(r, c.Run)
 		synctest.Wait()
 		test(t, f, r)
 	})
@@ -89,7 +109,7 @@ func TestServiceCIDRsForbidden(t *testing.T) {
 		expectAfter(t, time.Minute, f, r, "[cidrs [kubernetes]]", 1, 1, 0)
 		// The right is taken away again: that is news, and what was known stays.
 		f.fail(forbidden)
-		f.watch.Error(&apierrors.NewResourceExpired("too old").ErrStatus)
+		f.events <- event("ERROR", json.RawMessage(statusText(http.StatusGone, metav1.StatusReasonExpired)))
 		expectAfter(t, time.Hour, f, r, "[]", 60, 240, 1)
 	})
 }

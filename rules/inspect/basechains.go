@@ -14,6 +14,17 @@ import (
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
+// AcceptsRewritten says whether a rule of a chain accepts all connections whose destination was rewritten, as those to Services
+// are. What rules before it drop is not looked at.
+func (i *Inspector) AcceptsRewritten(c *BaseChain) (yes bool, err error) {
+	request, err := wire.GetRulesOf(c.Family, c.Table, c.Name)
+	if err != nil {
+		return false, err
+	}
+	err = i.ask(request, func(rule nfnetlink.Data) { yes = yes || wire.AcceptsRewritten(rule) })
+	return yes, err
+}
+
 const nfDrop = 0 // NF_DROP
 
 // BaseChains returns all base chains for IPv4 and IPv6.

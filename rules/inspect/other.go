@@ -9,6 +9,7 @@ import (
 	"errors"
 
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/foreign"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
@@ -31,6 +32,11 @@ func (*Inspector) AffinityUsage(string) ([]AffinityUsage, error) { return nil, e
 // Connections fails.
 func (*Inspector) Connections(string) ([]Connections, error) { return nil, errSystem }
 
+// Clients fails.
+func (*Inspector) Clients(string, func(rules.ServicePortName) bool, func(Client)) error {
+	return errSystem
+}
+
 // Presence fails.
 func (*Inspector) Presence(string) ([2]Presence, error) { return [2]Presence{}, errSystem }
 
@@ -39,6 +45,9 @@ func (*Inspector) BaseChains() ([]BaseChain, error) { return nil, errSystem }
 
 // FindKubeProxy fails.
 func (*Inspector) FindKubeProxy() (KubeProxy, error) { return KubeProxy{}, errSystem }
+
+// KubeProxyRules fails.
+func (*Inspector) KubeProxyRules() ([]foreign.Dump, error) { return nil, errSystem }
 
 // Filled fails.
 func (*Inspector) Filled(string, rules.Family, rules.SetKind, func(rules.Element, rules.Lifetime)) error {

@@ -2,7 +2,11 @@
 
 package inspect
 
-import "github.com/nftproxy/nftproxy/rules"
+import (
+	"net/netip"
+
+	"github.com/nftproxy/nftproxy/rules"
+)
 
 // AffinityUsage is how full a map of clients is.
 type AffinityUsage struct {
@@ -18,6 +22,16 @@ type Connections struct {
 	Set    rules.SetID
 	rules.Element
 	rules.Counter
+}
+
+// Client is a client that stays with an endpoint.
+type Client struct {
+	Of    rules.Owner
+	Local bool // for connections under the policy Local
+	Addr  netip.Addr
+	To    netip.AddrPort
+	// Expires is for how long it is remembered, in milliseconds.
+	Expires uint64
 }
 
 // Presence is what is there of a table.

@@ -68,7 +68,7 @@ func (e *events) take() {
 // changedUpTo says whether the table was changed, up to a generation: the event about that is a commit's last.
 func (e *events) changedUpTo(gen uint32) bool {
 	deadline := time.Now().Add(eventTime)
-	for e.take(); !e.changed && int32(e.gen-gen) < 0; e.take() {
+	for e.take(); !e.changed && int32(e.gen-gen) < 0; e.take() { //nolint:gosec // the difference of counters that wrap is signed
 		if ready, err := e.sock.Wait(context.Background(), max(0, time.Until(deadline))); err != nil || !ready {
 			return true
 		}

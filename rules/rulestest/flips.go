@@ -106,7 +106,7 @@ func flipped(t reflect.Type) bool {
 // settable makes unexported fields settable.
 func settable(v reflect.Value) reflect.Value {
 	if v.CanAddr() {
-		return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem() //nolint:gosec // for tests only
+		return reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem() // for tests only
 	}
 	return v
 }

@@ -223,7 +223,7 @@ func (b *Batch) newChain(op *rules.Op) {
 	if h := op.Chain.Hook; h != nil {
 		at := b.Nest(unix.NFTA_CHAIN_HOOK)
 		b.U32(unix.NFTA_HOOK_HOOKNUM, uint32(h.Number))
-		b.U32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
+		b.U32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority)) //nolint:gosec // the attribute has the bits
 		b.Close(at)
 		b.U32(unix.NFTA_CHAIN_POLICY, policyAccept)
 		b.Str(unix.NFTA_CHAIN_TYPE, h.Type())

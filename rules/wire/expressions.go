@@ -51,7 +51,7 @@ func equal(v nfnetlink.Data, not bool) *expr.Cmp {
 }
 
 func bitwise(mask, xor []byte) *expr.Bitwise {
-	return &expr.Bitwise{SourceRegister: register(0), DestRegister: register(0), Len: uint32(len(mask)), Mask: mask, Xor: xor}
+	return &expr.Bitwise{SourceRegister: register(0), DestRegister: register(0), Len: uint32(len(mask)), Mask: mask, Xor: xor} //nolint:gosec // masks are as long as addresses
 }
 
 func translate(f rules.Family) *expr.NAT {
@@ -137,7 +137,7 @@ func matchPrefix(f rules.Family, source bool, p netip.Prefix, not bool) []expr.A
 	addr, bits := p.Addr().AsSlice(), p.Bits()
 	field := loadAddr(f, source, register(0))
 	if bits > 0 && bits%8 == 0 {
-		field.Len = uint32(bits / 8)
+		field.Len = uint32(bits / 8) //nolint:gosec // prefixes are as long as addresses
 		return []expr.Any{field, equal(addr[:bits/8], not)}
 	}
 	return []expr.Any{field, bitwise(mask(p), make([]byte, len(addr))), equal(addr, not)}

@@ -20,9 +20,9 @@ import (
 // register starts at the same place the kernel reports that one's number.
 func register(i int) uint32 {
 	if i%4 == 0 {
-		return uint32(unix.NFT_REG_1 + i/4)
+		return uint32(unix.NFT_REG_1 + i/4) //nolint:gosec // registers are few
 	}
-	return uint32(unix.NFT_REG32_00 + i)
+	return uint32(unix.NFT_REG32_00 + i) //nolint:gosec // registers are few
 }
 
 // words returns how many 32-bit registers an address takes.
@@ -89,7 +89,7 @@ func clientHash(f rules.Family, fd rules.Field, at int) []expr.Any {
 		out = append(out, loadPort(register(scratch+words(f)), 0))
 		length += 4
 	}
-	return append(out, &expr.Hash{SourceRegister: register(scratch), DestRegister: register(at), Length: uint32(length),
+	return append(out, &expr.Hash{SourceRegister: register(scratch), DestRegister: register(at), Length: uint32(length), //nolint:gosec // fields are short
 		Modulus: fd.Mod, Seed: fd.Seed, Offset: fd.Offset, Type: expr.HashTypeJenkins})
 }
 

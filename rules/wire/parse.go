@@ -88,7 +88,7 @@ func ParseHook(v nfnetlink.Data) *rules.Hook {
 		case unix.NFTA_HOOK_HOOKNUM:
 			h.Number = rules.HookNumber(v.U32())
 		case unix.NFTA_HOOK_PRIORITY:
-			h.Priority = int32(v.U32())
+			h.Priority = int32(v.U32()) //nolint:gosec // the attribute has the bits
 		case hookAttrDev, hookAttrDevs: // for some interfaces only
 			h.Number = ForeignHook
 		}

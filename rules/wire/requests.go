@@ -69,9 +69,14 @@ func GetSet(f rules.Family, table, set string) *nfnetlink.Builder {
 
 // GetElements asks for the elements of a set.
 func GetElements(f rules.Family, table string, id rules.SetID) *nfnetlink.Builder {
+	return GetElementsOf(f, table, id.Name())
+}
+
+// GetElementsOf asks for the elements of a set of any name.
+func GetElementsOf(f rules.Family, table, set string) *nfnetlink.Builder {
 	b := get(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, NFProto(f))
 	b.Str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-	b.Str(unix.NFTA_SET_ELEM_LIST_SET, id.Name())
+	b.Str(unix.NFTA_SET_ELEM_LIST_SET, set)
 	return b
 }
 

@@ -78,7 +78,7 @@ func keyLen(f rules.Family, k rules.SetKind) uint32 {
 	}
 	n := uint32(0)
 	for _, p := range parts {
-		n += uint32(nfnetlink.Align(int(keyParts[p].length[f])))
+		n += uint32(nfnetlink.Align(int(keyParts[p].length[f]))) //nolint:gosec // parts of keys are short
 	}
 	return n
 }

@@ -223,7 +223,7 @@ func guessLookup(f rules.Family, exprs []expr.Any) (rules.Statement, bool) {
 		if d.Operation == dynsetDelete {
 			return rules.Forget{Set: set}, ok
 		}
-		return rules.Remember{Set: set, Seconds: uint32(d.Timeout / time.Second)}, ok
+		return rules.Remember{Set: set, Seconds: uint32(d.Timeout / time.Second)}, ok //nolint:gosec // a guess, which is encoded again and compared
 	}
 	l, ok := exprs[n].(*expr.Lookup)
 	if !ok {
@@ -249,7 +249,7 @@ func guessNote(f rules.Family, exprs []expr.Any) (s rules.Note, ok bool) {
 			s.Set, ok = rules.ParseSetID(d.SetName)
 			fields, _ := guessFields(f, exprs)
 			copy(s.Fields[:], fields[:min(len(fields), len(s.Set.Kind.Key()))])
-			s.Seconds, s.Update = uint32(d.Timeout/time.Second), d.Operation == unix.NFT_DYNSET_OP_UPDATE
+			s.Seconds, s.Update = uint32(d.Timeout/time.Second), d.Operation == unix.NFT_DYNSET_OP_UPDATE //nolint:gosec // a guess, which is encoded again and compared
 			return s, ok
 		}
 	}

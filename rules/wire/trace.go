@@ -6,7 +6,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -54,12 +53,13 @@ const (
 	traceAttrCtID      = 18
 )
 
-// traceChain is a chain of the trace's table; choose returns what its rules match in a family, none: it has no rule.
+// traceChain is a chain of the trace's table.
 type traceChain struct {
 	name     string
 	hook     uint32
 	priority int32
-	choose   func(TraceFilter, rules.Family) [][]expr.Any
+	// choose returns what is traced from there in a family, drop what is traced no more.
+	choose, drop func(TraceFilter, rules.Family) [][]expr.Any
 }
 
 // traceChains returns the chains: those that choose packets, and at each hook those that tell that packets come by.
@@ -76,10 +76,10 @@ func traceChains() (out []traceChain) {
 		first := none
 		if h.source {
 			first = TraceFilter.firstSegments
-			out = append(out, traceChain{TraceNew + h.name, h.hook, traceNew, TraceFilter.otherNew},
-				traceChain{TraceAnswers + h.name, h.hook, traceAnswers, TraceFilter.answers})
+			out = append(out, traceChain{TraceNew + h.name, h.hook, traceNew, TraceFilter.otherNew, TraceFilter.firstAnswers},
+				traceChain{TraceAnswers + h.name, h.hook, traceAnswers, TraceFilter.answers, none})
 		}
-		out = append(out, traceChain{TraceFirst + h.name, h.hook, traceFirst, first}, traceChain{TraceLast + h.name, h.hook, traceLast, none})
+		out = append(out, traceChain{TraceFirst + h.name, h.hook, traceFirst, first, none}, traceChain{TraceLast + h.name, h.hook, traceLast, none, none})
 	}
 	return out
 }
@@ -104,9 +104,11 @@ func (f TraceFilter) Table() ([]byte, error) {
 		b.Str(unix.NFTA_CHAIN_TYPE, "filter")
 		b.End()
 		for _, family := range f.families() {
-			for _, match := range chain.choose(f, family) {
-				if err := b.traceRule(chain.name, family, match); err != nil {
-					return nil, err
+			for traced, matches := range map[byte][][]expr.Any{1: chain.choose(f, family), 0: chain.drop(f, family)} {
+				for _, match := range matches {
+					if err := b.traceRule(chain.name, family, match, traced); err != nil {
+						return nil, err
+					}
 				}
 			}
 		}
@@ -116,15 +118,15 @@ func (f TraceFilter) Table() ([]byte, error) {
 	return b.Buf, nil
 }
 
-// traceRule adds a rule that has the packets of a family that it matches traced.
-func (b *builder) traceRule(chain string, family rules.Family, match []expr.Any) error {
+// traceRule adds a rule that has the packets of a family that it matches traced (1) or not (0).
+func (b *builder) traceRule(chain string, family rules.Family, match []expr.Any, traced byte) error {
 	b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.NFPROTO_INET)
 	b.Str(unix.NFTA_RULE_TABLE, TraceTable)
 	b.Str(unix.NFTA_RULE_CHAIN, chain)
 	list := b.Nest(unix.NFTA_RULE_EXPRESSIONS)
 	all := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{NFProto(family)}, false)}
 	all = append(all, match...)
-	all = append(all, &expr.Immediate{Register: 1, Data: []byte{1}}, &expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1})
+	all = append(all, &expr.Immediate{Register: 1, Data: []byte{traced}}, &expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1})
 	if err := b.expressions(unix.NFPROTO_INET, all); err != nil {
 		return err
 	}
@@ -143,12 +145,22 @@ func (f TraceFilter) families() []rules.Family {
 	return rules.Families[:]
 }
 
-// firstSegments matches the segments that begin TCP connections. Connection tracking need not know them yet.
+// firstSegments matches the segments that begin TCP connections, and the answers to such. Connection tracking need not know
+// them yet.
 func (f TraceFilter) firstSegments(family rules.Family) [][]expr.Any {
 	if f.Protocol != 0 && f.Protocol != rules.TCP {
 		return nil
 	}
-	return [][]expr.Any{slices.Concat(isProtocol(byte(rules.TCP)), tcpFlags(FlagSYN|FlagRST|FlagACK, FlagSYN), f.packet(family))}
+	return append(f.firstAnswers(family), slices.Concat(isProtocol(byte(rules.TCP)), tcpFlags(FlagSYN|FlagRST|FlagACK, FlagSYN), f.packet(family)))
+}
+
+// firstAnswers matches answers to segments that begin TCP connections, of whatever connections: which ones were chosen only
+// connection tracking tells. What drops answers before that is seen, and the others are not followed any further.
+func (f TraceFilter) firstAnswers(rules.Family) [][]expr.Any {
+	if f.Protocol != 0 && f.Protocol != rules.TCP {
+		return nil
+	}
+	return [][]expr.Any{slices.Concat(isProtocol(byte(rules.TCP)), tcpFlags(FlagSYN|FlagRST|FlagACK, FlagSYN|FlagACK))}
 }
 
 // otherNew matches first packets of other protocols.
@@ -242,12 +254,6 @@ func ParseTrace(m nfnetlink.Message) (TraceEvent, bool) {
 	return e, true
 }
 
-// familyNames are nft's names of tables' families.
-var familyNames = map[uint8]string{
-	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev",
-	unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_IPV6: "ip6",
-}
-
 func parseTrace(v nfnetlink.Data) TraceEvent {
 	var e TraceEvent
 	var kind, family uint32
@@ -333,33 +339,4 @@ func (e *TraceEvent) parseICMP(v6 bool, transport []byte) {
 	default:
 		e.ICMP.Protocol, e.ICMP.Length = rules.Protocol(inner[9]), binary.BigEndian.Uint16(inner[2:])
 	}
-}
-
-// GetRule asks for a rule of anybody's by its handle. The family is by nft's name.
-func GetRule(family, table, chain string, handle uint64) (*nfnetlink.Builder, error) {
-	for number, name := range familyNames {
-		if name == family {
-			b := get(unix.NFT_MSG_GETRULE, 0, number)
-			b.Str(unix.NFTA_RULE_TABLE, table)
-			b.Str(unix.NFTA_RULE_CHAIN, chain)
-			b.U64(unix.NFTA_RULE_HANDLE, handle)
-			return b, nil
-		}
-	}
-	return nil, fmt.Errorf("no family has the name %q", family)
-}
-
-// HasExpression says whether a rule has an expression of a name.
-func HasExpression(rule nfnetlink.Data, name string) bool {
-	for typ, v := range rule.Attributes() {
-		if typ != unix.NFTA_RULE_EXPRESSIONS {
-			continue
-		}
-		for has := range eachExpression(v) {
-			if has == name {
-				return true
-			}
-		}
-	}
-	return false
 }

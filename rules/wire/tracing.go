@@ -65,7 +65,7 @@ type ICMPHeader struct {
 
 // Chains of the trace's own table. An event of them says where a packet has come; each is named by where it is.
 const (
-	TraceFirst       = "first-"     // the first of a hook: new TCP connections are chosen here
+	TraceFirst       = "first-"     // the first of a hook: new TCP connections are chosen here, and answers to any
 	TraceNew         = "new-"       // after connection tracking: other new connections are chosen here
 	TraceAnswers     = "answers-"   // answers to what was chosen
 	TraceLast        = "last-"      // the last of a hook: the packet goes on

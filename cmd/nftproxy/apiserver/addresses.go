@@ -109,7 +109,7 @@ func (a *Addresses) lookUp(ctx context.Context, address string) {
 	}
 	list := map[netip.AddrPort]struct{}{}
 	for _, ip := range found {
-		list[plain(netip.AddrPortFrom(ip, uint16(port)))] = struct{}{}
+		list[plain(netip.AddrPortFrom(ip, uint16(port)))] = struct{}{} //nolint:gosec // the resolver gives a port
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

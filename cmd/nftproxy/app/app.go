@@ -32,8 +32,8 @@ func Main(version string) int {
 	return execute(ctx, rootCommand(version, sandbox.Enter), args, os.Stdout, os.Stderr)
 }
 
-// Run carries out a command line and returns the exit code: 0, or after an error 1 or
-// what the error says. The process keeps its rights.
+// Run carries out a command line and returns the exit code: 0, 1 where a command's help says so, 2 after any other error. The process
+// keeps its rights.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	return execute(ctx, rootCommand(version, nil), args, stdout, stderr)
 }
@@ -42,22 +42,19 @@ func execute(ctx context.Context, cmd *cobra.Command, args []string, stdout, std
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	addHelp(cmd)
+	err := checkCommandName(cmd, args)
 	if err == nil {
-		return 0
+		err = cmd.ExecuteContext(ctx)
 	}
-	if err.Error() != "" {
+	if err != nil && err.Error() != "" {
 		if errors.As(err, new(*loggedFault)) || wantsJSON(args) {
 			tellJSON(stderr, err)
 		} else {
 			tell(stderr, err)
 		}
 	}
-	var coded interface{ ExitCode() int }
-	if errors.As(err, &coded) {
-		return coded.ExitCode()
-	}
-	return 1
+	return exitCode(err)
 }
 
 // wantsJSON says whether a command line wants the log as JSON. It need not be one that can be parsed: that is what may be logged.
@@ -93,7 +90,8 @@ program's help.`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: displayName(os.Args[0])},
 	}
 	cmd.AddCommand(runCommand(version, enter), dumpCommand(version), cleanupCommand(), versionCommand(version))
-	cmd.AddCommand(getCommand(version), diffCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand())
+	cmd.AddCommand(getCommand(version), describeCommand(version), historyCommand(version),
+		diffCommand(version), compareCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand())
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc) // --cluster_cidr, as kube-proxy takes it, too
 	return cmd
 }

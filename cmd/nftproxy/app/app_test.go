@@ -73,10 +73,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			code, stdout, stderr := run(t, strings.Fields(tt.args)...)
-			want := 1
-			if strings.HasPrefix(tt.args, "dump") {
-				want = 2
-			}
+			const want = 2
 			if code != want || stdout != "" || !strings.HasPrefix(stderr, "nftproxy: ") {
 				t.Errorf("exit code %d, output %q, errors %q; want %d, nothing, and a message", code, stdout, stderr, want)
 			}
@@ -95,7 +92,7 @@ func TestVersion(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", args, code, out)
 		}
 	}
-	if code, out, _ := run(t, "run", "--version=new"); code != 1 {
+	if code, out, _ := run(t, "run", "--version=new"); code != 2 {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 }

@@ -12,9 +12,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/serve"
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
 	"github.com/nftproxy/nftproxy/rules"
+	"github.com/nftproxy/nftproxy/rules/inspect"
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
@@ -36,7 +39,7 @@ func (o *wantOptions) socketDirectory() string {
 }
 
 // answers returns what answers at the socket while a run writes the tables. That it cannot ends nothing.
-func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier) func(context.Context) error {
+func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, counter *serve.Connections) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-o.turn.Held():
@@ -49,6 +52,10 @@ func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier) func(context
 			return nil
 		}
 		d := &ask.Daemon{Version: o.source.version, Node: c.Cluster.NodeName, Table: c.Rules.Table, Proxier: p, Scan: scanner(c.Rules.Table)}
+		d.Flows, d.Clients = eachFlow, eachClient(c.Rules.Table)
+		if counter != nil {
+			d.Counts = counter.Totals
+		}
 		d.Local = func() []netip.Addr { return c.Cluster.Addresses.Addrs() }
 		if w, ok := c.Cluster.Addresses.(*nodeaddr.Watcher); ok {
 			d.InterfaceTo = w.InterfaceTo
@@ -74,6 +81,30 @@ func scanner(table string) func([]rules.Thing, rules.Parts) error {
 		}
 		defer func() { _ = k.Close() }()
 		return k.Scan(table, things, to)
+	}
+}
+
+// eachFlow calls fn for each open connection whose destination was translated.
+func eachFlow(ctx context.Context, fn func(conntrack.Flow)) error {
+	c, err := conntrack.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	return c.EachOpen(ctx, fn)
+}
+
+// eachClient lists the clients that session affinity remembers.
+func eachClient(table string) func(func(rules.ServicePortName) bool, func(ask.StickyEntry)) error {
+	return func(wanted func(rules.ServicePortName) bool, fn func(ask.StickyEntry)) error {
+		i, err := inspect.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = i.Close() }()
+		return i.Clients(table, wanted, func(c inspect.Client) {
+			fn(ask.StickyEntry{Of: c.Of, Local: c.Local, Client: c.Addr, To: c.To, Milliseconds: c.Expires})
+		})
 	}
 }
 

@@ -68,6 +68,22 @@ func TestAsk(t *testing.T) {
 		"get ep -A -o wide --no-headers":          "/tcp ",
 		"get conflicts -A -o json":                `"items": [`,
 		"get refused -A":                          "No refused found.",
+		"get connections -A":                      "No connections found.",
+		"get affinity":                            "No affinity found in namespace default.",
+		"get services -A -l none":                 "No services found.",
+		"get services -A -l !none":                "ClusterIP",
+		"history":                                 "service ports that are not named",
+		"history default/none":                    "service ports that are not named",
+		"history -o json --since 1h":              `"why": "start"`,
+		"describe service web":                    "The kernel holds just that.",
+		"describe svc default/web":                "Open connections\n  none\n",
+		"describe svc/web -n default":             "Last changes\n",
+		"describe web":                            "Events\n  not known: ",
+		"explain svc/web":                         "goes to",
+		"explain web.default.svc.cluster.local":   "goes to",
+		"explain 10.96.0.10":                      "goes to",
+		"diff":                                    "equal: the kernel holds just what",
+		"diff -o json":                            `"servicePorts": `,
 		"get transactions":                        "start",
 		"get tx -o yaml":                          "- at: ",
 		"get services -A -o yaml --sort-by .name": "items:\n- name: ",
@@ -84,7 +100,9 @@ func TestAsk(t *testing.T) {
 	must(t, watch.WaitLog(n.ctx, "start"))
 	must(t, watch.Stop())
 	for _, wrong := range [][]string{{"get", "services", "not-there"}, {"get", "pods"}, {"get"}, {"get", "services", "-o", "xml"}, {"get", "services", "-o", "jsonpath={.x"}, {"get", "services", "-o", "custom-columns=x"},
-		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"}} {
+		{"get", "services", "-w", "-o", "json"}, {"get", "conflicts", "web"}, {"get", "endpoints", "-o", "name"}, {"get", "services", "--sort-by", "{["}, {"get", "services", "web", "-A"},
+		{"get", "services", "web", "-l", "a=b"}, {"get", "tx", "-l", "a=b"}, {"get", "svc", "-l", "a=,"},
+		{"history", "--since", "-1s"}, {"history", "-o", "xml"}, {"describe", "pod", "web"}, {"describe", "svc", "missing"}, {"describe", "svc", "10.96.0.10"}, {"explain", "missing"}} {
 		if out, err := n.run(append(wrong, socket...)...); err == nil || !strings.Contains(err.Error(), "exit status 2") {
 			t.Errorf("%v: %v, %s", wrong, err, out)
 		}

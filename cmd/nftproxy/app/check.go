@@ -11,19 +11,17 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/check"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/host"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
-
-// exitFailed is the exit code of check when something failed.
-const exitFailed = 1
 
 type checkOptions struct {
 	wantOptions
 	root string // of /proc, for tests
 	fix  bool
+	yes  bool // to what fix asks
 }
 
 func checkCommand(version string) *cobra.Command {
@@ -35,10 +33,10 @@ func checkCommand(version string) *cobra.Command {
 tracking, forwarding, routes, bridges, ports, other programs' rules, and the source of
 Services with the rights that it needs. One line each: ok, warning or failed, with what to do.
 
-The exit code is 0 if nothing failed, 1 if something did. A table named
+The exit code is 0 if nothing failed, 1 if something did, 2 after an error. A table named
 nftproxy-check is made and removed; nothing else is changed, but for what you answer 'y'
-to with --fix. Where 'nftproxy run' runs, the rights that it has are shown, and which others
-wait to take over from it.`,
+to with --fix, or all of that with --fix -y. Where 'nftproxy run' runs, the rights that it
+has are shown, and which others wait to take over from it.`,
 		Example: `  nftproxy check --manifests /etc/nftproxy/services
   nftproxy check --kubeconfig /etc/kubernetes/proxy.conf`,
 		Args: cobra.NoArgs,
@@ -48,12 +46,16 @@ wait to take over from it.`,
 	}
 	o.add(cmd.Flags())
 	cmd.Flags().BoolVar(&o.fix, "fix", false, "ask, for each sysctl that is amiss, and set it at 'y'")
+	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "answer 'y' to all that --fix asks")
 	return lookingCommand(cmd, &o.wantOptions)
 }
 
 func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if err := o.validate(); err != nil {
 		return err
+	}
+	if o.yes && !o.fix {
+		return errors.New("--yes answers what --fix asks: give both")
 	}
 	c := coloursFor(stdout)
 	r := &check.Report{W: stdout, Paint: func(s check.State, text string) string {
@@ -68,17 +70,17 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout io.Write
 	n := check.Node{
 		Root: o.root, Table: tableName(o.source.proxyName), ProxyName: o.source.proxyName, Settings: host.Tracking(&o.kubeProxy.Conntrack),
 		Addresses: o.addresses(), Manifests: o.source.manifests,
-		Client:  func() (kubernetes.Interface, error) { return o.client() },
+		Client:  func() (*apiclient.Client, error) { return o.client() },
 		Running: func() (string, []string) { return runningOf(o.root, o.source.proxyName) },
 	}
 	n.Check(ctx, r)
 	if o.fix {
-		if err := mend(r.Fixes, stdin, stdout); err != nil {
+		if err := mend(r.Fixes, o.yes, stdin, stdout); err != nil {
 			return err
 		}
 	}
 	if r.Failed {
-		return &exitError{code: exitFailed}
+		return &exitError{code: exitNo}
 	}
 	return nil
 }
@@ -93,8 +95,8 @@ func (o *checkOptions) addresses() (out []string) {
 	return out
 }
 
-// mend asks about each fix, and carries out those that are wanted.
-func mend(fixes []check.Fix, stdin io.Reader, stdout io.Writer) error {
+// mend asks about each fix, and carries out those that are wanted; with all set, each.
+func mend(fixes []check.Fix, all bool, stdin io.Reader, stdout io.Writer) error {
 	if len(fixes) == 0 {
 		fmt.Fprintln(stdout, "there is nothing that --fix can do")
 	}
@@ -102,7 +104,10 @@ func mend(fixes []check.Fix, stdin io.Reader, stdout io.Writer) error {
 	var errs []error
 	for _, f := range fixes {
 		fmt.Fprintf(stdout, "%s? [y/N] ", f.What)
-		yes := answers.Scan() && strings.EqualFold(strings.TrimSpace(answers.Text()), "y")
+		yes := all || answers.Scan() && strings.EqualFold(strings.TrimSpace(answers.Text()), "y")
+		if all {
+			fmt.Fprintln(stdout, "y")
+		}
 		if !yes {
 			fmt.Fprintln(stdout, "left as it is")
 			continue

@@ -23,7 +23,8 @@ func cleanupCommand() *cobra.Command {
 		Use:   "cleanup",
 		Short: "Remove nftproxy's tables from this node",
 		Long: `Remove nftproxy's tables from this node. Where nftproxy runs, or where kube-proxy
-runs but has no rules yet that would take over, this is refused, with exit code 1.
+runs but has no rules yet that would take over, this is refused, with exit code 1; after an
+error it is 2.
 The kernel itself refuses it while the tables belong to a process (--own-tables of
 'nftproxy run'); they stay when that has ended, and can be removed then.
 
@@ -102,6 +103,9 @@ func (c *cleanup) running(table string) (who string, notes []string, err error) 
 	return "", notes, nil
 }
 
+// refused says that nothing is removed, for a good reason.
+func refused(why error) error { return &exitError{exitNo, why} }
+
 // remove removes our tables. Meanwhile no nftproxy that starts may write them.
 func remove(w io.Writer, k *kernel.Kernel, table string) error {
 	l, err := lock.New(lock.Config{Table: table, Version: "cleanup"})
@@ -113,11 +117,11 @@ func remove(w io.Writer, k *kernel.Kernel, table string) error {
 		return err
 	}
 	if !l.Holds() {
-		return errors.New("nftproxy has just started and writes its tables: stop it first; nothing is removed")
+		return refused(errors.New("nftproxy has just started and writes its tables: stop it first; nothing is removed"))
 	}
 	n, err := k.Remove(table)
 	if errors.As(err, new(*kernel.HeldError)) { // by a version without the lock
-		return fmt.Errorf("%w; nothing is removed", err)
+		return refused(fmt.Errorf("%w; nothing is removed", err))
 	}
 	if err != nil {
 		return err
@@ -131,11 +135,11 @@ func remove(w io.Writer, k *kernel.Kernel, table string) error {
 func (c *cleanup) mayRemove(i *inspect.Inspector, table, who, other string) error {
 	switch {
 	case c.kubeProxy && other != "":
-		return fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other)
+		return refused(fmt.Errorf("kube-proxy is running as process %s and would write its rules again: stop it first; nothing is removed", other))
 	case c.kubeProxy && who != "":
 		return mustHold(i, table, who)
 	case who != "":
-		return fmt.Errorf("nftproxy is running as %s and would write its tables again: stop it first; nothing is removed", who)
+		return refused(fmt.Errorf("nftproxy is running as %s and would write its tables again: stop it first; nothing is removed", who))
 	case other != "":
 		return c.mustServe(i, table, other)
 	}
@@ -150,8 +154,8 @@ func mustHold(i *inspect.Inspector, table, who string) error {
 	}
 	for f, p := range ours {
 		if !p.Table {
-			return fmt.Errorf("nftproxy is running as %s, but there is no table %s %s yet: without kube-proxy's rules this node would have no Services: wait until nftproxy is ready; nothing is removed",
-				who, rules.Family(f), table)
+			return refused(fmt.Errorf("nftproxy is running as %s, but there is no table %s %s yet: without kube-proxy's rules this node would have no Services: wait until nftproxy is ready; nothing is removed",
+				who, rules.Family(f), table))
 		}
 	}
 	return nil
@@ -170,8 +174,8 @@ func (c *cleanup) mustServe(i *inspect.Inspector, table, pid string) error {
 	}
 	for f, p := range ours {
 		if p.Forwards && !theirs.Serves(rules.Family(f)) && !kubeproxy.ServesElsewhere(c.root) {
-			return fmt.Errorf("kube-proxy is running as process %s, but has no rules for Services yet that could replace table %s %s: without it this node would have none: wait until kube-proxy has written them; nothing is removed",
-				pid, rules.Family(f), table)
+			return refused(fmt.Errorf("kube-proxy is running as process %s, but has no rules for Services yet that could replace table %s %s: without it this node would have none: wait until kube-proxy has written them; nothing is removed",
+				pid, rules.Family(f), table))
 		}
 	}
 	return nil

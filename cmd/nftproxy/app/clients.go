@@ -69,7 +69,7 @@ func (o *worldOptions) lookUp(ctx context.Context, from string) ([]netip.Addr, e
 	defer cancel()
 	var texts []string
 	if isPod {
-		pod, err := client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		pod, err := client.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("get pod %s: %w: give its address", from, err)
 		}
@@ -77,7 +77,7 @@ func (o *worldOptions) lookUp(ctx context.Context, from string) ([]netip.Addr, e
 			texts = append(texts, ip.IP)
 		}
 	} else {
-		node, err := client.CoreV1().Nodes().Get(ctx, from, metav1.GetOptions{})
+		node, err := client.Nodes().Get(ctx, from, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("get Node %s: %w: give its address", from, err)
 		}

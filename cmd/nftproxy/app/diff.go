@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/rules"
@@ -26,7 +27,8 @@ func diffCommand(version string) *cobra.Command {
 cluster or a directory of manifests, and print what is missing, extra or
 different. Nothing is changed.
 
-Where 'nftproxy run' runs, its source and options count, but for those that are given. It
+Where 'nftproxy run' runs, it answers itself, at its socket. Where it cannot be asked, or an
+option of its own is given, its source and options count, but for those that are given. It
 has to be root's or this user's, and this very program with the same files; a credential
 plugin of its kubeconfig is not run. With a source give all options that 'nftproxy run' has.
 
@@ -43,7 +45,17 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 	o.add(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
 	completeWith(cmd, "output", "text", "json")
-	return lookingCommand(cmd, &o)
+	return askingCommand(cmd, &o, func(cmd *cobra.Command, _ []string) (bool, error) {
+		client := o.runsHere(cmd)
+		if client == nil || textOrJSON(output) != nil {
+			return false, nil
+		}
+		found, err := client.Diff(cmd.Context())
+		if err != nil {
+			return false, nil //nolint:nilerr // there is another way to the answer
+		}
+		return true, writeDiff(cmd.OutOrStdout(), output, &found)
+	})
 }
 
 func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io.Writer) error {
@@ -60,16 +72,25 @@ func (o *wantOptions) diff(ctx context.Context, output string, stdout, stderr io
 	}
 	snapshot.Follow(have)
 	list := rules.Differences(have, snapshot.State)
+	found := ask.Diff{Equal: len(list) == 0, ServicePorts: len(snapshot.Ports), Differences: append([]rules.Difference{}, list...), Counts: map[rules.DifferenceKind]int{}}
+	for _, d := range list {
+		found.Counts[d.Kind]++
+	}
+	return writeDiff(stdout, output, &found)
+}
+
+// writeDiff writes what was found; there is an exit code for differences.
+func writeDiff(stdout io.Writer, output string, found *ask.Diff) (err error) {
 	switch {
 	case output == "json":
-		err = writeJSON(stdout, map[string]any{"equal": len(list) == 0, "differences": append([]rules.Difference{}, list...)})
-	case len(list) == 0:
-		_, err = fmt.Fprintf(stdout, "equal: the kernel holds just what %d service ports need\n", len(snapshot.Ports))
+		err = writeJSON(stdout, found)
+	case found.Equal:
+		_, err = fmt.Fprintf(stdout, "equal: the kernel holds just what %d service ports need\n", found.ServicePorts)
 	default:
-		writeDifferences(stdout, list)
+		writeDifferences(stdout, found)
 	}
-	if err == nil && len(list) > 0 {
-		return &exitError{code: exitDiffers}
+	if err == nil && !found.Equal {
+		return &exitError{code: exitNo}
 	}
 	return err
 }
@@ -89,11 +110,9 @@ func writeJSON(w io.Writer, v any) error {
 
 // writeDifferences writes a line for each difference, and below it the lines that
 // only the kernel has (-) and those that it should have (+); and how many there are.
-func writeDifferences(w io.Writer, list []rules.Difference) {
+func writeDifferences(w io.Writer, found *ask.Diff) {
 	c := coloursFor(w)
-	count := map[rules.DifferenceKind]int{}
-	for _, d := range list {
-		count[d.Kind]++
+	for _, d := range found.Differences {
 		kind := fmt.Sprintf("%-9s", d.Kind)
 		switch d.Kind {
 		case rules.Missing:
@@ -111,6 +130,9 @@ func writeDifferences(w io.Writer, list []rules.Difference) {
 			fmt.Fprintf(w, "    %s\n", c.green("+ "+line))
 		}
 	}
-	fmt.Fprintf(w, "%d missing, %d extra, %d different\n", count[rules.Missing], count[rules.Extra], count[rules.Different])
-	fmt.Fprint(w, explain.OptionsHint(list))
+	if found.More > 0 {
+		fmt.Fprintf(w, "and %d more\n", found.More)
+	}
+	fmt.Fprintf(w, "%d missing, %d extra, %d different\n", found.Counts[rules.Missing], found.Counts[rules.Extra], found.Counts[rules.Different])
+	fmt.Fprint(w, explain.OptionsHint(found.Differences))
 }

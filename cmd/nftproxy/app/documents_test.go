@@ -51,8 +51,8 @@ func TestDocumentedCommands(t *testing.T) {
 
 var (
 	prompted = regexp.MustCompile(`(?m)^    [$#] (?:\S*/)?nftproxy ([^|&;#>\n]*)`)
-	inBlock  = regexp.MustCompile(`(?m)^    \s*(?:\S*/)?nftproxy ((?:run|dump|diff|explain|trace|top|check|cleanup|version|completion|get|describe)\b[^|&;#>\n]*)`)
-	inText   = regexp.MustCompile("`(?:bin/)?nftproxy ((?:run|dump|diff|explain|trace|top|check|cleanup|version|completion)\\b[^`]*)`")
+	inBlock  = regexp.MustCompile(`(?m)^    \s*(?:\S*/)?nftproxy ((?:run|dump|diff|compare|explain|trace|top|check|cleanup|version|completion|get|describe)\b[^|&;#>\n]*)`)
+	inText   = regexp.MustCompile("`(?:bin/)?nftproxy ((?:run|dump|diff|compare|explain|trace|top|check|cleanup|version|completion)\\b[^`]*)`")
 )
 
 // typed returns the arguments of each nftproxy in a page.

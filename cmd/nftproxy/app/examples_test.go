@@ -64,7 +64,7 @@ func TestExamples(t *testing.T) {
 	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
 	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
 	for _, c := range rootCommand("v1.2.3", nil).Commands() {
-		if !slices.Contains([]string{"get", "dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
+		if !slices.Contains([]string{"get", "describe", "history", "dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue
 		}
 		if c.Example == "" {
@@ -87,6 +87,23 @@ func TestExamples(t *testing.T) {
 				t.Errorf("%s: %v\n%s", strings.TrimSpace(line), err, out)
 			}
 		}
+	}
+}
+
+// TestDescribeEvents: Events come from the API server, if there is one.
+func TestDescribeEvents(t *testing.T) {
+	n := newNode(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n.ctx = ctx
+	kubeconfig := serveAPI(t, n.NS, "testdata/services", "")
+	socket := filepath.Join(t.TempDir(), "x.sock")
+	p := n.start("--socket", socket, "-v=1")
+	defer p.Kill()
+	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
+	out, err := n.run("describe", "service", "web", "--socket", socket, "--kubeconfig", kubeconfig)
+	if err != nil || !strings.Contains(out, "Warning  FrontendConflict: another has it\n") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
@@ -145,6 +162,11 @@ func serveAPI(t *testing.T, ns *netns.NS, dir, denied string) (kubeconfig string
 			w.WriteHeader(http.StatusOK)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
+			return
+		}
+		if filepath.Base(r.URL.Path) == "events" {
+			fmt.Fprint(w, `{"kind":"EventList","apiVersion":"events.k8s.io/v1","metadata":{},"items":[{"metadata":{"namespace":"default","name":"a"},"type":"Warning","reason":"FrontendConflict",`+
+				`"note":"another has it","eventTime":"2026-11-29T02:58:00.000000Z","regarding":{"kind":"Service","namespace":"default","name":"web"}}]}`)
 			return
 		}
 		of := map[string]string{"services": "Service", "endpointslices": "EndpointSlice", "nodes": "Node", "servicecidrs": "ServiceCIDR"}[filepath.Base(r.URL.Path)]

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,15 +13,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/source"
 )
 
 type explainOptions struct {
 	worldOptions
 	from      []string
+	namespace string // of a name alone
 	output    string
 	showRules bool
 	probes    bool   // send one real connection
@@ -30,12 +34,15 @@ type explainOptions struct {
 func explainCommand(version string) *cobra.Command {
 	o := explainOptions{worldOptions: newWorldOptions(version)}
 	cmd := &cobra.Command{
-		Use:   "explain NAMESPACE/NAME[:PORT]|ADDRESS:PORT/PROTOCOL",
+		Use:   "explain SERVICE[:PORT]|ADDRESS[:PORT/PROTOCOL]",
 		Short: "Say what becomes of connections to a Service, and why",
 		Long: `Say in plain words what becomes of new connections to a Service, one of its ports or
 an address: which policies apply, which endpoints count and why the others do not,
 what a client sees and why, whether it is masqueraded, and whether this node's
 kernel holds just that.
+
+A Service is NAMESPACE/NAME, NAME or svc/NAME with --namespace, or a name in DNS such as
+web.demo or web.demo.svc.cluster.local. An address without a port means all ports there.
 
 Where 'nftproxy run' runs, it answers itself, at its socket. Where it cannot be asked, or an
 option of its own is given, its source and options count, but for those that are given. It
@@ -50,6 +57,9 @@ then it says nothing of policies, and nothing of endpoints that do not count.
 name of a Node, or a pod's NAMESPACE/NAME. Without it each kind of client is looked
 at.`,
 		Example: `  nftproxy explain default/web
+  nftproxy explain svc/web -n default
+  nftproxy explain web.default.svc.cluster.local:http
+  nftproxy explain 10.96.0.10
   nftproxy explain default/web --manifests /etc/nftproxy/services
   nftproxy explain default/web:http --manifests /etc/nftproxy/services --from 10.244.1.7
   nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services --rules
@@ -66,6 +76,7 @@ at.`,
 	o.add(fs)
 	fs.BoolVar(&o.kernel, "kernel", false, "explain what this node's kernel holds, without another source")
 	fs.StringSliceVar(&o.from, "from", nil, "`clients`: addresses, node, pod, outside, names of Nodes, or pods' NAMESPACE/NAME (default: one of each kind)")
+	fs.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of a Service that is given by its name alone")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
 	fs.BoolVar(&o.probes, "probe", false, "send one real connection to the first address from here, follow it through every table of every program, and say what became of it; over UDP an empty datagram")
@@ -82,7 +93,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	if o.netns != "" && !o.probes {
 		return errors.New("--netns: it goes with --probe")
 	}
-	target, err := explain.ParseTarget(text)
+	target, err := explain.ParseTarget(text, o.namespace)
 	if err != nil {
 		return err
 	}
@@ -103,7 +114,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 		if why := seen.Unaddressed(target.Namespace, target.Name); why != "" {
 			return fmt.Errorf("service %s/%s %s: there is nothing to program for it", target.Namespace, target.Name, why)
 		}
-		return err
+		return cmp.Or(o.otherProxy(ctx, &target), err)
 	}
 	var probed *probe
 	if o.probes {
@@ -112,6 +123,31 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 		}
 	}
 	return o.write(stdout, e, probed)
+}
+
+// otherProxy says that a Service is left to another proxy, where the API server tells; else nothing.
+func (o *explainOptions) otherProxy(ctx context.Context, t *explain.Target) error {
+	if t.Name == "" || o.kernel || o.source.manifests != "" {
+		return nil
+	}
+	client, err := o.wantOptions.client()
+	if err != nil {
+		return nil //nolint:nilerr // there is no API server to ask
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	svc, err := client.Services(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil //nolint:nilerr // it is not there, or may not be read
+	}
+	name, labelled := svc.Labels[source.LabelServiceProxyName]
+	switch {
+	case labelled && name != o.source.proxyName:
+		return fmt.Errorf("service %s/%s is left to another proxy, %q: its label %s says so", t.Namespace, t.Name, printable.Word(name), source.LabelServiceProxyName)
+	case !labelled && o.source.proxyName != "":
+		return fmt.Errorf("service %s/%s is left to another proxy: it has no label %s", t.Namespace, t.Name, source.LabelServiceProxyName)
+	}
+	return nil
 }
 
 // ask has the nftproxy that runs here explain, and says whether it did. What it does not know is looked for elsewhere.
@@ -123,10 +159,19 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 	if client == nil {
 		return false, nil
 	}
-	e, err := client.Explain(cmd.Context(), args[0], o.from)
+	target, err := explain.ParseTarget(args[0], o.namespace)
+	if err != nil {
+		return true, err
+	}
+	e, err := client.Explain(cmd.Context(), target.Service(), o.from)
 	var refused *ask.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Status == http.StatusGone:
+		return true, err
+	case errors.As(err, &refused) && refused.Status == http.StatusNotFound && target.Name != "": // it has no such Service
+		if o.resolve(cmd.Flags(), "/", func(string) {}) == nil {
+			err = cmp.Or(o.otherProxy(cmd.Context(), &target), err)
+		}
 		return true, err
 	case err != nil:
 		return false, nil //nolint:nilerr // there is another way to the answer

@@ -136,7 +136,7 @@ func TestKubeconfigFiles(t *testing.T) {
 	if err := o.connect(); err == nil {
 		t.Error("nonsense is taken for a certificate authority")
 	}
-	if len(o.api.files) != 2 || o.api.Interface == nil {
+	if len(o.api.files) != 2 || o.api.Client == nil {
 		t.Error("what was in use is gone")
 	}
 }

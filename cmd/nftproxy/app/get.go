@@ -22,15 +22,11 @@ type getOptions struct {
 	tableView
 	namespace string
 	sortBy    string
+	selector  string
 	watch     bool
 }
 
-func getCommand(version string) *cobra.Command {
-	o := &getOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
-	cmd := &cobra.Command{
-		Use:   "get services|endpoints [NAME] | conflicts | refused | transactions",
-		Short: "List Services, endpoints and more as this node serves them",
-		Long: `List what the nftproxy that runs on this node knows. It answers at its socket, to root and
+const getHelp = `List what the nftproxy that runs on this node knows. It answers at its socket, to root and
 to the user that it runs as.
 
 services (svc)  a line for each port and family, with how many of its endpoints get new
@@ -41,20 +37,37 @@ endpoints (ep)  whether each endpoint gets new connections from this node, and w
                 NAME is a Service's
 conflicts       the frontends that Services do without, and who is served there
 refused         the service ports whose objects the kernel refuses, and why
+connections     how many connections are open from each frontend to each endpoint, and
+                whether the endpoint still gets new ones (conn)
+affinity        the clients that stay with an endpoint (sessionAffinity), and for how long
 transactions    what was done to the tables last, up to 1,000 times: when, how long it took,
                 how long before the oldest of the changes was made as its EndpointSlice
                 says, and what for
 
+With -o wide, services shows the new connections a second, for which it counts a second
+long, where the kernel counts them ('nftproxy run --service-metrics'); not with --watch.
+--selector chooses Services by their labels.
+
 --output is wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...;
-paths are those of kubectl, from the items that -o json shows.`,
+paths are those of kubectl, from the items that -o json shows.`
+
+func getCommand(version string) *cobra.Command {
+	o := &getOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
+	cmd := &cobra.Command{
+		Use:   "get LIST [NAME]",
+		Short: "List Services, endpoints and more as this node serves them",
+		Long:  getHelp,
 		Example: `  nftproxy get services -A
   nftproxy get svc -n default
   nftproxy get services web -n default -o json
   nftproxy get services -A -o wide --no-headers
+  nftproxy get services -A -l app=web
   nftproxy get services -A -o custom-columns=NAME:.name,TYPE:.type --sort-by .type
   nftproxy get services -A -o jsonpath={.items[*].name}
   nftproxy get endpoints web -n default
   nftproxy get conflicts -A
+  nftproxy get connections web -n default
+  nftproxy get affinity -A
   nftproxy get transactions -o yaml`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
@@ -67,16 +80,7 @@ paths are those of kubectl, from the items that -o json shows.`,
 		},
 	}
 	o.add(cmd)
-	fault := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return &exitError{exitFault, err}
-	}
-	args := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, a []string) error { return fault(args(cmd, a)) }
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return fault(o.run(cmd, args)) }
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault(err) })
+	cmd.RunE = o.run
 	return cmd
 }
 
@@ -87,9 +91,9 @@ func (o *getOptions) add(cmd *cobra.Command) {
 	fs.StringVarP(&o.output, "output", "o", "", "`format`: wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...")
 	fs.BoolVar(&o.noHeaders, "no-headers", false, "print no names of columns")
 	fs.StringVar(&o.sortBy, "sort-by", "", "sort by what is at this `path` of the items, such as .name")
+	fs.StringVarP(&o.selector, "selector", "l", "", "only what is of Services whose labels match this `selector`, such as app=web,tier!=test")
 	fs.BoolVarP(&o.watch, "watch", "w", false, "go on, and print the lines that are new or have changed")
-	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked; TABLE stands for the tables' name")
-	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "`name` of the nftproxy to ask, if it was started with one")
+	o.source.addSocket(fs)
 	completeWith(cmd, "output", "wide", "json", "yaml", "name")
 }
 
@@ -110,19 +114,24 @@ func (o *getOptions) run(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%s have no names", l.names[0])
 	case name != "" && o.all:
 		return errors.New("a name and -A do not go together: give the Service's namespace with -n")
+	case o.selector != "" && (name != "" || !l.spaced):
+		return errors.New("--selector chooses among Services: leave out the name, and ask for what is of Services")
 	case o.watch && o.output != "" && o.output != "wide":
 		return errors.New("--watch goes with lines: leave --output out, or wide")
 	}
-	client, err := ask.Dial(cmd.Context(), o.socket(), tableName(o.source.proxyName))
+	client, err := o.source.dial(cmd.Context())
 	if err != nil {
-		return fmt.Errorf("no nftproxy answers here: %w: is it running on this node, and are you root?", err)
+		return err
 	}
 	namespace := o.namespace
 	if o.all {
 		namespace = ""
 	}
 	fetch := func() ([]listItem, error) {
-		list, ferr := l.fetch(cmd.Context(), client, namespace, name)
+		list, ferr := l.fetch(cmd.Context(), client, ask.Choice{Namespace: namespace, Name: name, Selector: o.selector})
+		if ferr == nil && o.output == "wide" && l.names[0] == "services" && !o.watch {
+			ferr = addRates(cmd.Context(), client, namespace, l, list)
+		}
 		if ferr != nil {
 			return nil, ferr
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/kernel"
@@ -62,6 +64,7 @@ type hostileRow struct {
 	serves  bool // it runs until it is stopped
 	beside  bool // it takes the options of an nftproxy that runs
 	asks    bool // it asks an nftproxy that runs
+	rival   bool // kube-proxy has rules
 }
 
 var hostileRows = []hostileRow{
@@ -69,6 +72,8 @@ var hostileRows = []hostileRow{
 	{command: "check", args: "--master http://API", shows: true},
 	{command: "cleanup"},
 	{command: "cleanup", args: "--kube-proxy"},
+	{command: "compare", output: "text", args: "--manifests DIR", shows: true, rival: true},
+	{command: "compare", output: "json", args: "--manifests DIR", shows: true, rival: true},
 	{command: "completion bash"},
 	{command: "completion fish"},
 	{command: "completion powershell"},
@@ -272,6 +277,22 @@ func (n *hostileNode) carryOut(row hostileRow) string {
 	}
 	if slices.ContainsFunc(args, func(a string) bool { return a == "--manifests" || a == "--master" }) && row.command != "__complete" {
 		args = append(args, "--hostname-override", "here")
+	}
+	if row.rival {
+		netnstest.Tool(n.t, "nft")
+		must(n.t, n.Do(func() error {
+			nft := exec.Command("nft", "-f", "-")
+			nft.Stdin = strings.NewReader(`table ip kube-proxy { map service-ips { type ipv4_addr . inet_proto . inet_service : verdict
+				elements = { 10.96.9.9 . tcp . 80 comment "` + marker + "\x1b[2J\u202e" + `" : drop } }
+				chain first { type nat hook prerouting priority dstnat; ip daddr . meta l4proto . th dport vmap @service-ips
+				}
+			}`)
+			out, err := nft.CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, out)
+			}
+			return err
+		}))
 	}
 	if row.beside {
 		dir := filepath.Join(n.dir, evil)

@@ -119,7 +119,7 @@ func TestConfigKind(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "config.conf")
 		must(t, os.WriteFile(path, []byte(text), 0o600))
 		code, _, stderr := run(t, "run", "--config", path, "--write-config-to", filepath.Join(t.TempDir(), "out"))
-		if code != 1 || !strings.Contains(stderr, path) {
+		if code != 2 || !strings.Contains(stderr, path) {
 			t.Errorf("%q: exit code %d, %s", text, code, stderr)
 		}
 	}
@@ -146,8 +146,8 @@ featureGates: {OfAnotherVersion: true}
 logging: {format: xml}
 `), 0o600))
 	code, _, stderr := run(t, "run", "--config", path, "--scheduler", "fast")
-	if code != 1 {
-		t.Errorf("exit code %d, want 1", code)
+	if code != 2 {
+		t.Errorf("exit code %d, want 2", code)
 	}
 	want := []string{"iptables.masqueradeBit", "iptables.syncPeriod", "bindAddress", "healthzBindAddress", "metricsBindAddress", "clusterCIDR", "mode", "oomScoreAdj", "hostnameOverride", "clientConnection.burst",
 		"nodePortAddresses[1]", "nodePortAddresses[2]", "conntrack.maxPerCore", "conntrack.min", "conntrack.tcpEstablishedTimeout", "conntrack.tcpCloseWaitTimeout",
@@ -187,8 +187,8 @@ func TestFlagFaults(t *testing.T) {
 		{[]string{"--show-hidden-metrics-for-version=1"}, []string{"showHiddenMetricsForVersion"}},
 	} {
 		code, _, stderr := run(t, append([]string{"run", "--manifests", "testdata/services"}, tt.args...)...)
-		if code != 1 {
-			t.Errorf("%q: exit code %d, want 1", tt.args, code)
+		if code != 2 {
+			t.Errorf("%q: exit code %d, want 2", tt.args, code)
 		}
 		checkFaults(t, stderr, tt.want)
 	}
@@ -223,8 +223,8 @@ func TestWriteConfig(t *testing.T) {
 		t.Errorf("not what the file and the flags said: %s", diff)
 	}
 	code, _, stderr := run(t, "run", "--write-config-to", again, "--cluster-cidr", "here", "--masquerade-bit", "99")
-	if code != 1 {
-		t.Errorf("exit code %d, want 1", code)
+	if code != 2 {
+		t.Errorf("exit code %d, want 2", code)
 	}
 	checkFaults(t, stderr, []string{"clusterCIDR", "nftables.masqueradeBit"})
 }

@@ -13,56 +13,43 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 )
 
-// listing is something that can be listed.
-type listing struct {
-	names  []string // by which it is asked for; the first is in messages
-	named  bool     // one can be asked for by its Service's name
-	spaced bool     // its items are in namespaces
-	header []string // of the columns, without the namespace
-	wide   []string // of those that -o wide adds
-	fetch  func(ctx context.Context, c *ask.Client, namespace, name string) ([]listItem, error)
-}
-
-// listItem is an item of a listing.
-type listItem struct {
-	item      any // as the API has it
-	name      string
-	namespace string
-	rows      [][]string // with the columns of -o wide
-}
-
 // listings are all that can be listed.
 func listings() []listing {
 	return []listing{
 		{[]string{"services", "service", "svc"}, true, true, []string{"NAME", "PORT", "TYPE", "FRONTEND", "SCHEDULER", "POLICIES", "USED/READY/ALL", "STATE"},
-			[]string{"FRONTENDS", "AFFINITY", "NOTES"}, fetchServices},
+			[]string{"FRONTENDS", "AFFINITY", "NEW/S", "NOTES"}, fetchServices},
 		{[]string{"endpoints", "endpoint", "ep"}, true, true, []string{"SERVICE", "PORT", "ADDRESS", "POD", "NODE", "USED", "WHY"}, []string{"ZONE", "FAMILY"}, fetchEndpoints},
 		{[]string{"conflicts", "conflict"}, false, true, []string{"SERVICE", "PORT", "FRONTEND", "SERVED", "WHY"}, []string{"FAMILY", "CODE"}, fetchConflicts},
 		{[]string{"refused"}, false, true, []string{"SERVICE", "PORT", "SINCE", "NEXT TRY", "WHY"}, []string{"FAMILY"}, fetchRefused},
+		{[]string{"connections", "connection", "conn"}, true, true, []string{"SERVICE", "PORT", "FRONTEND", "ENDPOINT", "OPEN", "USED"}, []string{"BYTES", "FAMILY"}, fetchConnections},
+		{[]string{"affinity"}, true, true, []string{"SERVICE", "PORT", "CLIENT", "ENDPOINT", "FOR"}, []string{"POLICY", "FAMILY"}, fetchAffinity},
 		{[]string{"transactions", "transaction", "tx"}, false, false, []string{"NUMBER", "AT", "TOOK", "DELAY", "PORTS", "WHAT"}, []string{"BY"}, fetchTransactions},
 	}
 }
 
 // listingOf returns the listing of a name.
 func listingOf(name string) (*listing, error) {
-	var names []string
+	var names, all []string
 	for _, l := range listings() {
 		if slices.Contains(l.names, name) {
 			return &l, nil
 		}
-		names = append(names, l.names[0])
+		names, all = append(names, l.names[0]), append(all, l.names...)
+	}
+	if m := meant(name, all); m != "" {
+		return nil, fmt.Errorf("%q is nothing that can be listed: did you mean %s?", name, m)
 	}
 	return nil, fmt.Errorf("%q is nothing that can be listed: there are %s", name, strings.Join(names, ", "))
 }
 
-func fetchServices(ctx context.Context, c *ask.Client, namespace, name string) ([]listItem, error) {
+func fetchServices(ctx context.Context, c *ask.Client, of ask.Choice) ([]listItem, error) {
 	var list []ask.Service
 	var err error
-	if name != "" {
+	if of.Name != "" {
 		list = make([]ask.Service, 1)
-		list[0], err = c.Service(ctx, namespace, name)
+		list[0], err = c.Service(ctx, of.Namespace, of.Name)
 	} else {
-		list, err = c.Services(ctx, namespace)
+		list, err = c.Services(ctx, of)
 	}
 	if err != nil {
 		return nil, err
@@ -98,11 +85,11 @@ func serviceRow(s *ask.Service, p *ask.Port) []string {
 		affinity = fmt.Sprintf("%ds", p.Affinity)
 	}
 	return []string{s.Name, port + "/" + p.Protocol, s.Type, strings.Join(frontends, ","), p.Scheduler, policies,
-		fmt.Sprintf("%d/%d/%d", p.Used, p.Ready, p.All), string(p.State), strings.Join(p.Frontends, ","), affinity, strings.Join(s.Notes, "; ")}
+		fmt.Sprintf("%d/%d/%d", p.Used, p.Ready, p.All), string(p.State), strings.Join(p.Frontends, ","), affinity, "", strings.Join(s.Notes, "; ")}
 }
 
-func fetchEndpoints(ctx context.Context, c *ask.Client, namespace, name string) ([]listItem, error) {
-	list, err := c.Endpoints(ctx, namespace, name)
+func fetchEndpoints(ctx context.Context, c *ask.Client, of ask.Choice) ([]listItem, error) {
+	list, err := c.Endpoints(ctx, of)
 	out := make([]listItem, len(list))
 	for i := range list {
 		e := &list[i]
@@ -124,8 +111,8 @@ func fetchEndpoints(ctx context.Context, c *ask.Client, namespace, name string) 
 	return out, err
 }
 
-func fetchConflicts(ctx context.Context, c *ask.Client, namespace, _ string) ([]listItem, error) {
-	list, err := c.Conflicts(ctx, namespace)
+func fetchConflicts(ctx context.Context, c *ask.Client, of ask.Choice) ([]listItem, error) {
+	list, err := c.Conflicts(ctx, of)
 	out := make([]listItem, len(list))
 	for i := range list {
 		l := &list[i]
@@ -134,8 +121,8 @@ func fetchConflicts(ctx context.Context, c *ask.Client, namespace, _ string) ([]
 	return out, err
 }
 
-func fetchRefused(ctx context.Context, c *ask.Client, namespace, _ string) ([]listItem, error) {
-	list, err := c.Refused(ctx, namespace)
+func fetchRefused(ctx context.Context, c *ask.Client, of ask.Choice) ([]listItem, error) {
+	list, err := c.Refused(ctx, of)
 	out := make([]listItem, len(list))
 	for i := range list {
 		r := &list[i]
@@ -144,7 +131,7 @@ func fetchRefused(ctx context.Context, c *ask.Client, namespace, _ string) ([]li
 	return out, err
 }
 
-func fetchTransactions(ctx context.Context, c *ask.Client, _, _ string) ([]listItem, error) {
+func fetchTransactions(ctx context.Context, c *ask.Client, _ ask.Choice) ([]listItem, error) {
 	list, err := c.Transactions(ctx, 0)
 	out := make([]listItem, len(list))
 	for i := range list {

@@ -174,7 +174,10 @@ func TestBadInput(t *testing.T) {
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "missing"))
 	for _, tt := range []struct{ args, want string }{
 		{"explain", "accepts 1 arg(s), received 0"},
-		{"explain web" + here, `"web" is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL`},
+		{"explain web" + here, "there is no Service default/web with a ClusterIP"},
+		{"explain web -n shop" + here, "there is no Service shop/web with a ClusterIP"},
+		{"explain a.b.c" + here, `"a.b.c" is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL`},
+		{"explain 10.97.0.1" + here, "no Service has the address 10.97.0.1"},
 		{"explain default/web" + here, "there is no Service default/web with a ClusterIP"},
 		{"explain shop/zones" + here, "there is no Service shop/zones with a ClusterIP: there is default/zones"},
 		{"explain default/headless" + here, "service default/headless is headless"},
@@ -211,6 +214,7 @@ func TestBadInput(t *testing.T) {
 		{"top --sort age", `--sort: "age" is none of new, open, bytes or name`},
 		{"top -o yaml", `--output: "yaml" is neither text nor json`},
 		{"top --fly", "unknown flag: --fly"},
+		{"check -y --manifests testdata/services", "--yes answers what --fix asks: give both"},
 		{"check --manifests x --kubeconfig y", "--manifests goes with neither --kubeconfig nor --master"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -288,7 +292,7 @@ func TestNames(t *testing.T) {
 	args := os.Args
 	defer func() { os.Args = args }()
 	os.Args = []string{"/usr/local/bin/kubectl-nftproxy"}
-	if _, out, _ := run(t, "explain", "--help"); !strings.Contains(out, "kubectl nftproxy explain NAMESPACE/NAME") {
+	if _, out, _ := run(t, "explain", "--help"); !strings.Contains(out, "kubectl nftproxy explain SERVICE") {
 		t.Errorf("as a plugin of kubectl its help is\n%s", out)
 	}
 	os.Args = args

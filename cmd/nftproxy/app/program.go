@@ -49,11 +49,11 @@ func (o *runOptions) run(ctx context.Context) error {
 	node, log := config.Cluster.NodeName, klog.Background()
 	host.LimitMemory(ctx, log, memlimit.FromCgroup)
 	problem := func(err error) { log.Error(oneLine(err), "Trouble with the source of Services; what is known stays") }
-	src := o.sourceFrom(o.api.Interface, node, problem)
+	src := o.sourceFrom(o.api.Client, node, problem)
 	config.Events = events.Func(nil)
 	prepare := func() {}
-	if o.api.Interface != nil {
-		recorder := events.New(o.api.Interface, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
+	if o.api.Client != nil {
+		recorder := events.New(func(namespace string) events.API { return o.api.Events(namespace) }, node, func(err error) { log.Error(oneLine(err), "Events are missing in the cluster") })
 		defer recorder.Close()
 		recorder.Normal(nodeReference(node), "Starting", "nftproxy "+o.source.version+" starts")
 		config.Events = recorder
@@ -139,15 +139,20 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 		return err
 	}
 	defer rescue.close()
-	memory := host.NewMemoryKeeper()
-	config.Foreign.Audited = memory.Soon
 	p := proxier.New(config)
+	proxier.Inspect(p).Remember(o.records)
 	failover := o.failover.with(rescue, o.countConnections)
 	p.UseFailover(failover)
 	o.turn.tellOf(p, alive.Healthy)
+	more := []prometheus.Collector{failover.Metrics}
+	var counter *serve.Connections
+	if config.Rules.CountConnections {
+		counter = serve.NewConnections(config.Logger, config.Rules.Table, p.PortAt)
+		more = append(more, counter)
+	}
 	servers := &serving{turn: o.turn, start: func(takesOver bool) (*serve.Servers, error) {
 		prepare()
-		return o.serve(&config, p, alive, takesOver, failover.Metrics)
+		return o.serve(&config, p, alive, takesOver, more...)
 	}}
 	defer servers.close()
 	if err := servers.begin(); err != nil {
@@ -162,9 +167,9 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	config.Logger.Info("Starting", "version", o.source.version, "node", config.Cluster.NodeName, "table", config.Rules.Table)
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
-		func(ctx context.Context) error { memory.Run(ctx); return nil },
-		servers.run, o.turn.watch, o.answers(&config, p),
-		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch, memory) })
+		func(ctx context.Context) error { host.GiveBack(ctx); return nil },
+		servers.run, o.turn.watch, o.answers(&config, p, counter),
+		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
 }
 
 // serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
@@ -173,9 +178,6 @@ func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger},
 		serve.Node{Version: o.source.version, ExternalIPs: !c.Cluster.NoExternalIPs, Root: "/"})
 	registry.MustRegister(more...)
-	if c.Rules.CountConnections {
-		registry.MustRegister(serve.NewConnections(c.Logger, c.Rules.Table, p.PortAt))
-	}
 	at := serve.Addresses{Health: o.kubeProxy.HealthzBindAddress, Metrics: o.kubeProxy.MetricsBindAddress, Probes: o.probeAddress,
 		HardFail: o.kubeProxy.BindAddressHardFail, TakesOver: takesOver}.Without(c.Missing)
 	shown := o.kubeProxy.Config
@@ -230,9 +232,8 @@ func warnLeftovers(log klog.Logger, i *inspect.Inspector, running kubeproxy.Runn
 }
 
 // joinWhenSynced begins to watch for foreign changes once all is programmed: the
-// kernel is faster while nobody listens. Then it gives the memory back that a full load
-// needs besides.
-func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch, memory host.MemoryKeeper) error {
+// kernel is faster while nobody listens.
+func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch) error {
 	select {
 	case <-p.Prepared(): // what is read then is compared again where it changes
 		if err := watch.Join(); err != nil {
@@ -250,7 +251,6 @@ func joinWhenSynced(ctx context.Context, p *proxier.Proxier, watch *kernel.Watch
 	case <-ctx.Done():
 		return nil
 	}
-	memory.Soon()
 	<-ctx.Done()
 	return nil
 }

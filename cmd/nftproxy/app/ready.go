@@ -23,13 +23,18 @@ writes the tables, could take over at once. It is for a kubelet's readiness prob
 kind exec: while a DaemonSet with maxSurge is updated, two nftproxies share a node's
 addresses, and a probe of kind httpGet is answered by the old one for both.
 
-The exit code is 0 if it is ready, 1 if not, or if there is none or it cannot be asked.`,
+The exit code is 0 if it is ready, 1 if not, or if there is none or it cannot be asked, 2 if
+the command line is wrong.`,
 		Example: `  nftproxy ready`,
 		Args:    cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&proxyName, "service-proxy-name", "", "`name` that 'nftproxy run' was given (default: all that run here)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return ready(cmd.OutOrStdout(), "/", func(name string) bool { return name == proxyName || !cmd.Flags().Changed("service-proxy-name") })
+		err := ready(cmd.OutOrStdout(), "/", func(name string) bool { return name == proxyName || !cmd.Flags().Changed("service-proxy-name") })
+		if err != nil {
+			return &exitError{exitNo, err}
+		}
+		return nil
 	}
 	return cmd
 }

@@ -48,7 +48,9 @@ read-only, and goes on: 'nftproxy run --init-only' can do it with full privilege
 
 Once it has started it gives up what rights it does not need (--sandbox): the log, /statusz
 and 'nftproxy check' say which it has. What it is to read later has to be where its
-files are at the start, or below /etc or /usr.`,
+files are at the start, or below /etc or /usr.
+
+The exit code is 0 after SIGTERM or SIGINT, 2 after an error.`,
 		Example: `  nftproxy run --manifests /etc/nftproxy/services
   nftproxy run --kubeconfig /etc/kubernetes/proxy.conf --cluster-cidr 10.244.0.0/16
   nftproxy run --config /var/lib/kube-proxy/config.conf`,

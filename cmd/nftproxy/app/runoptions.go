@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/kubeproxy"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -63,6 +63,7 @@ type confining struct {
 type keeping struct {
 	audit, count time.Duration // between two looks
 	ownTables    string        // auto or never
+	records      int           // that are remembered of what was done
 }
 
 // instead is what else is to be done.
@@ -75,8 +76,8 @@ type instead struct {
 
 // apiClient reaches the API server.
 type apiClient struct {
-	kubernetes.Interface           // nil until connect, and for manifests
-	files                []apiFile // what it was made from
+	*apiclient.Client           // nil until connect, and for manifests
+	files             []apiFile // what it was made from
 }
 
 // apiFile is a file that a client was made from.
@@ -98,6 +99,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 
 	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
 	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the "+schedulersThat(rules.Scheduler.Counts)+"; longer where counting would take more than a twentieth of a CPU")
+	fs.IntVar(&o.records, "history", 1000, "greatest `number` of changes to the tables that are remembered, for 'nftproxy history'; each takes up to 5 kB")
 	fs.StringVar(&o.ownTables, "own-tables", auto, "`whether` nobody else can change the kernel's tables: auto (where the kernel has tables that belong to a process and outlive it, since Linux 6.9), or never; else what others change is repaired")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.StringVar(&o.sandbox, "sandbox", auto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")
@@ -114,6 +116,10 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	}
 	if err := errors.Join(out.validate(), out.validateProbeAddress(), autoOrNever("sandbox", out.sandbox), autoOrNever("own-tables", out.ownTables)); err != nil {
 		return nil, err
+	}
+	const mostRecords = 100000
+	if out.records < 1 || out.records > mostRecords {
+		return nil, fmt.Errorf("--history: %d is not a number from 1 to %d", out.records, mostRecords)
 	}
 	if out.count <= 0 {
 		return nil, fmt.Errorf("--count-period: %s is no time: give one above 0", out.count)

@@ -6,11 +6,11 @@ import (
 	"cmp"
 	"fmt"
 
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 	"github.com/nftproxy/nftproxy/proxier/source"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
@@ -61,7 +61,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 }
 
 // client returns a client for the API server.
-func (o *wantOptions) client() (kubernetes.Interface, error) {
+func (o *wantOptions) client() (*apiclient.Client, error) {
 	config, err := o.clientConfig()
 	if err != nil {
 		return nil, err
@@ -69,8 +69,8 @@ func (o *wantOptions) client() (kubernetes.Interface, error) {
 	return newClient(config)
 }
 
-func newClient(config *rest.Config) (kubernetes.Interface, error) {
-	client, err := kubernetes.NewForConfig(config)
+func newClient(config *rest.Config) (*apiclient.Client, error) {
+	client, err := apiclient.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("make API client: %w", err)
 	}
@@ -109,7 +109,7 @@ func (o *wantOptions) open(nodeName string, warn func(error)) (source.Source, er
 }
 
 // sourceFrom returns the source, whose API server is reached by a client unless it is a directory.
-func (o *wantOptions) sourceFrom(client kubernetes.Interface, nodeName string, warn func(error)) source.Source {
+func (o *wantOptions) sourceFrom(client *apiclient.Client, nodeName string, warn func(error)) source.Source {
 	if dir := o.source.manifests; dir != "" {
 		return &manifests.Source{Dir: dir, ServiceProxyName: o.source.proxyName, Warn: warn}
 	}

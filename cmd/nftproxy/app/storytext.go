@@ -22,6 +22,7 @@ type teller struct {
 	silent   func() []netip.AddrPort                            // endpoints that do not answer, where failover is on
 	rejects  func(story.Place) bool                             // whether a rule refuses and does not drop
 	routable func(to netip.Addr) error                          // why the node has no route; nil: it has one
+	rewrites func(story.Step) bool                              // whether another program's chain may rewrite destinations
 	nameAt   func(rules.Frontend) (rules.ServicePortName, bool) // who is served at a frontend
 }
 
@@ -33,12 +34,20 @@ type storyLine struct {
 	Port    string        `json:"port,omitempty"`
 	Outcome story.Outcome `json:"outcome"`
 	// Endpoint is where it was sent; empty: its destination was not rewritten.
-	Endpoint     string   `json:"endpoint,omitempty"`
-	Masqueraded  string   `json:"masqueradedAs,omitempty"`
-	Again        bool     `json:"sentAgain,omitempty"`
-	*story.Place          // where it ended; none: nowhere
-	Text         string   `json:"text"`
-	Chains       []string `json:"chains,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	// RewrittenBy is the chain of another program that has chosen it; empty: nftproxy has.
+	RewrittenBy string `json:"rewrittenBy,omitempty"`
+	Masqueraded string `json:"masqueradedAs,omitempty"`
+	Again       bool   `json:"sentAgain,omitempty"`
+	ending
+	Text   string   `json:"text"`
+	Chains []string `json:"chains,omitempty"`
+}
+
+// ending is where a connection ended, if it did, and why.
+type ending struct {
+	*story.Place
+	Reason reason.Code `json:"reason,omitempty"` // of a rule of ours
 }
 
 // sentLine is what the client has sent.
@@ -76,7 +85,7 @@ func (t *teller) outcome(s *story.Story, c colours) string {
 	switch s.Outcome {
 	case story.Dropped, story.Rejected:
 		if s.By.Table == t.table {
-			return c.red(whyDropped(s.By.Chain))
+			return c.red(dropped(s))
 		}
 		how := "dropped by "
 		if s.Outcome == story.Rejected {
@@ -111,7 +120,25 @@ func (t *teller) head(s *story.Story) string {
 	if !s.Rewritten() {
 		return ""
 	}
-	return "rewritten to " + s.Now.Dst.String() + ", then "
+	text := "rewritten to " + s.Now.Dst.String()
+	if by := t.rewriter(s); by != "" {
+		text += " by " + by
+	}
+	return text + ", then "
+}
+
+// rewriter returns the chain of another program that has rewritten the destination; empty: none has. Where a packet is sent
+// again, no chain that translates is met: the first one had met them.
+func (t *teller) rewriter(s *story.Story) (by string) {
+	if !s.Rewritten() || slices.Contains(s.Chains(t.table), rules.ChainServices.Chain()) {
+		return ""
+	}
+	for _, step := range s.Steps {
+		if t.rewrites(step) {
+			by = step.String()
+		}
+	}
+	return by
 }
 
 // way says where it was sent, and as whom.
@@ -120,6 +147,9 @@ func (t *teller) way(s *story.Story, paint func(string) string) string {
 		return "sent on unchanged"
 	}
 	text := "to endpoint " + paint(s.Now.Dst.String())
+	if by := t.rewriter(s); by != "" {
+		text = "to " + paint(s.Now.Dst.String()) + ", which " + by + " chose"
+	}
 	if slices.Contains(t.silent(), s.Now.Dst) {
 		text += " (failover tries whether it answers)"
 	}
@@ -168,13 +198,17 @@ func how(s *story.Story) string {
 func (t *teller) line(s *story.Story, chains bool) storyLine {
 	text := t.text(s, colours{})
 	out := storyLine{Time: s.Began, sentLine: sentLine{s.Sent.Protocol.String(), s.Sent.Src.String(), s.Sent.Dst.String()},
-		Outcome: s.Outcome, Again: s.Again(), Place: s.By, Text: text}
+		Outcome: s.Outcome, Again: s.Again(), ending: ending{Place: s.By}, Text: text}
+	if s.By != nil && s.By.Table == t.table {
+		out.Reason = whyDropped(s.By.Chain).Code
+	}
 	if name, ok := t.nameAt(rules.FrontendAt(s.Sent.Dst, s.Sent.Protocol)); ok && name.Name != "" {
 		out.Service, out.Port = name.Service(), printable.Word(name.Port)
 	}
 	if s.Rewritten() {
 		out.Endpoint = s.Now.Dst.String()
 	}
+	out.RewrittenBy = t.rewriter(s)
 	if s.Masqueraded() {
 		out.Masqueraded = s.Now.Src.Addr().String()
 	}
@@ -186,17 +220,31 @@ func (t *teller) line(s *story.Story, chains bool) storyLine {
 	return out
 }
 
-// whyDropped says why a chain ends packets.
-func whyDropped(chain string) string {
+// whyDropped says why a chain of ours ends packets. Whether ranges are those that may connect or those that may not the chain does
+// not say.
+func whyDropped(chain string) reason.Given {
+	brief := func(c reason.Code) reason.Given { return reason.Given{Code: c, Text: c.Brief()} }
 	switch rules.ParseChainID(chain).Role {
 	case rules.ChainNoEndpoints:
-		return "refused: " + reason.NoEndpoint.Brief()
+		return brief(reason.NoEndpoint)
 	case rules.ChainNoLocalEndpoints:
-		return "dropped: " + reason.NoLocalEndpoint.Brief()
+		return brief(reason.NoLocalEndpoint)
 	case rules.ChainFirewall:
-		return "dropped: " + reason.NotInSourceRanges.Brief()
+		return reason.BySourceRanges.With()
 	case rules.ChainPostrouting:
-		return "dropped: " + reason.NoSuchClusterIP.Brief()
+		return brief(reason.NoSuchClusterIP)
 	}
-	return "dropped " + reason.UnknownChain.Text(printable.Word(chain))
+	return reason.UnknownChain.With(printable.Word(chain))
+}
+
+// dropped says how and why a chain of ours has ended a connection.
+func dropped(s *story.Story) string {
+	why := whyDropped(s.By.Chain)
+	switch {
+	case why.Code == reason.UnknownChain:
+		return "dropped " + why.Text
+	case s.Outcome == story.Rejected:
+		return "refused: " + why.Text
+	}
+	return "dropped: " + why.Text
 }

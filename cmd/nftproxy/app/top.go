@@ -6,19 +6,26 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
+	"github.com/gdamore/tcell/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/top"
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 type topOptions struct {
 	worldOptions
-	topChoice
-	once   bool
-	output string
+	top.Choice
+	interval time.Duration // that each table is about
+	once     bool
+	plain    bool
+	manyRows bool // no number of them was given
+	output   string
 }
 
 func topCommand(version string) *cobra.Command {
@@ -31,6 +38,9 @@ many bytes those had where the kernel counts them (sysctl net.netfilter.nf_connt
 and how new connections spread over endpoints, from the kernel's connection tracking.
 Connections that are refused or dropped are not among them.
 
+On a terminal all Services can be scrolled, sorted, filtered and unfolded with keys, which
+the last line names. Elsewhere, and with --once, --plain or -o json, tables are written.
+
 Names come from the source that is given or that the nftproxy which runs here has, and
 are followed as Services come and go; without one, from the kernel, which knows those
 Services that have a chain of their own.`,
@@ -40,6 +50,7 @@ Services that have a chain of their own.`,
   nftproxy top --once --interval 5s -n 20 --manifests /etc/nftproxy/services`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.manyRows = !cmd.Flags().Changed("rows")
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -47,12 +58,13 @@ Services that have a chain of their own.`,
 	o.add(fs)
 	fs.DurationVar(&o.interval, "interval", 2*time.Second, "`time` that each table is about")
 	fs.BoolVar(&o.once, "once", false, "write one table and end")
-	fs.IntVarP(&o.rows, "rows", "n", 10, "`number` of Services to show")
-	fs.StringVar(&o.sort, "sort", "new", "`key` by which Services are sorted: "+oneOf(topKeys()))
-	fs.StringVar(&o.filter, "filter", "", "only Services whose name or address has this `text`")
-	fs.BoolVar(&o.endpoints, "endpoints", false, "show each endpoint on a line of its own")
+	fs.BoolVar(&o.plain, "plain", false, "write tables one after the other on a terminal, too")
+	fs.IntVarP(&o.Rows, "rows", "n", 10, "`number` of Services to show; on a terminal all by default")
+	fs.StringVar(&o.Sort, "sort", "new", "`key` by which Services are sorted: "+oneOf(top.Keys()))
+	fs.StringVar(&o.Filter, "filter", "", "only Services whose name or address has this `text`")
+	fs.BoolVar(&o.Endpoints, "endpoints", false, "show each endpoint on a line of its own")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
-	completeWith(cmd, "sort", topKeys()...)
+	completeWith(cmd, "sort", top.Keys()...)
 	completeWith(cmd, "output", "text", "json")
 	return lookingCommand(cmd, &o.wantOptions)
 }
@@ -61,10 +73,10 @@ func (o *topOptions) check() error {
 	switch {
 	case o.interval <= 0:
 		return fmt.Errorf("--interval: %s is not above 0", o.interval)
-	case o.rows < 1:
-		return fmt.Errorf("--rows: %d is below 1", o.rows)
-	case !slices.Contains(topKeys(), o.sort):
-		return fmt.Errorf("--sort: %q is none of %s", o.sort, oneOf(topKeys()))
+	case o.Rows < 1:
+		return fmt.Errorf("--rows: %d is below 1", o.Rows)
+	case !slices.Contains(top.Keys(), o.Sort):
+		return fmt.Errorf("--sort: %q is none of %s", o.Sort, oneOf(top.Keys()))
 	}
 	return textOrJSON(o.output)
 }
@@ -91,41 +103,94 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer func() { _ = flows.Close() }()
-	c := newCounts(names)
-	watched := make(chan error, 1)
-	go func() { watched <- conntrack.WatchNew(ctx, c.add, c.lose) }()
-	tick := time.NewTicker(o.interval)
-	defer tick.Stop()
 	if isTerminal(stderr) && o.once {
 		fmt.Fprintf(stderr, "counting new connections for %s\n", o.interval)
 	}
+	l := topLoop{interval: o.interval, flows: flows, counts: top.NewCounts(func(f rules.Frontend) (string, bool) {
+		name, served := names.at(f)
+		return nameText(name, served), served
+	})}
+	silent := func() string { return silentText(config.Rules.Table) }
+	if o.onTerminal(stdout) {
+		if terminal, err := top.OpenTerminal(); err == nil { // else it can do too little
+			defer terminal.Close()
+			return l.onTerminal(ctx, terminal, o.screen(), silent)
+		}
+	}
+	return l.run(ctx, func(t top.Table) (bool, error) {
+		t = t.Choose(&o.Choice)
+		if o.output == "json" {
+			return o.once, writeJSON(stdout, t)
+		}
+		_, err := io.WriteString(stdout, t.Text(o.Endpoints)+silent())
+		return o.once, err
+	}, nil, nil)
+}
+
+// onTerminal says whether somebody sees the output and can press keys.
+func (o *topOptions) onTerminal(stdout io.Writer) bool {
+	name := os.Getenv("TERM")
+	return !o.once && !o.plain && o.output == "text" && isTerminal(stdout) && isTerminal(os.Stdin) && name != "" && name != "dumb"
+}
+
+// screen returns what is shown on a terminal at first.
+func (o *topOptions) screen() *top.Screen {
+	s := &top.Screen{Choice: o.Choice, Interval: o.interval}
+	if o.manyRows {
+		s.Rows = 0
+	}
+	return s
+}
+
+// topLoop counts connections, and takes a table in each interval.
+type topLoop struct {
+	interval time.Duration
+	flows    *conntrack.Conn
+	counts   *top.Counts
+}
+
+// onTerminal shows tables on a terminal until its user ends it.
+func (l *topLoop) onTerminal(ctx context.Context, terminal *top.Terminal, screen *top.Screen, note func() string) error {
+	terminal.Draw(screen)
+	return l.run(ctx, func(t top.Table) (bool, error) {
+		screen.Show(t, note())
+		terminal.Draw(screen)
+		return false, nil
+	}, terminal.Events(), func(e tcell.Event) bool {
+		key, gone := terminal.Key(e)
+		if gone || key != "" && screen.Key(key) {
+			return true
+		}
+		terminal.Draw(screen)
+		return false
+	})
+}
+
+// run calls show for each table, and heed for what a terminal tells, until ctx ends or one of them says that this is the end.
+func (l *topLoop) run(ctx context.Context, show func(top.Table) (end bool, err error), events <-chan tcell.Event, heed func(tcell.Event) (end bool)) error {
+	watched := make(chan error, 1)
+	go func() { watched <- conntrack.WatchNew(ctx, l.counts.Add, l.counts.Lose) }() // lasts as long as ctx
+	tick := time.NewTicker(l.interval)
+	defer tick.Stop()
 	for {
 		select {
 		case err := <-watched:
 			return err
+		case e := <-events:
+			if heed(e) {
+				return nil
+			}
+			continue
 		case <-tick.C:
 		}
-		if err := flows.EachOpen(ctx, c.addOpen); err != nil {
+		if err := l.flows.EachOpen(ctx, l.counts.AddOpen); err != nil {
 			if ctx.Err() != nil {
 				return nil // it ended meanwhile
 			}
 			return err
 		}
-		if err := o.write(stdout, c.take(&o.topChoice), config.Rules.Table); err != nil || o.once {
+		if end, err := show(l.counts.Take(l.interval.Seconds())); end || err != nil {
 			return err
 		}
 	}
-}
-
-// write writes a table; on a terminal from the top of an empty screen, if others follow.
-func (o *topOptions) write(stdout io.Writer, table topTable, rulesTable string) error {
-	if o.output == "json" {
-		return writeJSON(stdout, table)
-	}
-	text := table.text(o.endpoints) + silentText(rulesTable)
-	if isTerminal(stdout) && !o.once {
-		text = "\x1b[H\x1b[2J" + text
-	}
-	_, err := io.WriteString(stdout, text)
-	return err
 }

@@ -12,15 +12,23 @@ import (
 
 // TestWhyDropped: the chain that ends a packet tells why.
 func TestWhyDropped(t *testing.T) {
-	for chain, want := range map[string]string{
-		"no-endpoints":              "refused: there is no endpoint, or no such port",
-		"no-local-endpoints":        "dropped: the traffic policy is Local and no endpoint is on this node",
-		"firewall/default/web/http": "dropped: the client is in none of loadBalancerSourceRanges",
-		"postrouting":               "dropped: no Service has this address of a ServiceCIDR",
-		"mine\x1b[31m":              `dropped in chain mine\x1b[31m`,
+	for _, tt := range []struct {
+		chain         string
+		outcome       story.Outcome
+		text, because string
+	}{
+		{"no-endpoints", story.Rejected, "refused: there is no endpoint, or no such port", "no-endpoint"},
+		{"no-local-endpoints", story.Dropped, "dropped: the traffic policy is Local and no endpoint is on this node", "no-local-endpoint"},
+		{"firewall/default/web/http", story.Dropped, "dropped: loadBalancerSourceRanges do not let the client in", "by-source-ranges"},
+		{"postrouting", story.Dropped, "dropped: no Service has this address of a ServiceCIDR", "no-such-cluster-ip"},
+		{"mine\x1b[31m", story.Dropped, `dropped in chain mine\x1b[31m`, "unknown-chain"},
 	} {
-		if got := whyDropped(chain); got != want {
-			t.Errorf("%q: %q, want %q", chain, got, want)
+		s := &story.Story{Outcome: tt.outcome, By: &story.Place{Family: "ip", Table: "nftproxy", Chain: tt.chain, Rule: 7}}
+		teller := &teller{table: "nftproxy", rejects: func(story.Place) bool { return false },
+			nameAt: func(rules.Frontend) (rules.ServicePortName, bool) { return rules.ServicePortName{}, false }}
+		line := teller.line(s, false)
+		if line.Text != tt.text || line.Reason.String() != tt.because {
+			t.Errorf("%q: %q because of %s, want %q because of %s", tt.chain, line.Text, line.Reason, tt.text, tt.because)
 		}
 	}
 }

@@ -22,6 +22,28 @@ type traced struct {
 	trace  *inspect.Trace
 	silent []netip.AddrPort
 	read   time.Time // when silent was
+	nat    nat
+}
+
+// nat is what other programs have that rewrites destinations: their base chains.
+type nat struct {
+	chains map[story.Step]bool
+	read   time.Time
+}
+
+// others returns those that there were at most a second ago.
+func (n *nat) others(look *inspect.Inspector, table string) map[story.Step]bool {
+	if time.Since(n.read) < reread {
+		return n.chains
+	}
+	n.chains, n.read = map[story.Step]bool{}, time.Now()
+	list, _ := look.BaseChains() // without them nothing is said of who it was
+	for _, c := range list {
+		if c.Type == "nat" && (c.Hook == rules.HookPrerouting || c.Hook == rules.HookOutput) && c.Table != table {
+			n.chains[story.Step{Family: c.Family, Table: c.Table, Chain: c.Name}] = true
+		}
+	}
+	return n.chains
 }
 
 // openTraced begins to trace.
@@ -89,6 +111,7 @@ func (t *traced) teller(table string, nameAt func(rules.Frontend) (rules.Service
 			return err == nil && yes
 		},
 		routable: nodeaddr.RouteTo,
+		rewrites: func(s story.Step) bool { return t.nat.others(t.look, table)[s] },
 	}
 }
 

@@ -3,7 +3,7 @@
 package ask
 
 import (
-	"net/netip"
+	"fmt"
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
@@ -35,6 +35,8 @@ type Service struct {
 	Name      string `json:"name"`
 	Type      string `json:"type"`
 	Ports     []Port `json:"ports"`
+	// Labels are the Service's, if they are not too long.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Notes say what of it is not served, and why.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -137,12 +139,11 @@ type Transactions struct {
 type Transaction struct {
 	// Number counts from 1 since nftproxy's start.
 	Number uint64 `json:"number"`
-	// At is when it was over. Took is how long it took, and Delay is how long before At the oldest of the changes was made, as its
-	// EndpointSlice says; 0: it says nothing. Both are in milliseconds.
-	At    time.Time `json:"at"`
-	Took  float64   `json:"tookMilliseconds"`
-	Delay float64   `json:"delayMilliseconds,omitempty"`
-	Why   string    `json:"why"`
+	Times
+	Why string `json:"why"`
+	// Causes are some of what changed somewhere, and CauseCount is how many there are.
+	Causes     []Cause `json:"causes,omitempty"`
+	CauseCount int     `json:"causeCount,omitempty"`
 	// By are the programs that had changed the tables.
 	By string `json:"by,omitempty"`
 	// ServicePorts is how many were written, and Ports are some of them.
@@ -155,6 +156,26 @@ type Transaction struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// Times are those of a transaction.
+type Times struct {
+	// At is when it was over. Took is how long it took, and Delay is how long before At the oldest of the changes was made, as its
+	// EndpointSlice says; 0: it says nothing. Waited is how long before At the first of the changes came in. They are in milliseconds.
+	At     time.Time `json:"at"`
+	Took   float64   `json:"tookMilliseconds"`
+	Delay  float64   `json:"delayMilliseconds,omitempty"`
+	Waited float64   `json:"waitedMilliseconds,omitempty"`
+}
+
+// Cause is what has changed somewhere.
+type Cause struct {
+	// Kind is an object's kind, or 'API server', 'failover', or 'shares': open connections or time have changed those of endpoints.
+	Kind string `json:"kind"`
+	Name string `json:"name,omitempty"` // with its namespace, if it has one
+	// What became of it: came, changed or went.
+	What string    `json:"what"`
+	At   time.Time `json:"at"`
+}
+
 // Written is a service port whose objects were written.
 type Written struct {
 	Owner
@@ -165,9 +186,14 @@ type Written struct {
 	CameCount int      `json:"cameCount,omitempty"`
 	Went      []string `json:"went,omitempty"`
 	WentCount int      `json:"wentCount,omitempty"`
+	// Begun and Ended are some of the frontends that are served since, or are no more, and the numbers are how many.
+	Begun      []string `json:"begun,omitempty"`
+	BegunCount int      `json:"begunCount,omitempty"`
+	Ended      []string `json:"ended,omitempty"`
+	EndedCount int      `json:"endedCount,omitempty"`
 }
 
-func printed(list []netip.AddrPort) (out []string) {
+func printed[T fmt.Stringer](list []T) (out []string) {
 	for _, a := range list {
 		out = append(out, a.String())
 	}
@@ -190,7 +216,7 @@ func (d *Daemon) view() *view {
 
 // service makes the answer from what is known of a Service.
 func (v *view) service(n cluster.ObjectName, look *cluster.Look) Service {
-	out := Service{Namespace: printable.Word(n.Namespace), Name: printable.Word(n.Name), Type: look.Type, Notes: look.Notes, Ports: []Port{}}
+	out := Service{Namespace: printable.Word(n.Namespace), Name: printable.Word(n.Name), Type: look.Type, Notes: look.Notes, Labels: printedLabels(look.Labels), Ports: []Port{}}
 	for i := range look.Inputs {
 		out.Ports = append(out.Ports, v.port(&look.Inputs[i]))
 	}

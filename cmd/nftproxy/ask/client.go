@@ -59,33 +59,47 @@ func (c *Client) Service(ctx context.Context, namespace, name string) (s Service
 	return s, c.get(ctx, "/v1/services/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &s)
 }
 
-// Services asks for all Services, of a namespace if it is not empty.
-func (c *Client) Services(ctx context.Context, namespace string) (out []Service, err error) {
-	return out, pages(ctx, c, "/v1/services", url.Values{"namespace": {namespace}}, func(page *Services) string {
+// Choice chooses Services. Its zero value chooses all.
+type Choice struct {
+	// Namespace is theirs.
+	Namespace string
+	// Name is that of one of the namespace.
+	Name string
+	// Selector chooses by their labels, as kubectl's does.
+	Selector string
+}
+
+func (c Choice) query() url.Values {
+	return url.Values{"namespace": {c.Namespace}, "name": {c.Name}, "selector": {c.Selector}}
+}
+
+// Services asks for all Services that are chosen; the name does not count.
+func (c *Client) Services(ctx context.Context, of Choice) (out []Service, err error) {
+	return out, pages(ctx, c, "/v1/services", of.query(), func(page *Services) string {
 		out = append(out, page.Services...)
 		return page.Continue
 	})
 }
 
-// Endpoints asks for the endpoints of a Service, or without a name for those of all, of a namespace if it is not empty.
-func (c *Client) Endpoints(ctx context.Context, namespace, name string) (out []Endpoint, err error) {
-	return out, pages(ctx, c, "/v1/endpoints", url.Values{"namespace": {namespace}, "name": {name}}, func(page *Endpoints) string {
+// Endpoints asks for the endpoints of Services.
+func (c *Client) Endpoints(ctx context.Context, of Choice) (out []Endpoint, err error) {
+	return out, pages(ctx, c, "/v1/endpoints", of.query(), func(page *Endpoints) string {
 		out = append(out, page.Endpoints...)
 		return page.Continue
 	})
 }
 
-// Conflicts asks for the frontends that service ports do without, of a namespace if it is not empty.
-func (c *Client) Conflicts(ctx context.Context, namespace string) (out []Conflict, err error) {
-	return out, pages(ctx, c, "/v1/conflicts", url.Values{"namespace": {namespace}}, func(page *Conflicts) string {
+// Conflicts asks for the frontends that service ports do without; the name does not count.
+func (c *Client) Conflicts(ctx context.Context, of Choice) (out []Conflict, err error) {
+	return out, pages(ctx, c, "/v1/conflicts", of.query(), func(page *Conflicts) string {
 		out = append(out, page.Conflicts...)
 		return page.Continue
 	})
 }
 
-// Refused asks for the service ports that the kernel refuses, of a namespace if it is not empty: at most 1,000.
-func (c *Client) Refused(ctx context.Context, namespace string) (out []RefusedPort, err error) {
-	return out, pages(ctx, c, "/v1/refused", url.Values{"namespace": {namespace}}, func(page *RefusedPorts) string {
+// Refused asks for the service ports that the kernel refuses, at most 1,000; the name does not count.
+func (c *Client) Refused(ctx context.Context, of Choice) (out []RefusedPort, err error) {
+	return out, pages(ctx, c, "/v1/refused", of.query(), func(page *RefusedPorts) string {
 		out = page.Refused
 		return ""
 	})
@@ -97,6 +111,31 @@ func (c *Client) Transactions(ctx context.Context, after uint64) (out []Transact
 		out = append(out, page.Transactions...)
 		return page.Continue
 	})
+}
+
+// Diff asks how the kernel differs from what it should hold: for 1,000 differences at most.
+func (c *Client) Diff(ctx context.Context) (d Diff, err error) {
+	return d, c.get(ctx, "/v1/diff", url.Values{"limit": {strconv.Itoa(mostListed)}}, &d)
+}
+
+// Connections asks for the open connections to Services.
+func (c *Client) Connections(ctx context.Context, of Choice) (out []Connection, err error) {
+	return out, pages(ctx, c, "/v1/connections", of.query(), func(page *Connections) string {
+		out = append(out, page.Connections...)
+		return page.Continue
+	})
+}
+
+// Affinity asks for the clients that session affinity remembers: for 1,000 at most.
+func (c *Client) Affinity(ctx context.Context, of Choice) (out Affinity, err error) {
+	query := of.query()
+	query.Set("limit", strconv.Itoa(mostListed))
+	return out, c.get(ctx, "/v1/affinity", query, &out)
+}
+
+// Counts asks how many new connections came to the service ports of a namespace, or of all.
+func (c *Client) Counts(ctx context.Context, namespace string) (out Counts, err error) {
+	return out, c.get(ctx, "/v1/counts", url.Values{"namespace": {namespace}}, &out)
 }
 
 // pages asks for one page after the other; add says with what to continue.

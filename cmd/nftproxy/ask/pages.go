@@ -44,9 +44,13 @@ func (d *Daemon) eachService(r *http.Request, add func(n cluster.ObjectName, lim
 			return "", refuse(http.StatusBadRequest, "continue: %q is not what an answer says", text)
 		}
 	}
+	selected, err := d.selected(query)
+	if err != nil {
+		return "", err
+	}
 	names := d.Proxier.Looker().Services(query.Get("namespace"), after)
 	for i, n := range names {
-		if add(n, limit) && i+1 < len(names) {
+		if selected(n) && add(n, limit) && i+1 < len(names) {
 			return n.String(), nil
 		}
 	}
@@ -131,10 +135,14 @@ func (d *Daemon) refused(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	selected, err := d.selected(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
 	namespace, out := r.URL.Query().Get("namespace"), RefusedPorts{Refused: []RefusedPort{}}
 	for _, p := range d.Proxier.Refused() {
 		switch {
-		case namespace != "" && p.Owner.Namespace != namespace:
+		case namespace != "" && p.Owner.Namespace != namespace, !selected(cluster.ServiceOf(p.Owner)):
 		case len(out.Refused) == limit:
 			out.More++
 		default:
@@ -169,11 +177,19 @@ func (d *Daemon) transactions(r *http.Request) (any, error) {
 }
 
 func transactionOf(r *proxier.Record) Transaction {
-	out := Transaction{Number: r.Number, At: r.At.UTC(), Took: milliseconds(r.Took), Delay: milliseconds(r.Delay), Why: r.Why, By: r.By,
-		ServicePorts: r.ServicePorts, Operations: r.Operations, Repairs: r.Repairs, Refused: r.Refused}
+	out := Transaction{Number: r.Number, Times: Times{r.At.UTC(), milliseconds(r.Took), milliseconds(r.Delay), milliseconds(r.Waited)}, Why: r.Why, By: r.By,
+		CauseCount: r.Causes.Count, ServicePorts: r.ServicePorts, Operations: r.Operations, Repairs: r.Repairs, Refused: r.Refused}
 	for i := range r.Ports {
 		p := &r.Ports[i]
-		out.Ports = append(out.Ports, Written{ownerOf(p.Owner), p.Backends, printed(p.Came), p.CameCount, printed(p.Went), p.WentCount})
+		out.Ports = append(out.Ports, Written{ownerOf(p.Owner), p.Backends, printed(p.Came), p.CameCount, printed(p.Went), p.WentCount,
+			printed(p.Begun), p.BegunCount, printed(p.Ended), p.EndedCount})
+	}
+	for _, c := range r.Causes.List {
+		name := printable.Word(c.Name)
+		if c.Namespace != "" {
+			name = printable.Word(c.Namespace) + "/" + name
+		}
+		out.Causes = append(out.Causes, Cause{c.Kind, name, c.What, c.At.UTC()})
 	}
 	return out
 }

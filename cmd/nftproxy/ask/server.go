@@ -3,14 +3,17 @@
 package ask
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
@@ -44,6 +47,12 @@ type Daemon struct {
 	Local func() []netip.Addr
 	// InterfaceTo returns the interface that leads to an address.
 	InterfaceTo func(netip.Addr) (string, error)
+	// Flows calls fn for each open connection whose destination was translated.
+	Flows func(ctx context.Context, fn func(conntrack.Flow)) error
+	// Clients calls fn for each client that session affinity remembers, of wanted service ports.
+	Clients func(wanted func(rules.ServicePortName) bool, fn func(StickyEntry)) error
+	// Counts returns how many new connections came to service ports; nil: the kernel does not count them.
+	Counts func() (map[rules.Owner]uint64, error)
 }
 
 // Handler answers.
@@ -60,6 +69,7 @@ func (d *Daemon) Handler() http.Handler {
 		"/v1/conflicts":                   d.conflicts,
 		"/v1/refused":                     d.refused,
 		"/v1/transactions":                d.transactions,
+		"/v1/drift":                       d.drift,
 		"/v1/explain":                     d.explain,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -71,6 +81,12 @@ func (d *Daemon) Handler() http.Handler {
 			code, text := text(of(r))
 
 			<-turns // before it is written: whoever reads slowly keeps nobody from an answer
+			write(w, code, text)
+		})
+	}
+	for path, of := range newCostly(d).paths() {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			code, text := text(of(r))
 			write(w, code, text)
 		})
 	}
@@ -111,7 +127,7 @@ func text(v any, err error) (int, []byte) {
 func write(w http.ResponseWriter, code int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(append(text, '\n')) //nolint:gosec // JSON, and said to be that; no browser reaches the socket
 }
 
 // service answers with one Service.
@@ -129,18 +145,28 @@ func (d *Daemon) absent(n cluster.ObjectName) error {
 	if why := d.Proxier.Looker().Unaddressed(n); why != 0 {
 		return fmt.Errorf("service %s %s: there is nothing to program for it", n, why.Text())
 	}
+	const most = 5
+	var others []string
+	for _, other := range d.Proxier.Looker().Namesakes(n.Name, most) {
+		others = append(others, printable.Word(other.Namespace)+"/"+printable.Word(other.Name))
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("there is no Service %s with a ClusterIP: there is %s", n, strings.Join(others, ", "))
+	}
 	return fmt.Errorf("there is no Service %s with a ClusterIP", n)
 }
 
 // explain answers with an explanation.
 func (d *Daemon) explain(r *http.Request) (any, error) {
 	query := r.URL.Query()
-	target, err := explain.ParseTarget(query.Get("target"))
+	target, err := explain.ParseTarget(query.Get("target"), "")
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "%s", err)
 	}
 	n := cluster.ObjectName{Namespace: target.Namespace, Name: target.Name}
-	if target.Frontend.Addr.IsValid() {
+	if a := target.Frontend.Addr; a.IsValid() && target.Frontend.Port == 0 {
+		n, _ = d.Proxier.Looker().At(a)
+	} else if a.IsValid() {
 		n = cluster.ServiceOf(d.Proxier.Looker().ServedBy(target.Frontend))
 	}
 	s, ok := d.Proxier.Service(n)
@@ -173,6 +199,15 @@ func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World 
 		if a.IsValid() && !slices.Contains(w.Local, a) {
 			w.Local = append(w.Local, a)
 		}
+	}
+	const most = 100
+	w.Slices = map[string][]explain.Slice{}
+	for _, s := range d.Proxier.Looker().Slices(n, most) {
+		slice := explain.Slice{Family: s.Family, Endpoints: s.Endpoints}
+		for _, p := range s.Ports {
+			slice.Ports = append(slice.Ports, explain.SlicePort(p))
+		}
+		w.Slices[n.String()] = append(w.Slices[n.String()], slice)
 	}
 	have := parts{name: d.Table}
 	switch err := d.Scan(s.Things, &have); {

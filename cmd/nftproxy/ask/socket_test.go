@@ -15,7 +15,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -23,16 +26,40 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/rulestest"
 )
 
+// kernel is read as a table's.
+type kernel struct{ *rulestest.Kernel }
+
+func (k kernel) scan(things []rules.Thing, to rules.Parts) error {
+	state := k.State()
+	state.Scan(things, to)
+	return nil
+}
+
+// each calls fn for connections to s1, to an endpoint of it and to one that is gone, and one that is no Service's.
+func each(fn func(conntrack.Flow)) {
+	flow := func(client byte, to, endpoint [4]byte) {
+		c := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 9, client}), 40000)
+		e := netip.AddrPortFrom(netip.AddrFrom4(endpoint), 8080)
+		fn(conntrack.Flow{Protocol: rules.TCP, Bytes: 100, Orig: conntrack.Tuple{Src: c, Dst: netip.AddrPortFrom(netip.AddrFrom4(to), 80)}, Reply: conntrack.Tuple{Src: e, Dst: c}})
+	}
+	flow(1, [4]byte{10, 96, 0, 1}, [4]byte{10, 1, 0, 1})
+	flow(2, [4]byte{10, 96, 0, 1}, [4]byte{10, 1, 0, 1})
+	flow(3, [4]byte{10, 96, 0, 1}, [4]byte{10, 1, 0, 9})
+	flow(4, [4]byte{10, 97, 0, 1}, [4]byte{10, 1, 0, 1})
+}
+
 // daemon returns one that has n Services of ten endpoints each, s0 to s(n-1), but for s0, which has none.
 func daemon(t testing.TB, n int) *Daemon {
 	t.Helper()
-	p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: &rulestest.Kernel{}})
+	kernel := kernel{&rulestest.Kernel{}}
+	p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: kernel})
 	p.ReplaceNodes(nil)
 	p.ReplaceServiceCIDRs(nil)
 	var services []*corev1.Service
@@ -43,7 +70,9 @@ func daemon(t testing.TB, n int) *Daemon {
 			name = "s" + netip.AddrFrom4([4]byte{0, 0, byte(i >> 8), byte(i)}).String()
 		}
 		meta := metav1.ObjectMeta{Namespace: "default", Name: name}
-		services = append(services, &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIP: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}).String(),
+		labelled := meta
+		labelled.Labels = map[string]string{"n": strconv.Itoa(i)}
+		services = append(services, &corev1.Service{ObjectMeta: labelled, Spec: corev1.ServiceSpec{ClusterIP: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}).String(),
 			Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}})
 		if i == 0 {
 			continue
@@ -69,7 +98,20 @@ func daemon(t testing.TB, n int) *Daemon {
 	t.Cleanup(func() { cancel(); <-ended })
 	<-p.Synced()
 	return &Daemon{Version: "v1", Node: "here", Table: "nftproxy", Proxier: p, Local: func() []netip.Addr { return nil },
-		Scan: func(things []rules.Thing, to rules.Parts) error { to.Begin(); return nil }}
+		Scan:  kernel.scan,
+		Flows: func(_ context.Context, fn func(conntrack.Flow)) error { each(fn); return nil },
+		Clients: func(wanted func(rules.ServicePortName) bool, fn func(StickyEntry)) error {
+			for i, name := range []string{"s1", "s2", "s2"} {
+				of := rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: name, Port: "http"}}
+				if wanted(of.ServicePortName) {
+					fn(StickyEntry{of, false, netip.AddrFrom4([4]byte{10, 9, 9, byte(9 - i)}), netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 8080), 10000})
+				}
+			}
+			return nil
+		},
+		Counts: func() (map[rules.Owner]uint64, error) {
+			return map[rules.Owner]uint64{{ServicePortName: rules.ServicePortName{Namespace: "default", Name: "s1", Port: "http"}}: 7}, nil
+		}}
 }
 
 // TestPaths: what each path answers, and which faults.
@@ -82,36 +124,54 @@ func TestPaths(t *testing.T) {
 		"/v1/version":          {200, `"table":"nftproxy"`},
 		"/v1/services":         {200, `"name":"s4"`},
 		"/v1/services?limit=2": {200, `"continue":"default/s1"`},
-		"/v1/services?limit=2&continue=default/s2":          {200, `"name":"s4"`},
-		"/v1/services?namespace=none":                       {200, `{"services":[]}`},
-		"/v1/services?limit=0":                              {400, "limit"},
-		"/v1/services?limit=1001":                           {400, "limit"},
-		"/v1/services?continue=x":                           {400, "continue"},
-		"/v1/services/default/s0":                           {200, `"state":"no endpoints"`},
-		"/v1/services/default/s1":                           {200, `"endpointsUsed":10,"endpointsReady":10,"endpoints":10,"state":"ok"`},
-		"/v1/services/default/none":                         {404, "there is no Service default/none"},
-		"/v1/services/default/headless":                     {404, "is headless"},
-		"/v1/endpoints?namespace=default&name=s1":           {200, `"of":{"service":"default/s1","port":"http","number":80,"protocol":"tcp","family":"ip"},"address":"10.1.0.1:8080","pod":"default/pod","node":"there"`},
-		"/v1/endpoints?limit=2":                             {200, `"continue":"default/s1"`},
-		"/v1/endpoints?limit=2&continue=default/s2":         {200, `"name":"s4"`},
-		"/v1/endpoints?namespace=default&name=headless":     {404, "is headless"},
-		"/v1/conflicts":                                     {200, `{"conflicts":[{"namespace":"default","name":"z","port":"http","family":"ip","frontend":"10.96.0.1:80/tcp","holder":"default/s1:http","why":"which the older`},
-		"/v1/conflicts?namespace=none":                      {200, `{"conflicts":[]}`},
-		"/v1/refused":                                       {200, `{"refused":[]}`},
-		"/v1/refused?limit=x":                               {400, "limit"},
-		"/v1/transactions":                                  {200, `"number":1`},
-		"/v1/transactions?continue=1":                       {200, `{"transactions":[]}`},
-		"/v1/transactions?continue=x":                       {400, "continue"},
-		"/v1/services/default/z":                            {200, `"state":"conflict"`},
-		"/v1/explain?target=default/s1":                     {200, `"pod":"default/pod","node":"there"`},
-		"/v1/explain?target=10.96.0.1:80/tcp&from=node":     {200, `"from":"this node"`},
-		"/v1/explain?target=10.96.0.1:80/tcp&from=10.9.9.9": {200, `"outcome":"answer"`},
-		"/v1/explain?target=10.96.0.1:81/tcp":               {404, "is not served"},
-		"/v1/explain?target=default/headless":               {410, "is headless"},
-		"/v1/explain?target=default/none":                   {404, "there is no Service"},
-		"/v1/explain?target=x":                              {400, "is neither"},
-		"/v1/explain?target=default/s1&from=a/b":            {422, "is neither an address"},
-		"/v2":                                               {404, "there is no GET /v2"},
+		"/v1/services?limit=2&continue=default/s2":      {200, `"name":"s4"`},
+		"/v1/services?namespace=none":                   {200, `{"services":[]}`},
+		"/v1/services?limit=0":                          {400, "limit"},
+		"/v1/services?limit=1001":                       {400, "limit"},
+		"/v1/services?continue=x":                       {400, "continue"},
+		"/v1/services/default/s0":                       {200, `"state":"no endpoints"`},
+		"/v1/services/default/s1":                       {200, `"endpointsUsed":10,"endpointsReady":10,"endpoints":10,"state":"ok"`},
+		"/v1/services/default/none":                     {404, "there is no Service default/none"},
+		"/v1/services/default/headless":                 {404, "is headless"},
+		"/v1/endpoints?namespace=default&name=s1":       {200, `"of":{"service":"default/s1","port":"http","number":80,"protocol":"tcp","family":"ip"},"address":"10.1.0.1:8080","pod":"default/pod","node":"there"`},
+		"/v1/endpoints?limit=2":                         {200, `"continue":"default/s1"`},
+		"/v1/endpoints?limit=2&continue=default/s2":     {200, `"name":"s4"`},
+		"/v1/endpoints?namespace=default&name=headless": {404, "is headless"},
+		"/v1/conflicts":                                 {200, `{"conflicts":[{"namespace":"default","name":"z","port":"http","family":"ip","frontend":"10.96.0.1:80/tcp","holder":"default/s1:http","why":"which the older`},
+		"/v1/conflicts?namespace=none":                  {200, `{"conflicts":[]}`},
+		"/v1/refused":                                   {200, `{"refused":[]}`},
+		"/v1/refused?limit=x":                           {400, "limit"},
+		"/v1/transactions":                              {200, `"number":1`},
+		"/v1/transactions?continue=1":                   {200, `{"transactions":[]}`},
+		"/v1/transactions?continue=x":                   {400, "continue"},
+		"/v1/services/default/z":                        {200, `"state":"conflict"`},
+		"/v1/services?selector=n=2":                     {200, `{"services":[{"namespace":"default","name":"s2"`},
+		"/v1/services?selector=n=,":                     {400, "selector"},
+		"/v1/conflicts?selector=n":                      {200, `{"conflicts":[]}`},
+		"/v1/diff":                                      {200, `{"equal":true,"servicePorts":5,"differences":[]}`},
+		"/v1/diff?limit=x":                              {400, "limit"},
+		"/v1/drift":                                     {200, `{"equal":true,"compared":"`},
+		"/v1/connections":                               {200, `{"connections":[{"namespace":"default","name":"s1","port":"http","family":"ip","frontend":"10.96.0.1:80/tcp","endpoint":"10.1.0.1:8080","open":2,"bytes":200,"used":true},{`},
+		"/v1/connections?limit=1":                       {200, `"continue":"default s1 http ip 10.96.0.1:80/tcp 10.1.0.1:8080"`},
+		"/v1/connections?limit=1&continue=default+s1+http+ip+10.96.0.1:80/tcp+10.1.0.1:8080": {200, `"endpoint":"10.1.0.9:8080","open":1,"bytes":100,"used":false}],`},
+		"/v1/connections?name=s2&namespace=default":                                          {200, `{"connections":[],`},
+		"/v1/connections?selector=n=2":                                                       {200, `{"connections":[],`},
+		"/v1/connections?selector=,":                                                         {400, "selector"},
+		"/v1/affinity":                                                                       {200, `{"clients":[{"namespace":"default","name":"s1","port":"http","family":"ip","client":"10.9.9.9","endpoint":"10.1.0.0:8080","trafficPolicy":"Cluster","seconds":10,"endpointGone":true},{"namespace":"default","name":"s2","port":"http","family":"ip","client":"10.9.9.7","endpoint":"10.1.0.2:8080","trafficPolicy":"Cluster","seconds":10},`},
+		"/v1/affinity?limit=1":                                                               {200, `"more":2`},
+		"/v1/affinity?namespace=none":                                                        {200, `{"clients":[]}`},
+		"/v1/affinity?selector=n=3":                                                          {200, `{"clients":[]}`},
+		"/v1/counts":                                                                         {200, `"counts":[{"namespace":"default","name":"s1","port":"http","family":"ip","newConnections":7}]`},
+		"/v1/counts?namespace=none":                                                          {200, `"counts":[]`},
+		"/v1/explain?target=default/s1":                                                      {200, `"pod":"default/pod","node":"there"`},
+		"/v1/explain?target=10.96.0.1:80/tcp&from=node":                                      {200, `"from":"this node"`},
+		"/v1/explain?target=10.96.0.1:80/tcp&from=10.9.9.9":                                  {200, `"outcome":"answer"`},
+		"/v1/explain?target=10.96.0.1:81/tcp":                                                {404, "is not served"},
+		"/v1/explain?target=default/headless":                                                {410, "is headless"},
+		"/v1/explain?target=default/none":                                                    {404, "there is no Service"},
+		"/v1/explain?target=x":                                                               {400, "is neither"},
+		"/v1/explain?target=default/s1&from=a/b":                                             {422, "is neither an address"},
+		"/v2":                                                                                {404, "there is no GET /v2"},
 	} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -119,6 +179,54 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%s: %d %s; want %d with %s", path, w.Code, w.Body, want.status, want.text)
 		}
 	}
+}
+
+// TestDiff: a difference has its counts, and of many some are told.
+func TestDiff(t *testing.T) {
+	k := &rulestest.Kernel{}
+	d := daemon(t, 3)
+	d.Scan = func(things []rules.Thing, to rules.Parts) error {
+		state := k.State() // empty: there are no tables
+		state.Scan(things, to)
+		return nil
+	}
+	var got Diff
+	w := httptest.NewRecorder()
+	d.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/diff?limit=1", nil))
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Equal || len(got.Differences) != 1 || got.More != 1 || got.Counts[rules.Missing] != 2 {
+		t.Errorf("%v, %s", err, w.Body)
+	}
+}
+
+// TestBudget: what costs is done by one at a time, and waits as long as it is told to.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, began, running := newBudget(4), time.Now(), 0
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				if err := b.do(t.Context(), func() error {
+					if running++; running > 1 {
+						t.Error("two at once")
+					}
+					time.Sleep(time.Second)
+					running--
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took != 11*time.Second {
+			t.Errorf("three times a second took %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.do(ctx, func() error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who gives up: %v", err)
+		}
+	})
 }
 
 // TestSocket: a socket takes the place of one that is left, is for its user alone, and goes when it ends.
@@ -185,7 +293,7 @@ func served(t *testing.T, d *Daemon) *Client {
 // TestClient: all pages make the list, and a fault has its status.
 func TestClient(t *testing.T) {
 	c := served(t, daemon(t, 2500))
-	list, err := c.Services(t.Context(), "")
+	list, err := c.Services(t.Context(), Choice{})
 	if err != nil || len(list) != 2500 {
 		t.Errorf("%d Services, %v", len(list), err)
 	}

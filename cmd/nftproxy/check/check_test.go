@@ -6,12 +6,14 @@ package check
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -129,6 +131,23 @@ func TestDroppingChains(t *testing.T) {
 	if strings.Contains(text, "fw out") || strings.Contains(text, "fw fine") {
 		t.Errorf("a chain that drops nothing on the way to endpoints is named:\n%s", text)
 	}
+	h.must(h.Do(func() error { // as the lines say
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"forward", "in"} {
+			conn.InsertRule(&nftables.Rule{Table: &nftables.Table{Name: "fw", Family: nftables.TableFamilyINet}, Chain: &nftables.Chain{Name: name}, Exprs: []expr.Any{
+				&expr.Ct{Key: expr.CtKeySTATUS, Register: 1},
+				&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binary.NativeEndian.AppendUint32(nil, 0x20), Xor: make([]byte, 4)},
+				&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+				&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept},
+			}})
+		}
+		return conn.Flush()
+	}))
+	_, text = h.check()
+	h.says(text, "ok       other filter chains              those that drop by their policy have a rule that accepts connections to endpoints")
 }
 
 // TestRoutes: a node without a default route hears of it, in the family of its addresses.

@@ -30,6 +30,7 @@ func (n *Node) nftables(r *Report) error {
 	n.features(r, k)
 	n.ownership(r, k, i)
 	n.competition(r, i)
+	n.nodePorts(r, k)
 	return nil
 }
 
@@ -80,16 +81,16 @@ func (n *Node) competition(r *Report, i *inspect.Inspector) {
 	} else {
 		r.ok("other nat chains", "none at our hooks and priority")
 	}
-	n.dropping(r, chains)
+	n.dropping(r, i, chains)
 }
 
 // hookForward is NF_INET_FORWARD.
 const hookForward rules.HookNumber = 2
 
 // dropping names other programs' chains that drop what none of their rules accepts: connections to endpoints among it.
-func (n *Node) dropping(r *Report, chains []inspect.BaseChain) {
+func (n *Node) dropping(r *Report, i *inspect.Inspector, chains []inspect.BaseChain) {
 	const what = "other filter chains"
-	fine := true
+	fine, passing := true, 0
 	for _, at := range []struct {
 		hook rules.HookNumber
 		lost string
@@ -100,6 +101,10 @@ func (n *Node) dropping(r *Report, chains []inspect.BaseChain) {
 		var names []string
 		for _, c := range chains {
 			if c.Drops && c.Hook == at.hook && c.Table != n.Table {
+				if accepts, err := i.AcceptsRewritten(&c); accepts && err == nil { // what is not known is warned of
+					passing++
+					continue
+				}
 				names = append(names, fmt.Sprintf("%s %s %s", c.Family, printable.Word(c.Table), printable.Word(c.Name)))
 			}
 		}
@@ -110,7 +115,10 @@ func (n *Node) dropping(r *Report, chains []inspect.BaseChain) {
 		r.warning(what, fmt.Sprintf("%s: policy drop, also for %s, unless a rule accepts them, such as 'nft insert rule %s ct status dnat accept'",
 			strings.Join(names, ", "), at.lost, names[0]))
 	}
-	if fine {
+	switch {
+	case fine && passing > 0:
+		r.ok(what, "those that drop by their policy have a rule that accepts connections to endpoints")
+	case fine:
 		r.ok(what, "none that drops by its policy what is forwarded or comes in")
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"k8s.io/client-go/kubernetes"
-
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/sandbox"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // Node is what is checked.
@@ -28,7 +27,7 @@ type Node struct {
 	Addresses []string
 	// Manifests is the directory of the source; without it, Client reaches the API server.
 	Manifests string
-	Client    func() (kubernetes.Interface, error)
+	Client    func() (*apiclient.Client, error)
 	// Running names the process of the nftproxy that runs here, if one does, and notes what could not be seen.
 	Running func() (pid string, notes []string)
 }

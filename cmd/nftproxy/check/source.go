@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
@@ -31,7 +30,7 @@ func (n *Node) source(ctx context.Context, r *Report) {
 		r.fail("API server", printable.Error(err))
 		return
 	}
-	version, err := client.Discovery().ServerVersion()
+	version, err := client.Version(ctx)
 	if err != nil {
 		r.fail("API server", printable.Error(err)+": give the right --kubeconfig or --master")
 		return
@@ -39,12 +38,11 @@ func (n *Node) source(ctx context.Context, r *Report) {
 	r.ok("API server", version.GitVersion)
 	for _, right := range neededRights() {
 		what := "right to " + right.Verb + " " + right.Resource
-		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx,
-			&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &right}}, metav1.CreateOptions{})
+		allowed, err := client.MayI(ctx, right)
 		switch {
 		case err != nil:
 			r.fail(what, printable.Error(err))
-		case review.Status.Allowed:
+		case allowed:
 			r.ok(what, "")
 		default:
 			r.fail(what, fmt.Sprintf("missing: allow it with a ClusterRole (apiGroups: [%q], resources: [%q], verbs: [%q])", right.Group, right.Resource, right.Verb))

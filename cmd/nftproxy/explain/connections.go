@@ -36,7 +36,7 @@ func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, e
 		if err != nil {
 			return out, err
 		}
-		e := ending{Result: end, port: p, frontend: f, client: c.addr(p.Family), masqueradeAll: w.Config.MasqueradeAll}
+		e := ending{Result: end, port: p, frontend: f, client: c.addr(p.Family), noEndpoint: noEndpoint(w.Slices, p), masqueradeAll: w.Config.MasqueradeAll}
 		out.Outcome = e.outcome()
 		out.Unheard = end.Rejected && p.Protocol == rules.SCTP && p.Family == rules.IPv6
 		if out.Rules == nil {
@@ -81,3 +81,31 @@ func (w *World) traced(p *proxier.Port) rules.State {
 	}
 	return s
 }
+
+// FrontendAt is a frontend: its kind, such as ClusterIP, and where clients connect to.
+type FrontendAt struct {
+	Kind string
+	rules.Frontend
+}
+
+// FrontendsAt returns where clients connect to a port.
+func FrontendsAt(w *World, p *proxier.Port) []FrontendAt {
+	var out []FrontendAt
+	for _, f := range w.frontends(p, Target{}) {
+		if f.Problem == "" {
+			out = append(out, FrontendAt{f.Kind, f.at})
+		}
+	}
+	return out
+}
+
+// Connect says what becomes of a client's connections to an address. p is the port that is served there; nil: none is.
+func Connect(w *World, p *proxier.Port, to rules.Frontend, c Client) (ClientView, error) {
+	if p == nil {
+		p = &proxier.Port{ServicePort: rules.ServicePort{Family: rules.FamilyOf(to.Addr), Protocol: to.Protocol, Port: to.Port}}
+	}
+	return w.follow(p, FrontendView{Kind: "address", Address: to.At().String(), at: to}, c)
+}
+
+// ClientsOf returns a client of each kind that can connect to a port.
+func ClientsOf(w *World, p *proxier.Port) []Client { return w.clientsOf(p, nil) }

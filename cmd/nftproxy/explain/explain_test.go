@@ -64,7 +64,7 @@ func programmed(t *testing.T, config func(*proxier.Config)) node {
 // text explains a target to clients, who are named as with --from.
 func (w *World) text(t *testing.T, target string, rules bool, from ...string) string {
 	t.Helper()
-	parsed, err := ParseTarget(target)
+	parsed, err := ParseTarget(target, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +196,7 @@ func remember(w *World, n int) {
 func TestEveryReason(t *testing.T) {
 	given := map[reason.Code]bool{
 		reason.UnknownChain:      true, // by command trace
+		reason.BySourceRanges:    true, // likewise
 		reason.NoNodePortAddress: true, // a problem, in TestTextOf
 		reason.NamedTwice:        true, // where nothing else says why: no endpoints are known that lead there
 	}
@@ -235,7 +236,7 @@ func TestEveryReason(t *testing.T) {
 	collect(n.World)
 	collect(n.World, "10.244.1.3", "10.244.2.1", "10.244.2.3")
 	for _, at := range []string{"10.96.0.10:81/tcp", "10.96.200.1:80/tcp"} {
-		target, err := ParseTarget(at)
+		target, err := ParseTarget(at, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,9 +244,71 @@ func TestEveryReason(t *testing.T) {
 			ExternalIPs: []netip.Addr{target.Frontend.Addr}, Port: target.Frontend.Port}})
 	}
 	collect(n.World)
+	n.Slices = nil // as where the kernel is all that is known
+	collect(n.World)
 	for c := reason.NoEndpoint; c <= reason.NotOnThisNode; c++ {
 		if !given[c] {
 			t.Errorf("reason %s is never given", c)
+		}
+	}
+}
+
+// TestNoEndpoint: each way in which a Service can have no endpoint is told from the others.
+func TestNoEndpoint(t *testing.T) {
+	p := &proxier.Port{ServicePort: rules.ServicePort{Name: rules.ServicePortName{Namespace: "default", Name: "web", Port: "http"}, Protocol: rules.TCP}}
+	web := []SlicePort{{"web", rules.TCP, 8080}, {"", rules.UDP, 53}}
+	for name, tt := range map[string]struct {
+		slices []Slice
+		want   reason.Code
+		text   string
+	}{
+		"no slice":      {nil, reason.NoSlice, "there is no EndpointSlice of it"},
+		"of IPv6 only":  {[]Slice{{Family: rules.IPv6, Ports: web, Endpoints: 1}}, reason.NoSliceFamily, "no EndpointSlice of it has IPv4 addresses"},
+		"empty":         {[]Slice{{Ports: web}}, reason.EmptySlices, "have no endpoint"},
+		"without ports": {[]Slice{{Endpoints: 2}}, reason.SliceNoPort, "but no port"},
+		"another name":  {[]Slice{{Ports: web, Endpoints: 2}, {Ports: web, Endpoints: 1}}, reason.OtherPorts, "have port web (8080/tcp), without a name (53/udp), the Service targets http (tcp)"},
+	} {
+		w := &World{Slices: map[string][]Slice{"default/web": tt.slices}}
+		if got := noEndpoint(w.Slices, p); got.Code != tt.want || !strings.Contains(got.Text, tt.text) {
+			t.Errorf("%s: %s %q, want %s %q", name, got.Code, got.Text, tt.want, tt.text)
+		}
+	}
+	if got := noEndpoint(nil, p); got.Code != reason.NoEndpoint {
+		t.Errorf("nothing is known of slices: %s", got.Code)
+	}
+}
+
+// TestParseTarget: each way to name a Service or an address.
+func TestParseTarget(t *testing.T) {
+	for text, want := range map[string]string{
+		"web": "demo/web", "web:http": "demo/web:http", "svc/web": "demo/web", "service/web:80": "demo/web:80", "other/web": "other/web",
+		"web.other": "other/web", "web.other:80": "other/web:80", "web.other.svc": "other/web", "web.other.svc.cluster.local": "other/web",
+		"web.other.svc.cluster.local.": "other/web", "10.96.0.10": "10.96.0.10", "fd00::1": "fd00::1", "10.96.0.10:80": "10.96.0.10:80",
+		"web.other.svx": "", "10.96.0.300": "", "10.96.0.10/tcp": "", "10.96.0.10:0/tcp": "", "a/b/c": "", "": "",
+	} {
+		target, err := ParseTarget(text, "demo")
+		if got := target.Service(); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%q is %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// TestBareAddress: all ports at an address, and no other address of theirs.
+func TestBareAddress(t *testing.T) {
+	n := programmed(t, nil)
+	target, err := ParseTarget("10.96.0.10", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := n.Explain(target, nil)
+	if err != nil || len(e.Ports) == 0 {
+		t.Fatalf("%v", err)
+	}
+	for _, p := range e.Ports {
+		for _, f := range p.Frontends {
+			if !strings.HasPrefix(f.Address, "10.96.0.10:") || p.Service != "default/web" {
+				t.Errorf("%s %s", p.Service, f.Address)
+			}
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (w *World) frontends(p *proxier.Port, target Target) []FrontendView {
 	seen := map[rules.Frontend]bool{}
 	add := func(kind string, a netip.Addr, port uint16) {
 		at := rules.Frontend{Addr: a, Protocol: p.Protocol, Port: port}
-		if !a.IsValid() || target.isAddress() && target.Frontend != at || seen[at] {
+		if !a.IsValid() || !target.means(at) || seen[at] {
 			return
 		}
 		seen[at] = true

@@ -11,7 +11,7 @@ func FuzzTarget(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		target, err := ParseTarget(text)
+		target, err := ParseTarget(text, "")
 		service := target.Namespace != "" && target.Name != ""
 		if err == nil && service == target.isAddress() {
 			t.Errorf("%q is %+v", text, target)

@@ -23,6 +23,7 @@ import (
 type Observer struct {
 	source.Sink
 	places      map[Place][]Details
+	slices      map[string][]Slice      // by the Service's namespace/name
 	pods        map[string][]netip.Addr // by namespace/name
 	unaddressed map[string]string       // why a Service has no address of its own, by namespace/name
 	hasNode     bool
@@ -33,11 +34,11 @@ type Observer struct {
 
 // NewObserver returns an observer that has seen nothing yet. Its Sink has to be set before the source begins.
 func NewObserver() *Observer {
-	return &Observer{places: map[Place][]Details{}, pods: map[string][]netip.Addr{}, unaddressed: map[string]string{}, notes: map[string][]string{}}
+	return &Observer{places: map[Place][]Details{}, slices: map[string][]Slice{}, pods: map[string][]netip.Addr{}, unaddressed: map[string]string{}, notes: map[string][]string{}}
 }
 
 // World returns a world that knows no more than what was seen.
-func (o *Observer) World() *World { return &World{Places: o.places, Notes: o.notes} }
+func (o *Observer) World() *World { return &World{Places: o.places, Slices: o.slices, Notes: o.notes} }
 
 // Pod returns the addresses of a pod, by its NAMESPACE/NAME, that is an endpoint; none if it is no endpoint.
 func (o *Observer) Pod(name string) []netip.Addr { return o.pods[name] }
@@ -60,14 +61,10 @@ func (o *Observer) ReplaceNodes(list []*corev1.Node) {
 // ReplaceServices implements source.Sink.
 func (o *Observer) ReplaceServices(list []*corev1.Service) {
 	for _, svc := range list {
-		switch name := svc.Namespace + "/" + svc.Name; {
-		case svc.Spec.Type == corev1.ServiceTypeExternalName:
-			o.unaddressed[name] = reason.ExternalName.Text()
-		case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-			o.unaddressed[name] = reason.Headless.Text()
-		case svc.Spec.ClusterIP == "":
-			o.unaddressed[name] = reason.NoClusterIPYet.Text()
-		default:
+		name := svc.Namespace + "/" + svc.Name
+		if why := cluster.Unaddressed(svc); why != 0 {
+			o.unaddressed[name] = why.Text()
+		} else {
 			o.note(name, cluster.LoadBalancerNotes(svc)...)
 		}
 	}
@@ -91,11 +88,32 @@ func (o *Observer) note(service string, notes ...string) {
 // ReplaceEndpointSlices implements source.Sink.
 func (o *Observer) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
 	for _, es := range list {
+		o.slice(es)
 		for i := range es.Endpoints {
 			o.endpoint(es, &es.Endpoints[i])
 		}
 	}
 	o.Sink.ReplaceEndpointSlices(list)
+}
+
+// slice keeps what ports an EndpointSlice has.
+func (o *Observer) slice(es *discoveryv1.EndpointSlice) {
+	s := Slice{Endpoints: len(es.Endpoints)}
+	switch es.AddressType {
+	case discoveryv1.AddressTypeIPv4:
+	case discoveryv1.AddressTypeIPv6:
+		s.Family = rules.IPv6
+	default:
+		return
+	}
+	for _, p := range es.Ports {
+		protocol, err := rules.ParseProtocol(string(ptr.Deref(p.Protocol, corev1.ProtocolTCP)))
+		if err == nil && p.Port != nil {
+			s.Ports = append(s.Ports, SlicePort{ptr.Deref(p.Name, ""), protocol, uint16(*p.Port)}) //nolint:gosec // it is only shown
+		}
+	}
+	service := es.Namespace + "/" + es.Labels[discoveryv1.LabelServiceName]
+	o.slices[service] = append(o.slices[service], s)
 }
 
 func (o *Observer) endpoint(es *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) {

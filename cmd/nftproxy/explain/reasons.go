@@ -20,6 +20,8 @@ type ending struct {
 	port     *proxier.Port
 	frontend FrontendView
 	client   netip.Addr
+	// noEndpoint is why a port without endpoints has none.
+	noEndpoint reason.Given
 	// masqueradeAll says that --masquerade-all is given.
 	masqueradeAll bool
 }
@@ -79,10 +81,8 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		return reason.EndpointGone.With(e.client)
 	case rules.Drop:
 		switch {
-		case setOf(step.Rule, rules.Sources) && e.port.DenySources:
-			return reason.InDeniedRanges.With(e.client, rangesText(e.port))
 		case setOf(step.Rule, rules.Sources):
-			return e.notInRanges()
+			return e.byRanges(step.Rule)
 		case setOf(step.Rule, rules.ServiceCIDRs):
 			return reason.NoSuchClusterIP.With()
 		}
@@ -91,17 +91,22 @@ func (e *ending) reason(i int, s rules.Statement) reason.Given {
 		if i > 0 && setOf(e.Steps[i-1].Rule, rules.ClusterIPs) {
 			return reason.NoSuchPort.With(e.frontend.at.Port, e.port.Protocol)
 		}
-		return noEndpoints(e.port)
+		return e.noEndpoint
 	}
 	return reason.Given{}
 }
 
-// notInRanges says that the client is in none of the Service's ranges; the kernel's rules alone do not tell which the Service has.
-func (e *ending) notInRanges() reason.Given {
-	if len(e.port.SourceRanges) == 0 {
-		return reason.Given{Code: reason.NotInSourceRanges, Text: reason.NotInSourceRanges.Brief()}
+// byRanges says that a rule drops the client because it is in none of the Service's ranges, or in one of those that may not
+// connect. The kernel's rules alone do not tell which the Service has.
+func (e *ending) byRanges(r rules.Rule) reason.Given {
+	why := reason.InDeniedRanges
+	if slices.ContainsFunc(r, func(s rules.Statement) bool { m, ok := s.(rules.MatchSet); return ok && m.Not }) {
+		why = reason.NotInSourceRanges
 	}
-	return reason.NotInSourceRanges.With(e.client, rangesText(e.port))
+	if len(e.port.SourceRanges) == 0 {
+		return reason.Given{Code: why, Text: why.Brief()}
+	}
+	return why.With(e.client, rangesText(e.port))
 }
 
 // whyMarked says why a rule marks connections to be masqueraded.
@@ -135,16 +140,4 @@ func rangesText(p *proxier.Port) string {
 		out = append(out[:most], fmt.Sprintf("and %d more", len(out)-most))
 	}
 	return strings.Join(out, ", ")
-}
-
-// noEndpoints says why connections to a port are refused.
-func noEndpoints(p *proxier.Port) reason.Given {
-	switch n := len(p.Endpoints); n {
-	case 0:
-		return reason.NoEndpoint.With()
-	case 1:
-		return reason.OnlyEndpointUnusable.With()
-	default:
-		return reason.EndpointsUnusable.With(n)
-	}
 }

@@ -15,41 +15,13 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Target is what is to be explained: a Service, one of its ports, or an address.
-type Target struct {
-	Text            string
-	Namespace, Name string
-	Port            string         // name or number; empty: all
-	Frontend        rules.Frontend // of an address
-}
-
-// isAddress says whether the target is an address.
-func (t Target) isAddress() bool { return t.Frontend.Addr.IsValid() }
-
-// ParseTarget reads NAMESPACE/NAME, NAMESPACE/NAME:PORT or ADDRESS:PORT/PROTOCOL.
-func ParseTarget(text string) (Target, error) {
-	t := Target{Text: text}
-	address, protocol, ok := strings.Cut(text, "/")
-	if at, err := netip.ParseAddrPort(address); err == nil {
-		t.Frontend = rules.Frontend{Addr: at.Addr().Unmap(), Protocol: rules.TCP, Port: at.Port()}
-		if !ok {
-			return t, nil
-		}
-		if t.Frontend.Protocol, err = rules.ParseProtocol(protocol); err != nil {
-			return t, fmt.Errorf("%q: %w", text, err)
-		}
-		return t, nil
-	}
-	t.Namespace, t.Name, ok = strings.Cut(text, "/")
-	t.Name, t.Port, _ = strings.Cut(t.Name, ":")
-	if !ok || t.Namespace == "" || t.Name == "" || strings.Contains(t.Name, "/") {
-		return t, fmt.Errorf("%q is neither NAMESPACE/NAME, NAMESPACE/NAME:PORT nor ADDRESS:PORT/PROTOCOL, such as default/web, default/web:http or 10.96.0.10:80/tcp", text)
-	}
-	return t, nil
-}
-
 // find returns the service ports that a target means.
 func (w *World) find(t Target) ([]*proxier.Port, error) {
+	if t.bare() {
+		if list := findBare(w.Ports, t.Frontend.Addr); len(list) > 0 {
+			return list, nil
+		}
+	}
 	if t.isAddress() {
 		p, err := w.findAddress(t)
 		return []*proxier.Port{p}, err
@@ -122,12 +94,15 @@ func (w *World) findAddress(t Target) (*proxier.Port, error) {
 			same = p
 		}
 	}
-	if same != nil {
+	if same != nil && to.Port != 0 {
 		other := *same
 		other.Protocol, other.Port, other.Name.Port = to.Protocol, to.Port, ""
 		other.ClusterIP, other.NodePort, other.LoadBalancerIPs, other.ExternalIPs = netip.Addr{}, 0, nil, nil
 		other.Endpoints, other.Objects = nil, rules.Objects{}
 		return &other, nil
+	}
+	if to.Port == 0 {
+		return nil, fmt.Errorf("no Service has the address %s%s", to.Addr, ownAddress(w.Local, to.Addr))
 	}
 	for _, p := range w.Ports {
 		if slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr == to.At() }) {

@@ -93,7 +93,7 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 
 // seconds writes a time without zeros at its end: 3h, not 3h0m0s.
 func seconds(n uint64) string {
-	text := (time.Duration(n) * time.Second).String()
+	text := (time.Duration(n) * time.Second).String() //nolint:gosec // a time-out of the kernel, in seconds: it fits
 	for _, zero := range []string{"m0s", "h0m"} {
 		if short, ok := strings.CutSuffix(text, zero); ok {
 			text = short + zero[:1]
@@ -213,7 +213,7 @@ func (c *ClientView) text(style Style) string {
 	var text string
 	switch c.Outcome {
 	case Answer:
-		text = marked(style.Good, "an answer") + " from " + c.targets()
+		text = marked(style.Good, "goes to") + " " + c.targets()
 	case Refused:
 		text = marked(style.Bad, "refused") + " at once"
 		if c.Unheard {
@@ -282,7 +282,7 @@ func (k *Kernel) write(b *strings.Builder, style Style) {
 func OptionsHint(list []rules.Difference) string {
 	for _, d := range list {
 		switch d.Object {
-		case "chain services", "chain nodeports", "chain postrouting":
+		case "chain " + rules.ChainServices.Chain(), "chain " + rules.ChainNodePorts.Chain(), "chain " + rules.ChainPostrouting.Chain():
 			return "Rules for all services differ: were the options those of 'nftproxy run', such as --cluster-cidr?\n"
 		}
 	}

@@ -17,20 +17,36 @@ type World struct {
 	Places map[Place][]Details
 	// Notes say what of a Service, by its namespace/name, is not served.
 	Notes map[string][]string
+	// Slices has what is known of the EndpointSlices of a Service, by its namespace/name; nil: nothing is.
+	Slices map[string][]Slice
 	// Have is what the kernel holds; nil: it could not be read, for the reason
 	// that Problem gives.
 	Have    *rules.State
 	Problem string
 	// FromKernel says that there is no other source than Have.
 	FromKernel bool
-	// Alone says that the Snapshot has one Service alone, and that of what all Services share the kernel is not compared: who
-	// programs it does that.
+	// Alone says that the Snapshot has one Service. What all Services share is not compared with the kernel then: the running
+	// nftproxy does that.
 	Alone bool
 	// Local lists the node's own addresses that are known.
 	Local []netip.Addr
 	// InterfaceTo returns the interface that leads to an address, and so the one that
 	// its packets come from. Nil: it is not known.
 	InterfaceTo func(netip.Addr) (string, error)
+}
+
+// Slice is what is known of an EndpointSlice.
+type Slice struct {
+	Family    rules.Family
+	Ports     []SlicePort
+	Endpoints int
+}
+
+// SlicePort is a port of an EndpointSlice. Its name may be any text.
+type SlicePort struct {
+	Name     string
+	Protocol rules.Protocol
+	Port     uint16
 }
 
 // Place is where endpoints of a service port are. Pods on the node's network share an address, and at one port of it there can

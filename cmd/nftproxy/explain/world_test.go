@@ -40,7 +40,7 @@ func TestErrors(t *testing.T) {
 		{kernel, "default/nothing", "", "the kernel has no chain of a Service default/nothing; one without a choice of endpoints needs none: give its ADDRESS:PORT/PROTOCOL"},
 	} {
 		t.Run(tt.target, func(t *testing.T) {
-			target, err := ParseTarget(tt.target)
+			target, err := ParseTarget(tt.target, "")
 			if err == nil {
 				var clients []Client
 				if tt.from != "" {
@@ -71,7 +71,7 @@ func TestJSON(t *testing.T) {
 	n := programmed(t, nil)
 	for _, name := range []string{"local", "second", "none"} {
 		t.Run(name, func(t *testing.T) {
-			target, err := ParseTarget("default/" + name)
+			target, err := ParseTarget("default/"+name, "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -24,8 +25,14 @@ const memoryShare = 0.7
 // memoryRefresh is how often the cgroup's limit is looked at again: a pod can be resized in place.
 const memoryRefresh = time.Minute
 
-// settle is how long after a full load or comparison all that it needed is garbage.
-const settle = 5 * time.Second
+// When the program is at rest: in restPeriod it has allocated less than restBytes. Garbage is worth a collection then if it is
+// garbageMin or more, and an eighth of what is in use.
+const (
+	restPeriod  = 2 * time.Second
+	restBytes   = 512 << 10
+	garbageMin  = 4 << 20
+	garbagePart = 8
+)
 
 // LimitMemory makes Go collect garbage more often near the cgroup's limit, of either version of cgroups, until ctx
 // ends. GOGC and GOMEMLIMIT, where they are set, have the last word.
@@ -44,33 +51,36 @@ func LimitMemory(ctx context.Context, log logr.Logger, cgroup memlimit.Provider)
 	}
 }
 
-// MemoryKeeper gives memory back some time after it was told to.
-type MemoryKeeper chan struct{}
-
-// NewMemoryKeeper returns one that was told nothing yet.
-func NewMemoryKeeper() MemoryKeeper { return make(MemoryKeeper, 1) }
-
-// Soon tells it to. It does not wait.
-func (k MemoryKeeper) Soon() {
-	select {
-	case k <- struct{}{}:
-	default:
+// GiveBack gives garbage back to the system when the program is at rest, after a load, a comparison or changes, until ctx ends. Go
+// keeps it until the heap has grown by gcPercent, which may take hours.
+func GiveBack(ctx context.Context) {
+	tick := time.NewTicker(restPeriod)
+	defer tick.Stop()
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	var g garbage
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		metrics.Read(samples)
+		if g.due(samples[0].Value.Uint64(), samples[1].Value.Uint64()) {
+			debug.FreeOSMemory()
+		}
 	}
 }
 
-// Run does so until ctx ends.
-func (k MemoryKeeper) Run(ctx context.Context) {
-	for {
-		select {
-		case <-k:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-time.After(settle):
-			debug.FreeOSMemory()
-		case <-ctx.Done():
-			return
-		}
+// garbage knows how much was allocated, ever: at the last look, and when garbage was given back.
+type garbage struct{ looked, gave uint64 }
+
+// due says whether to give it back now.
+func (g *garbage) due(allocated, live uint64) bool {
+	rests := allocated-g.looked < restBytes
+	g.looked = allocated
+	if !rests || allocated-g.gave < max(garbageMin, live/garbagePart) {
+		return false
 	}
+	g.gave = allocated
+	return true
 }

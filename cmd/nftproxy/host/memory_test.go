@@ -3,10 +3,13 @@
 package host
 
 import (
+	"context"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr/funcr"
@@ -48,3 +51,55 @@ func TestLimitMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestGarbage: it is given back once the program rests, and only if there is some.
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	const mega, live = 1 << 20, 80 << 20
+	var g garbage
+	for i, step := range []struct {
+		allocated uint64 // since the last look
+		want      bool
+	}{
+		{100 * mega, false}, // it loads
+		{100 * mega, false},
+		{0, true}, // and rests
+		{0, false},
+		{mega / 4, false}, // too little happens to be worth it
+		{11 * mega, false},
+		{mega / 4, true}, // an eighth of what lives is
+		{mega / 4, false},
+	} {
+		allocated := g.looked + step.allocated
+		if got := g.due(allocated, live); got != step.want {
+			t.Errorf("step %d: due is %v, want %v", i, got, step.want)
+		}
+	}
+}
+
+// TestGiveBack: what is garbage after a burst goes back to the system.
+func TestGiveBack(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); GiveBack(ctx) }()
+	defer func() { cancel(); <-done }()
+	released := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapReleased
+	}
+	before := released()
+	for range 64 {
+		burst = make([]byte, 1<<20)
+	}
+	burst = nil
+	for end := time.Now().Add(time.Minute); released() < before+32<<20; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes were given back, want 64 MB", released()-before)
+		}
+	}
+}
+
+// burst makes the compiler allocate.
+var burst []byte

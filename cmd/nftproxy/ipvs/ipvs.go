@@ -12,6 +12,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/proxier/nodeaddr"
+	"github.com/nftproxy/nftproxy/rules"
 )
 
 // Server is a virtual server: where IPVS takes connections.
@@ -27,7 +28,7 @@ func (s Server) String() string {
 	if !s.At.IsValid() {
 		return fmt.Sprintf("FWM %d", s.Mark)
 	}
-	return fmt.Sprintf("%s %s", map[uint8]string{6: "TCP", 17: "UDP", 132: "SCTP"}[s.Protocol], s.At)
+	return fmt.Sprintf("%s %s", strings.ToUpper(rules.Protocol(s.Protocol).String()), s.At)
 }
 
 // Left is what is there.

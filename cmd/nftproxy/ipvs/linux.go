@@ -88,7 +88,7 @@ func (s *system) servers() ([]Server, error) {
 	}
 	var out []Server
 	for _, v := range list {
-		server := Server{Protocol: uint8(v.Protocol), Mark: v.FWMark, IPv6: v.Family == ipvs.INET6}
+		server := Server{Protocol: uint8(v.Protocol), Mark: v.FWMark, IPv6: v.Family == ipvs.INET6} //nolint:gosec // IP's protocols have 8 bits
 		if v.FWMark == 0 {
 			server.At = netip.AddrPortFrom(v.Address.Unmap(), v.Port)
 		}

@@ -104,11 +104,11 @@ func limit(keep Capabilities) error {
 		return err
 	}
 	for i := range s.data {
-		permitted := s.data[i].Permitted & uint32(keep>>(32*i))
+		permitted := s.data[i].Permitted & uint32(keep>>(32*i)) //nolint:gosec // one of the halves of the 64 bits
 		s.data[i] = unix.CapUserData{Permitted: permitted, Effective: permitted}
 	}
 	ambient := prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&s.header)), uintptr(unsafe.Pointer(&s.data[0])), 0)
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&s.header)), uintptr(unsafe.Pointer(&s.data[0])), 0) //nolint:gosec // the system call takes addresses
 	runtime.KeepAlive(s)
 	if errno != 0 {
 		return errno
@@ -174,5 +174,5 @@ func keepOOMScore() (restore func()) {
 	if err != nil || os.WriteFile(file, []byte(lowest), 0) != nil {
 		return func() {}
 	}
-	return func() { _ = os.WriteFile(file, []byte(strings.TrimSpace(string(score))), 0) }
+	return func() { _ = os.WriteFile(file, []byte(strings.TrimSpace(string(score))), 0) } //nolint:gosec // the file is a constant
 }

@@ -24,7 +24,7 @@ type Connections struct {
 
 	mu     sync.Mutex
 	last   map[counted]uint64
-	totals map[portProtocol]float64
+	totals map[ownerProtocol]uint64
 }
 
 // NewConnections returns the collector for the tables of a name. portAt names who has a frontend.
@@ -39,8 +39,8 @@ type counted struct {
 	key    rules.Key
 }
 
-type portProtocol struct {
-	rules.ServicePortName
+type ownerProtocol struct {
+	rules.Owner
 	protocol rules.Protocol
 }
 
@@ -62,10 +62,31 @@ func (c *Connections) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	c.count(list)
+	totals := map[ownerProtocol]uint64{} // of both families
 	for port, n := range c.totals {
-		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, n,
+		port.Family = 0
+		totals[port] += n
+	}
+	for port, n := range totals {
+		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, float64(n),
 			port.Namespace, port.Name, port.Port, port.protocol.String())
 	}
+}
+
+// Totals reads the counters, and returns how many new connections came to each service port in a family since this began to count.
+func (c *Connections) Totals() (map[rules.Owner]uint64, error) {
+	c.mu.Lock() // as in Collect
+	defer c.mu.Unlock()
+	list, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	c.count(list)
+	out := make(map[rules.Owner]uint64, len(c.totals))
+	for port, n := range c.totals {
+		out[port.Owner] += n
+	}
+	return out, nil
 }
 
 // readConnections reads the counters of a table.
@@ -80,13 +101,13 @@ func readConnections(table string) ([]inspect.Connections, error) {
 
 // count adds what the counters have gained, and forgets service ports that are gone.
 func (c *Connections) count(list []inspect.Connections) {
-	last, totals := make(map[counted]uint64, len(list)), make(map[portProtocol]float64, len(c.totals))
+	last, totals := make(map[counted]uint64, len(list)), make(map[ownerProtocol]uint64, len(c.totals))
 	for _, e := range list {
 		name, ok := c.portAt(e.Key.Frontend(e.Family))
 		if !ok {
 			continue
 		}
-		port := portProtocol{name, e.Protocol}
+		port := ownerProtocol{rules.Owner{ServicePortName: name, Family: e.Family}, e.Protocol}
 		if _, seen := totals[port]; !seen {
 			totals[port] = c.totals[port]
 		}
@@ -96,9 +117,9 @@ func (c *Connections) count(list []inspect.Connections) {
 		id := counted{e.Family, e.Set, e.Key}
 		last[id] = e.Packets
 		if before := c.last[id]; e.Packets >= before {
-			totals[port] += float64(e.Packets - before)
+			totals[port] += e.Packets - before
 		} else {
-			totals[port] += float64(e.Packets)
+			totals[port] += e.Packets
 		}
 	}
 	c.last, c.totals = last, totals

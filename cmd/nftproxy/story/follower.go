@@ -74,7 +74,7 @@ func (f *Follower) Add(e wire.TraceEvent, now time.Time) {
 	flow := Flow{e.Protocol, e.Src, e.Dst}
 	headed := e.Src.IsValid() && !e.ICMP.Valid
 	chosen := e.Table == wire.TraceTable && e.Rule != 0
-	if chosen && strings.HasPrefix(e.Chain, wire.TraceAnswers) {
+	if chosen && (strings.HasPrefix(e.Chain, wire.TraceAnswers) || e.TCP.Flags&(wire.FlagSYN|wire.FlagACK) == wire.FlagSYN|wire.FlagACK) {
 		delete(f.packets, e.ID)
 		delete(f.answers, e.ID)
 		if s := f.answered(e, flow); s != nil {

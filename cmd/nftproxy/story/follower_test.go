@@ -50,6 +50,10 @@ func reply(flags uint8, seq uint32) wire.TraceEvent {
 // TestFollower: events make the story, and nothing is told before it is known.
 func TestFollower(t *testing.T) {
 	dropped := wire.TraceEvent{ID: 1, Family: "inet", Table: "fw", Chain: "forward", Policy: true, Dropped: true}
+	early := by(at(99, wire.TraceFirst+wire.TracePrerouting, endpoint, client), 3)
+	early.TCP = wire.TCPHeader{Seq: 3, Flags: wire.FlagSYN | wire.FlagACK}
+	stray := early
+	stray.Src = service
 	tracked := func(is Tracked) func(Flow) Tracked { return func(Flow) Tracked { return is } }
 	for _, tt := range []struct {
 		name    string
@@ -67,6 +71,9 @@ func TestFollower(t *testing.T) {
 		{"TCP's entry says nothing", sent(1), false, Tracked{Known: true, Answered: true}, Patience, NoAnswer, ""},
 		{"dropped by a policy", append(sent(1)[:3], dropped), false, Tracked{}, settled, Dropped, "inet fw/forward (policy drop)"},
 		{"a rule refuses after its answer", append(sent(1)[:3], reply(wire.FlagRST|wire.FlagACK, 0), by(dropped, 4)), false, Tracked{}, settled, Dropped, "inet fw/forward (rule with handle 4)"},
+		{"an answer that is dropped before connection tracking", append(sent(1), early, by(wire.TraceEvent{ID: 99, Family: "inet", Table: "raw", Chain: "rpf", Dropped: true}, 2)),
+			false, Tracked{}, settled, AnswerDropped, "inet raw/rpf (rule with handle 2)"},
+		{"an answer to somebody else", append(sent(1), stray), false, Tracked{}, Patience, NoAnswer, ""},
 		{"not routed", sent(1)[:2], false, Tracked{}, Patience, NotSent, ""},
 		{"lost events", sent(1)[:2], true, Tracked{}, Patience, Unknown, ""},
 	} {

@@ -272,7 +272,7 @@ func (it *identity) same(other identity) bool {
 // stranger returns a uid of the process that is neither root's nor this user's; root's if it has none.
 func (it *identity) stranger() int {
 	for _, uid := range it.uids {
-		if !trusted(uint32(uid)) {
+		if !trusted(uint32(uid)) { //nolint:gosec // uids have 32 bits
 			return uid
 		}
 	}
@@ -304,4 +304,4 @@ func (it *identity) doubt(us identity) string {
 }
 
 // trusted says whether a uid is root's or this user's.
-func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
+func trusted(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) } //nolint:gosec // uids have 32 bits

@@ -4,6 +4,7 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -13,10 +14,13 @@ type headline struct {
 	title    string
 	parts    []string // metrics, added up
 	target   string
-	quantile float64 // 0: the smallest to the largest; ofBare: the median, as a part of that on a node without rules
+	quantile float64 // 0: the smallest to the largest; ofBare, ofOneRule: the median, as a part of that on such a node
 }
 
-const ofBare = -1
+const (
+	ofBare    = -1
+	ofOneRule = -2
+)
 
 func headlines() []headline {
 	return []headline{
@@ -32,7 +36,11 @@ func headlines() []headline {
 		{"kernel memory per Service", []string{"memory-kernel"}, "", 0.5},
 		{"new connection past all Services, p50 ¹", []string{"connect"}, FromPod + Direct, ofBare},
 		{"new connection through the last Service, p50 ¹", []string{"connect"}, FromPod + Last, ofBare},
+		{"the same, through the first Service ²", []string{"connect"}, FromPod + First, ofOneRule},
+		{"the same, through the middle one ²", []string{"connect"}, FromPod + Middle, ofOneRule},
+		{"the same, through the last one ²", []string{"connect"}, FromPod + Last, ofOneRule},
 		{"new connections a second, through Services ¹", []string{"rate"}, FromPod + Service, ofBare},
+		{"the same ²", []string{"rate"}, FromPod + Service, ofOneRule},
 		{"CPU time of one of these ¹", []string{"rate-cpu"}, FromPod + Service, ofBare},
 		{"throughput through a Service ¹", []string{"throughput"}, FromPod + Service, ofBare},
 		{"CPU time of that, a gigabit ¹", []string{"throughput-cpu"}, FromPod + Service, ofBare},
@@ -62,20 +70,26 @@ func (r *Results) size(h headline, peers ...string) int {
 
 // headline returns the samples that a headline's figure is made of.
 func (r *Results) headline(h headline, peer string, size int) sample {
-	if h.quantile == ofBare {
-		return r.toBare(peer, size, h.target, h.parts[0])
+	switch h.quantile {
+	case ofBare:
+		return r.toTwin(Without, peer, size, h.target, h.parts[0])
+	case ofOneRule:
+		return r.toTwin(OneRule, peer, size, h.target, h.parts[0])
 	}
 	return r.sample(peer, size, h.target, h.parts...)
 }
 
 // figure writes the headline's figure.
 func (h headline) figure(s sample) string {
+	if s.noisy() {
+		return "too noisy" + spreadText(s)
+	}
 	switch h.quantile {
 	case 0:
 		low, high := s.bounds()
 		return number(low) + " to " + number(high)
-	case ofBare:
-		return percent(s)
+	case ofBare, ofOneRule:
+		return percent(s) + spreadText(s)
 	}
 	return value(s.quantile(h.quantile), h.metric().Unit)
 }
@@ -93,13 +107,36 @@ func (r *Results) headlineRow(h headline) (size int, cells []string) {
 			cells = append(cells, r.smaller(h, peer))
 			continue
 		}
-		text := h.figure(s)
-		if peer != Nftproxy && h.quantile > 0 && own.n() > 0 && own.quantile(h.quantile) != 0 {
-			text += fmt.Sprintf(" (%s)", times(s.quantile(h.quantile), own.quantile(h.quantile)))
-		}
-		cells = append(cells, text)
+		cells = append(cells, h.figure(s)+h.beside(peer, s, own))
 	}
 	return size, cells
+}
+
+// beside writes how a peer's figure is to nftproxy's.
+func (h headline) beside(peer string, s, own sample) string {
+	switch {
+	case peer == Nftproxy || own.n() == 0 || h.quantile == 0:
+		return ""
+	case h.quantile < 0:
+		if s.noisy() || own.noisy() || !own.overlaps(s) {
+			return ""
+		}
+		return ": no difference seen"
+	case own.quantile(h.quantile) == 0:
+		return ""
+	case h.quantile == 0.5 && own.overlaps(s):
+		return " (no difference seen)"
+	}
+	return fmt.Sprintf(" (%s)", times(s.quantile(h.quantile), own.quantile(h.quantile)))
+}
+
+// spreadText writes where the middle half of the turns is.
+func spreadText(s sample) string {
+	low, high, ok := s.spread()
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (%s to %s)", number(math.Round(1000*low)/10), number(math.Round(1000*high)/10))
 }
 
 // failoverRows writes the figures of nftproxy's data plane without and with failover, at the largest size that has both.
@@ -107,11 +144,11 @@ func (r *Results) failoverRows() []line {
 	var out []line
 	for _, h := range headlines() {
 		size := r.size(h, Failover)
-		if size == 0 || h.quantile != ofBare {
+		if size == 0 || h.quantile >= 0 {
 			continue
 		}
-		cells := []string{h.figure(r.headline(h, Nftproxy, size)), h.figure(r.headline(h, Failover, size))}
-		out = append(out, line{h.title, plural(size, "Service"), cells})
+		without, with := r.headline(h, Nftproxy, size), r.headline(h, Failover, size)
+		out = append(out, line{h.title, plural(size, "Service"), []string{h.figure(without), h.figure(with) + h.beside(Failover, with, without)}})
 	}
 	return out
 }

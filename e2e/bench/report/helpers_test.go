@@ -75,15 +75,17 @@ func addSynthetic(add func(metric, peer string, size, round, n int, target strin
 		if m.Name == "connect" {
 			for _, from := range []string{FromPod, FromNode} {
 				add(m.Name, peer, size, round, 30, from+Without, 45)
+				add(m.Name, peer, size, round, 30, from+OneRule, 50)
 				for _, target := range []string{Direct, First, Middle, Last} {
 					add(m.Name, peer, size, round, 30, from+target, 50+slow/10)
 				}
 			}
 			return
 		}
-		add(m.Name, peer, size, round, 2, FromPod+Without, 50)
-		add(m.Name, peer, size, round, 2, FromPod+Direct, 48)
-		add(m.Name, peer, size, round, 2, FromPod+Service, 45)
+		add(m.Name, peer, size, round, 8, FromPod+Without, 50)
+		add(m.Name, peer, size, round, 8, FromPod+OneRule, 46)
+		add(m.Name, peer, size, round, 8, FromPod+Direct, 48)
+		add(m.Name, peer, size, round, 8, FromPod+Service, 45)
 	case m.Group == Fairness && proxy && size == 1:
 		add(m.Name, peer, size, round, 3, "", 100)
 	case m.Group == Disruption && proxy && size == 1000:

@@ -139,7 +139,7 @@ func drawTraffic(r *Results, t theme) *figure {
 	f := newFigure(t, "", "")
 	f.Y.Tick.Marker = plain("%")
 	return f.columns([]string{"connections/s", "throughput", "packets/s"}, func(peer string, g int) (float64, string, bool) {
-		s := r.toBare(peer, size, FromPod+Service, metrics[g])
+		s := r.toTwin(Without, peer, size, FromPod+Service, metrics[g])
 		return 100 * s.median(), number(math.Round(100 * s.median())), s.n() > 0
 	})
 }

@@ -174,3 +174,34 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestNoise: a figure has the range of its turns; two whose ranges have something in common are not told apart, and one whose range
+// is too wide is none.
+func TestNoise(t *testing.T) {
+	h := headline{"new connections a second", []string{"rate"}, FromPod + Service, ofBare}
+	results := func(ours, theirs []float64) *Results {
+		r := &Results{Plan: Plan{Sizes: []int{1}, Rounds: 1}}
+		for peer, list := range map[string][]float64{Nftproxy: ours, KubeProxyNftables: theirs} {
+			r.Measurements = append(r.Measurements,
+				Measurement{Metric: "rate", Peer: peer, Services: 1, Target: FromPod + Without, Samples: []float64{100, 100, 100, 100, 100}},
+				Measurement{Metric: "rate", Peer: peer, Services: 1, Target: FromPod + Service, Samples: list})
+		}
+		return r
+	}
+	steady := []float64{79, 80, 80, 80, 81}
+	for _, test := range []struct {
+		name         string
+		ours, theirs []float64
+		want         string
+	}{
+		{"apart", steady, []float64{84, 85, 85, 86, 86}, "80 % (79.7 to 80.3)|85 % (84.7 to 86)"},
+		{"in common", []float64{78, 79, 80, 82, 83}, []float64{80, 81, 82, 83, 84}, "80 % (78.7 to 82.3)|82 % (80.7 to 83.3): no difference seen"},
+		{"too wide", steady, []float64{40, 60, 80, 98, 99}, "80 % (79.7 to 80.3)|too noisy (53.3 to 98.3)"},
+		{"too few turns", steady[:3], steady[:3], "80 %|80 %"},
+	} {
+		_, cells := results(test.ours, test.theirs).headlineRow(h)
+		if got := strings.Join(cells[:2], "|"); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+	}
+}

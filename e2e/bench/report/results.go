@@ -128,6 +128,7 @@ const (
 	FromPod  = "pod/"
 	FromNode = "node/"
 	Without  = "without"
+	OneRule  = "one rule"
 	Direct   = "direct"
 	First    = "first"
 	Middle   = "middle"

@@ -16,6 +16,7 @@ const enough = 20
 type sample struct {
 	all    stats.Sample // sorted
 	rounds []float64    // the median of each
+	turns  []float64    // where it is compared with a node without rules: that of each turn
 }
 
 // sample collects the samples of a metric; its parts are added up, sample by sample,
@@ -71,6 +72,36 @@ func (s sample) noise() float64 {
 		return 0
 	}
 	return (slices.Max(s.rounds) - slices.Min(s.rounds)) / math.Abs(s.median())
+}
+
+// spread is where the middle half of the turns is; false if there are too few to say.
+func (s sample) spread() (low, high float64, ok bool) {
+	if len(s.turns) < 4 {
+		return 0, 0, false
+	}
+	return quantile(s.turns, 0.25), quantile(s.turns, 0.75), true
+}
+
+// tooWide is how wide the spread of turns may be, as a part of the figure, for it to say anything.
+const tooWide = 0.25
+
+// noisy says that the turns are too far apart for a figure.
+func (s sample) noisy() bool {
+	low, high, ok := s.spread()
+	return ok && high-low > tooWide*s.median()
+}
+
+// overlaps says that two figures may be the same: their spreads have something in common, of turns or else of rounds.
+func (s sample) overlaps(o sample) bool {
+	a, b, ok := s.spread()
+	c, d, also := o.spread()
+	if !ok || !also {
+		if len(s.rounds) < 2 || len(o.rounds) < 2 {
+			return false
+		}
+		a, b, c, d = slices.Min(s.rounds), slices.Max(s.rounds), slices.Min(o.rounds), slices.Max(o.rounds)
+	}
+	return a <= d && c <= b
 }
 
 func quantile(values []float64, q float64) float64 { return stats.Sample{Xs: values}.Quantile(q) }

@@ -78,8 +78,8 @@ func (r *Results) targets(metric string, size int) []string {
 // rank orders targets: as a reader goes through them, whichever peer was first.
 func rank(target string) int {
 	return slices.Index([]string{
-		FromPod + Without, FromPod + Direct, FromPod + First, FromPod + Middle, FromPod + Last, FromPod + Service,
-		FromNode + Without, FromNode + Direct, FromNode + First, FromNode + Middle, FromNode + Last, FromNode + Service,
+		FromPod + Without, FromPod + OneRule, FromPod + Direct, FromPod + First, FromPod + Middle, FromPod + Last, FromPod + Service,
+		FromNode + Without, FromNode + OneRule, FromNode + Direct, FromNode + First, FromNode + Middle, FromNode + Last, FromNode + Service,
 		Restart, Backends,
 	}, target)
 }
@@ -156,32 +156,50 @@ func (m Metric) isRatio(target string) bool {
 	return m.Group == Data && m.Name != "rate-failed" && to != Without
 }
 
-// neutral says that no figure there is better than another: those without rules are nobody's merit.
+// neutral says that no figure there is better than another: those without rules and with one are nobody's merit.
 func (m Measurement) neutral() bool {
-	return m.Metric == "spread" || m.Metric == "attempts" || strings.HasSuffix(m.Target, "/"+Without)
+	return m.Metric == "spread" || m.Metric == "attempts" || strings.HasSuffix(m.Target, "/"+Without) || strings.HasSuffix(m.Target, "/"+OneRule)
 }
 
 // figure returns the samples that count when proxies or runs are compared.
 func (r *Results) figure(m Metric, key Measurement) sample {
 	if m.isRatio(key.Target) {
-		return r.toBare(key.Peer, key.Services, key.Target, m.Name)
+		return r.toTwin(Without, key.Peer, key.Services, key.Target, m.Name)
 	}
 	return r.sample(key.Peer, key.Services, key.Target, m.Name)
 }
 
-// toBare returns the medians of each round as parts of those in the network without rules in that round.
-func (r *Results) toBare(peer string, size int, target string, metric string) sample {
+// toTwin returns the medians of each round as parts of those in a twin network in that round, without rules or with one, and so
+// those of each turn.
+func (r *Results) toTwin(twin, peer string, size int, target string, metric string) sample {
 	var out sample
 	from, _, _ := strings.Cut(target, "/")
 	for round := range r.Plan.Rounds {
 		values := r.round(metric, peer, size, target, round)
-		bare := r.round(metric, peer, size, from+"/"+Without, round)
+		bare := r.round(metric, peer, size, from+"/"+twin, round)
 		if len(values) > 0 && len(bare) > 0 && quantile(bare, 0.5) != 0 {
 			out.rounds = append(out.rounds, quantile(values, 0.5)/quantile(bare, 0.5))
+			out.turns = append(out.turns, turnsTo(bare, values)...)
 		}
 	}
 	out.all.Xs = slices.Clone(out.rounds)
 	out.all.Sort()
+	return out
+}
+
+// turnsMost is how many turns a round has.
+const turnsMost = 8
+
+// turnsTo returns what was measured in each turn of a round as a part of what was in a twin network. Where there are
+// more samples than turns they are cut into as many pieces.
+func turnsTo(bare, values []float64) (out []float64) {
+	n := min(turnsMost, len(values), len(bare))
+	for i := range n {
+		part := func(list []float64) float64 { return quantile(list[i*len(list)/n:(i+1)*len(list)/n], 0.5) }
+		if b := part(bare); b != 0 {
+			out = append(out, part(values)/b)
+		}
+	}
 	return out
 }
 
@@ -205,7 +223,7 @@ func verdict(m Metric, peer, own sample, n noise) string {
 // where names a target.
 func where(target string) string {
 	words := map[string]string{
-		Without: "on a node without rules", Direct: "to a backend, past the Services", First: "first Service", Middle: "middle Service",
+		Without: "on a node without rules", OneRule: "on a node with one rule", Direct: "to a backend, past the Services", First: "first Service", Middle: "middle Service",
 		Last: "last Service", Service: "through Services",
 		Restart: "while the proxy restarts", Backends: "while endpoints change",
 	}

@@ -148,7 +148,7 @@ func insert(page, text string) error {
 	case !ended:
 		return fmt.Errorf("%s has %q without %q", page, begin, end)
 	}
-	return os.WriteFile(page, []byte(strings.TrimLeft(before, "\n")+begin+"\n"+text+"\n"+end+after), 0o644) //nolint:gosec // for everybody to read
+	return os.WriteFile(page, []byte(strings.TrimLeft(before, "\n")+begin+"\n"+text+"\n"+end+after), 0o644) // for everybody to read
 }
 
 func kernel() string {
