@@ -45,7 +45,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -70,10 +70,12 @@ release: ## Make dist/release: archives, packages, image, chart, manifests, bill
 		-registry $(REGISTRY) -root $(CURDIR) -binaries $(CURDIR)/dist/build -out $(CURDIR)/dist/release
 	@ls -l dist/release
 
-# Two clones of the commit in folders of other names, each with empty caches.
-release-twice: ## Make the release twice, from clean clones and caches, and compare all bytes (20 minutes; VERSION=v0.1.0)
+# Two clones of the commit in folders of other names, each with empty caches. Modules come from this machine's own cache first, as archives:
+# go.sum has their sums.
+release-twice: ## Make the release twice, from clean clones and caches, and compare all bytes (20 minutes; VERSION=v0.1.0; RELEASE_TARGETS=linux/amd64: fewer)
 	rm -rf dist/twice; mkdir -p dist/twice
-	set -e; for clone in first the-second; do git clone -q . dist/twice/$$clone; \
+	set -e; export GOPROXY=file://$$($(GO) env GOMODCACHE)/cache/download,$$($(GO) env GOPROXY); \
+	for clone in first the-second; do git clone -q . dist/twice/$$clone; \
 		export GOCACHE=$(CURDIR)/dist/twice/$$clone-cache GOMODCACHE=$(CURDIR)/dist/twice/$$clone-modules; \
 		$(MAKE) -C dist/twice/$$clone release VERSION=$(VERSION) RELEASE_TARGETS='$(RELEASE_TARGETS)' REGISTRY=$(REGISTRY); \
 		$(GO) clean -modcache; rm -rf $$GOCACHE $$GOMODCACHE; done
@@ -154,6 +156,9 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 	cd e2e/bench && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 	cd e2e/soak && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+
+e2e-ui: ## Test the page of 'nftproxy ui' in a headless Chromium, as root
+	cd e2e/ui && $(GO) test -timeout 10m -count 1 $(TEST_FLAGS) ./...
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd

@@ -32,6 +32,12 @@ func newFlowWork() flowWork {
 	return flowWork{map[rules.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
 }
 
+// merge adds work.
+func (w *flowWork) merge(more flowWork) {
+	maps.Copy(w.frontends, more.frontends)
+	maps.Copy(w.left, more.left)
+}
+
 // flowQueue holds work that waits.
 type flowQueue struct {
 	pace
@@ -40,12 +46,34 @@ type flowQueue struct {
 
 	mu   sync.Mutex
 	work flowWork
-	// repaired is work because of repairs, of which there may be many: it is done from a time on.
-	repaired flowWork
-	from     time.Time
-	looking  bool // at what is repaired, too; belongs to the goroutine that cleans
-	wake     chan struct{}
+	// repaired is work because of repairs, of which there may be many.
+	repaired waiting
+	// second is work that is looked at once more, and next what follows it.
+	second, next waiting
+	wake         chan struct{}
 }
+
+// waiting is work that is done from a time on.
+type waiting struct {
+	flowWork
+	from time.Time
+	// found is how many second looks some of it had that found something.
+	found int
+}
+
+func newWaiting() waiting { return waiting{flowWork: newFlowWork()} }
+
+// due says whether there is work, and it is time to do it.
+func (w *waiting) due(now time.Time) bool { return len(w.frontends) > 0 && !now.Before(w.from) }
+
+// settling is how long after a look the same flows are looked through again. The rules of before a commit may have translated a packet
+// that becomes a flow only after the look: the kernel puts a new flow into its table when the first packet leaves the node. What holds a
+// packet up are rules that queue it to a program, as some network policies do, and a virtual processor that does not run. Its client
+// would send to an endpoint that is gone for as long as it goes on sending.
+const settling = 2 * time.Second
+
+// secondLooks is how often a second look that found something is followed by another one.
+const secondLooks = 3
 
 // repairedTimes is for looks that repairs have caused: the next one waits so many times as long as the last one took. Another
 // program may change the tables again and again.
@@ -63,7 +91,7 @@ func newFlowQueues() flowQueues {
 }
 
 func newFlowQueue(p pace) *flowQueue {
-	return &flowQueue{pace: p, work: newFlowWork(), repaired: newFlowWork(), wake: make(chan struct{}, 1)}
+	return &flowQueue{pace: p, work: newFlowWork(), repaired: newWaiting(), second: newWaiting(), next: newWaiting(), wake: make(chan struct{}, 1)}
 }
 
 // rest says how long to rest after a look that ends now and has taken so much CPU time.
@@ -105,7 +133,7 @@ func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
 }
 
 func (q *flowQueue) putRepaired(frontends []rules.Frontend, left []netip.Addr) {
-	q.add(&q.repaired, frontends, left)
+	q.add(&q.repaired.flowWork, frontends, left)
 }
 
 // add adds to one of the queue's works.
@@ -127,32 +155,72 @@ func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, left []netip.A
 	}
 }
 
+// flowLook is the work of one look.
+type flowLook struct {
+	flowWork
+	fresh    flowWork // what of it commits have caused since the last look
+	second   waiting  // what of it was looked at before
+	repaired bool     // some of it repairs have caused
+}
+
 // take takes the work that is due.
-func (q *flowQueue) take() flowWork {
+func (q *flowQueue) take() flowLook {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out := q.work
+	now := time.Now()
+	out := flowLook{flowWork: q.work, fresh: q.work, repaired: q.repaired.due(now)}
 	q.work = newFlowWork()
-	if q.looking = len(q.repaired.frontends) > 0 && !time.Now().Before(q.from); q.looking {
-		maps.Copy(out.frontends, q.repaired.frontends)
-		maps.Copy(out.left, q.repaired.left)
-		q.repaired = newFlowWork()
+	second := q.second.due(now)
+	if !out.repaired && !second {
+		return out
+	}
+	out.flowWork = newFlowWork()
+	out.merge(out.fresh)
+	if out.repaired {
+		out.merge(q.repaired.flowWork)
+		q.repaired = newWaiting()
+	}
+	if second {
+		out.merge(q.second.flowWork)
+		out.second, q.second = q.second, newWaiting()
 	}
 	return out
 }
 
-// repairedLooked notes how much CPU time a look took, if repairs had caused it.
-func (q *flowQueue) repairedLooked(busy time.Duration) {
+// looked notes that a look has ended that found something or not. It comes after rest.
+func (q *flowQueue) looked(l flowLook, busy time.Duration, found bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.looking {
-		q.from = time.Now().Add(repairedTimes * busy)
+	now := time.Now()
+	if l.repaired {
+		q.repaired.from = now.Add(repairedTimes * busy)
+	}
+	q.next.merge(l.fresh)
+	if found && l.second.found < secondLooks && len(l.second.frontends) > 0 {
+		q.next.merge(l.second.flowWork)
+		q.next.found = max(q.next.found, l.second.found+1)
+	}
+	if len(q.second.frontends) == 0 {
+		q.second, q.next = q.next, newWaiting()
+		q.second.from = now.Add(q.spare(busy))
 	}
 }
 
-// due says how long until what repairs have caused is due; false: there is nothing.
-func (q *flowQueue) due() (time.Duration, bool) {
+// spare says how long from now on until a second look, which may take as much CPU time as the last one, holds up none that is
+// urgent.
+func (q *flowQueue) spare(busy time.Duration) time.Duration {
+	times := time.Duration(q.share - 1)
+	return max(settling, times*(q.used+min(busy, q.burst)-q.burst)) //nolint:durationcheck // times is a number
+}
+
+// due says how long until what waits is due; false: there is nothing.
+func (q *flowQueue) due() (in time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return max(time.Until(q.from), 0), len(q.repaired.frontends) > 0
+	for _, w := range []*waiting{&q.repaired, &q.second} {
+		if len(w.frontends) > 0 && (!ok || time.Until(w.from) < in) {
+			in, ok = time.Until(w.from), true
+		}
+	}
+	return max(in, 0), ok
 }

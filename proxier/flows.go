@@ -75,19 +75,23 @@ func (f *flows) keepClean(ctx context.Context, q *flowQueue) {
 // clean cleans what is queued, and returns how long to rest.
 func (f *flows) clean(ctx context.Context, q *flowQueue) (rest time.Duration, err error) {
 	start := time.Now()
-	work := q.take()
-	targets := f.targets(work)
+	look := q.take()
+	targets := f.targets(look.flowWork)
 	if len(targets) == 0 {
+		look.fresh = flowWork{}
+		q.looked(look, 0, false)
 		return 0, nil
 	}
-	n, err := f.conntrack.Clean(ctx, targets, func() []conntrack.Target { return f.targets(work) })
+	n, err := f.conntrack.Clean(ctx, targets, func() []conntrack.Target { return f.targets(look.flowWork) })
 	f.metrics.flows.Add(float64(n.V4 + n.V6))
 	f.metrics.kubeProxy.flows(time.Since(start), n, targets)
+	rest = q.rest(n.Busy)
 	if err != nil {
-		q.put(slices.Collect(maps.Keys(work.frontends)), slices.Collect(maps.Keys(work.left)))
+		q.put(slices.Collect(maps.Keys(look.frontends)), slices.Collect(maps.Keys(look.left)))
+		look = flowLook{repaired: look.repaired}
 	}
-	q.repairedLooked(n.Busy)
-	return q.rest(n.Busy), err
+	q.looked(look, n.Busy, n.V4+n.V6 > 0)
+	return rest, err
 }
 
 // targets says where flows of frontends may go now: to every endpoint that serves,

@@ -17,29 +17,33 @@ const defaultRecords = 1000
 
 // history remembers what was done to the tables. It belongs to the goroutine that programs, and may be asked from others.
 type history struct {
-	most int // Records
+	most uint64 // Records
 
 	mu      sync.Mutex
 	records []Record // a ring once there are so many
 	last    uint64   // the number of the newest
 	refused map[rules.Owner]RefusedPort
 	drift   Drift
+	feed    feed
 }
 
-func newHistory(most int) *history {
+func newHistory(most uint64) *history {
 	return &history{most: most, refused: map[rules.Owner]RefusedPort{}}
 }
 
-func (h *history) add(r Record) {
+// add adds a record of a transaction that has written some owners.
+func (h *history) add(r Record, changed []cluster.Changed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++
 	r.Number = h.last
-	if len(h.records) < h.most {
+	h.feed.add(h.last, changed)
+	h.feed.tell()
+	if uint64(len(h.records)) < h.most {
 		h.records = append(h.records, r)
 		return
 	}
-	h.records[(h.last-1)%uint64(h.most)] = r
+	h.records[(h.last-1)%h.most] = r
 }
 
 // after returns the oldest records that are younger than a number, so many at most.
@@ -49,7 +53,7 @@ func (h *history) after(number uint64, most int) []Record {
 	oldest := h.last - uint64(len(h.records))
 	var out []Record
 	for n := max(number, oldest); n < h.last && len(out) < most; n++ {
-		out = append(out, h.records[n%uint64(h.most)])
+		out = append(out, h.records[n%h.most])
 	}
 	return out
 }
@@ -91,7 +95,7 @@ func (h *history) changed(began time.Time, ch *cluster.Changes, out *outcome, er
 			r.Refused = printable.Error(out.refusals[i].err)
 		}
 	}
-	h.add(r)
+	h.add(r, ch.Owners)
 }
 
 // compared notes that everything was compared, and how many operations repaired what differed.
@@ -131,7 +135,7 @@ func (h *history) repaired(began time.Time, why string, whole bool, by []rules.P
 	if err != nil {
 		r.Refused = printable.Error(err)
 	}
-	h.add(r)
+	h.add(r, nil)
 }
 
 // repairs returns the last records of repairs, the oldest first.
@@ -139,7 +143,7 @@ func (h *history) repairs(most int) (out []Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for n := h.last; n > h.last-uint64(len(h.records)) && len(out) < most; n-- {
-		if r := h.records[(n-1)%uint64(h.most)]; r.Repairs != "" {
+		if r := h.records[(n-1)%h.most]; r.Repairs != "" {
 			out = append(out, r)
 		}
 	}

@@ -37,7 +37,7 @@ func (l Inspection) Used(o rules.Owner, node *rules.Node) (out []netip.AddrPort)
 }
 
 // Remember says how many Records there are at most; by default 1,000. It is called before Run.
-func (l Inspection) Remember(records int) { l.p.syncer.follow.history.most = max(1, records) }
+func (l Inspection) Remember(records uint64) { l.p.syncer.follow.history.most = max(1, records) }
 
 // Repairs returns the last records of repairs, the oldest first, so many at most.
 func (l Inspection) Repairs(most int) []Record { return l.p.syncer.follow.history.repairs(most) }

@@ -578,6 +578,7 @@ func TestFlows(t *testing.T) {
 			}, "[10.96.0.1:53/17 [10.0.0.7:53] 10.96.0.9:53/17 [10.0.0.1:53]]"},
 			{"the service gone", func() { n.DeleteService("default", "new") }, "[10.96.0.1:53/17 []]"},
 		} {
+			time.Sleep(10 * time.Second) // for the second looks
 			n.cleaned = nil
 			tt.change()
 			synctest.Wait()

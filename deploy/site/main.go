@@ -75,7 +75,7 @@ var menu = []part{
 	{"Use", []entry{
 		{"deploy/README.md", "Install and migrate"}, {"docs/distributions.md", "Distributions"}, {"docs/from-ipvs.md", "From IPVS"},
 		{"docs/features.md", "Features and limits"}, {"docs/schedulers.md", "Schedulers"}, {"docs/failover.md", "Failover"}, {"docs/operations.md", "Operations"},
-		{"docs/commands.md", "Commands"}, {"docs/api.md", "The socket's API"},
+		{"docs/commands.md", "Commands"}, {"docs/ui.md", "A page to look at"}, {"docs/api.md", "The socket's API"},
 	}},
 	{"When something is wrong", []entry{{"docs/troubleshooting.md", "Troubleshooting"}, {"docs/runbooks.md", "Runbooks"}}},
 	{"How good it is", []entry{

@@ -21,13 +21,13 @@ func (d *demo) stay(ctx context.Context, targets []target) {
 	d.heading("The cluster stays up until you press Ctrl-C, which removes all of it. In another terminal:")
 	node, client := d.cluster.Node.EnterCommand(), d.cluster.Client.EnterCommand()
 	d.example("edit the services and see what nftproxy says here", filepath.Join(d.manifests.Dir, "*.yaml"))
-	nftproxy := node + " " + d.bin + " "
-	d.example("list what the node serves, and what it has done", nftproxy+"get services -A --socket "+d.socket(), nftproxy+"get transactions -A --socket "+d.socket())
+	nftproxy, socket := node+" "+d.bin+" ", " --socket "+socketIn(d.dir, d.keep)
+	d.example("list what the node serves, and what nftproxy has done", nftproxy+"get services -A"+socket, nftproxy+"history"+socket)
 	if t := firstTCP(targets); t != nil {
 		d.example("ask a service from the client pod: the answer says which backend it is, and whom it sees",
 			fmt.Sprintf("%s bash -c 'exec 3<>/dev/tcp/%s/%d; echo hello >&3; head -n 1 <&3'", client, t.address.Addr(), t.address.Port()))
 		name := t.namespace + "/" + t.service
-		d.example("explain what becomes of connections, and send one", nftproxy+"explain "+name, nftproxy+"explain "+name+" --probe")
+		d.example("all about it, what becomes of connections to it, and one that is sent", nftproxy+"describe service "+name+socket, nftproxy+"explain "+name, nftproxy+"explain "+name+" --probe")
 		d.example("trace connections to it: ask it meanwhile", nftproxy+"trace --to "+name)
 	}
 	d.example("look at who is connected to (q ends it), and whether all is well", nftproxy+"top", nftproxy+"check", nftproxy+"diff")

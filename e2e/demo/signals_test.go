@@ -83,7 +83,7 @@ func TestKeep(t *testing.T) {
 	p.waitFor(t, "from here on")
 	ends := strings.NewReplacer(" trace --to", " trace --for 100ms --to", " top", " top --once --interval 100ms")
 	for _, tt := range []struct{ command, says string }{
-		{"exec 3<>/dev/tcp/10.96.0.5/6379;", "hello 10.244.2.4:6379 10.244.1.10:"}, {"get services -A", "NAMESPACE "}, {"get transactions -A", "NUMBER "},
+		{"exec 3<>/dev/tcp/10.96.0.5/6379;", "hello 10.244.2.4:6379 10.244.1.10:"}, {"get services -A", "NAMESPACE "}, {"history", "20"}, {"describe service demo/cache", "Name: "},
 		{"explain demo/cache", "Service demo/cache, 6379/tcp, IPv4\n"}, {"explain demo/cache --probe", "Service demo/cache, 6379/tcp, IPv4\n"},
 		{"trace --to demo/cache", ""}, {"top", "SERVICE "}, {"check", "ok       kernel "}, {"diff", "equal: "},
 		{"dump --kernel", "table ip nftproxy {"}, {"nft list ruleset", "table ip nftproxy {"},

@@ -65,7 +65,7 @@ func TestAskFlows(t *testing.T) {
 	})
 	var clients struct{ Items []ask.StickyClient }
 	items(&clients, "get", "affinity")
-	if len(clients.Items) != len(netns.Families()) {
+	if len(clients.Items) != 2 { // one of each family
 		t.Errorf("clients %+v", clients.Items)
 	}
 	for _, c := range clients.Items {

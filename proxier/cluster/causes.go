@@ -2,7 +2,10 @@
 
 package cluster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // mostCauses is how many Causes are named of what has changed at once.
 const mostCauses = 5
@@ -47,7 +50,7 @@ func (c *Causes) add(kind string, n ObjectName, what string) {
 
 // putBack adds those that were taken before.
 func (c *Causes) putBack(was Causes) {
-	list := append(was.List[:len(was.List):len(was.List)], c.List...)
+	list := slices.Concat(was.List, c.List)
 	c.List, c.Count = list[:min(len(list), mostCauses)], c.Count+was.Count
 }
 

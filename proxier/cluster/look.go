@@ -142,6 +142,14 @@ func (l Looker) Services(namespace string, after ObjectName) []ObjectName {
 	return out[from:]
 }
 
+// Count returns how many Services are served here.
+func (l Looker) Count() int {
+	c := l.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.store.services)
+}
+
 // Look returns what is known of a Service; false: none of this name is served here. The Cluster is held up for one service port
 // after the other.
 func (l Looker) Look(n ObjectName, names bool) (Look, bool) {

@@ -39,7 +39,7 @@ func (o *wantOptions) socketDirectory() string {
 }
 
 // answers returns what answers at the socket while a run writes the tables. That it cannot ends nothing.
-func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, counter *serve.Connections) func(context.Context) error {
+func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, counter *serve.Connections, healthy func() bool) func(context.Context) error {
 	return func(ctx context.Context) error {
 		select {
 		case <-o.turn.Held():
@@ -51,7 +51,7 @@ func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, counter *ser
 			<-ctx.Done()
 			return nil
 		}
-		d := &ask.Daemon{Version: o.source.version, Node: c.Cluster.NodeName, Table: c.Rules.Table, Proxier: p, Scan: scanner(c.Rules.Table)}
+		d := &ask.Daemon{Version: o.source.version, Node: c.Cluster.NodeName, Table: c.Rules.Table, Proxier: p, Scan: scanner(c.Rules.Table), Healthy: healthy}
 		d.Flows, d.Clients = eachFlow, eachClient(c.Rules.Table)
 		if counter != nil {
 			d.Counts = counter.Totals

@@ -48,7 +48,7 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 	return askingCommand(cmd, &o, func(cmd *cobra.Command, _ []string) (bool, error) {
 		client := o.runsHere(cmd)
 		if client == nil || textOrJSON(output) != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // diff says what is wrong with the format
 		}
 		found, err := client.Diff(cmd.Context())
 		if err != nil {

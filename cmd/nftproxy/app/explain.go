@@ -132,13 +132,13 @@ func (o *explainOptions) otherProxy(ctx context.Context, t *explain.Target) erro
 	}
 	client, err := o.wantOptions.client()
 	if err != nil {
-		return nil //nolint:nilerr // there is no API server to ask
+		return nil // there is no API server to ask
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	svc, err := client.Services(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil //nolint:nilerr // it is not there, or may not be read
+		return nil // it is not there, or may not be read
 	}
 	name, labelled := svc.Labels[source.LabelServiceProxyName]
 	switch {

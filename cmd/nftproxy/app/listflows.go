@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -43,7 +44,7 @@ func fetchAffinity(ctx context.Context, c *ask.Client, of ask.Choice) ([]listIte
 		if l.Gone {
 			endpoint += " (gone)"
 		}
-		left := (time.Duration(l.Seconds) * time.Second).String()
+		left := (time.Duration(min(l.Seconds, math.MaxInt32)) * time.Second).String()
 		out[i] = listItem{l, "", l.Namespace, [][]string{{l.Name, l.Port, l.Client, endpoint, left, l.Policy, l.Family}}}
 	}
 	return out, err

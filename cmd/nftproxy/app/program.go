@@ -152,7 +152,7 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	}
 	servers := &serving{turn: o.turn, start: func(takesOver bool) (*serve.Servers, error) {
 		prepare()
-		return o.serve(&config, p, alive, takesOver, more...)
+		return o.serve(&config, alive, takesOver, more...)
 	}}
 	defer servers.close()
 	if err := servers.begin(); err != nil {
@@ -168,12 +168,12 @@ func (o *runOptions) keep(ctx context.Context, config proxier.Config, src source
 	return runTogether(ctx, p.Run,
 		func(ctx context.Context) error { return src.Run(ctx, p) },
 		func(ctx context.Context) error { host.GiveBack(ctx); return nil },
-		servers.run, o.turn.watch, o.answers(&config, p, counter),
+		servers.run, o.turn.watch, o.answers(&config, p, counter, alive.Healthy),
 		func(ctx context.Context) error { return joinWhenSynced(ctx, p, watch) })
 }
 
 // serve serves health, metrics and pages, and probes. takesOver says that the process that had the addresses has just ended.
-func (o *runOptions) serve(c *proxier.Config, p *proxier.Proxier, alive *health.Proxy, takesOver bool, more ...prometheus.Collector) (*serve.Servers, error) {
+func (o *runOptions) serve(c *proxier.Config, alive *health.Proxy, takesOver bool, more ...prometheus.Collector) (*serve.Servers, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c.Metrics, alive, serve.Affinity{Table: c.Rules.Table, Log: c.Logger},
 		serve.Node{Version: o.source.version, ExternalIPs: !c.Cluster.NoExternalIPs, Root: "/"})

@@ -63,7 +63,7 @@ type confining struct {
 type keeping struct {
 	audit, count time.Duration // between two looks
 	ownTables    string        // auto or never
-	records      int           // that are remembered of what was done
+	records      uint64        // that are remembered of what was done
 }
 
 // instead is what else is to be done.
@@ -99,7 +99,7 @@ func (o *runOptions) addFlags(fs *pflag.FlagSet) {
 
 	fs.DurationVar(&o.audit, "audit-period", 15*time.Minute, "`time` between two comparisons of the kernel's tables with what they should hold; negative: never")
 	fs.DurationVar(&o.count, "count-period", time.Second, "`time` between two counts of open connections for the "+schedulersThat(rules.Scheduler.Counts)+"; longer where counting would take more than a twentieth of a CPU")
-	fs.IntVar(&o.records, "history", 1000, "greatest `number` of changes to the tables that are remembered, for 'nftproxy history'; each takes up to 5 kB")
+	fs.Uint64Var(&o.records, "history", 1000, "greatest `number` of changes to the tables that are remembered, for 'nftproxy history'; each takes up to 5 kB")
 	fs.StringVar(&o.ownTables, "own-tables", auto, "`whether` nobody else can change the kernel's tables: auto (where the kernel has tables that belong to a process and outlive it, since Linux 6.9), or never; else what others change is repaired")
 	fs.StringVar(&o.probeAddress, "probe-bind-address", "", "`address` and port of /livez and /readyz, for a kubelet's probes: /readyz is 200 once all Services are programmed; '': none")
 	fs.StringVar(&o.sandbox, "sandbox", auto, "`how` rights are given up after the start: auto (capabilities, no_new_privs, and Landlock where the kernel has it), or never")

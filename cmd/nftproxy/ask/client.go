@@ -160,12 +160,11 @@ func (c *Client) Explain(ctx context.Context, target string, from []string) (*ex
 	return e, c.get(ctx, "/v1/explain", url.Values{"target": {target}, "from": from}, e)
 }
 
-// get asks for a path.
-func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+// Transport returns what asks at a socket, for URLs like http://nftproxy/v1/version. Each request has a connection of its own. It
+// asks nobody but root and this user.
+func Transport(path string) http.RoundTripper {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err != nil {
 			return nil, err
 		}
@@ -180,12 +179,18 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, into an
 		}
 		return conn, nil
 	}}
+}
+
+// get asks for a path.
+func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	u := url.URL{Scheme: "http", Host: "nftproxy", Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return err
 	}
-	answer, err := (&http.Client{Transport: transport}).Do(request)
+	answer, err := (&http.Client{Transport: Transport(c.path)}).Do(request)
 	if err != nil {
 		return fmt.Errorf("ask the nftproxy at %s: %w", c.path, err)
 	}

@@ -120,9 +120,9 @@ func (f *flows) counted(ctx context.Context, c *costly) (out Connections, err er
 			return nil
 		}
 		began := time.Now()
-		ways, uncounted, err := c.walk(ctx)
-		if err != nil {
-			return err
+		ways, uncounted, failed := c.walk(ctx)
+		if failed != nil {
+			return failed
 		}
 		list := c.d.named(ways)
 		f.mu.Lock()

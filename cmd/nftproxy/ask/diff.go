@@ -30,12 +30,12 @@ func (c *costly) diff(r *http.Request) (any, error) {
 	}
 	var out Diff
 	err = c.compared.do(r.Context(), func() error {
-		found, servicePorts, err := proxier.Inspect(c.d.Proxier).Differences(r.Context(), limit, c.d.Scan)
-		if errors.Is(err, proxier.ErrNotProgrammed) {
-			return refuse(http.StatusServiceUnavailable, "%s", err)
+		found, servicePorts, failed := proxier.Inspect(c.d.Proxier).Differences(r.Context(), limit, c.d.Scan)
+		if errors.Is(failed, proxier.ErrNotProgrammed) {
+			return refuse(http.StatusServiceUnavailable, "%s", failed)
 		}
 		out = Diff{Equal: len(found.List) == 0, ServicePorts: servicePorts, Differences: append([]rules.Difference{}, found.List...), Counts: found.Counts}
-		return err
+		return failed
 	})
 	out.More = -len(out.Differences)
 	for _, n := range out.Counts {

@@ -47,6 +47,8 @@ type Daemon struct {
 	Local func() []netip.Addr
 	// InterfaceTo returns the interface that leads to an address.
 	InterfaceTo func(netip.Addr) (string, error)
+	// Healthy is what /healthz says; nil: nobody asks.
+	Healthy func() bool
 	// Flows calls fn for each open connection whose destination was translated.
 	Flows func(ctx context.Context, fn func(conntrack.Flow)) error
 	// Clients calls fn for each client that session affinity remembers, of wanted service ports.
@@ -71,6 +73,8 @@ func (d *Daemon) Handler() http.Handler {
 		"/v1/transactions":                d.transactions,
 		"/v1/drift":                       d.drift,
 		"/v1/explain":                     d.explain,
+		"/v1/rules/{namespace}/{name}":    d.rules,
+		"/v1/node":                        d.node,
 	} {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -84,6 +88,7 @@ func (d *Daemon) Handler() http.Handler {
 			write(w, code, text)
 		})
 	}
+	mux.Handle("GET /v1/watch", newWatches(d))
 	for path, of := range newCostly(d).paths() {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			code, text := text(of(r))

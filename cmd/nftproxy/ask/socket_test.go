@@ -58,8 +58,8 @@ func each(fn func(conntrack.Flow)) {
 // daemon returns one that has n Services of ten endpoints each, s0 to s(n-1), but for s0, which has none.
 func daemon(t testing.TB, n int) *Daemon {
 	t.Helper()
-	kernel := kernel{&rulestest.Kernel{}}
-	p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: kernel})
+	k := kernel{&rulestest.Kernel{}}
+	p := proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here"}, Kernel: k})
 	p.ReplaceNodes(nil)
 	p.ReplaceServiceCIDRs(nil)
 	var services []*corev1.Service
@@ -98,7 +98,7 @@ func daemon(t testing.TB, n int) *Daemon {
 	t.Cleanup(func() { cancel(); <-ended })
 	<-p.Synced()
 	return &Daemon{Version: "v1", Node: "here", Table: "nftproxy", Proxier: p, Local: func() []netip.Addr { return nil },
-		Scan:  kernel.scan,
+		Scan:  k.scan,
 		Flows: func(_ context.Context, fn func(conntrack.Flow)) error { each(fn); return nil },
 		Clients: func(wanted func(rules.ServicePortName) bool, fn func(StickyEntry)) error {
 			for i, name := range []string{"s1", "s2", "s2"} {
