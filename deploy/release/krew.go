@@ -40,9 +40,10 @@ type platform struct {
 func (r release) writeKrew(targets []target) error {
 	p := plugin{APIVersion: "krew.googlecontainertools.github.com/v1alpha2", Kind: "Plugin", Metadata: map[string]string{"name": "nftproxy"},
 		Spec: pluginSpec{Version: r.version, Homepage: homepage, ShortDescription: "Explain what becomes of connections to Services",
-			Description: "Says in plain words what becomes of connections to a Service and why, and prints the nftables rules\n" +
-				"that a node needs, from the cluster's objects. It looks only: it changes neither cluster nor node.\n",
-			Caveats: "explain and dump work everywhere; check, diff, trace and top look at the kernel of the machine on which they run.\n"}}
+			Description: "Says in plain words what becomes of connections to a Service and why, on one node or all of them, by running\n" +
+				"nftproxy's own commands in the pods of its DaemonSet. It looks only: it changes neither cluster nor node.\n",
+			Caveats: "It needs the rights to list pods and to create pods/exec. Without --node or --all-nodes, explain and dump answer\n" +
+				"from the cluster's objects, and say that this is a guess.\n"}}
 	for _, t := range targets {
 		archive := r.file(t, ".tar.gz")
 		sum, err := sumOf(archive)

@@ -21,7 +21,7 @@ func (d *demo) stay(ctx context.Context, targets []target) {
 	d.heading("The cluster stays up until you press Ctrl-C, which removes all of it. In another terminal:")
 	node, client := d.cluster.Node.EnterCommand(), d.cluster.Client.EnterCommand()
 	d.example("edit the services and see what nftproxy says here", filepath.Join(d.manifests.Dir, "*.yaml"))
-	nftproxy, socket := node+" "+d.bin+" ", " --socket "+d.socket()
+	nftproxy, socket := node+" "+d.bin+" ", " --socket "+socketIn(d.dir, d.keep)
 	d.example("list what the node serves, and what nftproxy has done", nftproxy+"get services -A"+socket, nftproxy+"history"+socket)
 	if t := firstTCP(targets); t != nil {
 		d.example("ask a service from the client pod: the answer says which backend it is, and whom it sees",

@@ -19,14 +19,6 @@ import (
 
 // setUp makes the directory of manifests, the cluster and the servers in its pods,
 // and returns what the manifests ask for. What it has made before an error,
-// socket is where nftproxy answers, with --keep: the default one would be the same for several demos.
-func (d *demo) socket() string {
-	if !d.keep {
-		return ""
-	}
-	return filepath.Join(d.dir, "nftproxy.sock")
-}
-
 // tearDown removes.
 func (d *demo) setUp() ([]target, error) {
 	dir, err := os.MkdirTemp("", "nftproxy-demo-")
@@ -78,7 +70,7 @@ func (d *demo) startProxy() error {
 	p, err := proxy.Start(proxy.Config{
 		Program: d.bin,
 		Args: []string{"run", "--manifests", d.manifests.Dir, "--hostname-override", "node",
-			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6, "--socket", d.socket()},
+			"--cluster-cidr", netns.ClusterCIDR4 + "," + netns.ClusterCIDR6, "--socket", socketIn(d.dir, d.keep)},
 		NS:  d.cluster.Node.NS,
 		Log: &d.log,
 	})
@@ -86,6 +78,14 @@ func (d *demo) startProxy() error {
 		d.nftproxy = p
 	}
 	return err
+}
+
+// socketIn returns where nftproxy answers, with --keep: the default one would be the same for several demos.
+func socketIn(dir string, keep bool) string {
+	if !keep {
+		return ""
+	}
+	return filepath.Join(dir, "nftproxy.sock")
 }
 
 // tearDown removes everything. In a hurry nftproxy gets no chance to end cleanly;

@@ -167,34 +167,36 @@ func (w *world) replay(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = w.Node.Do(func() error {
-		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, len(batches)); err != nil {
-			return err
-		}
-		for start, at := 0, 0; at < len(batches); {
-			typ := binary.NativeEndian.Uint16(batches[at+4:])
-			at += int(binary.NativeEndian.Uint32(batches[at:])+3) &^ 3
-			if typ != unix.NFNL_MSG_BATCH_END {
-				continue
-			}
-			if err := unix.Sendto(fd, batches[start:at], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-				return err
-			}
-			start = at
-			if err := firstRefusal(fd); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := w.Node.Do(func() error { return sendBatches(batches) }); err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
+}
+
+// sendBatches sends one transaction after the other.
+func sendBatches(batches []byte) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, len(batches)); err != nil {
+		return err
+	}
+	for start, at := 0, 0; at < len(batches); {
+		typ := binary.NativeEndian.Uint16(batches[at+4:])
+		at += int(binary.NativeEndian.Uint32(batches[at:])+3) &^ 3
+		if typ != unix.NFNL_MSG_BATCH_END {
+			continue
+		}
+		if err := unix.Sendto(fd, batches[start:at], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return err
+		}
+		start = at
+		if err := firstRefusal(fd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // firstRefusal returns the first error among the answers that are there.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,6 +109,16 @@ func (c *Client) Nodes() *Typed[*corev1.Node, *corev1.NodeList] {
 func (c *Client) Pods(namespace string) *Typed[*corev1.Pod, *corev1.PodList] {
 	return gentype.NewClientWithList("pods", c.core, c.parameters, namespace,
 		func() *corev1.Pod { return &corev1.Pod{} }, func() *corev1.PodList { return &corev1.PodList{} })
+}
+
+// ExecURL is where a command is run in a container of a pod, with its output and errors and no input.
+func (c *Client) ExecURL(namespace, pod, container string, command []string) *url.URL {
+	r := c.core.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
+		Param("container", container).Param("stdout", "true").Param("stderr", "true")
+	for _, word := range command {
+		r.Param("command", word)
+	}
+	return r.URL()
 }
 
 // ServiceCIDRs returns the client of ServiceCIDRs.

@@ -87,7 +87,7 @@ func (c *compiler) dynset(a attributes) op {
 		return pass
 	}
 	return func(w *walk) (next, error) {
-		w.way.Affinity = uint32(min(timeout/second, 1<<31)) //nolint:gosec // bounded
+		w.way.Affinity = uint32(min(timeout/second, 1<<31))
 		return goOn, nil
 	}
 }

@@ -29,7 +29,11 @@ func Main(version string) int {
 	if filepath.Base(os.Args[0]) == "kubectl_complete-nftproxy" { // kubectl asks for completions
 		args = append([]string{cobra.ShellCompRequestCmd}, args...)
 	}
-	return execute(ctx, rootCommand(version, sandbox.Enter), args, os.Stdout, os.Stderr)
+	root := rootCommand(version, sandbox.Enter)
+	if isPlugin(os.Args[0]) {
+		asPlugin(root)
+	}
+	return execute(ctx, root, args, os.Stdout, os.Stderr)
 }
 
 // Run carries out a command line and returns the exit code: 0, 1 where a command's help says so, 2 after any other error. The process
@@ -99,10 +103,19 @@ program's help.`,
 // displayName is what users call the program: as kubectl-nftproxy on the PATH it is a
 // plugin of kubectl.
 func displayName(program string) string {
-	if filepath.Base(program) == "kubectl-nftproxy" {
+	if isPlugin(program) {
 		return "kubectl nftproxy"
 	}
 	return "nftproxy"
+}
+
+// isPlugin says whether a program is kubectl's plugin by its name; Krew's links may end in .exe.
+func isPlugin(program string) bool {
+	switch strings.TrimSuffix(filepath.Base(program), ".exe") {
+	case "kubectl-nftproxy", "kubectl_complete-nftproxy":
+		return true
+	}
+	return false
 }
 
 func versionCommand(version string) *cobra.Command {

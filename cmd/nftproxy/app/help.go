@@ -47,7 +47,8 @@ type flagGroup struct {
 // flagGroups are the groups of flags that several commands share, in the order of the help.
 func flagGroups() []flagGroup {
 	return []flagGroup{
-		{"Where Services come from", []string{"config", "kubeconfig", "manifests", "master", "service-proxy-name", "socket"}, []string{"kube-api-"}},
+		{"Where Services come from", []string{"config", "context", "kubeconfig", "manifests", "master", "service-proxy-name", "socket"}, []string{"kube-api-"}},
+		{"Which cluster, and as whom", []string{"cluster", "disable-compression", "insecure-skip-tls-verify", "proxy-url", "request-timeout", "server", "tls-server-name", "token", "user"}, []string{"as", "certificate-", "client-"}},
 		{"This node", []string{"hostname-override", "node-ip", "bind-address", "nodeport-addresses", "feature-gates"}, nil},
 		{"Which connections are masqueraded", []string{"cluster-cidr", "detect-local-mode"}, []string{"masquerade-", "pod-"}},
 		{"How connections are spread", []string{"affinity-size", "count-period", "max-slots", "scheduler"}, []string{"failover", "maglev-"}},

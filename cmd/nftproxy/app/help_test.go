@@ -58,6 +58,23 @@ func TestHelpGroups(t *testing.T) {
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) { shared[f.Name]++ })
 	}
+	plugin := rootCommand("v1.2.3", nil)
+	asPlugin(plugin)
+	addHelp(plugin)
+	for _, c := range plugin.Commands() {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			for _, g := range flagGroups() {
+				used[g.title] = used[g.title] || g.has(f.Name)
+			}
+		})
+		var b strings.Builder
+		must(t, writeUsage(&b, c))
+		for line := range strings.Lines(b.String()) {
+			if utf8.RuneCountInString(line) > helpWidth+1 {
+				t.Errorf("kubectl nftproxy %s --help has a line that is too wide: %s", c.Name(), line)
+			}
+		}
+	}
 	const most = 14 // that run and one command more would share are its own
 	for name, n := range shared {
 		groups := 0

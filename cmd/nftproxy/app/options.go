@@ -49,6 +49,7 @@ type sourceOptions struct {
 	proxyName  string // of --service-proxy-name
 	socket     string // where the nftproxy that runs is asked
 	userConfig bool   // outside a cluster, kubectl's kubeconfig is a source, too
+	context    string // of a kubeconfig; empty: its current one
 	// apiServers learns where the API server is reached; nil: nobody wants to know.
 	apiServers *apiserver.Addresses
 }
@@ -57,6 +58,7 @@ type sourceOptions struct {
 func (o *wantOptions) add(fs *pflag.FlagSet) {
 	o.source.userConfig = true
 	o.addCommon(fs)
+	fs.StringVar(&o.source.context, "context", "", "`name` of the kubeconfig's context to use (default: its current one)")
 	fs.Lookup("kubeconfig").Usage = "kubeconfig `file` of the API server (default: that of the nftproxy that runs here, in-cluster configuration, else kubectl's)"
 }
 
@@ -83,7 +85,7 @@ func (o *wantOptions) addCommon(fs *pflag.FlagSet) {
 
 // given says whether a source is named.
 func (o *wantOptions) given() bool {
-	return o.source.manifests != "" || o.kubeProxy.ClientConnection.Kubeconfig != "" || o.source.master != "" || o.kubeProxy.File != "" || o.running
+	return o.source.manifests != "" || o.kubeProxy.ClientConnection.Kubeconfig != "" || o.source.master != "" || o.source.context != "" || o.kubeProxy.File != "" || o.running
 }
 
 // validate returns all that is wrong with the options.
@@ -260,4 +262,10 @@ func textOrJSON(output string) error {
 // noTable says that this node has no table of a name.
 func noTable(table string) error {
 	return fmt.Errorf("this node has no table named %s: is nftproxy running here?", table)
+}
+
+// guesses says whether the options of the node's nftproxy are not known: what is asked is a cluster, and none is given that says where
+// pods are.
+func guesses(o *wantOptions) bool {
+	return o.source.manifests == "" && !o.running && o.kubeProxy.File == "" && o.kubeProxy.ClusterCIDR == "" && o.kubeProxy.DetectLocalMode == config.DetectClusterCIDR
 }

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
 	"github.com/nftproxy/nftproxy/proxier/apiclient"
@@ -23,7 +24,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		if err := apiserver.CheckKubeconfigs(file); err != nil {
 			return nil, err
 		}
-		config, err := clientcmd.BuildConfigFromFlags(master, file)
+		config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{ExplicitPath: file}, o.source.overrides()).ClientConfig()
 		if err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", file, err)
 		}
@@ -36,6 +37,9 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		return config, nil
 	}
 	config, err := rest.InClusterConfig()
+	if o.source.context != "" {
+		err = rest.ErrNotInCluster // it is one of kubectl's
+	}
 	switch {
 	case err == nil && master != "":
 		config.Host = master
@@ -46,7 +50,7 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		if checkErr := apiserver.CheckKubeconfigs(files.GetLoadingPrecedence()...); checkErr != nil {
 			return nil, checkErr
 		}
-		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, nil).ClientConfig()
+		users, userErr := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(files, o.source.overrides()).ClientConfig()
 		if userErr == nil {
 			return users, nil
 		}
@@ -58,6 +62,11 @@ func (o *wantOptions) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("no source of Services: %w: give --kubeconfig FILE, --master URL or --manifests DIR", err)
 	}
 	return config, nil
+}
+
+// overrides are what flags say in place of a kubeconfig.
+func (o *sourceOptions) overrides() *clientcmd.ConfigOverrides {
+	return &clientcmd.ConfigOverrides{CurrentContext: o.context, ClusterInfo: api.Cluster{Server: o.master}}
 }
 
 // client returns a client for the API server.

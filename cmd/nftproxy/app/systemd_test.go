@@ -144,8 +144,8 @@ func (s *service) denied(t *testing.T) []string {
 	denied := map[string]bool{}
 	each("@known", func(n string) { denied[n] = true })
 	for _, list := range append([]string{"@default"}, s.all["SystemCallFilter"]...) {
-		list, deny := strings.CutPrefix(list, "~")
-		for name := range strings.FieldsSeq(list) {
+		names, deny := strings.CutPrefix(list, "~")
+		for name := range strings.FieldsSeq(names) {
 			each(name, func(n string) { denied[n] = deny })
 		}
 	}
@@ -199,9 +199,9 @@ func TestService(t *testing.T) {
 	in := func(args ...string) string {
 		c := n.command(append([]string{"--mount", "--target", fmt.Sprint(p.Pid()), "/usr/local/bin/nftproxy"}, args...)...)
 		c.Program = "nsenter"
-		out, err := proxy.Run(n.ctx, c)
-		if err != nil {
-			t.Errorf("nftproxy %s: %v\n%s\n%s", args, err, out, p.Log())
+		out, runErr := proxy.Run(n.ctx, c)
+		if runErr != nil {
+			t.Errorf("nftproxy %s: %v\n%s\n%s", args, runErr, out, p.Log())
 		}
 		return out
 	}

@@ -60,6 +60,7 @@ func (o *worldOptions) world(ctx context.Context, stderr io.Writer) (*explain.Wo
 	if w.Snapshot, err = o.snapshot(ctx, w.Have != nil, seen, stderr); w.Have != nil {
 		w.Follow(*w.Have)
 	}
+	w.PodsUnknown = guesses(&o.wantOptions) && len(w.Config.PodCIDRs) == 0 && w.Config.PodInterface == ""
 	if err == nil && o.source.manifests == "" && !seen.HasNode() {
 		tell(stderr, fmt.Errorf("the cluster has no Node %s, so its zone and addresses are not known: name a Node with --hostname-override", config.Cluster.NodeName))
 	}

@@ -58,6 +58,8 @@ func (w *World) follow(p *proxier.Port, f FrontendView, c Client) (ClientView, e
 			out.To = append(out.To, to)
 		}
 	}
+	hidden := slices.ContainsFunc(out.To, func(to To) bool { return to.Masqueraded })
+	out.MayBeMasqueraded = w.PodsUnknown && !hidden && f.at.Addr == p.ClusterIP && !isEndpoint(p, c.addr(p.Family))
 	slices.SortFunc(out.To, func(a, b To) int {
 		return netip.MustParseAddrPort(a.Address).Compare(netip.MustParseAddrPort(b.Address))
 	})
@@ -80,6 +82,11 @@ func (w *World) traced(p *proxier.Port) rules.State {
 		}
 	}
 	return s
+}
+
+// isEndpoint says whether a client is an endpoint, and so a pod, of a port.
+func isEndpoint(p *proxier.Port, client netip.Addr) bool {
+	return slices.ContainsFunc(p.Endpoints, func(e rules.Endpoint) bool { return e.Addr.Addr() == client })
 }
 
 // FrontendAt is a frontend: its kind, such as ClusterIP, and where clients connect to.

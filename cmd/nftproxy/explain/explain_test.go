@@ -123,6 +123,8 @@ func TestTextOf(t *testing.T) {
 			config: func(c *proxier.Config) { c.Rules.PodCIDRs, c.Rules.PodInterface = nil, "cni0" }},
 		{name: "pods not known", target: "default/zones",
 			config: func(c *proxier.Config) { c.Rules.PodCIDRs = nil }},
+		{name: "options not known", target: "default/web",
+			config: func(c *proxier.Config) { c.Rules.PodCIDRs = nil }, change: func(w *World) { w.PodsUnknown = true }},
 		{name: "another scheduler", target: "default/zones:80", from: []string{"outside"},
 			config: func(c *proxier.Config) { c.Cluster.Scheduler = rules.Random }},
 		{name: "no address for NodePorts", target: "default/outer", from: []string{"outside"},

@@ -117,9 +117,11 @@ type ClientView struct {
 	From    string  `json:"from"`
 	Outcome Outcome `json:"outcome"`
 	// Unheard says that the client is told of a refusal, but its protocol takes no notice of it.
-	Unheard bool     `json:"unheard,omitempty"`
-	To      []To     `json:"to,omitempty"`
-	Why     []string `json:"why,omitempty"`
+	Unheard bool `json:"unheard,omitempty"`
+	To      []To `json:"to,omitempty"`
+	// MayBeMasqueraded says that endpoints may see the node's address, too: it is not known here where nftproxy takes pods to be.
+	MayBeMasqueraded bool     `json:"mayBeMasqueraded,omitempty"`
+	Why              []string `json:"why,omitempty"`
 	// Codes are those of Why, one for each.
 	Codes []reason.Code `json:"codes,omitempty"`
 	// Rules are those that do something with the packet, as CHAIN: RULE. Where several endpoints can be chosen, they are

@@ -254,6 +254,9 @@ func (c *ClientView) targets() string {
 	}
 	switch masqueraded {
 	case 0:
+		if c.MayBeMasqueraded {
+			return fmt.Sprintf("%s, which %s this node's address or the client's own: that depends on nftproxy's --cluster-cidr, which is not known here", text, see)
+		}
 		return fmt.Sprintf("%s, which %s the client's own address", text, see)
 	case len(c.To):
 		return fmt.Sprintf("%s, which %s this node's address", text, see)

@@ -28,6 +28,9 @@ type World struct {
 	// Alone says that the Snapshot has one Service. What all Services share is not compared with the kernel then: the running
 	// nftproxy does that.
 	Alone bool
+	// PodsUnknown says that the options of the nftproxy which serves the node are not known, and so not where pods are: to a ClusterIP
+	// other clients may be masqueraded.
+	PodsUnknown bool
 	// Local lists the node's own addresses that are known.
 	Local []netip.Addr
 	// InterfaceTo returns the interface that leads to an address, and so the one that

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
+)
+
+// view is what matters of a node's explanation where it is compared with others'.
+type view struct {
+	explanation *explain.Explanation
+	used        map[string]bool   // endpoints that get connections, by port, family and address
+	facts       map[string]string // what becomes of connections, by port, frontend and client
+}
+
+// viewOf reads an explanation.
+func viewOf(text string) (*view, error) {
+	v := &view{explanation: &explain.Explanation{}, used: map[string]bool{}, facts: map[string]string{}}
+	if err := json.Unmarshal([]byte(text), v.explanation); err != nil {
+		return nil, fmt.Errorf("read the explanation: %w", err)
+	}
+	for i := range v.explanation.Ports {
+		p := &v.explanation.Ports[i]
+		title := fmt.Sprintf("%d/%s over %s", p.Number, p.Protocol, p.Family)
+		for _, e := range p.Endpoints {
+			if e.Cluster || e.Local {
+				v.used[title+" "+e.Address] = true
+			}
+		}
+		for _, f := range p.Frontends {
+			at := f.Kind + " " + f.Address
+			if f.Kind == "NodePort" { // each node has addresses of its own
+				at = "NodePort " + f.Address[strings.LastIndex(f.Address, ":")+1:]
+			}
+			for _, c := range f.Clients {
+				v.facts[title+", "+at+", from "+c.From] = outcome(&c)
+			}
+		}
+		for _, lost := range p.Lost {
+			v.facts[title+", conflict"] += "not served at " + lost + "; "
+		}
+	}
+	v.facts["the kernel"] = kernel(&v.explanation.Kernel)
+	return v, nil
+}
+
+// outcome says what becomes of a client's connections, not to which endpoints.
+func outcome(c *explain.ClientView) string {
+	hidden := 0
+	for _, to := range c.To {
+		if to.Masqueraded {
+			hidden++
+		}
+	}
+	switch {
+	case c.Outcome != explain.Answer || hidden == 0:
+		return string(c.Outcome)
+	case hidden == len(c.To):
+		return string(c.Outcome) + ", masqueraded"
+	}
+	return string(c.Outcome) + ", partly masqueraded"
+}
+
+func kernel(k *explain.Kernel) string {
+	switch {
+	case k.Holds == nil:
+		return "was not compared: " + k.Problem
+	case *k.Holds:
+		return "holds just that"
+	}
+	return fmt.Sprintf("does not hold just that: %d differences", len(k.Differences))
+}
+
+// key is the same for views that are.
+func (v *view) key() string {
+	var b strings.Builder
+	for _, u := range slices.Sorted(maps.Keys(v.used)) {
+		b.WriteString(u + "\n")
+	}
+	for _, f := range slices.Sorted(maps.Keys(v.facts)) {
+		b.WriteString(f + ": " + v.facts[f] + "\n")
+	}
+	return b.String()
+}
+
+// WriteExplained writes the explanations of nodes: that of the most in full, and of the others what differs. Each Answer has it as JSON.
+func WriteExplained(w io.Writer, answers []Answer, style explain.Style) error {
+	views := map[*Answer]*view{}
+	grouped := groups(answers, func(a *Answer) string {
+		if a.Err != nil || a.Out == "" {
+			return fmt.Sprint("\x00", a.Code, a.Err, a.Errors)
+		}
+		v, err := viewOf(a.Out)
+		if err != nil {
+			a.Err = err
+			return "\x00" + err.Error()
+		}
+		views[a] = v
+		return v.key()
+	})
+	// Who could not be asked is not what the others are compared with.
+	slices.SortStableFunc(grouped, func(a, b []*Answer) int {
+		switch x, y := views[a[0]] != nil, views[b[0]] != nil; {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	})
+	var b strings.Builder
+	var first *view
+	for _, g := range grouped {
+		v := views[g[0]]
+		switch {
+		case v == nil:
+			fmt.Fprintf(&b, "%s: %s\n", names(g, 0), problem(g[0]))
+		case first == nil:
+			first = v
+			if err := v.explanation.WriteText(&b, style); err != nil {
+				return err
+			}
+			fmt.Fprintln(&b, summary(g, answers))
+		default:
+			fmt.Fprintf(&b, "%s differs: %s\n", names(g, 0), strings.Join(differences(first, v), "; "))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func summary(g []*Answer, all []Answer) string {
+	switch {
+	case len(g) == len(all) && len(all) > 1:
+		return fmt.Sprintf("The same on all %d nodes; these are %s's words.", len(g), printable.Word(g[0].Node))
+	case len(g) > 1:
+		return fmt.Sprintf("The same on %d nodes; these are %s's words.", len(g), printable.Word(g[0].Node))
+	}
+	return fmt.Sprintf("So it is on %s.", printable.Word(g[0].Node))
+}
+
+// problem says why a node has no explanation.
+func problem(a *Answer) string {
+	if a.Err != nil {
+		return printable.Error(a.Err)
+	}
+	return printable.Line(strings.TrimPrefix(strings.TrimSpace(a.Errors), "nftproxy: "))
+}
+
+// differences says what is otherwise on a node than on most.
+func differences(most, here *view) (out []string) {
+	missing, more := without(most.used, here.used), without(here.used, most.used)
+	if len(missing) > 0 {
+		out = append(out, endpoints(len(missing))+" missing: "+some(missing))
+	}
+	if len(more) > 0 {
+		out = append(out, endpoints(len(more))+" more: "+some(more))
+	}
+	var facts []string
+	for _, name := range slices.Sorted(maps.Keys(here.facts)) {
+		if here.facts[name] != most.facts[name] {
+			facts = append(facts, name+": "+here.facts[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(most.facts)) {
+		if _, ok := here.facts[name]; !ok {
+			facts = append(facts, name+": nothing")
+		}
+	}
+	const shownFacts = 8
+	if n := len(facts) - shownFacts; n > 0 {
+		facts = append(facts[:shownFacts], fmt.Sprintf("and %d differences more", n))
+	}
+	return append(out, facts...)
+}
+
+func without(a, b map[string]bool) (out []string) {
+	for _, k := range slices.Sorted(maps.Keys(a)) {
+		if !b[k] {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+func endpoints(n int) string {
+	if n == 1 {
+		return "1 endpoint"
+	}
+	return fmt.Sprintf("%d endpoints", n)
+}
+
+func some(list []string) string {
+	const most = 4
+	text := strings.Join(list[:min(most, len(list))], ", ")
+	if n := len(list) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
