@@ -20,7 +20,7 @@ type News struct {
 }
 
 // news returns what is new since a number.
-func (h *history) news(after uint64, most, names int) News {
+func (h *history) news(after, most uint64, names int) News {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := News{Last: h.last}
@@ -28,7 +28,7 @@ func (h *history) news(after uint64, most, names int) News {
 		out.All = true
 		return out
 	}
-	from := max(after, h.last-min(h.last, uint64(most)), h.last-uint64(len(h.records))) //nolint:gosec // the caller asks for a positive number
+	from := max(after, h.last-min(h.last, most), h.last-uint64(len(h.records)))
 	out.Missed = from - after
 	for n := from; n < h.last; n++ {
 		out.Records = append(out.Records, h.records[n%h.most])
@@ -59,7 +59,7 @@ type Feed struct{ h *history }
 func NewFeed(p *Proxier) Feed { return Feed{p.syncer.follow.history} }
 
 // News returns what was done after the Record of a number: so many Records and names at most.
-func (f Feed) News(after uint64, most, names int) News { return f.h.news(after, most, names) }
+func (f Feed) News(after, most uint64, names int) News { return f.h.news(after, most, names) }
 
 // Younger returns what is closed once there is a Record younger than that of a number.
 func (f Feed) Younger(number uint64) <-chan struct{} { return f.h.younger(number) }

@@ -21,7 +21,11 @@ import (
 var initScript []byte
 
 // tools are this machine's programs that the guest has, besides those of busybox. The kernel itself runs modprobe.
-var tools = [...]string{"bash", "conntrack", "ip", "ip6tables", "iptables", "modprobe", "nft", "nsenter", "setpriv", "unshare"}
+var tools = [...]string{"bash", "conntrack", "ip", "ip6tables", "ip6tables-restore", "ip6tables-save", "ipset", "iptables", "iptables-restore",
+	"iptables-save", "modprobe", "nft", "nsenter", "setpriv", "unshare"}
+
+// extensions are the directories where iptables has its own.
+const extensions = "/usr/lib/*/xtables"
 
 // writeImage writes the initramfs of a kernel, with everything from a directory in /t. It is not compressed: an emulated
 // machine is slow at that.
@@ -54,10 +58,11 @@ func makeRoot(root string) error {
 		}
 	}
 	files := map[string]string{
-		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-		"etc/group":  "root:x:0:\nnogroup:x:65534:\n",
-		"etc/hosts":  "127.0.0.1 localhost\n",
-		"init":       string(initScript),
+		"etc/passwd":    "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+		"etc/group":     "root:x:0:\nnogroup:x:65534:\n",
+		"etc/hosts":     "127.0.0.1 localhost\n",
+		"etc/protocols": "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\nsctp 132 SCTP\n", // for ipset
+		"init":          string(initScript),
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
@@ -94,7 +99,11 @@ func addTools(ctx context.Context, root string) error {
 			}
 		}
 	}
-	return os.Symlink("/usr/sbin/modprobe", filepath.Join(root, "sbin/modprobe"))
+	found, failed := filepath.Glob(extensions)
+	for _, dir := range found {
+		failed = errors.Join(failed, os.CopyFS(filepath.Join(root, dir), os.DirFS(dir)))
+	}
+	return errors.Join(failed, os.Symlink("/usr/sbin/modprobe", filepath.Join(root, "sbin/modprobe")))
 }
 
 // addTool adds a program. Tests of one that this machine lacks are skipped.

@@ -33,6 +33,7 @@ forward 1
 echo "=== check $?"
 forward 0
 cat /tmp/check
+[ -x /t/kubeproxy ] && export NFTPROXY_TEST_KUBE_PROXY=/t/kubeproxy
 while read -r suite dir run; do
 	slowness
 	echo "=== begin $suite"

@@ -109,6 +109,12 @@ func TestParts(t *testing.T) {
 	if got := plan(parts); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	if parts, err = parseParts("ipvs", "."); err != nil || plan(parts) != "ipvs e2e/packets ^TestMigrationFromIPVS$\n" {
+		t.Errorf("%v, got\n%s", err, plan(parts))
+	}
+	if slices.Contains(names(everything()), "ipvs") {
+		t.Error("what has to be asked for runs always")
+	}
 	for _, text := range []string{"", "nothing", "kernel=(", "demo,"} {
 		if _, err := parseParts(text, "."); err == nil {
 			t.Errorf("%q is taken", text)
@@ -215,17 +221,17 @@ func TestMissingPrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, n := range needed {
+	for _, n := range neededByAll {
 		if n.program != "qemu-system-x86_64" {
 			script(n.program, "")
 		}
 	}
-	err := findPrograms(t.Context(), false, io.Discard)
+	err := findPrograms(t.Context(), nil, false, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "apt-get install") || !strings.HasSuffix(err.Error(), " qemu-system-x86") {
 		t.Errorf("error %v, want it to name the package", err)
 	}
 	script("apt-get", "[ $1 = update ] || { : >"+dir+"/qemu-system-x86_64; /bin/chmod 755 "+dir+"/qemu-system-x86_64; }\n")
-	if err = findPrograms(t.Context(), true, io.Discard); err != nil {
+	if err = findPrograms(t.Context(), nil, true, io.Discard); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat("/bin/sh"); err == nil && static("/bin/sh") {

@@ -46,7 +46,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.SetOutput(stderr)
 	var o options
 	series := flags.String("series", "5.10,6.1,6.12,newest", "of kernels; of each the newest of Debian is taken")
-	parts := flags.String("suites", strings.Join(names(everything()), ","), "what to run, each with =REGEXP after it for some of its tests")
+	parts := flags.String("suites", strings.Join(names(everything()), ","), "what to run, each with =REGEXP after it for some of its tests; besides these there is ipvs")
 	sctp := flags.String("sctp", "yes,no", "whether the kernel speaks SCTP itself")
 	flags.StringVar(&o.dir, "dir", "bin/kernels", "for kernels, images, logs and results")
 	flags.StringVar(&o.page, "write", "", "the page whose table is renewed, from the last run of each kernel of all tests, or with -brief")
@@ -78,7 +78,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func everything() []part {
 	var list []part
 	for _, s := range suites() {
-		list = append(list, part{s, "."})
+		if !s.asked {
+			list = append(list, part{s, "."})
+		}
 	}
 	return list
 }
@@ -119,7 +121,7 @@ func (o options) runAll(ctx context.Context, stdout, stderr io.Writer) (good boo
 	if err != nil {
 		return true, err
 	}
-	if err = findPrograms(ctx, o.install, stderr); err != nil {
+	if err = findPrograms(ctx, o.parts, o.install, stderr); err != nil {
 		return true, err
 	}
 	programs := filepath.Join(dir, "programs")

@@ -11,19 +11,27 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// needed are the programs that this machine must have, by the Debian packages that have them.
-var needed = [...]struct{ program, from string }{
+// needed is a program that this machine must have, and the Debian package that has it.
+type needed struct{ program, from string }
+
+// neededByAll are those without which nothing runs.
+var neededByAll = [...]needed{
 	{"qemu-system-x86_64", "qemu-system-x86"}, {"busybox", "busybox-static"}, {"depmod", "kmod"}, {"modprobe", "kmod"}, {"bash", "bash"},
 	{"nft", "nftables"}, {"ip", "iproute2"}, {"iptables", "iptables"}, {"conntrack", "conntrack"}, {"setpriv", "util-linux"},
 	{"apt-get", "apt"}, {"apt-cache", "apt"}, {"dpkg", "dpkg"},
 }
 
-// findPrograms looks for what this needs, and installs what is missing, or says how to.
-func findPrograms(ctx context.Context, install bool, log io.Writer) error {
-	missing := missingPackages()
+// findPrograms looks for what the parts need, and installs what is missing, or says how to.
+func findPrograms(ctx context.Context, parts []part, install bool, log io.Writer) error {
+	all := neededByAll[:]
+	for _, p := range parts {
+		all = slices.Concat(all, p.needs)
+	}
+	missing := missingPackages(all)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -37,17 +45,17 @@ func findPrograms(ctx context.Context, install bool, log io.Writer) error {
 			return fmt.Errorf("install what is missing (as root): %w", err)
 		}
 	}
-	if missing = missingPackages(); len(missing) > 0 {
+	if missing = missingPackages(all); len(missing) > 0 {
 		return fmt.Errorf("programs are missing still, of the packages %s", strings.Join(missing, " "))
 	}
 	return nil
 }
 
 // missingPackages returns the packages of the programs that are not there.
-func missingPackages() []string {
+func missingPackages(all []needed) []string {
 	var list []string
 	seen := map[string]bool{}
-	for _, n := range needed {
+	for _, n := range all {
 		path, err := findProgram(n.program)
 		if err == nil && n.program == "busybox" && !static(path) {
 			err = fmt.Errorf("%s needs libraries", path)

@@ -20,6 +20,12 @@ type suite struct {
 	name  string
 	dir   string   // of the package; of the program of the demo
 	files []string // patterns of source files that the tests read, besides their package's testdata
+
+	// asked suites run only where -suites names them: they are large, and no row of the table is theirs.
+	asked bool
+	only  string   // of these, which tests are meant, unless -suites says which; "": all
+	needs []needed // programs, besides those that all need
+	also  string   // the directory of a program that it runs, which gets the directory's name
 }
 
 // demo is the suite that is no test.
@@ -28,15 +34,17 @@ const demo = "demo"
 // suites are all there are, in the order of the table.
 func suites() []suite {
 	return []suite{
-		{demo, "e2e/demo", nil},
-		{"nfnetlink", "nfnetlink", nil},
-		{"nfnetlinktest", "nfnetlink/nfnetlinktest", nil},
-		{"conntrack", "conntrack", nil},
-		{"lock", "lock", nil},
-		{"kernel", "rules/kernel", []string{"rules/*.go", "rules/testdata/*.nft"}},
-		{"inspect", "rules/inspect", nil},
-		{"traffic", "e2e/traffic", nil},
-		{"packets", "e2e/packets", nil},
+		{name: demo, dir: "e2e/demo"},
+		{name: "nfnetlink", dir: "nfnetlink"},
+		{name: "nfnetlinktest", dir: "nfnetlink/nfnetlinktest"},
+		{name: "conntrack", dir: "conntrack"},
+		{name: "lock", dir: "lock"},
+		{name: "kernel", dir: "rules/kernel", files: []string{"rules/*.go", "rules/testdata/*.nft"}},
+		{name: "inspect", dir: "rules/inspect"},
+		{name: "traffic", dir: "e2e/traffic"},
+		{name: "packets", dir: "e2e/packets"},
+		// The real kube-proxy in IPVS mode.
+		{name: "ipvs", dir: "e2e/packets", asked: true, only: "^TestMigrationFromIPVS$", needs: []needed{{"ipset", "ipset"}}, also: "e2e/bench/kubeproxy"},
 	}
 }
 
@@ -71,6 +79,9 @@ func parseParts(text, run string) ([]part, error) {
 		}
 		if !some {
 			only = run
+			if s.only != "" {
+				only = s.only
+			}
 		}
 		if _, err := regexp.Compile(only); err != nil {
 			return nil, fmt.Errorf("-suites: tests of %s: %w", name, err)
@@ -99,19 +110,26 @@ func plan(parts []part) string {
 
 // build builds nftproxy and the parts, static, into a directory, and puts beside them what they read.
 func build(ctx context.Context, dir, version string, parts []part) error {
-	commands := [][]string{
-		{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "nftproxy"), "./cmd/nftproxy"},
-		{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "slowness"), "./e2e/kernels/slowness"},
+	type command struct {
+		dir  string // where it is run: some are modules of their own
+		args []string
+	}
+	commands := []command{
+		{"cmd/nftproxy", []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", filepath.Join(dir, "nftproxy")}},
+		{"e2e/kernels/slowness", []string{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, "slowness")}},
 	}
 	for _, p := range parts {
-		c := []string{"test", "-c", "-ldflags", "-s -w", "-o", filepath.Join(dir, p.name+".test"), "./" + p.dir}
+		args := []string{"test", "-vet=off", "-c", "-ldflags", "-s -w", "-o", filepath.Join(dir, p.name+".test")}
 		if p.name == demo {
-			c = []string{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, demo), "./" + p.dir}
+			args = []string{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, demo)}
 		}
-		commands = append(commands, c)
+		commands = append(commands, command{p.dir, args})
+		if p.also != "" {
+			commands = append(commands, command{p.also, []string{"build", "-ldflags", "-s -w", "-o", filepath.Join(dir, filepath.Base(p.also))}})
+		}
 	}
 	for _, c := range commands {
-		if _, err := output(ctx, ".", []string{"CGO_ENABLED=0"}, "go", c...); err != nil {
+		if _, err := output(ctx, c.dir, []string{"CGO_ENABLED=0"}, "go", c.args...); err != nil {
 			return err
 		}
 	}
@@ -133,7 +151,7 @@ func copySources(to string, s suite) error {
 		return err
 	}
 	err := os.CopyFS(filepath.Join(to, s.dir, "testdata"), os.DirFS(filepath.Join(s.dir, "testdata")))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrExist) { // another suite of the package has brought it
 		return err
 	}
 	for _, pattern := range s.files {
