@@ -26,10 +26,9 @@ func (s *site) plugin() {
 	}
 	nodes := s.living()
 	for _, tt := range []struct{ command, want string }{
-		{"explain " + shop + "/web --all-nodes", "The same on 2 nodes"},
+		{"explain " + shop + "/web --all-nodes", "The same on all 2 nodes"},
 		{"explain -n " + shop + " svc/web --node " + nodes[0].Name(), "The kernel holds just that."},
 		{"get services -A --node " + nodes[1].Name(), "web"},
-		{"version --all-nodes", nodes[0].Name()},
 	} {
 		out, err := kubectl(strings.Fields(tt.command)...)
 		if err != nil || !strings.Contains(out, tt.want) {
