@@ -206,14 +206,7 @@ func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World 
 		}
 	}
 	const most = 100
-	w.Slices = map[string][]explain.Slice{}
-	for _, s := range d.Proxier.Looker().Slices(n, most) {
-		slice := explain.Slice{Family: s.Family, Endpoints: s.Endpoints}
-		for _, p := range s.Ports {
-			slice.Ports = append(slice.Ports, explain.SlicePort(p))
-		}
-		w.Slices[n.String()] = append(w.Slices[n.String()], slice)
-	}
+	w.Slices = map[string][]cluster.SliceLook{n.String(): d.Proxier.Looker().Slices(n, most)}
 	have := parts{name: d.Table}
 	switch err := d.Scan(s.Things, &have); {
 	case len(s.Things) == 0 && len(s.Ports) > 0:

@@ -258,19 +258,19 @@ func TestEveryReason(t *testing.T) {
 // TestNoEndpoint: each way in which a Service can have no endpoint is told from the others.
 func TestNoEndpoint(t *testing.T) {
 	p := &proxier.Port{ServicePort: rules.ServicePort{Name: rules.ServicePortName{Namespace: "default", Name: "web", Port: "http"}, Protocol: rules.TCP}}
-	web := []SlicePort{{"web", rules.TCP, 8080}, {"", rules.UDP, 53}}
+	web := []cluster.SlicePort{{Name: "web", Protocol: rules.TCP, Port: 8080}, {Protocol: rules.UDP, Port: 53}}
 	for name, tt := range map[string]struct {
-		slices []Slice
+		slices []cluster.SliceLook
 		want   reason.Code
 		text   string
 	}{
 		"no slice":      {nil, reason.NoSlice, "there is no EndpointSlice of it"},
-		"of IPv6 only":  {[]Slice{{Family: rules.IPv6, Ports: web, Endpoints: 1}}, reason.NoSliceFamily, "no EndpointSlice of it has IPv4 addresses"},
-		"empty":         {[]Slice{{Ports: web}}, reason.EmptySlices, "have no endpoint"},
-		"without ports": {[]Slice{{Endpoints: 2}}, reason.SliceNoPort, "but no port"},
-		"another name":  {[]Slice{{Ports: web, Endpoints: 2}, {Ports: web, Endpoints: 1}}, reason.OtherPorts, "have port web (8080/tcp), without a name (53/udp), the Service targets http (tcp)"},
+		"of IPv6 only":  {[]cluster.SliceLook{{Family: rules.IPv6, Ports: web, Endpoints: 1}}, reason.NoSliceFamily, "no EndpointSlice of it has IPv4 addresses"},
+		"empty":         {[]cluster.SliceLook{{Ports: web}}, reason.EmptySlices, "have no endpoint"},
+		"without ports": {[]cluster.SliceLook{{Endpoints: 2}}, reason.SliceNoPort, "but no port"},
+		"another name":  {[]cluster.SliceLook{{Ports: web, Endpoints: 2}, {Ports: web, Endpoints: 1}}, reason.OtherPorts, "have port web (8080/tcp), without a name (53/udp), the Service targets http (tcp)"},
 	} {
-		w := &World{Slices: map[string][]Slice{"default/web": tt.slices}}
+		w := &World{Slices: map[string][]cluster.SliceLook{"default/web": tt.slices}}
 		if got := noEndpoint(w.Slices, p); got.Code != tt.want || !strings.Contains(got.Text, tt.text) {
 			t.Errorf("%s: %s %q, want %s %q", name, got.Code, got.Text, tt.want, tt.text)
 		}

@@ -10,12 +10,13 @@ import (
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
 // noEndpoint says why connections to a port are refused. known has the EndpointSlices, as World has them.
-func noEndpoint(known map[string][]Slice, p *proxier.Port) reason.Given {
+func noEndpoint(known map[string][]cluster.SliceLook, p *proxier.Port) reason.Given {
 	switch n := len(p.Endpoints); {
 	case n > 1:
 		return reason.EndpointsUnusable.With(n)

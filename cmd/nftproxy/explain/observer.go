@@ -23,9 +23,9 @@ import (
 type Observer struct {
 	source.Sink
 	places      map[Place][]Details
-	slices      map[string][]Slice      // by the Service's namespace/name
-	pods        map[string][]netip.Addr // by namespace/name
-	unaddressed map[string]string       // why a Service has no address of its own, by namespace/name
+	slices      map[string][]cluster.SliceLook // by the Service's namespace/name
+	pods        map[string][]netip.Addr        // by namespace/name
+	unaddressed map[string]string              // why a Service has no address of its own, by namespace/name
 	hasNode     bool
 
 	mu    sync.Mutex          // the proxier may warn while the source tells
@@ -34,7 +34,7 @@ type Observer struct {
 
 // NewObserver returns an observer that has seen nothing yet. Its Sink has to be set before the source begins.
 func NewObserver() *Observer {
-	return &Observer{places: map[Place][]Details{}, slices: map[string][]Slice{}, pods: map[string][]netip.Addr{}, unaddressed: map[string]string{}, notes: map[string][]string{}}
+	return &Observer{places: map[Place][]Details{}, slices: map[string][]cluster.SliceLook{}, pods: map[string][]netip.Addr{}, unaddressed: map[string]string{}, notes: map[string][]string{}}
 }
 
 // World returns a world that knows no more than what was seen.
@@ -98,7 +98,7 @@ func (o *Observer) ReplaceEndpointSlices(list []*discoveryv1.EndpointSlice) {
 
 // slice keeps what ports an EndpointSlice has.
 func (o *Observer) slice(es *discoveryv1.EndpointSlice) {
-	s := Slice{Endpoints: len(es.Endpoints)}
+	s := cluster.SliceLook{Endpoints: len(es.Endpoints)}
 	switch es.AddressType {
 	case discoveryv1.AddressTypeIPv4:
 	case discoveryv1.AddressTypeIPv6:
@@ -109,7 +109,7 @@ func (o *Observer) slice(es *discoveryv1.EndpointSlice) {
 	for _, p := range es.Ports {
 		protocol, err := rules.ParseProtocol(string(ptr.Deref(p.Protocol, corev1.ProtocolTCP)))
 		if err == nil && p.Port != nil {
-			s.Ports = append(s.Ports, SlicePort{ptr.Deref(p.Name, ""), protocol, uint16(*p.Port)}) //nolint:gosec // it is only shown
+			s.Ports = append(s.Ports, cluster.SlicePort{Name: ptr.Deref(p.Name, ""), Protocol: protocol, Port: uint16(*p.Port)}) //nolint:gosec // it is only shown
 		}
 	}
 	service := es.Namespace + "/" + es.Labels[discoveryv1.LabelServiceName]

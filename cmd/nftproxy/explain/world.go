@@ -7,6 +7,7 @@ import (
 
 	"github.com/nftproxy/nftproxy/printable"
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -18,7 +19,7 @@ type World struct {
 	// Notes say what of a Service, by its namespace/name, is not served.
 	Notes map[string][]string
 	// Slices has what is known of the EndpointSlices of a Service, by its namespace/name; nil: nothing is.
-	Slices map[string][]Slice
+	Slices map[string][]cluster.SliceLook
 	// Have is what the kernel holds; nil: it could not be read, for the reason
 	// that Problem gives.
 	Have    *rules.State
@@ -36,20 +37,6 @@ type World struct {
 	// InterfaceTo returns the interface that leads to an address, and so the one that
 	// its packets come from. Nil: it is not known.
 	InterfaceTo func(netip.Addr) (string, error)
-}
-
-// Slice is what is known of an EndpointSlice.
-type Slice struct {
-	Family    rules.Family
-	Ports     []SlicePort
-	Endpoints int
-}
-
-// SlicePort is a port of an EndpointSlice. Its name may be any text.
-type SlicePort struct {
-	Name     string
-	Protocol rules.Protocol
-	Port     uint16
 }
 
 // Place is where endpoints of a service port are. Pods on the node's network share an address, and at one port of it there can
