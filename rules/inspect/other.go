@@ -62,6 +62,9 @@ func (*Inspector) Lookup(string, rules.Family, rules.SetID, rules.Key) (rules.Va
 // Tenures fails.
 func (*Inspector) Tenures(string) ([2]*rules.Tenure, error) { return [2]*rules.Tenure{}, errSystem }
 
+// AcceptsRewritten fails.
+func (*Inspector) AcceptsRewritten(*BaseChain) (bool, error) { return false, errSystem }
+
 // Rejects fails.
 func (*Inspector) Rejects(string, string, string, uint64) (bool, error) { return false, errSystem }
 
