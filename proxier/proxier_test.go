@@ -579,7 +579,9 @@ func TestFlows(t *testing.T) {
 			{"the service gone", func() { n.DeleteService("default", "new") }, "[10.96.0.1:53/17 []]"},
 		} {
 			time.Sleep(10 * time.Second) // for the second looks
+			n.flows.Lock()
 			n.cleaned = nil
+			n.flows.Unlock()
 			tt.change()
 			synctest.Wait()
 			if strings.Contains(tt.want, "/6 ") { // TCP's wait
@@ -587,7 +589,10 @@ func TestFlows(t *testing.T) {
 				synctest.Wait()
 			}
 			var got []string
-			for _, c := range n.cleaned {
+			n.flows.Lock()
+			cleaned := n.cleaned
+			n.flows.Unlock()
+			for _, c := range cleaned {
 				text := fmt.Sprintf("%s:%d/%d %v", c.Addr, c.Port, c.Protocol, c.Endpoints)
 				if len(c.Unready) > 0 {
 					text += fmt.Sprintf(" unready %v", c.Unready)

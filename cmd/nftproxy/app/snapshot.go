@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/apiserver"
@@ -63,7 +64,12 @@ func (o *wantOptions) inMemory(ctx context.Context, live bool, seen *explain.Obs
 	if err != nil {
 		return nil, err
 	}
-	warn := func(err error) { tell(stderr, err) }
+	var one sync.Mutex // each resource's list may fail, all at a time
+	warn := func(err error) {
+		one.Lock()
+		defer one.Unlock()
+		tell(stderr, err)
+	}
 	m := &memoryProxier{table: config.Rules.Table}
 	if m.here, err = o.watchHere(ctx, config.Cluster.NodeName, live, warn); err != nil {
 		return nil, err
