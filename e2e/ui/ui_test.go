@@ -273,6 +273,8 @@ func (s *stage) trace(t *testing.T, b *browser) {
 	b.open("trace/no/such")
 	b.wait("no such Service", `document.querySelector('.problem')?.textContent.includes('there is no Service no/such')`)
 	b.open("trace")
+	b.wait("an empty field", `document.querySelector('[role=combobox]')?.value === ''`)
+	eval[any](b, `document.querySelector('[role=combobox]').focus(); 0`)
 	must(t, chromedp.Do(b.ctx, chromedp.KeyEvent("shop/c")))
 	b.wait("what is offered", `[...document.querySelectorAll('.found a')].map((a) => a.textContent).join() === 'shop/cart,shop/checkout'`)
 }
