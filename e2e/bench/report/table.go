@@ -183,6 +183,9 @@ func (r *Results) toTwin(twin, peer string, size int, target string, metric stri
 		}
 	}
 	out.all.Xs = slices.Clone(out.rounds)
+	if _, _, ok := out.spread(); ok {
+		out.all.Xs = slices.Clone(out.turns)
+	}
 	out.all.Sort()
 	return out
 }
