@@ -170,6 +170,24 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// keepConnecting connects to one Service over IPv4 and TCP, and a quarter as often to another one over IPv6 and UDP, until it is
+// stopped.
+func (w *world) keepConnecting(t *testing.T, busy, calm *svc) (stop func()) {
+	client := traffic.Client{NS: w.Client.NS}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			client.Connect(ctx, traffic.TCP, busy.at(netns.IPv4, servicePort))
+			if i%4 == 0 {
+				client.Connect(ctx, traffic.UDP, calm.at(netns.IPv6, servicePort))
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
 // TestTop counts connections as they are made.
 func TestTop(t *testing.T) {
 	t.Parallel()
@@ -178,18 +196,7 @@ func TestTop(t *testing.T) {
 	busy := w.service("busy").to(ready(a, b))
 	calm := w.service("calm").to(ready(b))
 	w.apply(t, busy, calm)
-	client := traffic.Client{NS: w.Client.NS}
-	stop, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := 0; stop.Err() == nil; i++ {
-			client.Connect(stop, traffic.TCP, busy.at(netns.IPv4, servicePort))
-			if i%4 == 0 {
-				client.Connect(stop, traffic.UDP, calm.at(netns.IPv6, servicePort))
-			}
-		}
-	}()
+	stop := w.keepConnecting(t, busy, calm)
 	busyRow := fmt.Sprintf(`(?m)^test/busy\S*\s+%s/tcp\s+(\d+\.\d)\s+\d+\s+(?:%s|%s) (\d+)%%, \S+ (\d+)%%$`, regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String()),
 		regexp.QuoteMeta(netip.AddrPortFrom(a.V4, backendPort).String()), regexp.QuoteMeta(netip.AddrPortFrom(b.V4, backendPort).String()))
 	calmRow := fmt.Sprintf(`(?m)^test/calm\S*\s+%s/udp\s+\d+\.\d\s+\d+\s+%s 100%%$`, regexp.QuoteMeta(calm.at(netns.IPv6, servicePort).String()),
@@ -213,8 +220,7 @@ func TestTop(t *testing.T) {
 		"--manifests", w.manifests.Dir, "--hostname-override", "node")
 	seconds := interval.Seconds()
 	short := top(func(s string) bool { return strings.Contains(s, "and 1 more") }, "-n", "1")
-	cancel()
-	<-done
+	stop()
 	if row := regexp.MustCompile(busyRow).FindStringSubmatch(text); row != nil {
 		var rate, more, less float64
 		for i, to := range []*float64{&rate, &more, &less} {

@@ -99,18 +99,7 @@ func TestTopOnTerminal(t *testing.T) {
 	w.apply(t, busy, calm)
 	top := w.pane(t, "top", "--interval", "500ms", "--manifests", w.manifests.Dir, "--hostname-override", "node")
 	client := traffic.Client{NS: w.Client.NS}
-	stop, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	defer func() { cancel(); <-done }()
-	go func() {
-		defer close(done)
-		for i := 0; stop.Err() == nil; i++ {
-			client.Connect(stop, traffic.TCP, busy.at(netns.IPv4, servicePort))
-			if i%4 == 0 {
-				client.Connect(stop, traffic.UDP, calm.at(netns.IPv6, servicePort))
-			}
-		}
-	}()
+	defer w.keepConnecting(t, busy, calm)()
 	busyLine, calmLine := `^test/busy\S* +`+regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String())+`/tcp +[1-9]`, `^test/calm`
 	top.shows(`\Anftproxy top: 2 addresses of Services, every 500ms, by new connections$`, `^SERVICE +ADDRESS +NEW/S +OPEN`, busyLine, calmLine, `^q quit  / filter`)
 	top.press("Enter")

@@ -48,8 +48,7 @@ type Endpoint struct {
 
 // Compare orders endpoints.
 func (e Endpoint) Compare(o Endpoint) int {
-	return cmp.Or(cmp.Compare(e.Namespace, o.Namespace), cmp.Compare(e.Name, o.Name), cmp.Compare(e.Owner.Port, o.Owner.Port),
-		cmp.Compare(e.Family, o.Family), e.At.Addr.Compare(o.At.Addr), cmp.Compare(e.At.Protocol, o.At.Protocol))
+	return cmp.Or(e.Owner.Compare(o.Owner), e.At.Addr.Compare(o.At.Addr), cmp.Compare(e.At.Protocol, o.At.Protocol))
 }
 
 // Change is what becomes of an endpoint.

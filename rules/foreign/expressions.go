@@ -223,7 +223,7 @@ func (c *compiler) meta(a attributes) op {
 		})
 	case unix.NFT_META_L4PROTO:
 		c.loaded[register] = protocolField
-		return load(register, func(w *walk) []byte { return []byte{protocolNumber(w.packet.Protocol), 0, 0, 0} })
+		return load(register, func(w *walk) []byte { return []byte{byte(w.packet.Protocol), 0, 0, 0} })
 	case unix.NFT_META_IIFNAME:
 		return load(register, func(w *walk) []byte {
 			if w.packet.Interface == "" {

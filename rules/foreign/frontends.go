@@ -15,13 +15,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Frontend is a frontend that rules are about, and the Service that they name, as namespace/name or namespace/name:port; "" if they name
-// none.
-type Frontend struct {
-	rules.Frontend
-	Service string
-}
-
 // Frontends returns what kube-proxy's rules serve or refuse, sorted, each once. A NodePort has the unspecified address.
 func (r *Ruleset) Frontends() []Frontend {
 	found := map[rules.Frontend]string{}

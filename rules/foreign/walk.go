@@ -16,30 +16,6 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// Packet is the first packet of a connection.
-type Packet struct {
-	Protocol rules.Protocol
-	Src, Dst netip.AddrPort
-	// Interface is where it comes in; empty for one from the node itself.
-	Interface string
-	// Local says which addresses are the node's own.
-	Local func(netip.Addr) bool
-}
-
-// Way is what may become of a packet.
-type Way struct {
-	// To is where it goes: its destination, unless it was translated.
-	To netip.AddrPort
-	// Translated says that it was.
-	Translated bool
-	// Rejected says that the sender is told at once, Dropped that it hears nothing.
-	Rejected, Dropped bool
-	// Masqueraded says that it goes out with the node's address.
-	Masqueraded bool
-	// Affinity is for how many seconds the client stays with its endpoint; 0: it does not.
-	Affinity uint32
-}
-
 // mostWays bounds how many choices are followed for one packet.
 const mostWays = 1 << 16
 
@@ -263,12 +239,12 @@ func (w *walk) headers() {
 	src, dst := w.packet.Src.Addr(), w.way.To.Addr()
 	if dst.Is4() {
 		w.network[0] = 0x45
-		w.network[9] = protocolNumber(w.packet.Protocol)
+		w.network[9] = byte(w.packet.Protocol)
 		copy(w.network[12:], src.AsSlice())
 		copy(w.network[16:], dst.AsSlice())
 	} else {
 		w.network[0] = 0x60
-		w.network[6] = protocolNumber(w.packet.Protocol)
+		w.network[6] = byte(w.packet.Protocol)
 		copy(w.network[8:], src.AsSlice())
 		copy(w.network[24:], dst.AsSlice())
 	}
@@ -277,14 +253,4 @@ func (w *walk) headers() {
 	if w.packet.Protocol == rules.TCP {
 		w.transport[12], w.transport[13] = 5<<4, 2 // SYN
 	}
-}
-
-func protocolNumber(p rules.Protocol) byte {
-	switch p {
-	case rules.UDP:
-		return unix.IPPROTO_UDP
-	case rules.SCTP:
-		return unix.IPPROTO_SCTP
-	}
-	return unix.IPPROTO_TCP
 }

@@ -207,7 +207,7 @@ func (c *compiler) conntrack(b info) op {
 			now |= snat
 		}
 		return holds(state, states&now != 0) &&
-			holds(proto, l4 == uint16(protocolNumber(w.packet.Protocol))) &&
+			holds(proto, l4 == uint16(w.packet.Protocol)) &&
 			holds(origSource, masked(w.packet.Src.Addr(), sourceMask) == masked(source, sourceMask)) &&
 			holds(origDest, masked(w.packet.Dst.Addr(), destMask) == masked(dest, destMask)) &&
 			holds(origSourcePort, w.packet.Src.Port() == sourcePort) &&
