@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nftproxy/nftproxy/conntrack"
@@ -64,14 +63,6 @@ type counted struct {
 	of rules.Owner
 }
 
-// flows counts connections, and remembers for a moment.
-type flows struct {
-	mu        sync.Mutex
-	list      []Connection
-	at, until time.Time // counted, and good for
-	uncounted int
-}
-
 // connections answers with the open connections to Services.
 func (c *costly) connections(r *http.Request) (any, error) {
 	query := r.URL.Query()
@@ -83,7 +74,7 @@ func (c *costly) connections(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.flows.counted(r.Context(), c)
+	out, err := c.flows.get(r.Context(), c.walked, func() (Connections, time.Time, error) { return c.count(r.Context()) })
 	if err != nil {
 		return nil, err
 	}
@@ -104,45 +95,17 @@ func (c *costly) connections(r *http.Request) (any, error) {
 	return out, nil
 }
 
-// counted returns all connections as they were counted a moment ago, or counts them. Nobody changes the list.
-func (f *flows) counted(ctx context.Context, c *costly) (out Connections, err error) {
-	get := func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		out = Connections{Connections: f.list, At: f.at.UTC(), Uncounted: f.uncounted}
-		return time.Now().Before(f.until)
+// count counts all connections, and says for how long that is good.
+func (c *costly) count(ctx context.Context) (out Connections, until time.Time, err error) {
+	began := time.Now()
+	ways, uncounted, err := c.walk(ctx)
+	if err != nil {
+		return out, until, err
 	}
-	if get() {
-		return out, nil
-	}
-	err = c.walked.do(ctx, func() error {
-		if get() { // another one has counted meanwhile
-			return nil
-		}
-		began := time.Now()
-		ways, uncounted, failed := c.walk(ctx)
-		if failed != nil {
-			return failed
-		}
-		list := c.d.named(ways)
-		f.mu.Lock()
-		f.list, f.uncounted, f.at = list, uncounted, began
-		f.until = time.Now().Add(max(freshFor, time.Duration(c.walked.times)*time.Since(began)))
-		f.mu.Unlock()
-		time.AfterFunc(keptFor, func() { f.forget(began) })
-		get()
-		return nil
-	})
-	return out, err
-}
-
-// forget gives the memory of an old count back.
-func (f *flows) forget(at time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.at.Equal(at) {
-		f.list, f.until = nil, time.Time{}
-	}
+	out = Connections{Connections: c.d.named(ways), At: began.UTC(), Uncounted: uncounted}
+	until = time.Now().Add(max(freshFor, time.Duration(c.walked.times)*time.Since(began)))
+	time.AfterFunc(keptFor, func() { c.flows.forget(until) })
+	return out, until, nil
 }
 
 // walk counts the connections of each way from a Service's frontend, and those that are not counted.

@@ -5,7 +5,6 @@ package ask
 import (
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -25,49 +24,28 @@ type Count struct {
 	New uint64 `json:"newConnections"`
 }
 
-// counts are the counters as they were read last.
-type counts struct {
-	mu    sync.Mutex
-	last  Counts
-	until time.Time
-}
-
 // connectionCounts answers with how many new connections came to service ports of a namespace, of all without one.
 func (c *costly) connectionCounts(r *http.Request) (any, error) {
 	if c.d.Counts == nil {
 		return Counts{Counts: []Count{}, At: time.Now().UTC()}, nil
 	}
-	f := c.counts
-	get := func() (Counts, bool) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return f.last, time.Now().Before(f.until)
-	}
-	all, fresh := get()
-	if !fresh {
-		if err := c.listed.do(r.Context(), func() error {
-			if all, fresh = get(); fresh {
-				return nil
-			}
-			began := time.Now()
-			counted, err := c.d.Counts()
-			if err != nil {
-				return err
-			}
-			all = Counts{Counted: true, At: began.UTC(), Counts: []Count{}}
-			for o, n := range counted {
-				if n > 0 {
-					all.Counts = append(all.Counts, Count{ownerOf(o), n})
-				}
-			}
-			f.mu.Lock()
-			const half = 2
-			f.last, f.until = all, began.Add(freshFor/half)
-			f.mu.Unlock()
-			return nil
-		}); err != nil {
-			return nil, err
+	all, err := c.counts.get(r.Context(), c.listed, func() (all Counts, until time.Time, err error) {
+		began := time.Now()
+		counted, err := c.d.Counts()
+		if err != nil {
+			return all, until, err
 		}
+		all = Counts{Counted: true, At: began.UTC(), Counts: []Count{}}
+		for o, n := range counted {
+			if n > 0 {
+				all.Counts = append(all.Counts, Count{ownerOf(o), n})
+			}
+		}
+		const half = 2
+		return all, began.Add(freshFor / half), nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	namespace := r.URL.Query().Get("namespace")
 	all.Counts = slices.DeleteFunc(slices.Clone(all.Counts), func(n Count) bool { return namespace != "" && n.Namespace != namespace })
