@@ -51,12 +51,14 @@ func Dial(ctx context.Context, path, table string) (*Client, error) {
 
 // Version asks who answers.
 func (c *Client) Version(ctx context.Context) (v Version, err error) {
-	return v, c.get(ctx, "/v1/version", nil, &v)
+	err = c.get(ctx, "/v1/version", nil, &v)
+	return v, err
 }
 
 // Service asks for one Service.
 func (c *Client) Service(ctx context.Context, namespace, name string) (s Service, err error) {
-	return s, c.get(ctx, "/v1/services/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &s)
+	err = c.get(ctx, "/v1/services/"+url.PathEscape(namespace)+"/"+url.PathEscape(name), nil, &s)
+	return s, err
 }
 
 // Choice chooses Services. Its zero value chooses all.
@@ -75,67 +77,76 @@ func (c Choice) query() url.Values {
 
 // Services asks for all Services that are chosen; the name does not count.
 func (c *Client) Services(ctx context.Context, of Choice) (out []Service, err error) {
-	return out, pages(ctx, c, "/v1/services", of.query(), func(page *Services) string {
+	err = pages(ctx, c, "/v1/services", of.query(), func(page *Services) string {
 		out = append(out, page.Services...)
 		return page.Continue
 	})
+	return out, err
 }
 
 // Endpoints asks for the endpoints of Services.
 func (c *Client) Endpoints(ctx context.Context, of Choice) (out []Endpoint, err error) {
-	return out, pages(ctx, c, "/v1/endpoints", of.query(), func(page *Endpoints) string {
+	err = pages(ctx, c, "/v1/endpoints", of.query(), func(page *Endpoints) string {
 		out = append(out, page.Endpoints...)
 		return page.Continue
 	})
+	return out, err
 }
 
 // Conflicts asks for the frontends that service ports do without; the name does not count.
 func (c *Client) Conflicts(ctx context.Context, of Choice) (out []Conflict, err error) {
-	return out, pages(ctx, c, "/v1/conflicts", of.query(), func(page *Conflicts) string {
+	err = pages(ctx, c, "/v1/conflicts", of.query(), func(page *Conflicts) string {
 		out = append(out, page.Conflicts...)
 		return page.Continue
 	})
+	return out, err
 }
 
 // Refused asks for the service ports that the kernel refuses, at most 1,000; the name does not count.
 func (c *Client) Refused(ctx context.Context, of Choice) (out []RefusedPort, err error) {
-	return out, pages(ctx, c, "/v1/refused", of.query(), func(page *RefusedPorts) string {
+	err = pages(ctx, c, "/v1/refused", of.query(), func(page *RefusedPorts) string {
 		out = page.Refused
 		return ""
 	})
+	return out, err
 }
 
 // Transactions asks for what was done to the tables after the one of a number; 0: for all that is remembered.
 func (c *Client) Transactions(ctx context.Context, after uint64) (out []Transaction, err error) {
-	return out, pages(ctx, c, "/v1/transactions", url.Values{"continue": {strconv.FormatUint(after, 10)}}, func(page *Transactions) string {
+	err = pages(ctx, c, "/v1/transactions", url.Values{"continue": {strconv.FormatUint(after, 10)}}, func(page *Transactions) string {
 		out = append(out, page.Transactions...)
 		return page.Continue
 	})
+	return out, err
 }
 
 // Diff asks how the kernel differs from what it should hold: for 1,000 differences at most.
 func (c *Client) Diff(ctx context.Context) (d Diff, err error) {
-	return d, c.get(ctx, "/v1/diff", url.Values{"limit": {strconv.Itoa(mostListed)}}, &d)
+	err = c.get(ctx, "/v1/diff", url.Values{"limit": {strconv.Itoa(mostListed)}}, &d)
+	return d, err
 }
 
 // Connections asks for the open connections to Services.
 func (c *Client) Connections(ctx context.Context, of Choice) (out []Connection, err error) {
-	return out, pages(ctx, c, "/v1/connections", of.query(), func(page *Connections) string {
+	err = pages(ctx, c, "/v1/connections", of.query(), func(page *Connections) string {
 		out = append(out, page.Connections...)
 		return page.Continue
 	})
+	return out, err
 }
 
 // Affinity asks for the clients that session affinity remembers: for 1,000 at most.
 func (c *Client) Affinity(ctx context.Context, of Choice) (out Affinity, err error) {
 	query := of.query()
 	query.Set("limit", strconv.Itoa(mostListed))
-	return out, c.get(ctx, "/v1/affinity", query, &out)
+	err = c.get(ctx, "/v1/affinity", query, &out)
+	return out, err
 }
 
 // Counts asks how many new connections came to the service ports of a namespace, or of all.
 func (c *Client) Counts(ctx context.Context, namespace string) (out Counts, err error) {
-	return out, c.get(ctx, "/v1/counts", url.Values{"namespace": {namespace}}, &out)
+	err = c.get(ctx, "/v1/counts", url.Values{"namespace": {namespace}}, &out)
+	return out, err
 }
 
 // pages asks for one page after the other; add says with what to continue.
