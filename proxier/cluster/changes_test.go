@@ -124,6 +124,23 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// TestTriggersOfDeleted: once a slice is deleted nothing triggers its Service's changes, not what is put back after that either.
+func TestTriggersOfDeleted(t *testing.T) {
+	t.Parallel()
+	c, s, _ := listed(t, clusterIP("a", "10.96.0.1"), clusterIP("b", "10.96.0.2"))
+	later := c.began.Add(time.Hour)
+	s.UpdateEndpointSlice(sliceOf("a", later, "10.244.0.1"))
+	s.UpdateEndpointSlice(sliceOf("b", later, "10.244.0.2"))
+	first := take(c)
+	s.DeleteEndpointSlice("default", "a")
+	s.UpdateEndpointSlice(sliceOf("a", later.Add(time.Second), "10.244.0.3"))
+	c.PutBack(first)
+	triggers := take(c).Triggers[rules.IPv4]
+	if a, b := len(triggers[ObjectName{"default", "a"}]), len(triggers[ObjectName{"default", "b"}]); a != 1 || b != 1 {
+		t.Errorf("a has %d triggers and b %d, want 1 each: %v", a, b, triggers)
+	}
+}
+
 // TestInputs: an input has what the owner gets, and what it does without.
 func TestInputs(t *testing.T) {
 	t.Parallel()

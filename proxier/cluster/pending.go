@@ -26,11 +26,14 @@ type pending struct {
 	services map[ObjectName]struct{}
 	slices   int
 	triggers [2]Triggers // by family
-	causes   Causes
+	// forgotten are the Services whose triggers are not known since: what was taken before has none of theirs either, if it is
+	// put back.
+	forgotten [2]map[ObjectName]struct{}
+	causes    Causes
 }
 
 func newPending() pending {
-	return pending{services: map[ObjectName]struct{}{}, triggers: [2]Triggers{{}, {}}}
+	return pending{services: map[ObjectName]struct{}{}, triggers: [2]Triggers{{}, {}}, forgotten: [2]map[ObjectName]struct{}{{}, {}}}
 }
 
 // putBack adds what was taken before.
@@ -40,6 +43,9 @@ func (p *pending) putBack(was pending) {
 	p.causes.putBack(was.causes)
 	for f, of := range was.triggers {
 		for n, times := range of {
+			if _, gone := p.forgotten[f][n]; gone {
+				continue
+			}
 			p.triggers[f][n] = append(times, p.triggers[f][n]...)
 		}
 	}
@@ -54,4 +60,7 @@ func (p *pending) trigger(s *slice, text string, began time.Time) {
 }
 
 // forget is for an EndpointSlice that is gone. What triggered that is not known: it is not what triggered changes before.
-func (p *pending) forget(f rules.Family, service ObjectName) { delete(p.triggers[f], service) }
+func (p *pending) forget(f rules.Family, service ObjectName) {
+	delete(p.triggers[f], service)
+	p.forgotten[f][service] = struct{}{}
+}
