@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -122,10 +123,7 @@ func (w *world) startTransactions() uint32 {
 // conn opens the node's nftables for what package kernel does not do.
 func (w *world) conn() *nftables.Conn {
 	w.t.Helper()
-	c, err := nftables.New(nftables.WithNetNSFd(w.Node.Fd()), nftables.AsLasting())
-	w.must(err)
-	w.t.Cleanup(func() { _ = c.CloseLasting() })
-	return c
+	return netnstest.LastingNFTables(w.t, w.Node.NS)
 }
 
 // generation says how many transactions there were.

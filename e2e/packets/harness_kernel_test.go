@@ -49,11 +49,7 @@ func (w *world) state(t *testing.T) rules.State {
 // nft opens the node's nftables for what package kernel does not do.
 func (w *world) nft(t *testing.T) *nftables.Conn {
 	t.Helper()
-	conn, err := nftables.New(nftables.WithNetNSFd(w.Node.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
+	return netnstest.NFTables(t, w.Node.NS)
 }
 
 // listRuleset lists the node's rules with the program nft, which must not complain. The lock's table is left out.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -96,10 +97,7 @@ func BenchmarkFlush(b *testing.B) {
 // foreign changes the ruleset as another program does. It returns when that was done, and how much CPU this process had used until then.
 func (n *node) foreign(do func(*nftables.Conn) error) (time.Time, time.Duration) {
 	n.b.Helper()
-	c, err := nftables.New(nftables.WithNetNSFd(n.ns.Fd()))
-	if err != nil {
-		n.b.Fatal(err)
-	}
+	c := netnstest.NFTables(n.b, n.ns)
 	if err := do(c); err != nil {
 		n.b.Fatal(err)
 	}

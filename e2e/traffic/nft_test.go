@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 // ruleset adds a few static rules of one family to a namespace.
@@ -25,10 +26,7 @@ type ruleset struct {
 
 func newRuleset(t *testing.T, n *netns.NS, f netns.Family) ruleset {
 	t.Helper()
-	conn, err := nftables.New(nftables.WithNetNSFd(n.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := netnstest.NFTables(t, n)
 	family := nftables.TableFamilyIPv4
 	if f == netns.IPv6 {
 		family = nftables.TableFamilyIPv6
