@@ -195,9 +195,11 @@ bench-micro: ## Run the Go benchmarks, of single packages and of large clusters 
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
 # QUICK=1 measures less; RESUME=1 goes on with an interrupted run.
-bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
+bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (35 minutes; QUICK=1: 5; RESUME=1 goes on); ends with a short soak
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
+	cd e2e/soak && $(GO) build -o $(CURDIR)/bin/soak .
 	bin/bench $(if $(QUICK),-quick) $(if $(RESUME),-resume) $(BENCH_FLAGS)
+	bin/soak $(if $(QUICK),-smallest,-minutes 2) -out bench-report/soak
 
 # Kubernetes' own, from its source.
 bin/kube-proxy: e2e/bench/go.mod
