@@ -48,7 +48,7 @@ type flowQueue struct {
 	work flowWork
 	// repaired is work because of repairs, of which there may be many.
 	repaired waiting
-	// second is work that is looked at once more, and next what follows it.
+	// second is work that is looked at once more, and next what follows it, which is not due before it.
 	second, next waiting
 	wake         chan struct{}
 }
@@ -66,11 +66,14 @@ func newWaiting() waiting { return waiting{flowWork: newFlowWork()} }
 // due says whether there is work, and it is time to do it.
 func (w *waiting) due(now time.Time) bool { return len(w.frontends) > 0 && !now.Before(w.from) }
 
-// settling is how long after a look the same flows are looked through again. The rules of before a commit may have translated a packet
-// that becomes a flow only after the look: the kernel puts a new flow into its table when the first packet leaves the node. What holds a
-// packet up are rules that queue it to a program, as some network policies do, and a virtual processor that does not run. Its client
-// would send to an endpoint that is gone for as long as it goes on sending.
+// settling is how long after a look the same flows are looked through again at the earliest: with the next look that there is anyway. The
+// rules of before a commit may have translated a packet that becomes a flow only after the look: the kernel puts a new flow into its
+// table when the first packet leaves the node. What holds a packet up are rules that queue it to a program, as some network policies do,
+// and a virtual processor that does not run. Its client would send to an endpoint that is gone for as long as it goes on sending.
 const settling = 2 * time.Second
+
+// patience is how much longer a second look waits for another one to share: most of what a look costs is to walk the kernel's table.
+const patience = 2 * time.Second
 
 // secondLooks is how often a second look that found something is followed by another one.
 const secondLooks = 3
@@ -181,8 +184,13 @@ func (q *flowQueue) take() flowLook {
 		q.repaired = newWaiting()
 	}
 	if second {
-		out.merge(q.second.flowWork)
 		out.second, q.second = q.second, newWaiting()
+		if q.next.due(now) {
+			out.second.merge(q.next.flowWork)
+			out.second.found = max(out.second.found, q.next.found)
+			q.next = newWaiting()
+		}
+		out.merge(out.second.flowWork)
 	}
 	return out
 }
@@ -195,14 +203,18 @@ func (q *flowQueue) looked(l flowLook, busy time.Duration, found bool) {
 	if l.repaired {
 		q.repaired.from = now.Add(repairedTimes * busy)
 	}
-	q.next.merge(l.fresh)
+	more := newFlowWork()
+	more.merge(l.fresh)
 	if found && l.second.found < secondLooks && len(l.second.frontends) > 0 {
-		q.next.merge(l.second.flowWork)
+		more.merge(l.second.flowWork)
 		q.next.found = max(q.next.found, l.second.found+1)
+	}
+	if len(more.frontends) > 0 {
+		q.next.merge(more)
+		q.next.from = now.Add(q.spare(busy))
 	}
 	if len(q.second.frontends) == 0 {
 		q.second, q.next = q.next, newWaiting()
-		q.second.from = now.Add(q.spare(busy))
 	}
 }
 
@@ -217,10 +229,12 @@ func (q *flowQueue) spare(busy time.Duration) time.Duration {
 func (q *flowQueue) due() (in time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, w := range []*waiting{&q.repaired, &q.second} {
-		if len(w.frontends) > 0 && (!ok || time.Until(w.from) < in) {
-			in, ok = time.Until(w.from), true
+	at := func(w *waiting, more time.Duration) {
+		if wait := time.Until(w.from) + more; len(w.frontends) > 0 && (!ok || wait < in) {
+			in, ok = wait, true
 		}
 	}
+	at(&q.repaired, 0)
+	at(&q.second, patience)
 	return max(in, 0), ok
 }
