@@ -44,7 +44,8 @@ const (
 	attrSrcPort  = 2
 	attrDstPort  = 3
 
-	attrFilterOrigFlags = 1
+	attrFilterOrigFlags  = 1
+	attrFilterReplyFlags = 2
 
 	attrInfoTCP  = 1
 	attrInfoSCTP = 3
