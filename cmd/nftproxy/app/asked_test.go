@@ -3,12 +3,10 @@
 package app
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
@@ -16,9 +14,6 @@ import (
 // TestAsk: what the nftproxy that runs answers is what its manifests and the kernel tell, and it answers root alone.
 func TestAsk(t *testing.T) {
 	n := newNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	n.ctx = ctx
 	const manifests = "../explain/testdata/manifests"
 	path := filepath.Join(t.TempDir(), "dir", "TABLE.sock")
 	socket := []string{"--socket", path}

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -85,7 +84,7 @@ func (s *podServer) exec(w http.ResponseWriter, r *http.Request) {
 	node := strings.TrimSuffix(pod, "-pod")
 	more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
 	var stdout, stderr bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
 	defer cancel()
 	code := Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), &stdout, &stderr)
 	status := `{"status": "Success"}`
@@ -110,7 +109,7 @@ func (s *podServer) kubectl(args ...string) (code int, stdout, stderr string) {
 	root := rootCommand("v1.2.3", nil)
 	asPlugin(root)
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), wholeTest)
 	defer cancel()
 	code = execute(ctx, root, append(args, "--kubeconfig", kubeconfig, "--context", "it"), &out, &errs)
 	return code, out.String(), errs.String()
