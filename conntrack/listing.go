@@ -98,10 +98,10 @@ func parseFlow(line []byte) (f Flow, ok bool, err error) {
 	f.Status = StatusSeenReply
 	for word := range bytes.FieldsSeq(line) {
 		if n++; n == 4 { // ipv4 2 udp 17
-			proto, err := strconv.ParseUint(string(word), 10, 8)
+			proto, perr := strconv.ParseUint(string(word), 10, 8)
 			f.Protocol = rules.Protocol(proto)
-			if err != nil || f.Protocol != rules.UDP && f.Protocol != rules.TCP && f.Protocol != rules.SCTP {
-				return f, false, err
+			if perr != nil || f.Protocol != rules.UDP && f.Protocol != rules.TCP && f.Protocol != rules.SCTP {
+				return f, false, perr
 			}
 			if f.Protocol == rules.TCP && !bytes.Contains(line, []byte("[UNREPLIED]")) {
 				return f, false, nil
