@@ -131,14 +131,14 @@ func (sp *ServicePort) withoutEjected(endpoints []Endpoint) (left []Endpoint, ou
 	return slices.DeleteFunc(slices.Clone(endpoints), func(x Endpoint) bool { return contains(out, x.Addr) }), out
 }
 
-// watch notes endpoints of a policy: with failover, all that are not waiting.
+// watch notes endpoints of a policy: with failover, all but those of weight 0.
 func (u *Usable) watch(sp *ServicePort, list []Endpoint) {
 	if !sp.Failover {
 		return
 	}
-	waits := waiting(list)
+	weighty := weighty(list)
 	for i := range list {
-		if waits == nil || !waits(&list[i]) {
+		if !weighty || !list[i].Idle {
 			u.Watched = append(u.Watched, list[i].Addr)
 		}
 	}

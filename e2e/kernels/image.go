@@ -24,9 +24,6 @@ var initScript []byte
 var tools = [...]string{"bash", "conntrack", "ip", "ip6tables", "ip6tables-restore", "ip6tables-save", "ipset", "iptables", "iptables-restore",
 	"iptables-save", "modprobe", "nft", "nsenter", "setpriv", "unshare"}
 
-// plugins are those of CNI that the guest has.
-var plugins = [...]string{"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/portmap"}
-
 // extensions are the directories where iptables has its own.
 const extensions = "/usr/lib/*/xtables"
 
@@ -91,12 +88,7 @@ func addTools(ctx context.Context, root string) error {
 	own := map[string]bool{"busybox": true}
 	for _, t := range tools {
 		own[t] = true
-		if err := addTool(ctx, root, t, "usr/sbin"); err != nil {
-			return err
-		}
-	}
-	for _, p := range plugins {
-		if err := addTool(ctx, root, p, filepath.Dir(p)); err != nil {
+		if err := addTool(ctx, root, t); err != nil {
 			return err
 		}
 	}
@@ -114,8 +106,8 @@ func addTools(ctx context.Context, root string) error {
 	return errors.Join(failed, os.Symlink("/usr/sbin/modprobe", filepath.Join(root, "sbin/modprobe")))
 }
 
-// addTool adds a program, in a directory. Tests of one that this machine lacks are skipped.
-func addTool(ctx context.Context, root, name, dir string) error {
+// addTool adds a program. Tests of one that this machine lacks are skipped.
+func addTool(ctx context.Context, root, name string) error {
 	path, err := findProgram(name)
 	if err != nil {
 		return nil //nolint:nilerr // see above
@@ -130,7 +122,7 @@ func addTool(ctx context.Context, root, name, dir string) error {
 			return err
 		}
 	}
-	return copyFile(path, filepath.Join(root, dir, filepath.Base(name)))
+	return copyFile(path, filepath.Join(root, "usr/sbin", name))
 }
 
 // addPrograms adds everything below a directory, in /t.
