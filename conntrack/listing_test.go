@@ -110,3 +110,50 @@ func TestParseFlow(t *testing.T) {
 		t.Error("nine ports are not an error")
 	}
 }
+
+// TestListingWhileOthersGo: a flow that is there all the time is in the text, or when that is read once more, while others come and go.
+func TestListingWhileOthersGo(t *testing.T) {
+	c := openFor(t, lookListed)
+	all := crowd(listingMost)
+	inject(t, c, 0, all...)
+	stay, others := all[:listingMost/2], all[listingMost/2:]
+	changes := &Conn{socket: c.socket} // which does not wait for who reads the text
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		for range 20 {
+			if _, err := changes.Delete(t.Context(), others); err != nil {
+				t.Error(err)
+			}
+			inject(t, changes, 0, others...)
+		}
+	}()
+	missed, readings := map[Tuple]bool{}, 0
+	for reading := true; reading; readings++ {
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+		got, err := c.readListing(func(Flow) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[Tuple]bool{}
+		for _, f := range got {
+			seen[f.Orig] = true
+		}
+		before := missed
+		missed = map[Tuple]bool{}
+		for _, f := range stay {
+			if missed[f.Orig] = !seen[f.Orig]; missed[f.Orig] {
+				t.Logf("reading %d, of %d entries: %s is missing", readings, len(got), f)
+			}
+			if missed[f.Orig] && before[f.Orig] {
+				t.Errorf("%s is missing twice", f)
+			}
+		}
+	}
+	t.Logf("%d readings", readings)
+}
