@@ -91,6 +91,7 @@ func TestAnnotationsAreFollowed(t *testing.T) {
 		{"nftproxy.io/type", []string{"LoadBalancer", "ClusterIP,NodePort", "externalips", "nodeport"}, []string{"Everywhere", "ClusterIP;NodePort", evil}},
 		{"service.cilium.io/type", []string{"LoadBalancer"}, []string{"Everywhere", evil}},
 		{"nftproxy.io/slow-start", nil, []string{"2h", "1ms", "-30s", "30", "soon", evil}},
+		{"nftproxy.io/settle", nil, []string{"11m", "99ms", "-3s", "3", "soon", evil}},
 		{"nftproxy.io/maglev-table-size", nil, []string{"252", "250", "65537", "x", evil}},
 		{"nftproxy.io/failover", []string{"true"}, []string{"yes", evil}},
 	} {

@@ -207,3 +207,38 @@ func TestSlowStart(t *testing.T) {
 		}
 	})
 }
+
+// TestSettle: a new endpoint gets nothing at first, unless it is the only one that is ready.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := start(t, &rulestest.Kernel{})
+		defer n.stop()
+		web := service("web", "10.96.0.1", "80")
+		web.Annotations = map[string]string{"nftproxy.io/settle": "2s"}
+		n.lists(web, endpoints("a", "web", "8080", "10.0.0.1 10.0.0.2"))
+		for _, step := range []struct{ ready, at, later string }{
+			{"10.0.0.1 10.0.0.2 10.0.0.3", "1 1", "1 1 1"},
+			{"10.0.0.1 10.0.0.3", "1 1", "1 1"},
+			{"10.0.0.4", "", ""}, // the only one has no slots
+			{"10.0.0.2 10.0.0.3 10.0.0.4", "", "1 1 1"},
+			{"10.0.0.1", "", ""},
+		} {
+			n.UpdateEndpointSlice(endpoints("a", "web", "8080", step.ready))
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			if got := n.slots(); got != step.at {
+				t.Errorf("%s are ready: slots %s, want %s", step.ready, got, step.at)
+			}
+			time.Sleep(1998 * time.Millisecond)
+			synctest.Wait()
+			if got := n.slots(); got != step.at {
+				t.Errorf("%s are ready, just before they have settled: slots %s, want %s", step.ready, got, step.at)
+			}
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			if got := n.slots(); got != step.later {
+				t.Errorf("%s have settled: slots %s, want %s", step.ready, got, step.later)
+			}
+		}
+	})
+}

@@ -40,6 +40,7 @@ const (
 	DoesNotAnswer
 	DoesNotAnswerTrial
 	WeightZero
+	Settling
 
 	// Why a Service port has no endpoint.
 	NoSlice       // refused
@@ -149,6 +150,7 @@ var table = [...]row{
 	NamedTwice:          {code: "named-twice", text: "named twice"},
 	NotOnThisNode:       {code: "not-on-this-node", text: "not on this node"},
 	WeightZero:          {code: "weight-zero", text: "its weight is 0"},
+	Settling:            {code: "settling", text: "became ready a moment ago, and settles (nftproxy.io/settle)"},
 
 	DoesNotAnswer:      {code: "does-not-answer", text: "does not answer from this node (failover)"},
 	DoesNotAnswerTrial: {code: "does-not-answer-trial", text: "does not answer from this node (failover): the next new connection tries it"},

@@ -108,6 +108,8 @@ func whyNot(e *Endpoint, chosen []Endpoint, ejected []Ejected, preferred prefere
 		return reason.NotReady.With()
 	case e.Idle:
 		return reason.WeightZero.With()
+	case e.Settling:
+		return reason.Settling.With()
 	case preferred == byNode:
 		return reason.MeantForNode.With(words(e.NodeHints), printable.Word(n.Name))
 	case preferred == byZone:

@@ -131,14 +131,14 @@ func (sp *ServicePort) withoutEjected(endpoints []Endpoint) (left []Endpoint, ou
 	return slices.DeleteFunc(slices.Clone(endpoints), func(x Endpoint) bool { return contains(out, x.Addr) }), out
 }
 
-// watch notes endpoints of a policy: with failover, all but those of weight 0.
+// watch notes endpoints of a policy: with failover, all that are not waiting.
 func (u *Usable) watch(sp *ServicePort, list []Endpoint) {
 	if !sp.Failover {
 		return
 	}
-	weighty := weighty(list)
+	waits := waiting(list)
 	for i := range list {
-		if !weighty || !list[i].Idle {
+		if waits == nil || !waits(&list[i]) {
 			u.Watched = append(u.Watched, list[i].Addr)
 		}
 	}

@@ -123,7 +123,7 @@ func TestWatched(t *testing.T) {
 		list := make([]Endpoint, r.IntN(5))
 		for i := range list {
 			list[i] = Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Ready: r.IntN(4) > 0,
-				Serving: r.IntN(2) > 0, Terminating: r.IntN(3) == 0, Local: r.IntN(2) > 0, Weighting: Weighting{Idle: r.IntN(3) == 0}}
+				Serving: r.IntN(2) > 0, Terminating: r.IntN(3) == 0, Local: r.IntN(2) > 0, Weighting: Weighting{Idle: r.IntN(3) == 0, Settling: r.IntN(3) == 0}}
 		}
 		sp := ServicePort{ClusterIP: netip.MustParseAddr("10.96.0.1"), NodePort: uint16(r.IntN(2)) * 30000,
 			Policies: Policies{InternalLocal: r.IntN(2) > 0, ExternalLocal: r.IntN(2) > 0, Failover: r.IntN(5) > 0}}

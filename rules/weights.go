@@ -18,6 +18,8 @@ type Weighting struct {
 	Weight uint32
 	// Idle says that somebody gave it the weight 0: it gets no new connections, as long as others can.
 	Idle bool
+	// Settling says that it became ready a moment ago, and is to wait: it gets no new connections, as long as others can.
+	Settling bool
 	// Warm is how many tenths of its weight count while it is new; 0: all.
 	Warm uint8
 	// Open is how many connections to it are open, where the scheduler asks for that.
@@ -48,14 +50,15 @@ func (w *Weighting) merge(o *Weighting) {
 	default:
 		w.Weight = max(w.Weight, o.Weight)
 	}
+	w.Settling = w.Settling || o.Settling
 	w.Warm, w.Open, w.Zone = max(w.Warm, o.Warm), max(w.Open, o.Open), max(w.Zone, o.Zone)
 }
 
-// weigh gives the endpoints of a traffic policy the weights that they have on a node, and leaves out those of weight 0. Where
-// all have that, each gets as much as the others: nobody wants an outage. It changes the list.
+// weigh gives the endpoints of a traffic policy the weights that they have on a node, and leaves out those that get no new
+// connections. It changes the list.
 func weigh(sp *ServicePort, list []Endpoint, n *Node) []Endpoint {
-	if weighty(list) {
-		list = slices.DeleteFunc(list, func(e Endpoint) bool { return e.Idle })
+	if waits := waiting(list); waits != nil {
+		list = slices.DeleteFunc(list, func(e Endpoint) bool { return waits(&e) })
 	}
 	for i := range list {
 		if f := sp.factor(&list[i], n); f > 1 {
@@ -65,9 +68,19 @@ func weigh(sp *ServicePort, list []Endpoint, n *Node) []Endpoint {
 	return list
 }
 
-// weighty says whether some endpoint has another weight than 0.
-func weighty(list []Endpoint) bool {
-	return slices.ContainsFunc(list, func(e Endpoint) bool { return !e.Idle })
+// waiting tells which endpoints of a policy get no new connections: those of weight 0 and, of the others, those that settle.
+// Where all have the weight 0, or all settle, each gets as much as the others: nobody wants an outage. Nil: none wait.
+func waiting(list []Endpoint) func(*Endpoint) bool {
+	idle, settling, weighty, settled := false, false, false, false
+	for i := range list {
+		e := &list[i]
+		idle, settling = idle || e.Idle, settling || e.Settling
+		weighty, settled = weighty || !e.Idle, settled || !e.Idle && !e.Settling
+	}
+	if idle && weighty || settling && settled {
+		return func(e *Endpoint) bool { return weighty && e.Idle || settled && e.Settling }
+	}
+	return nil
 }
 
 // factor is what an endpoint's place makes of its weight. A scheduler that is to choose alike on all nodes cannot look at it.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/nftproxy/nftproxy/internal/golden"
+	"github.com/nftproxy/nftproxy/reason"
 	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/tracer"
 )
@@ -199,5 +200,44 @@ func TestAffinityWithWeights(t *testing.T) {
 	}
 	if now := send(t, after, fromPod, toClusterIP); now == was {
 		t.Errorf("the client stays with %s, which has the weight 0", was)
+	}
+}
+
+// TestSettling: endpoints that settle get no connections while another one can, whatever weights say; else all of them do.
+func TestSettling(t *testing.T) {
+	addrs := []string{"10.244.2.2:1", "10.244.2.3:1", "10.244.2.4:1"}
+	for _, tt := range []struct{ states, want string }{ // of the endpoints: ready, settling, idle, both, or not ready
+		{"r r r", "0 1 2"},
+		{"r s r", "0 2"},
+		{"s s r", "2"},
+		{"s s s", "0 1 2"},
+		{"s i s", "0 2"},
+		{"r i s", "0"},
+		{"b i b", "0 1 2"},
+		{"b b b", "0 1 2"},
+		{"s n n", "0"},
+		{"n s i", "1"},
+	} {
+		list := on(addrs...)
+		for i, s := range strings.Fields(tt.states) {
+			list[i].Settling, list[i].Idle = s == "s" || s == "b", s == "i" || s == "b"
+			list[i].Ready, list[i].Serving = s != "n", s != "n"
+		}
+		sp := full()
+		sp.Failover, sp.Scheduler = true, rules.Maglev // in the order of the addresses
+		u := rules.SelectEndpoints(&sp, list, &testNode)
+		var got []string
+		for _, e := range u.Cluster {
+			got = append(got, fmt.Sprint(slices.Index(addrs, e.Addr.String())))
+		}
+		if strings.Join(got, " ") != tt.want || len(u.Watched) != len(u.Cluster) {
+			t.Errorf("%s: %v get connections, want %s; watched: %v", tt.states, got, tt.want, u.Watched)
+		}
+		for i, e := range rules.ExplainEndpoints(&sp, list, &testNode) {
+			waits := list[i].Settling && !list[i].Idle && !e.Cluster
+			if (e.WhyNotCluster.Code == reason.Settling) != waits {
+				t.Errorf("%s: of %s it says %v", tt.states, e.Addr, e.WhyNotCluster)
+			}
+		}
 	}
 }

@@ -24,6 +24,9 @@ var initScript []byte
 var tools = [...]string{"bash", "conntrack", "ip", "ip6tables", "ip6tables-restore", "ip6tables-save", "ipset", "iptables", "iptables-restore",
 	"iptables-save", "modprobe", "nft", "nsenter", "setpriv", "unshare"}
 
+// plugins are those of CNI that the guest has.
+var plugins = [...]string{"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/portmap"}
+
 // extensions are the directories where iptables has its own.
 const extensions = "/usr/lib/*/xtables"
 
@@ -88,7 +91,12 @@ func addTools(ctx context.Context, root string) error {
 	own := map[string]bool{"busybox": true}
 	for _, t := range tools {
 		own[t] = true
-		if err := addTool(ctx, root, t); err != nil {
+		if err := addTool(ctx, root, t, "usr/sbin"); err != nil {
+			return err
+		}
+	}
+	for _, p := range plugins {
+		if err := addTool(ctx, root, p, filepath.Dir(p)); err != nil {
 			return err
 		}
 	}
@@ -106,8 +114,8 @@ func addTools(ctx context.Context, root string) error {
 	return errors.Join(failed, os.Symlink("/usr/sbin/modprobe", filepath.Join(root, "sbin/modprobe")))
 }
 
-// addTool adds a program. Tests of one that this machine lacks are skipped.
-func addTool(ctx context.Context, root, name string) error {
+// addTool adds a program, in a directory. Tests of one that this machine lacks are skipped.
+func addTool(ctx context.Context, root, name, dir string) error {
 	path, err := findProgram(name)
 	if err != nil {
 		return nil //nolint:nilerr // see above
@@ -122,7 +130,7 @@ func addTool(ctx context.Context, root, name string) error {
 			return err
 		}
 	}
-	return copyFile(path, filepath.Join(root, "usr/sbin", name))
+	return copyFile(path, filepath.Join(root, dir, filepath.Base(name)))
 }
 
 // addPrograms adds everything below a directory, in /t.

@@ -23,6 +23,7 @@ slowness() {
 echo "=== kernel $(uname -r)"
 if [ "$(option sctp)" = yes ]; then modprobe sctp; else rm -rf /lib/modules/*/kernel/net/sctp; fi # or the kernel loads it by itself
 echo "=== has SCTP $(has grep -q '^sctp ' /proc/modules)"
+modprobe br_netfilter # nothing loads it by itself
 echo "=== has flowtable $(takes 'add table ip flows; add flowtable ip flows f { hook ingress priority 0; devices = { lo }; }')"
 nft delete table ip flows 2>/dev/null
 # As on a node, but without an API server: what is forwarded, and where the Services come from. Tests set the former themselves.

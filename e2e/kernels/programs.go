@@ -22,7 +22,7 @@ type needed struct{ program, from string }
 var neededByAll = [...]needed{
 	{"qemu-system-x86_64", "qemu-system-x86"}, {"busybox", "busybox-static"}, {"depmod", "kmod"}, {"modprobe", "kmod"}, {"bash", "bash"},
 	{"nft", "nftables"}, {"ip", "iproute2"}, {"iptables", "iptables"}, {"conntrack", "conntrack"}, {"setpriv", "util-linux"},
-	{"apt-get", "apt"}, {"apt-cache", "apt"}, {"dpkg", "dpkg"},
+	{"/usr/lib/cni/bridge", "containernetworking-plugins"}, {"apt-get", "apt"}, {"apt-cache", "apt"}, {"dpkg", "dpkg"},
 }
 
 // findPrograms looks for what the parts need, and installs what is missing, or says how to.

@@ -28,6 +28,8 @@ const (
 	ZoneWeightAnnotation  = "nftproxy.io/zone-weight"
 	// SlowStartAnnotation is how long the share of a new endpoint grows.
 	SlowStartAnnotation = "nftproxy.io/slow-start"
+	// SettleAnnotation is how long a new endpoint gets no connections, while others can.
+	SettleAnnotation = "nftproxy.io/settle"
 	// RangesPolicyAnnotation says whether loadBalancerSourceRanges are those that may connect, or those that may not.
 	RangesPolicyAnnotation = "nftproxy.io/src-ranges-policy"
 	// NodeSelectorAnnotation selects the nodes that serve the Service.
@@ -56,9 +58,16 @@ const (
 	maxSlowStart = time.Hour
 )
 
+// The longest and the shortest time that endpoints settle.
+const (
+	minSettle = 100 * time.Millisecond
+	maxSettle = 10 * time.Minute
+)
+
 // choices is what a Service's annotations say of it, besides its policies.
 type choices struct {
 	slowStart time.Duration // 0: none
+	settle    time.Duration // before that; 0: none
 	nodes     string        // a label selector; empty: all
 	// noClusterIP says that the Service is not served at its ClusterIPs.
 	noClusterIP bool
@@ -95,12 +104,10 @@ func convertChoices(s *corev1.Service, out *service, o serviceOptions, fault fun
 		{LocalWeightAnnotation, func(text string) (string, error) { return "1", readWeight(text, 1, &p.LocalWeight) }},
 		{ZoneWeightAnnotation, func(text string) (string, error) { return "1", readWeight(text, 1, &p.ZoneWeight) }},
 		{SlowStartAnnotation, func(text string) (string, error) {
-			d, err := time.ParseDuration(text)
-			if err != nil || d != 0 && d < minSlowStart || d > maxSlowStart {
-				return "0s", fmt.Errorf("%q is no time from %s to %s, such as 30s", text, minSlowStart, "1h")
-			}
-			out.choices.slowStart = d
-			return "", nil
+			return "0s", readDuration(text, minSlowStart, maxSlowStart, &out.choices.slowStart)
+		}},
+		{SettleAnnotation, func(text string) (string, error) {
+			return "0s", readDuration(text, minSettle, maxSettle, &out.choices.settle)
 		}},
 		{NodeSelectorAnnotation, out.choices.readSelector},
 		{TypeAnnotation, out.readTypes},
@@ -139,6 +146,16 @@ func readWeight(text string, least uint64, to *uint16) error {
 		return fmt.Errorf("%q is no number from %d to %d", text, least, rules.MaxWeight)
 	}
 	*to = uint16(n)
+	return nil
+}
+
+// readDuration reads a time within limits, or 0.
+func readDuration(text string, least, most time.Duration, to *time.Duration) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d != 0 && d < least || d > most {
+		return fmt.Errorf("%q is no time from %s to %s, such as 5s", text, least, most)
+	}
+	*to = d
 	return nil
 }
 

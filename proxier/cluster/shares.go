@@ -29,7 +29,7 @@ type shares struct {
 	// selective are the Services that are not for all nodes, labels those of this one.
 	selective map[ObjectName]*service
 	labels    labels.Set
-	// new has, of Services with a slow start, each ready address that is known.
+	// new has, of Services whose new endpoints settle or start slowly, each ready address that is known.
 	new map[ObjectName]map[netip.Addr]newcomer
 	// settled says that what comes from now on is new: not so the first lists.
 	settled bool
@@ -122,7 +122,8 @@ func (st *store) selected(n ObjectName, s *service) *service {
 func (st *store) weighting(n ObjectName, e *rules.Endpoint, p rules.Protocol) {
 	sh := &st.shares
 	if len(sh.new) > 0 {
-		e.Warm = sh.new[n][e.Addr.Addr()].warm
+		who := sh.new[n][e.Addr.Addr()]
+		e.Settling, e.Warm = who.settling, who.warm
 	}
 	if len(sh.open) > 0 {
 		e.Open = sh.open[rules.Backend{Protocol: p, Addr: e.Addr}]
@@ -144,14 +145,15 @@ func (c *Cluster) Elsewhere() map[string]string {
 
 // newcomer is an address of a ready endpoint.
 type newcomer struct {
-	since time.Time // it is ready; the zero time: long since
-	warm  uint8     // tenths of its weight; 0: all
+	since    time.Time // it is ready; the zero time: long since
+	settling bool
+	warm     uint8 // tenths of its weight, once it has settled; 0: all
 }
 
 // welcome notes which endpoints of a Service have become ready.
 func (st *store) welcome(n ObjectName) {
 	svc, sh := st.services[n], &st.shares
-	if svc == nil || svc.choices.slowStart == 0 {
+	if svc == nil || !svc.choices.greets() {
 		delete(sh.new, n)
 		return
 	}
@@ -165,7 +167,8 @@ func (st *store) welcome(n ObjectName) {
 			}
 			was, ok := known[e.addr()]
 			if !ok && any && sh.settled {
-				was = newcomer{sh.now(), 1}
+				was = newcomer{since: sh.now()}
+				was.age(0, svc.choices)
 				sh.poke()
 			}
 			now[e.addr()] = was
@@ -184,13 +187,13 @@ func (st *store) warmUp() (next time.Duration, any bool) {
 		}
 		changed := false
 		for a, who := range list {
-			if who.warm == 0 {
+			if who.warm == 0 && !who.settling {
 				continue
 			}
-			due, in := warmth(now.Sub(who.since), svc.choices.slowStart)
-			if due != who.warm {
-				who.warm, changed = due, true
-				list[a] = who
+			before := who
+			in := who.age(now.Sub(who.since), svc.choices)
+			if who != before {
+				list[a], changed = who, true
 			}
 			if in > 0 && (next == 0 || in < next) {
 				next = in
@@ -202,6 +205,19 @@ func (st *store) warmUp() (next time.Duration, any bool) {
 		}
 	}
 	return next, any
+}
+
+// greets says whether a Service's new endpoints get less than others.
+func (c *choices) greets() bool { return c.settle > 0 || c.slowStart > 0 }
+
+// age says what a newcomer gets so long after it came, and returns when it gets more; 0: it gets all.
+func (w *newcomer) age(age time.Duration, c choices) (next time.Duration) {
+	if w.settling = age < c.settle; w.settling {
+		w.warm = 0
+		return c.settle - age
+	}
+	w.warm, next = warmth(age-c.settle, c.slowStart)
+	return next
 }
 
 // tune notes that the shares of a Service's endpoints may have changed.
@@ -227,7 +243,7 @@ func warmth(age, slowStart time.Duration) (tenths uint8, next time.Duration) {
 // Tune gets a value when WarmUp or Counting may have news.
 func (c *Cluster) Tune() <-chan struct{} { return c.store.shares.tune }
 
-// WarmUp lets new endpoints of Services with a slow start have a larger share if it is time, and returns how long it is until
+// WarmUp lets new endpoints that settle or start slowly have a larger share if it is time, and returns how long it is until
 // the next one is due more; 0: none is.
 func (c *Cluster) WarmUp() time.Duration {
 	c.mu.Lock()

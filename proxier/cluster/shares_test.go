@@ -251,6 +251,50 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
+// TestSettle: an endpoint that has become ready waits, and starts slowly afterwards, if that is asked for, too.
+func TestSettle(t *testing.T) {
+	web := annotated(clusterIP("web", "10.96.0.1"), "nftproxy.io/settle", "2s", "nftproxy.io/slow-start", "3s")
+	c, s, _ := listed(t, web, clusterIP("other", "10.96.0.2"))
+	now := time.Unix(1000, 0)
+	c.store.shares.now = func() time.Time { return now }
+	states := func() string {
+		o := rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: "web"}}
+		var out []string
+		for _, e := range c.store.input(o).Endpoints {
+			out = append(out, fmt.Sprintf("%v-%d", e.Settling, e.Warm))
+		}
+		return strings.Join(out, " ")
+	}
+	s.UpdateEndpointSlice(sliceOf("web", now, "10.0.0.1"))
+	now = now.Add(time.Minute)
+	if next := c.WarmUp(); next != 0 || states() != "false-0" {
+		t.Errorf("long since: %s, next in %s", states(), next)
+	}
+	s.UpdateEndpointSlice(sliceOf("web", now, "10.0.0.1", "10.0.0.2"))
+	owners(c)
+	for _, step := range []struct {
+		after, next time.Duration
+		want, owner string
+	}{
+		{0, 2 * time.Second, "false-0 true-0", ""},
+		{1500 * time.Millisecond, 500 * time.Millisecond, "false-0 true-0", ""},
+		{500 * time.Millisecond, time.Second / 3, "false-0 false-1", "web tuned"},
+		{time.Second, time.Second / 3, "false-0 false-4", "web tuned"},
+		{2 * time.Second, 0, "false-0 false-0", "web tuned"},
+	} {
+		now = now.Add(step.after)
+		next := c.WarmUp()
+		if got := owners(c); states() != step.want || got != step.owner || (next-step.next).Abs() > time.Microsecond {
+			t.Errorf("%s later: %s, next in %s, changed: %q; want %s, %s, %q", step.after, states(), next, got, step.want, step.next, step.owner)
+		}
+	}
+	s.UpdateEndpointSlice(sliceOf("web", now, "10.0.0.1", "10.0.0.2", "10.0.0.3"))
+	s.UpdateService(clusterIP("web", "10.96.0.1"))
+	if got := states(); got != "false-0 false-0 false-0" || len(c.store.shares.new) > 0 {
+		t.Errorf("the annotation goes: %s", got)
+	}
+}
+
 // TestFirstListsAreNotNew: what is there at the start has its whole weight.
 func TestFirstListsAreNotNew(t *testing.T) {
 	c, _ := listening(Config{NodeName: "n1"})

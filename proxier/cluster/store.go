@@ -56,7 +56,7 @@ func (st *store) setService(n ObjectName, s *service) (any bool) {
 	}
 	st.ask(n, s.asks()-old.asks())
 	st.welcome(n)
-	if s != nil && (s.policies.Scheduler.Counts() || s.choices.slowStart > 0) {
+	if s != nil && (s.policies.Scheduler.Counts() || s.choices.greets()) {
 		st.shares.poke() // it may have asked for something else of the same number before
 	}
 	alike := old.alike(s)

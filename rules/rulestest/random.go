@@ -160,6 +160,7 @@ func (w *World) endpoints(f rules.Family) []rules.Endpoint {
 		if w.chance(4) {
 			out[i].Weight, out[i].Zone = uint32(w.rand.IntN(4)), "a"
 			out[i].Idle, out[i].Warm, out[i].Open = w.chance(3), uint8(w.rand.IntN(3)), uint32(w.rand.IntN(20))
+			out[i].Settling = w.chance(3)
 		}
 		if w.chance(2) {
 			out[i].ZoneHints = []string{[]string{"a", "b"}[w.rand.IntN(2)]}

@@ -146,7 +146,7 @@ func (n *Node) bridges(r *Report, l links) {
 		switch n.file("proc/sys/net/bridge/" + name) {
 		case "1":
 		case "":
-			r.warning(what, names+": br_netfilter is not loaded: a pod whose connection to a Service goes to an endpoint on its own bridge gets no answer, as answers pass the rules by; modprobe br_netfilter")
+			r.warning(what, names+": br_netfilter is not loaded: a pod whose connection to a Service goes to an endpoint on its own bridge gets no answer, as answers pass the rules by; modprobe br_netfilter or, where the kernel has none, masqueradeAll")
 			return
 		default:
 			off = append(off, "sysctl -w net.bridge."+name+"=1")
