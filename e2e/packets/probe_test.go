@@ -62,7 +62,7 @@ func TestProbeFromPod(t *testing.T) {
 	}
 	// Network namespaces are found by their processes, all of this machine: it has an address that no other test's has.
 	own := []string{fmt.Sprintf("10.201.%d.%d", os.Getpid()>>8&0xff, os.Getpid()&0xff), fmt.Sprintf("fd00:201::%x", os.Getpid()&0xffff)}
-	w.addAddresses(t, w.Client.NS, own...)
+	giveAddresses(t, w.Client.NS, own)
 	pod := exec.Command(netnstest.Tool(t, "cat"))
 	input, err := pod.StdinPipe()
 	if err == nil {
@@ -104,8 +104,8 @@ func TestProbeFromPod(t *testing.T) {
 	}
 }
 
-// addAddresses gives the loopback interface of a namespace more addresses.
-func (w *world) addAddresses(t *testing.T, ns *netns.NS, list ...string) {
+// giveAddresses gives the loopback interface of a namespace more addresses.
+func giveAddresses(t *testing.T, ns *netns.NS, list []string) {
 	t.Helper()
 	handle, err := ns.Netlink()
 	if err != nil {
