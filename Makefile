@@ -108,7 +108,7 @@ demo: build ## Show nftproxy at work in network namespaces (DEMO_FLAGS=--keep le
 # NFTPROXY_REQUIRE_TOOLS=1 in the environment it fails.
 # Without cgo, as the program is built: with it nftproxy cannot give up rights.
 test: ## Run all tests that need no cluster, as root or not
-	CGO_ENABLED=0 $(GO) test -timeout 20m $(TEST_FLAGS) ./...
+	CGO_ENABLED=0 $(GO) test -timeout 40m $(TEST_FLAGS) ./...
 
 # Readers of what others write. What they find goes to testdata/fuzz, as a test; see `go doc testing.F`.
 fuzz: ## Feed each reader (manifests, configuration, netlink messages, names) with odd input for FUZZ_TIME
@@ -145,7 +145,7 @@ faults: ## Do all that may go wrong to nftproxy with traffic running, and write 
 	$(GO) run ./e2e/faults/report -version $(VERSION) -o "$(FAULTS_PAGE)" bin/faults.jsonl && test -z "$$failed"
 
 race: ## Run the tests of what has goroutines with the race detector (it needs a C compiler)
-	$(GO) test -race -timeout 20m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...
+	$(GO) test -race -timeout 40m $(TEST_FLAGS) ./cmd/... ./proxier/... ./rules ./rules/inspect ./conntrack ./nfnetlink/...
 
 e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as root (its first build takes minutes)
 	cd e2e/image && $(GO) test -count 1 $(TEST_FLAGS) ./...
@@ -153,18 +153,18 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 	cd deploy/site && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/chart && $(GO) test -count 1 $(TEST_FLAGS) ./...
 	cd e2e/metrics && $(GO) test -count 1 $(TEST_FLAGS) ./...
-	cd e2e/controlplane && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
-	cd e2e/bench && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
-	cd e2e/soak && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/controlplane && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/bench && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/soak && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
 
 e2e-ui: ## Test the page of 'nftproxy ui' in a headless Chromium, as root
-	cd e2e/ui && $(GO) test -timeout 10m -count 1 $(TEST_FLAGS) ./...
+	cd e2e/ui && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 
 # containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
 CLUSTER    := $(CURDIR)/bin/cluster
 e2e-cluster: build bin/kube-proxy cluster-programs ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
-	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 20m -count 1 $(TEST_FLAGS) .
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 40m -count 1 $(TEST_FLAGS) .
 
 cluster-programs:
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)
@@ -195,9 +195,11 @@ bench-micro: ## Run the Go benchmarks, of single packages and of large clusters 
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
 # QUICK=1 measures less; RESUME=1 goes on with an interrupted run.
-bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
+bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (35 minutes; QUICK=1: 5; RESUME=1 goes on); ends with a short soak
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
+	cd e2e/soak && $(GO) build -o $(CURDIR)/bin/soak .
 	bin/bench $(if $(QUICK),-quick) $(if $(RESUME),-resume) $(BENCH_FLAGS)
+	bin/soak $(if $(QUICK),-smallest,-minutes 2) -out bench-report/soak
 
 # Kubernetes' own, from its source.
 bin/kube-proxy: e2e/bench/go.mod

@@ -59,15 +59,16 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// TestToolchain: the image's Dockerfile builds with go.mod's toolchain, and what `make lint` uses has versions.
+// TestToolchain: the image's Dockerfile builds with go.mod's toolchain, named by its digest, and the image has no base; what `make lint` uses has
+// versions.
 func TestToolchain(t *testing.T) {
 	toolchain := regexp.MustCompile(`(?m)^toolchain go(\d+\.\d+\.\d+)$`).FindStringSubmatch(read(t, checkout, "go.mod"))
 	if toolchain == nil {
 		t.Fatal("go.mod has no toolchain")
 	}
 	froms := regexp.MustCompile(`(?m)^FROM (?:--\S+ )?(\S+)`).FindAllStringSubmatch(read(t, checkout, "deploy/Dockerfile"), -1)
-	if len(froms) != 2 || froms[0][1] != "golang:"+toolchain[1] || froms[1][1] != "scratch" {
-		t.Errorf("deploy/Dockerfile begins from %q, want golang:%s and scratch", froms, toolchain[1])
+	if len(froms) != 2 || !regexp.MustCompile(`^golang:`+regexp.QuoteMeta(toolchain[1])+`@sha256:[0-9a-f]{64}$`).MatchString(froms[0][1]) || froms[1][1] != "scratch" {
+		t.Errorf("deploy/Dockerfile begins from %q, want golang:%s by its digest, and scratch", froms, toolchain[1])
 	}
 	for _, m := range regexp.MustCompile(`\S+/cmd/\S+@(\S+)`).FindAllStringSubmatch(read(t, checkout, "Makefile"), -1) {
 		if !strings.HasPrefix(m[1], "$(") {
@@ -81,6 +82,34 @@ func TestToolchain(t *testing.T) {
 	}
 	if linter := read(t, checkout, ".golangci.yml"); !strings.Contains(linter, "\n    - gosec\n") || !strings.Contains(linter, "\n    - staticcheck\n") {
 		t.Error("`make lint` lacks gosec or staticcheck")
+	}
+}
+
+// TestDownloads: what else comes from the network comes in ways that check it: Go's modules by go.sum and Go's checksum database, the packages
+// of a distribution by its keys. Nothing else is fetched, and nothing is named by a version that moves.
+func TestDownloads(t *testing.T) {
+	files := append(workflows(t), checkout+"/Makefile", checkout+"/.ci/run", checkout+"/deploy/Dockerfile")
+	fetches := regexp.MustCompile(`\b(?:curl|wget)\b[^|\n]*https?://|\b(?:pip3?|npm|npx|yarn|gem|cargo) +(?:install|ci|i|exec|-)|@(?:latest|main|master)\b|\bdocker +(?:pull|run)\b|GONOSUMDB|GONOSUMCHECK|GOFLAGS=-insecure|GOSUMDB=off|--allow-unauthenticated|trusted=yes|runs-on: \S+-latest`)
+	for _, file := range files {
+		for _, m := range fetches.FindAllString(read(t, file), -1) {
+			t.Errorf("%s: %q fetches what nobody has pinned", file, m)
+		}
+	}
+	for _, bad := range []string{"curl -sSL https://x.test/i | sh", "wget http://x.test", "pip install x", "go install x@latest", "docker run x", "GOSUMDB=off", "runs-on: ubuntu-latest"} {
+		if !fetches.MatchString(bad) {
+			t.Errorf("%q is not heard of", bad)
+		}
+	}
+	modules, err := filepath.Glob(checkout + "/*/*/go.mod")
+	must(t, err)
+	for _, m := range append(modules, checkout+"/go.mod") {
+		if read(t, strings.TrimSuffix(m, "mod")+"sum") == "" {
+			t.Errorf("%s has no sums", m)
+		}
+	}
+	// Programs that a workflow uses and a machine of GitHub's does not have come by an action, which must say which version.
+	if release := read(t, github, "workflows/release.yml"); !regexp.MustCompile(`cosign-installer@[0-9a-f]{40} # v\S+\n\s+with:\n\s+cosign-release: v\d+\.\d+\.\d+\n`).MatchString(release) {
+		t.Error("the release's workflow does not say which cosign signs")
 	}
 }
 
@@ -106,7 +135,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("the Makefile has no target %s", name)
 		}
 	}
-	for _, want := range []string{"lint", "vulncheck", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice"} {
+	for _, want := range []string{"lint", "vulncheck", "test", "race", "fuzz", "demo", "e2e", "e2e-cluster", "e2e-upstream", "faults", "kernels-quick", "kernels", "soak", "flaky", "release", "release-twice", "site"} {
 		if !named[want] {
 			t.Errorf("no workflow runs make %s", want)
 		}
@@ -116,27 +145,35 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestTools: a workflow installs what .ci/run installs.
+// TestTools: workflows install what .ci/run installs.
 func TestTools(t *testing.T) {
 	list := regexp.MustCompile(`(?s)\ntools=\((.*?)\)`).FindStringSubmatch(read(t, checkout, ".ci/run"))
 	if list == nil {
 		t.Fatal(".ci/run has no list of tools")
 	}
+	const browser = "chromium-headless-shell" // Ubuntu has no such package; GitHub's machines have Chrome
 	var want []string
 	for tool := range strings.FieldsSeq(list[1]) {
 		_, name, _ := strings.Cut(tool, ":")
-		if name != "chromium-headless-shell" { // Ubuntu has no such package; GitHub's machines have Chrome
+		if name != browser {
 			want = append(want, name)
 		}
 	}
-	var ci struct {
-		Env map[string]string `json:"env"`
-	}
-	must(t, yaml.Unmarshal([]byte(read(t, github, "workflows/ci.yml")), &ci))
-	got := slices.Sorted(strings.FieldsSeq(ci.Env["PACKAGES"]))
 	slices.Sort(want)
-	if want = slices.Compact(want); !slices.Equal(got, want) {
-		t.Errorf("ci.yml installs %q, .ci/run %q", got, want)
+	want = slices.Compact(want)
+	for _, name := range []string{"ci.yml", "nightly.yml"} {
+		var workflow struct {
+			Env map[string]string `json:"env"`
+		}
+		text := read(t, github, "workflows", name)
+		must(t, yaml.Unmarshal([]byte(text), &workflow))
+		if got := slices.Sorted(strings.FieldsSeq(workflow.Env["PACKAGES"])); !slices.Equal(got, want) {
+			t.Errorf("%s installs %q, .ci/run %q", name, got, want)
+		}
+		before, _, runs := strings.Cut(text, " .ci/run\n")
+		if runs && !strings.Contains(before, " /usr/local/bin/"+browser+"\n") {
+			t.Errorf("%s: .ci/run finds no %s there, and no package of it", name, browser)
+		}
 	}
 }
 

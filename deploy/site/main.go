@@ -73,7 +73,7 @@ func write(dir, name string, data []byte) error {
 var menu = []part{
 	{"", []entry{{"README.md", "nftproxy"}, {"docs/demo.md", "Demo"}}},
 	{"Use", []entry{
-		{"deploy/README.md", "Install and migrate"}, {"docs/distributions.md", "Distributions"}, {"docs/from-ipvs.md", "From IPVS"},
+		{"deploy/README.md", "Install and migrate"}, {"docs/distributions.md", "Distributions"}, {"docs/from-ipvs.md", "From IPVS"}, {"docs/beside-cilium.md", "Beside Cilium"},
 		{"docs/features.md", "Features and limits"}, {"docs/schedulers.md", "Schedulers"}, {"docs/failover.md", "Failover"}, {"docs/operations.md", "Operations"},
 		{"docs/commands.md", "Commands"}, {"docs/ui.md", "A page to look at"}, {"docs/api.md", "The socket's API"},
 	}},

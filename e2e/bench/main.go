@@ -39,7 +39,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := flags.Bool("quick", false, "measure less, in 5 minutes instead of 40")
+	quick := flags.Bool("quick", false, "measure less, in 5 minutes instead of 35")
 	resume := flags.Bool("resume", false, "go on with the run whose results are in -out")
 	out := flags.String("out", "bench-report", "`folder` of the report")
 	nftproxy := flags.String("nftproxy", "bin/nftproxy", "nftproxy's executable `file`")

@@ -10,7 +10,7 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
 )
 
-// fullPlan takes at most 40 minutes on 2 cores.
+// fullPlan takes at most 35 minutes on 2 cores.
 func fullPlan() report.Plan {
 	return report.Plan{
 		Name: "full", Endpoints: 10, Rounds: 2,

@@ -358,6 +358,9 @@ func TestNotes(t *testing.T) {
 		if n := strings.Count(notes, "WARNING"); n != len(want) {
 			t.Errorf("%s: %d warnings, want %d:\n%s", values, n, len(want), notes)
 		}
+		if strings.Contains(notes, " --reuse-values") { // the old chart's image would stay
+			t.Errorf("%s: the notes tell of --reuse-values", values)
+		}
 		for _, w := range want {
 			if !strings.Contains(notes, w) {
 				t.Errorf("%s: the notes lack %q:\n%s", values, w, notes)

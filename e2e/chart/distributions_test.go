@@ -42,12 +42,17 @@ func installs(t *testing.T, page string) map[string][]map[string]any {
 	return out
 }
 
-// TestDistributions: the chart takes the values that docs/distributions.md and deploy/README.md have, and nodes are told where the API
-// server is.
+// TestDistributions: the chart takes the values that pages have, and nodes are told where the API server is.
 func TestDistributions(t *testing.T) {
 	pages := installs(t, "../../docs/distributions.md")
-	for name, list := range installs(t, "../../deploy/README.md") {
-		pages["README: "+name] = list
+	for _, page := range []string{"docs/beside-cilium.md", "deploy/README.md"} {
+		more := installs(t, "../../"+page)
+		if len(more) == 0 {
+			t.Errorf("%s has no command: it is not found", page)
+		}
+		for name, list := range more {
+			pages[page+": "+name] = list
+		}
 	}
 	if len(pages) < 10 {
 		t.Errorf("only %d sections have a command: they are not found", len(pages))

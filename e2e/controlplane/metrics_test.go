@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
@@ -112,7 +111,7 @@ func (s *site) page(t *testing.T, address, path string) string {
 	t.Helper()
 	var text []byte
 	must(t, s.Node.Do(func() error {
-		conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+		conn, err := net.DialTimeout("tcp", address, patience)
 		if err != nil {
 			return err
 		}

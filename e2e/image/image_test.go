@@ -145,7 +145,7 @@ func TestDockerfile(t *testing.T) {
 		t.Fatal("the last stage of deploy/Dockerfile is not FROM scratch")
 	}
 	const flags = "-trimpath -buildvcs=false"
-	for _, want := range []string{"FROM --platform=$BUILDPLATFORM golang:1.26.8 AS build", "CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build", flags, `-ldflags "-s -w -X main.version=$VERSION"`} {
+	for _, want := range []string{"FROM --platform=$BUILDPLATFORM golang:1.26.8@sha256:", "CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build", flags, `-ldflags "-s -w -X main.version=$VERSION"`} {
 		if !strings.Contains(build, want) {
 			t.Errorf("the build stage of deploy/Dockerfile lacks %s", want)
 		}

@@ -7,7 +7,9 @@ package outage
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -82,12 +84,21 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// listen listens at a port that no connection begins at: who dials his own would not be refused.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	for range 1000 {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.N(20000))); err == nil {
+			return l
+		}
+	}
+	t.Fatal("no port is free")
+	return nil
+}
+
 // TestDial: as many connections as the rate says; those that are refused have failed, and not for want of time.
 func TestDial(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	s := Scene{Rate: 100, Before: 100 * ms, After: 100 * ms, Timeout: time.Minute}
 	for _, refused := range []bool{false, true} {

@@ -265,7 +265,12 @@ func TestFailoverMiddle(t *testing.T) {
 	burst := func(n int, not ...netns.Host) {
 		atOnce(services, func(p place) { wantAnswered(t, together(t, n, w.Client, p.Protocol, p.to()), not...) })
 	}
-	if burst(9); w.failoverMetric(t, rescuedTotal)+w.failoverMetric(t, ejectedTotal) > 0 {
+	stop := longestStop(t)
+	burst(9)
+	if w.failoverMetric(t, rescuedTotal)+w.failoverMetric(t, ejectedTotal) > 0 {
+		if stood := stop(); stood > 400*time.Millisecond {
+			t.Skipf("a machine that stood still for %v: then endpoints did not answer for nearly a second", stood)
+		}
 		t.Error("endpoints that answer are not left alone")
 	}
 	silence(t, w.Remote, "", dead)
@@ -377,8 +382,14 @@ func TestFailoverAll(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	if out, sus := w.failoverMetric(t, ejectedNow), w.failoverMetric(t, suspended); out != 0 || sus != 1 {
-		t.Errorf("%d silent endpoints are ejected, suspended: %d", out, sus)
+	eventually(t, "failover being suspended", func() error {
+		if n := w.failoverMetric(t, suspended); n != 1 {
+			return fmt.Errorf("suspended: %d", n)
+		}
+		return nil
+	})
+	if n := w.failoverMetric(t, ejectedNow); n != 0 {
+		t.Errorf("%d silent endpoints are ejected", n)
 	}
 }
 
@@ -427,6 +438,7 @@ func TestFailoverSlow(t *testing.T) {
 func TestFailoverAffinity(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
+	stop, slower := longestStop(t), ""
 	for _, p := range w.places(t, "sticky", all(), w.RemotePods, sticky(10800)) {
 		was := backendOf(t, w.Client, p.Protocol, p.to())
 		for _, h := range w.RemotePods {
@@ -439,12 +451,15 @@ func TestFailoverAffinity(t *testing.T) {
 				t.Errorf("%d endpoints are ejected", n)
 			}
 			if again := wantAnswered(t, together(t, 3, w.Client, p.Protocol, p.to()), h); again > first {
-				t.Errorf("the client was answered after %v, and then after %v", first, again)
+				slower = fmt.Sprintf("%s over %s: the client was answered after %v, and then after %v", p.Protocol, p.Family, first, again)
 			}
 			t.Logf("%s over %s: the client has another endpoint after %v", p.Protocol, p.Family, first)
 		}
 		backendOf(t, w.Client, p.Protocol, p.to())
 		silence(t, w.Remote, "")
+	}
+	if stood := stop(); slower != "" && stood < 400*time.Millisecond {
+		t.Errorf("%s, on a machine that stood still for %v at most", slower, stood)
 	}
 }
 

@@ -50,7 +50,7 @@ func freePort(t *testing.T) uint16 {
 // get asks at a port and returns the answer as one line.
 func get(t *testing.T, a netip.Addr, port uint16) string {
 	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	r, err := client.Get("http://" + netip.AddrPortFrom(a, port).String() + "/anything")
 	if err != nil {
 		return "nobody"

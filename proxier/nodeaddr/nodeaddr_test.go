@@ -102,7 +102,7 @@ func TestWatch(t *testing.T) {
 		if err := step.change(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		deadline := time.After(5 * time.Second)
+		deadline := time.After(netns.Patience())
 		for fmt.Sprint(w.Addrs()) != step.want {
 			select {
 			case <-w.Changed():

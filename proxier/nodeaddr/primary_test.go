@@ -209,7 +209,7 @@ func orNone(s string) netip.Addr {
 // await waits until the primary addresses are as wanted.
 func await(t *testing.T, w *Watcher, name, want string) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(netns.Patience())
 	for {
 		p := w.Primary()
 		got := fmt.Sprintf("%s %s", p[0], p[1])

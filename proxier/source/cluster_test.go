@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -187,7 +189,7 @@ func (s *apiServer) send(path, kind string, object any) {
 	s.t.Helper()
 	select {
 	case s.events[path] <- event(kind, object):
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatalf("nobody watches %s", path)
 	}
 }
@@ -292,26 +294,27 @@ func TestClusterWarnsAndRecovers(t *testing.T) {
 
 func TestClusterUnreachable(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close() // nobody listens there now
-	r := sourcetest.New(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- Cluster{Client: client(t, server.URL), NodeName: "n1", Warn: r.Warn}.Run(ctx, r) }()
-	r.AwaitWarnings("watch Services at the API server, trying again", "check the address of the API server")
-	// The reflectors sleep now; Run does not wait for that.
-	stopped := time.Now()
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Run: %v", err)
-	}
-	if waited := time.Since(stopped); waited > 500*time.Millisecond {
-		t.Errorf("Run took %v to end", waited)
-	}
-	if lines, _ := r.Take(); len(lines) > 0 {
-		t.Errorf("the sink was told %v", lines)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := sourcetest.New(t)
+		_, c := scriptedCluster(t, r, func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx, r) }()
+		r.AwaitWarnings("watch Services at the API server, trying again", "check the address of the API server")
+		// The reflectors sleep now; Run does not wait for that.
+		stopped := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if waited := time.Since(stopped); waited > 0 {
+			t.Errorf("Run took %v to end", waited)
+		}
+		if lines, _ := r.Take(); len(lines) > 0 {
+			t.Errorf("the sink was told %v", lines)
+		}
+	})
 }
 
 func must(t *testing.T, err error) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	logsapi "k8s.io/component-base/logs/api/v1"
 
@@ -38,7 +37,7 @@ func TestMain(m *testing.M) {
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTest)
 	defer cancel()
 	code = Run(ctx, "v1.2.3", args, &out, &errs)
 	return code, out.String(), proxy.WithoutUnseen(errs.String())

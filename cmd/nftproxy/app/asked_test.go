@@ -3,13 +3,11 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
@@ -17,9 +15,6 @@ import (
 // TestAsk: what the nftproxy that runs answers is what its manifests and the kernel tell, and it answers root alone.
 func TestAsk(t *testing.T) {
 	n := newNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	n.ctx = ctx
 	const manifests = "../explain/testdata/manifests"
 	path := filepath.Join(t.TempDir(), "dir", "TABLE.sock")
 	socket := []string{"--socket", path}
@@ -146,9 +141,6 @@ func TestAsk(t *testing.T) {
 // answers; which of several is not guessed.
 func TestFind(t *testing.T) {
 	n := newNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	n.ctx = ctx
 	dir := t.TempDir()
 	start := func(args ...string) *proxy.Process {
 		p := n.start(append([]string{"-v=1"}, args...)...)

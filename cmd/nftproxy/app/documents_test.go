@@ -33,41 +33,67 @@ func documents(t *testing.T) map[string]string {
 	return out
 }
 
-// TestDocumentedCommands: each nftproxy that a page has somebody type is one that the program takes.
+// TestDocumentedCommands: each nftproxy that a page has somebody type is one that the program takes, and each kubectl nftproxy one that the
+// plugin takes.
 func TestDocumentedCommands(t *testing.T) {
-	commands := 0
+	commands, find := 0, newFinder()
 	for page, text := range documents(t) {
-		for _, line := range typed(text) {
+		for _, c := range find.typed(text) {
 			commands++
-			if err := parses(strings.Fields(line)); err != nil {
-				t.Errorf("%s: nftproxy %s: %v", page, line, err)
+			if err := parses(c.args, c.plugin); err != nil {
+				t.Errorf("%s: nftproxy %s: %v", page, c.args, err)
 			}
 		}
 	}
-	if commands < 20 {
+	if commands < 90 {
 		t.Errorf("the pages have %d commands: they are not found", commands)
 	}
 }
 
-var (
-	prompted = regexp.MustCompile(`(?m)^    [$#] (?:\S*/)?nftproxy ([^|&;#>\n]*)`)
-	inBlock  = regexp.MustCompile(`(?m)^    \s*(?:\S*/)?nftproxy ((?:run|dump|diff|compare|explain|trace|top|check|cleanup|version|completion|get|describe)\b[^|&;#>\n]*)`)
-	inText   = regexp.MustCompile("`(?:bin/)?nftproxy ((?:run|dump|diff|compare|explain|trace|top|check|cleanup|version|completion)\\b[^`]*)`")
-)
+// finder finds commands of the program in a page. Those that its root has are known, so that no list has to follow it.
+type finder struct{ any, known []*regexp.Regexp }
 
-// typed returns the arguments of each nftproxy in a page.
-func typed(text string) (out []string) {
-	for _, r := range []*regexp.Regexp{prompted, inBlock, inText} {
+// typedNftproxy is a command line of the program's, without its name.
+type typedNftproxy struct {
+	args   string
+	plugin bool
+}
+
+func newFinder() finder {
+	root := rootCommand("v1.2.3", nil)
+	root.InitDefaultCompletionCmd("completion")
+	var names []string
+	for _, c := range root.Commands() {
+		names = append(names, c.Name())
+	}
+	one := `((?:` + strings.Join(names, "|") + `)\b`
+	return finder{
+		any: []*regexp.Regexp{regexp.MustCompile(`(?m)^    [$#] (kubectl )?(?:\S*/)?nftproxy ([^|&;#>\n]*)`)},
+		known: []*regexp.Regexp{
+			regexp.MustCompile(`(?m)^    \s*(kubectl )?(?:\S*/)?nftproxy ` + one + `[^|&;#>\n]*)`),
+			regexp.MustCompile(`(?m)( -- )/nftproxy ` + one + `[^|&;#>\n` + "`" + `]*)`),
+			regexp.MustCompile("`(kubectl )?(?:bin/)?nftproxy " + one + "[^`|]*)"),
+		},
+	}
+}
+
+func (f finder) typed(text string) (out []typedNftproxy) {
+	plain := strings.NewReplacer(`""`, "NOTHING", "...", "", "'", "", `"`, "", "$DIR", "/dir", "\n", " ", `\`, "")
+	for _, r := range slices.Concat(f.any, f.known) {
 		for _, m := range r.FindAllStringSubmatch(text, -1) {
-			out = append(out, strings.NewReplacer(`""`, "NOTHING", "...", "", "'", "", `"`, "", "$DIR", "/dir", "\n", " ").Replace(m[1]))
+			out = append(out, typedNftproxy{plain.Replace(m[2]), m[1] == "kubectl "})
 		}
 	}
 	return out
 }
 
 // parses says whether the program takes arguments.
-func parses(args []string) error {
+func parses(line string, plugin bool) error {
+	args := strings.Fields(line)
 	root := rootCommand("v1.2.3", nil)
+	if plugin {
+		asPlugin(root)
+	}
 	root.InitDefaultCompletionCmd(args...)
 	cmd, rest, err := root.Find(args)
 	if err != nil {

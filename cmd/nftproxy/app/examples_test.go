@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -31,7 +30,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ns.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTest)
 	defer cancel()
 	manifests, err := filepath.Abs("testdata/services")
 	if err != nil {
@@ -93,14 +92,11 @@ func TestExamples(t *testing.T) {
 // TestDescribeEvents: Events come from the API server, if there is one.
 func TestDescribeEvents(t *testing.T) {
 	n := newNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	n.ctx = ctx
 	kubeconfig := serveAPI(t, n.NS, "testdata/services", "")
 	socket := filepath.Join(t.TempDir(), "x.sock")
 	p := n.start("--socket", socket, "-v=1")
 	defer p.Kill()
-	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
+	must(t, errors.Join(p.WaitSynced(n.ctx), p.WaitLog(n.ctx, "Commands can ask")))
 	out, err := n.run("describe", "service", "web", "--socket", socket, "--kubeconfig", kubeconfig)
 	if err != nil || !strings.Contains(out, "Warning  FrontendConflict: another has it\n") {
 		t.Errorf("%v\n%s", err, out)

@@ -128,7 +128,7 @@ func (s *podServer) exec(w http.ResponseWriter, r *http.Request) {
 	one.Unlock()
 	select {
 	case <-gone:
-	case <-time.After(time.Minute):
+	case <-time.After(wholeTest):
 		s.t.Errorf("%s is not left", command)
 	}
 }
@@ -138,7 +138,7 @@ func (s *podServer) do(pod string, command []string, in io.Reader, out, errs io.
 	fake := command[0]
 	if node, ours := strings.CutSuffix(pod, "-pod"); ours {
 		if fake = command[1]; s.fakes[fake] == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
 			defer cancel()
 			more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
 			return Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), out, errs)
@@ -172,7 +172,7 @@ func (s *podServer) kubectl(args ...string) (code int, stdout, stderr string) {
 	root := rootCommand("v1.2.3", nil)
 	asPlugin(root)
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), wholeTest)
 	defer cancel()
 	code = execute(ctx, root, append(args, "--kubeconfig", s.kubeconfig(), "--context", "it"), &out, &errs)
 	return code, out.String(), errs.String()

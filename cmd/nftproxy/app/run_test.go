@@ -26,6 +26,10 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
+// wholeTest is how long all that a test waits for may take: a test starts nftproxy dozens of times, and a busy machine takes
+// seconds for each.
+const wholeTest = 5 * time.Minute
+
 // node is a network namespace in which nftproxy runs as a process of its own.
 type node struct {
 	*netns.NS
@@ -39,7 +43,7 @@ func newNode(t *testing.T) *node {
 	ns, err := netns.New("node")
 	must(t, err)
 	t.Cleanup(func() { _ = ns.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wholeTest)
 	t.Cleanup(cancel)
 	program := filepath.Join(t.TempDir(), "nftproxy") // by this name processes are known
 	must(t, os.Symlink("/proc/self/exe", program))

@@ -3,14 +3,12 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
@@ -18,22 +16,19 @@ import (
 // TestUI: each example of the help serves the page to who knows its address, and the API of the nftproxy that runs.
 func TestUI(t *testing.T) {
 	n := newNode(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	n.ctx = ctx
 	socket := filepath.Join(t.TempDir(), "TABLE.sock")
 	if out, err := n.run("ui", "--socket", socket); err == nil || !strings.Contains(err.Error(), "exit status 2") || !strings.Contains(err.Error()+out, "no nftproxy answers here") {
 		t.Errorf("nobody runs: %v, %s", err, out)
 	}
 	p := n.start("--socket", socket, "-v=1")
-	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
+	must(t, errors.Join(p.WaitSynced(n.ctx), p.WaitLog(n.ctx, "Commands can ask")))
 	if out, err := n.run("ui", "--socket", socket, "--address", "0.0.0.0:0"); err == nil || !strings.Contains(err.Error(), "exit status 2") {
 		t.Errorf("for all to see: %v, %s", err, out)
 	}
 	for line := range strings.Lines(uiCommand("v1").Example) {
 		ui, err := proxy.Start(n.command(append(strings.Fields(line)[1:], "--socket", socket)...))
 		must(t, err)
-		must(t, ui.WaitLog(ctx, "Ctrl-C"))
+		must(t, ui.WaitLog(n.ctx, "Ctrl-C"))
 		u, err := url.Parse(regexp.MustCompile(`http://\S+/`).FindString(ui.Log()))
 		if err != nil || u.Host == "" {
 			t.Fatalf("%s says %q", line, ui.Log())

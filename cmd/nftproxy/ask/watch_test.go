@@ -21,7 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-const watchPatience = 20 * time.Second
+const watchPatience = 2 * time.Minute // for all events of a test
 
 // watcher reads events.
 type watcher struct {

@@ -27,7 +27,7 @@ func TestConfigChanges(t *testing.T) {
 	must(t, os.Symlink("..data/config.conf", path))
 	w := Watch("configuration file", path, []byte("first"))
 	defer w.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var seen []string
 	refused := make(chan struct{}, 1)
@@ -83,7 +83,7 @@ func TestFilePolled(t *testing.T) {
 		t.Fatal("a file is watched as a directory")
 	}
 	w.path = path
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	got := ""
 	take := func(content []byte) error { got = string(content); return nil }

@@ -214,7 +214,9 @@ func TestTrace(t *testing.T) {
 		}
 		return errors.New("enough")
 	}})
+	began := time.Now()
 	code, header, text := ask(t, p, "trace/0?service=a/b&at=10.0.0.1:80")
+	seconds := int(time.Since(began)/time.Second) + 2 // that it was in
 	if code != 200 || header.Get("Content-Type") != "text/event-stream" {
 		t.Errorf("%d %v", code, header)
 	}
@@ -222,7 +224,7 @@ func TestTrace(t *testing.T) {
 	if !strings.HasPrefix(text, begin) || !strings.HasSuffix(text, "event: ended\ndata: \"enough\"\n\n") || !strings.Contains(text, "event: lost\ndata: ") {
 		t.Errorf("it says\n%s", text)
 	}
-	if n := strings.Count(text, "event: connection"); n > 2*mostLines { // in two seconds, should one begin meanwhile
+	if n := strings.Count(text, "event: connection"); n > seconds*mostLines {
 		t.Errorf("%d connections are shown", n)
 	}
 	if _, _, text := ask(t, p, "trace/0?service=a/long"); !strings.Contains(text, "a line is longer") {
@@ -243,7 +245,7 @@ func TestTrace(t *testing.T) {
 	_ = answer.Body.Close()
 	select { // who has gone is not traced for
 	case <-hold:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it goes on though nobody reads")
 	}
 }

@@ -36,11 +36,28 @@ func (r *reader) loadAll() error {
 	names = slices.AppendSeq(names, maps.Keys(r.sums))
 	names = slices.AppendSeq(names, maps.Keys(r.problems))
 	slices.Sort(names)
-	return r.load(slices.Compact(names))
+	_, err = r.read(slices.Compact(names))
+	return err
 }
 
-// load reads the named files. It stops without a further change if the directory itself turns out to be gone.
+// load reads the named files, and, if some are gone, those that are new: the kernel tells of a file's two names one after the other,
+// and what has another name now is not gone.
 func (r *reader) load(names []string) error {
+	gone, err := r.read(names)
+	if err != nil || !gone {
+		return err
+	}
+	all, err := listManifests(r.dir)
+	if err != nil {
+		return err
+	}
+	_, err = r.read(slices.DeleteFunc(all, r.knows))
+	return err
+}
+
+// read reads the named files, and says whether some are gone. It stops without a further change if the directory itself turns out to
+// be gone.
+func (r *reader) read(names []string) (gone bool, err error) {
 	for _, name := range names {
 		data, found, err := readManifest(r.dir, name)
 		switch {
@@ -51,12 +68,20 @@ func (r *reader) load(names []string) error {
 		default:
 			// The file is only gone if its directory is still there.
 			if _, err := listable(r.dir); err != nil {
-				return err
+				return gone, err
 			}
 			r.forget(name)
+			gone = true
 		}
 	}
-	return nil
+	return gone, nil
+}
+
+// knows says whether a file was read before, or could not be.
+func (r *reader) knows(name string) bool {
+	_, read := r.sums[name]
+	_, problem := r.problems[name]
+	return read || problem
 }
 
 func (r *reader) parse(name string, data []byte) {

@@ -73,3 +73,25 @@ func TestReaderLetsGo(t *testing.T) {
 		t.Error("the broken file was not told of")
 	}
 }
+
+// TestReaderRenamed: the Service of a file is not gone while that gets another name: of the old name the kernel tells first.
+func TestReaderRenamed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := newReader(dir, "", func(err error) { t.Error(err) })
+	write(t, dir, "old.yaml", service("web", "10.0.0.1"))
+	must(t, r.loadAll())
+	r.changes()
+	must(t, os.Rename(filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml")))
+	for _, name := range []string{"old.yaml", "new.yaml"} {
+		must(t, r.load([]string{name}))
+		if got := r.changes(); len(got) != 0 {
+			t.Errorf("told of %s: changes %v", name, got)
+		}
+	}
+	must(t, os.Remove(filepath.Join(dir, "new.yaml")))
+	must(t, r.load([]string{"new.yaml"}))
+	if got := r.changes(); len(got) != 1 || got[0].object != nil {
+		t.Errorf("without the file: changes %v", got)
+	}
+}

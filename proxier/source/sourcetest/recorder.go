@@ -19,7 +19,7 @@ import (
 )
 
 // deadline is how long a test waits for what must come.
-const deadline = 10 * time.Second
+const deadline = time.Minute
 
 // Recorder is a source.Sink and a Warn that write down what they are told, one line for a call. It fails the test when calls overlap.
 type Recorder struct {
