@@ -44,5 +44,5 @@
 //	program.go, load.go, compare.go, takeover.go,
 //	apiserver.go                                    the programmer's operations
 //	kernel.go, refusal.go                           what they have in common
-//	repairs.go, metrics.go, timers.go               used above
+//	repairs.go, readback.go, metrics.go, timers.go  used above
 package proxier

@@ -24,6 +24,7 @@ type follower struct {
 	forwardings forwardings
 	flows       flows
 	history     *history
+	written     readBack
 	refusals    *rate.Limiter // of messages about refused transactions
 	untold      int           // refusals since the last message
 }
@@ -50,6 +51,7 @@ func (f *follower) after(out *outcome, tuned map[rules.Owner]bool) {
 		f.node(out)
 	}
 	f.metrics.transactions.carriedOut(out.transactions)
+	f.written.note(time.Now(), out.transactions)
 	for i := range out.refusals {
 		f.refused(&out.refusals[i])
 	}
@@ -148,7 +150,19 @@ type auditWhy struct {
 	why     string
 	things  []rules.Thing // none: everything
 	by      []rules.Process
-	repairs *repairs // knows how often things were repaired
+	repairs *repairs                                                      // knows how often things were repaired
+	took    func(now time.Time, things []rules.Thing, took time.Duration) // takes CPU time; nil: it does not matter
+}
+
+// due says what is to be compared now, and why: what others have changed, or else what was written. No things: nothing is.
+func (w auditWhy) due(r *repairs, back *readBack) auditWhy {
+	now := time.Now()
+	if what := r.take(now); len(what.Things) > 0 {
+		w.why, w.things, w.by, w.took = "the tables were changed by another program", what.Things, what.By, r.done
+		return w
+	}
+	w.why, w.things, w.took = "the kernel does not hold what was written", back.take(now), back.done
+	return w
 }
 
 // repaired tells of a repair in the log, unless it is one of many.

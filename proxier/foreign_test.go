@@ -107,7 +107,7 @@ func TestReasons(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		spoil()
 		n.kernel.FailReads(nil)
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Minute) // what was written last is read back
 		synctest.Wait()
 		spoil()
 		time.Sleep(20 * time.Minute)

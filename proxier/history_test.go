@@ -65,6 +65,7 @@ func TestDifferences(t *testing.T) {
 		if found, ports, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan); err != nil || len(found.List) != 0 || ports != 1 {
 			t.Errorf("%+v, %d service ports, %v", found, ports, err)
 		}
+		time.Sleep(2 * time.Minute) // what was written is read back
 		single := rules.SetID{Kind: rules.Single}
 		kernel.Tamper(func(s *rules.State) { clear(s.Tables[rules.IPv4].Sets[single]) })
 		found, _, err := proxier.Inspect(n.Proxier).Differences(t.Context(), 10, scan)

@@ -102,6 +102,7 @@ type transaction struct {
 	elements int
 	took     time.Duration
 	err      error
+	things   []rules.Thing // what it has changed
 }
 
 // begin begins an operation.
@@ -122,7 +123,11 @@ func (p *programmer) apply(tx rules.Tx) error {
 	}
 	start := time.Now()
 	err := p.kernel.Apply(tx)
-	p.out.transactions = append(p.out.transactions, transaction{tx.Elements(), time.Since(start), err})
+	t := transaction{elements: tx.Elements(), took: time.Since(start), err: err}
+	if err == nil {
+		t.things = thingsOf(tx)
+	}
+	p.out.transactions = append(p.out.transactions, t)
 	return err
 }
 
@@ -134,4 +139,13 @@ func (p *programmer) update(builds []rules.Owned) (tx rules.Tx, before []rules.O
 		before[i] = rules.Owned{Owner: b.Owner, Objects: p.desired.Objects(b.Owner)}
 	}
 	return p.desired.Update(builds), before
+}
+
+// thingsOf returns what a transaction is about: Everything, if that is too much to name.
+func thingsOf(tx rules.Tx) []rules.Thing {
+	things := tx.Things()
+	if len(things) == 0 && tx.Len() > 0 {
+		things = []rules.Thing{{Kind: rules.Everything}}
+	}
+	return things
 }

@@ -127,23 +127,20 @@ func (p *Proxier) Run(ctx context.Context) error {
 			p.touched(repair)
 			continue
 		case <-repair.C():
-			what := p.repairs.take(time.Now())
-			if len(what.Things) == 0 {
-				p.planRepair(repair)
-				continue
+			if do, why = audit, why.due(p.repairs, &p.syncer.follow.written); len(why.things) == 0 {
+				do = repair
 			}
-			do, why.why, why.things, why.by = audit, "the tables were changed by another program", what.Things, what.By
 		}
 		switch {
-		case do.waiting: // until it is time to try again: what has changed meanwhile is done then
+		case do == repair, do.waiting: // until it is time to try again: what has changed meanwhile is done then
 			p.planRepair(repair)
 			continue
 		case do == sync:
 			p.runSync(sync, audit)
 		default:
 			p.runAudit(sync, audit, why)
-			p.planRepair(repair)
 		}
+		p.planRepair(repair)
 		if !sleep(ctx, p.config.Pace.MinSyncPeriod) {
 			return nil
 		}
@@ -203,11 +200,11 @@ func (p *Proxier) runSync(sync, audit *task) {
 func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	program := p.syncer.program
 	was := program.unequal
-	if len(why.things) > 0 {
+	if why.took != nil {
 		runtime.LockOSThread() // whose time is taken
 		defer runtime.UnlockOSThread()
 		begun := threadTime()
-		defer func() { p.repairs.done(time.Now(), why.things, threadTime()-begun) }()
+		defer func() { why.took(time.Now(), why.things, threadTime()-begun) }()
 	}
 	if err := p.syncer.audit(why); err != nil {
 		if program.unequal != nil {
@@ -251,9 +248,14 @@ func (p *Proxier) touched(repair *task) {
 	p.planRepair(repair)
 }
 
-// planRepair sets when the next repair is due.
+// planRepair sets when the next things are due.
 func (p *Proxier) planRepair(repair *task) {
-	if d, ok := p.repairs.wait(time.Now()); ok {
+	now := time.Now()
+	d, ok := p.repairs.wait(now)
+	if back, too := p.syncer.follow.written.wait(now); too && (!ok || back < d) {
+		d, ok = back, true
+	}
+	if ok {
 		repair.set(d)
 	}
 }

@@ -624,7 +624,6 @@ func TestModel(t *testing.T) {
 				if r.IntN(3) > 0 {
 					continue // let changes gather
 				}
-				time.Sleep(time.Second) // for those that wait: they are many if each has a commit of its own
 				synctest.Wait()
 				fresh := start(t, &rulestest.Kernel{})
 				var objects []any

@@ -37,12 +37,3 @@ func (p *programmer) takeOver(things []rules.Thing) (_ outcome, err error) {
 	p.adopted = err == nil
 	return p.end(), err
 }
-
-// thingsOf returns what a transaction is about: Everything, if that is too much to name.
-func thingsOf(tx rules.Tx) []rules.Thing {
-	things := tx.Things()
-	if len(things) == 0 && tx.Len() > 0 {
-		things = []rules.Thing{{Kind: rules.Everything}}
-	}
-	return things
-}

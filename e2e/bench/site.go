@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +23,6 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/bench/report"
 	"github.com/nftproxy/nftproxy/e2e/controlplane"
 	"github.com/nftproxy/nftproxy/e2e/netns"
-	"github.com/nftproxy/nftproxy/e2e/netns/nfconn"
 )
 
 const (
@@ -157,15 +157,17 @@ func (s *site) close() error {
 
 // clear removes all rules and flows from the node: what no proxy has been on.
 func (s *site) clear() error {
-	conn, err := nfconn.New(s.Node.NS)
-	if err != nil {
-		return err
-	}
-	conn.FlushRuleset()
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("remove all rules of the node: %w", err)
-	}
-	return s.Node.Do(forgetFlows)
+	return s.Node.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		conn.FlushRuleset()
+		if err := conn.Flush(); err != nil {
+			return fmt.Errorf("remove all rules of the node: %w", err)
+		}
+		return forgetFlows()
+	})
 }
 
 // forgetFlows empties connection tracking in the namespace of the calling thread.

@@ -29,7 +29,7 @@ func TestCluster(t *testing.T) {
 		name string
 		run  func(*site)
 	}{
-		{"every service answers round robin across both nodes", func(s *site) { s.want() }},
+		{"every service answers round robin across both nodes", func(s *site) { s.want(20 * time.Second) }},
 		{"headless", (*site).headless},
 		{"no other proxy", (*site).noOtherProxy},
 		{"hardened", (*site).hardened},
@@ -102,7 +102,7 @@ func (s *site) updateDeployment() {
 		s.waitWeb(4)
 		s.waitGone(before)
 	})
-	s.want()
+	s.want(20 * time.Second)
 }
 
 // waitGone waits until the pods with the addresses have ended.
@@ -130,7 +130,7 @@ func (s *site) updateDaemonSet() {
 		must(s.t, err)
 		s.waitNftproxy()
 	})
-	s.want()
+	s.want(20 * time.Second)
 }
 
 // takeKubeadmConfigMap: the DaemonSet takes kubeadm's ConfigMap as it is, and goes back to its own.
@@ -142,11 +142,11 @@ func (s *site) takeKubeadmConfigMap() {
 			s.t.Errorf("nftproxy on %s does not run with kubeadm's ConfigMap: %q", n.Name(), args)
 		}
 	}
-	s.want()
+	s.want(20 * time.Second)
 	s.verify()
 	s.deletePod() // the old rules would do for all else
 	s.under("going back from kubeadm's ConfigMap", s.install)
-	s.want()
+	s.want(20 * time.Second)
 	s.verify()
 }
 
@@ -169,7 +169,7 @@ func (s *site) killNftproxy() {
 			return fmt.Errorf("nftproxy was not started again on %s", node)
 		}))
 	})
-	s.want()
+	s.want(20 * time.Second)
 }
 
 func (s *site) deletePod() {
@@ -180,7 +180,7 @@ func (s *site) deletePod() {
 		s.waitGone([]netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(pods[0].Status.PodIP), backendPort)})
 		s.waitWeb(4)
 	})
-	s.want()
+	s.want(20 * time.Second)
 }
 
 // cordon: new pods go to the other node, and Services go on to use those that are there.
@@ -196,7 +196,7 @@ func (s *site) cordon() {
 	if after := s.onNode(node); after != before || before == 0 {
 		s.t.Errorf("%d web pods on the cordoned %s, there were %d", after, node, before)
 	}
-	s.want()
+	s.want(20 * time.Second)
 	s.unschedulable(node, false)
 }
 

@@ -19,7 +19,7 @@ import (
 const (
 	// loadPace makes 200 connections a second.
 	loadPace  = 5 * time.Millisecond
-	leastRate = 100 // connections a second: a busy machine makes fewer
+	leastRate = 190 // connections a second
 	// patience is more than a lost packet takes to be sent again, or a busy machine to answer.
 	patience = 10 * time.Second
 	// regularsPace is the time between two requests on an open connection.

@@ -17,10 +17,10 @@ import (
 
 const (
 	// noticeTimeout is how long the cluster may take until no endpoint of a dead node is
-	// ready: the grace period of 12 s after the node's last sign of life, and its controllers' work on a busy machine.
-	noticeTimeout = time.Minute
+	// ready: the grace period of 12 s after the node's last sign of life, and its controllers' work.
+	noticeTimeout = 20 * time.Second
 	// settleTimeout is how long nftproxy may take to do what the EndpointSlices say.
-	settleTimeout = 3 * time.Second
+	settleTimeout = time.Second
 )
 
 // loseNode: a node is cut off. Connections to its endpoints fail until the cluster has
@@ -56,7 +56,7 @@ func (s *site) loseNode() {
 		s.waitWeb(6)
 		must(s.t, s.Client().CoreV1().Nodes().Delete(s.t.Context(), dead.Name(), metav1.DeleteOptions{}))
 	})
-	s.want()
+	s.want(20 * time.Second)
 }
 
 // share returns which part of the Services' ready endpoints is on a node.

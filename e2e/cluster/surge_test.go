@@ -33,7 +33,7 @@ func (s *site) surgeDaemonSet() {
 		}
 		s.t.Logf("on %s nobody was seen to have the turn for %v at most", node, seen.longest)
 	}
-	s.want()
+	s.want(20 * time.Second)
 }
 
 // turns are who had the turn to write on each node, from watchTurns until stop.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -133,13 +134,13 @@ func (s *site) routes(f netns.Family) []route {
 }
 
 // want waits until all ways lead to all backends and nobody else, in exact round robin.
-func (s *site) want() {
+func (s *site) want(timeout time.Duration) {
 	s.t.Helper()
 	ways, hits := 0, map[string]int{}
 	for _, f := range netns.Families() {
 		for _, r := range s.routes(f) {
 			for _, p := range traffic.Protocols() {
-				must(s.t, Poll(s.t.Context(), stepTimeout, func(ctx context.Context) error {
+				must(s.t, Poll(s.t.Context(), timeout, func(ctx context.Context) error {
 					backends, err := s.backends(ctx, r.service, f)
 					if err != nil {
 						return err

@@ -27,7 +27,7 @@ import (
 func TestControlPlane(t *testing.T) {
 	address := netip.MustParseAddr("172.18.0.1")
 	cp := startForTest(t, Config{NetNS: newNetNS(t, address), Address: address})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // for all of it
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
 	checkKubeconfig(t, cp, address)

@@ -62,7 +62,9 @@ func newAPISite(t *testing.T, args func(s *site) []string) *apiSite {
 			t.Logf("the log of nftproxy:\n%s", s.nftproxy.Log())
 		}
 	})
-	s.synced(s.nftproxy)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must(t, s.nftproxy.WaitSynced(ctx))
 	s.want(s.web, s.Local[0], s.RemotePods[0])
 	s.want(s.other, s.Local[1], s.RemotePods[1])
 	return s
@@ -151,7 +153,7 @@ func (s *apiSite) sliced() {
 // served waits until a Service has endpoints, and returns how long that took.
 func (s *apiSite) served(svc *corev1.Service, hosts ...netns.Host) time.Duration {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), mostWrong+patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), mostWrong+20*time.Second)
 	defer cancel()
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		asked := time.Since(begin)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
@@ -111,7 +112,7 @@ func (s *site) page(t *testing.T, address, path string) string {
 	t.Helper()
 	var text []byte
 	must(t, s.Node.Do(func() error {
-		conn, err := net.DialTimeout("tcp", address, patience)
+		conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ import (
 
 const (
 	// stepTimeout bounds each step of a migration.
-	stepTimeout = patience
+	stepTimeout = 30 * time.Second
 	// migrationNodePort is that of the service's TCP port; UDP has the next one.
 	migrationNodePort = 30080
 	// probeAddress is where the manifests let nftproxy say whether it is ready.

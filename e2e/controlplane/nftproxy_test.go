@@ -25,9 +25,6 @@ import (
 // runEnv makes the test binary act as nftproxy.
 const runEnv = "NFTPROXY_E2E_RUN"
 
-// patience is how long anything may take that is waited for. It is far more than that takes on a busy machine.
-const patience = 2 * time.Minute
-
 // backendPort is where the backends answer; their Services' port is servicePort.
 const (
 	backendPort = 8080
@@ -72,14 +69,6 @@ func (s *site) start() *proxy.Process {
 	must(s.t, err)
 	s.t.Cleanup(p.Kill)
 	return p
-}
-
-// synced waits until nftproxy has programmed what there is.
-func (s *site) synced(p *proxy.Process) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	must(s.t, p.WaitSynced(ctx))
 }
 
 // run runs another command of nftproxy on the node.
@@ -134,7 +123,7 @@ func podName(app string, h netns.Host) string {
 // the node and from outside.
 func (s *site) want(svc *corev1.Service, hosts ...netns.Host) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		err := s.check(ctx, svc, hosts)
@@ -198,7 +187,9 @@ func TestNftproxy(t *testing.T) {
 	web := s.service("web", nil)
 	s.pods("web", a, c)
 	p := s.start()
-	s.synced(p)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	must(t, p.WaitSynced(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log of nftproxy:\n%s", p.Log())
@@ -256,7 +247,7 @@ func TestNftproxy(t *testing.T) {
 	s.pods("shopfront", a)
 	t.Log("a restart")
 	p = s.start()
-	s.synced(p)
+	must(t, p.WaitSynced(ctx))
 	s.want(again, a, c)
 }
 
@@ -270,7 +261,9 @@ func TestNothingIsWrittenWithoutTheLists(t *testing.T) {
   spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}}`), 0o644))
 	s.args = []string{"run", "--manifests", manifests, "--hostname-override", "node"}
 	p := s.start()
-	s.synced(p)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	must(t, p.WaitSynced(ctx))
 	must(t, p.Stop())
 	before := s.run("dump", "--kernel")
 	if !strings.Contains(before, "10.96.0.9") {
@@ -278,8 +271,6 @@ func TestNothingIsWrittenWithoutTheLists(t *testing.T) {
 	}
 	s.args = []string{"run", "--master", "http://127.0.0.1:1", "--hostname-override", "node"}
 	p = s.start()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	must(t, p.WaitLog(ctx, "connection refused"))
 	// Whose tables they are is no rule: the process takes them over when it starts.
 	mine := strings.NewReplacer(" # progname exe\n", "\n", "\tflags owner,persist\n", "\tflags persist\n")

@@ -74,7 +74,7 @@ func TestRBAC(t *testing.T) {
 			if missing.verb == "patch" {
 				s.conflictUntil(p, missing.advice()) // the second event of a kind is a patch of the first
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			if missing.verb == "list" { // for API servers before 1.34 only: this one sends the first list on a watch
 				must(t, p.WaitSynced(ctx))
@@ -141,7 +141,7 @@ func (a *account) waitAllowed(r right, want bool) {
 	a.t.Helper()
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: "system:serviceaccount:kube-system:nftproxy",
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Group: r.group, Resource: r.resource, Verb: r.verb}}}
-	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		answer, err := a.cp.Client().AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
@@ -172,7 +172,7 @@ func (s *site) accountKubeconfig() string {
 // wantEvent waits for an event with a reason.
 func (s *site) wantEvent(reason string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		list, err := s.cp.Client().EventsV1().Events(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
@@ -198,7 +198,7 @@ func (s *site) conflictUntil(p *proxy.Process, text string) {
 	s.service("first", external)
 	s.service("second", nil)
 	// Events about one object and of one reason are one to which the later ones are added.
-	for end := time.Now().Add(patience); time.Now().Before(end) && !strings.Contains(p.Log(), text); {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !strings.Contains(p.Log(), text); {
 		for _, ips := range []string{`["10.99.0.1"]`, `[]`} {
 			patch := []byte(`{"spec": {"externalIPs": ` + ips + `}}`)
 			_, err := services.Patch(s.t.Context(), "second", types.MergePatchType, patch, metav1.PatchOptions{})

@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long anything may take that is waited for.
-const patience = time.Minute
+const patience = 20 * time.Second
 
 // lists is what the API server answers. The slice's annotation makes an observation of
 // network_programming_duration; the Services have session affinity and ask for one

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
-	"github.com/nftproxy/nftproxy/e2e/netns/nfconn"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -46,7 +45,7 @@ func newForeigner(s *site) (*foreigner, error) {
 		}
 	}
 	var err error
-	if f.conn, err = nfconn.New(s.Node.NS); err != nil {
+	if f.conn, err = nftables.New(nftables.WithNetNSFd(s.Node.Fd())); err != nil {
 		return nil, fmt.Errorf("open the node's nftables: %w", err)
 	}
 	return f, nil

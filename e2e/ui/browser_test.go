@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a test may take in all.
-const patience = 8 * time.Minute
+const patience = 3 * time.Minute
 
 // chromium returns a headless Chromium's path.
 func chromium() (string, error) {
@@ -140,7 +140,7 @@ func eval[V any](b *browser, script string) V {
 // wait waits until a script says true.
 func (b *browser) wait(what, script string) {
 	b.t.Helper()
-	deadline := time.Now().Add(3 * netns.Patience())
+	deadline := time.Now().Add(netns.Patience())
 	for !eval[bool](b, "Boolean("+script+")") {
 		if time.Now().After(deadline) {
 			text := eval[string](b, "location.href + '\\n' + document.activeElement.outerHTML.slice(0, 200) + '\\n' + JSON.stringify([...document.querySelectorAll('input')].map((e) => e.value)) + '\\n' + document.body.innerText")

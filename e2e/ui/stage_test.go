@@ -18,7 +18,6 @@ import (
 	"regexp"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ func newStage(t *testing.T) *stage {
 func (s *stage) start() {
 	t := s.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*netns.Patience())
+	ctx, cancel := context.WithTimeout(t.Context(), netns.Patience())
 	defer cancel()
 	var err error
 	s.proxy, err = proxy.Start(s.command("run", "-v=1", "--manifests", s.manifests.Dir, "--hostname-override", "node", "--service-metrics",
@@ -86,33 +85,26 @@ func (s *stage) api() http.RoundTripper { return ask.Transport(ask.Path(s.socket
 // ui runs `nftproxy ui` on the node, and returns the page's address, which leads there from this network namespace, too.
 func (s *stage) ui(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*netns.Patience())
+	ctx, cancel := context.WithTimeout(t.Context(), netns.Patience())
 	defer cancel()
-	for {
-		p, err := proxy.Start(s.command("ui"))
-		must(t, err)
-		t.Cleanup(p.Kill)
-		must(t, p.WaitLog(ctx, "Ctrl-C"))
-		address := regexp.MustCompile(`http://\S+/`).FindString(p.Log())
-		u, err := url.Parse(address)
-		if err != nil || u.Host == "" {
-			t.Fatalf("ui says %q", p.Log())
-		}
-		l, err := net.Listen("tcp", u.Host)
-		switch {
-		case err == nil:
-			forward(t, s.Node.NS, l)
-			return address
-		case !errors.Is(err, syscall.EADDRINUSE): // here somebody else has the port that was free there
-			t.Fatal(err)
-		}
-		p.Kill()
+	p, err := proxy.Start(s.command("ui"))
+	must(t, err)
+	t.Cleanup(p.Kill)
+	must(t, p.WaitLog(ctx, "Ctrl-C"))
+	address := regexp.MustCompile(`http://\S+/`).FindString(p.Log())
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		t.Fatalf("ui says %q", p.Log())
 	}
+	forward(t, s.Node.NS, u.Host)
+	return address
 }
 
 // forward leads an address of loopback to the same in a namespace.
-func forward(t *testing.T, ns *netns.NS, l net.Listener) {
+func forward(t *testing.T, ns *netns.NS, address string) {
 	t.Helper()
+	l, err := net.Listen("tcp", address)
+	must(t, err)
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
@@ -132,7 +124,7 @@ func forward(t *testing.T, ns *netns.NS, l net.Listener) {
 				return
 			}
 			var far net.Conn
-			if err := ns.Do(func() (err error) { far, err = net.Dial("tcp", l.Addr().String()); return err }); err != nil {
+			if err := ns.Do(func() (err error) { far, err = net.Dial("tcp", address); return err }); err != nil {
 				_ = near.Close()
 				continue
 			}

@@ -281,7 +281,7 @@ func (s *stage) trace(t *testing.T, b *browser) {
 
 // change: what changes in the cluster changes in the page, and in the history.
 func (s *stage) change(t *testing.T, b *browser) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*netns.Patience()) // for all of it
+	ctx, cancel := context.WithTimeout(t.Context(), netns.Patience())
 	defer cancel()
 	b.open("service/shop/cart")
 	b.wait("both endpoints", `document.querySelectorAll('svg .endpoint:not(.unused)').length === 2`)

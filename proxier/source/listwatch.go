@@ -246,8 +246,8 @@ func (q *requests[L]) checkTime(ctx context.Context, held string) error {
 	if !older(now, held) {
 		return nil
 	}
-	q.beginAnew()
 	err = backInTime(held, now)
-	q.report(ctx, q.resource, "watch", err)
+	q.report(ctx, q.resource, "watch", err) // before another reflector begins: then ctx ends, and nothing is told any more
+	q.beginAnew()
 	return apierrors.NewResourceExpired(err.Error())
 }
