@@ -135,5 +135,5 @@ func (o *wantOptions) runsHere(cmd *cobra.Command) (*ask.Client, error) {
 	if errors.As(err, new(*ask.Several)) {
 		return nil, err
 	}
-	return c, nil //nolint:nilerr // then there is another way to the answer
+	return c, nil // if there is none, there may be another way to the answer
 }

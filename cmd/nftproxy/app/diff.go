@@ -47,7 +47,7 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 	completeWith(cmd, "output", "text", "json")
 	return askingCommand(cmd, &o, func(cmd *cobra.Command, _ []string) (bool, error) {
 		if textOrJSON(output) != nil {
-			return false, nil // diff says what is wrong with the format
+			return false, nil //nolint:nilerr // diff says what is wrong with the format
 		}
 		client, err := o.runsHere(cmd)
 		if client == nil || err != nil {

@@ -93,9 +93,9 @@ func without(words []string, flag string) []string {
 // ended is how a command that has run elsewhere ends here.
 func ended(ctx context.Context, code int, err error) error {
 	switch {
-	case ctx.Err() != nil, err == nil && code == 0: // its user has ended it
-		return nil
-	case err != nil:
+	case ctx.Err() != nil: // its user has ended it
+		return nil //nolint:nilerr // see above
+	case err != nil || code == 0:
 		return err
 	}
 	return &exitError{code: code}

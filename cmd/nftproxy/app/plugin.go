@@ -135,8 +135,8 @@ func (o *elsewhere) run(cmd *cobra.Command, args []string, run func(*cobra.Comma
 	}
 	words, streams := o.command(cmd, args, t), plugin.Streams{Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr()}
 	if screen := screenOf(cmd); screen != nil {
-		code, err := screen.run(func(s plugin.Streams) (int, error) { return t.Run(ctx, pod, words, s) })
-		return ended(ctx, code, err)
+		code, rerr := screen.run(func(s plugin.Streams) (int, error) { return t.Run(ctx, pod, words, s) })
+		return ended(ctx, code, rerr)
 	}
 	if goesOn(cmd) {
 		streams.In, words = plugin.Heard(ctx), with(words, "--"+untilEOF)

@@ -22,7 +22,7 @@ func followAll(ctx context.Context, cmd *cobra.Command, pods []plugin.Pod, asJSO
 		return run(ctx, p, plugin.Streams{In: plugin.Heard(ctx), Out: out, Err: errs})
 	})
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // their user has ended it
 	}
 	err := plugin.WriteText(cmd.ErrOrStderr(), slices.DeleteFunc(slices.Clone(answers), func(a plugin.Answer) bool { return a.Err == nil && a.Code == 0 }))
 	if code := plugin.Code(answers); err == nil && code > 0 {

@@ -180,13 +180,13 @@ func TestPluginUI(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		q, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"trace/0?service=demo/web&at=10.96.0.10:80", nil)
 		must(t, err)
-		answer, err := http.DefaultClient.Do(q)
+		answer, err := http.DefaultClient.Do(q) //nolint:bodyclose // it is, at the end
 		must(t, err)
+		defer answer.Body.Close()
 		var told output
 		go func() { _, _ = io.Copy(&told, answer.Body) }()
 		told.wait(t, `event: connection\ndata: {"text": "answered"}`)
 		cancel()
-		_ = answer.Body.Close()
 		if code := end(); code != 0 {
 			t.Errorf("%s: exit code %d: %s", tt.args, code, errs)
 		}

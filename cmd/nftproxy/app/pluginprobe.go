@@ -93,9 +93,9 @@ type connector struct {
 // start has it made.
 func (c *connector) start(ctx context.Context, to netip.AddrPort) {
 	c.done.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, probePatience)
+		short, cancel := context.WithTimeout(ctx, probePatience)
 		defer cancel()
-		saw, err := c.cluster.Connect(ctx, c.from, to)
+		saw, err := c.cluster.Connect(short, c.from, to)
 		if err != nil {
 			fmt.Fprintf(c.errs, "nftproxy: pod %s/%s: %s: connect from it to %s within %s\n", c.from.Namespace, c.from.Name, printable.Error(err), to, podPatience)
 		}

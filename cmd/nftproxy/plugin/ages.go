@@ -70,7 +70,7 @@ func (a *ages) of(named map[string]age, key string) age {
 // both says for how long two things have been so together.
 func both(a, b age) age {
 	if b.time < a.time || b.time == a.time && b.exact {
-		a, b = b, a
+		return b
 	}
 	return a // if that is at least so long, so is both
 }

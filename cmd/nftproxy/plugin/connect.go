@@ -88,7 +88,7 @@ func (c *Cluster) Connect(ctx context.Context, from *Client, to netip.AddrPort) 
 		const cannotRun, notFound = 126, 127
 		switch {
 		case ctx.Err() != nil:
-			return "no answer", nil
+			return "no answer", nil //nolint:nilerr // that is what it saw
 		case err != nil:
 			last = err
 		case code == cannotRun || code == notFound:
