@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,25 +29,31 @@ const deleteBatch = 64
 // Conn lists and deletes conntrack entries of one network namespace: those with ports, in
 // all zones. It is safe for concurrent use.
 type Conn struct {
-	mu     sync.Mutex
-	socket *nfnetlink.Socket
+	mu      sync.Mutex
+	socket  *nfnetlink.Socket
+	listing *os.File // nil: the kernel's text is not used
+	// deletesOne says that the kernel deletes flows by their whole tuples only.
+	deletesOne atomic.Bool
 }
 
 // Open returns a connection to the network namespace of the calling thread. It
 // stays there, whichever threads use it later. Its use needs CAP_NET_ADMIN over that
 // namespace. The caller closes it.
 func Open() (*Conn, error) {
+	runtime.LockOSThread() // both are of one thread's network namespace
+	defer runtime.UnlockOSThread()
 	s, err := nfnetlink.Open(nfnetlink.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", err)
 	}
-	return &Conn{socket: s}, nil
+	return &Conn{socket: s, listing: openListing()}, nil
 }
 
 // Close ends the connection, which must not be used afterwards.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_ = c.listing.Close() // there may be none
 	return c.socket.Close()
 }
 
@@ -71,10 +79,41 @@ func (c *Conn) Clean(ctx context.Context, targets []Target, now func() []Target)
 	runtime.LockOSThread() // whose time is taken
 	defer runtime.UnlockOSThread()
 	start := threadTime()
-	u, err := c.Usage(ctx)
-	n, err := c.clean(ctx, targets, now, err != nil || unfiltered(len(plan(targets, false)), u.Entries))
+	n, err := c.clean(ctx, targets, now, c.look(ctx, targets))
 	n.Busy = threadTime() - start
 	return n, err
+}
+
+// look is a way to find stale flows.
+type look uint8
+
+const (
+	lookFiltered look = iota // in dumps that the kernel filters
+	lookWhole                // in one that it does not filter
+	lookListed               // in the kernel's text
+	lookGone                 // none: the kernel deletes those to endpoints that have gone
+	lookNone                 // there are no flows
+)
+
+// look returns the way that costs least.
+func (c *Conn) look(ctx context.Context, targets []Target) look {
+	u, err := c.Usage(ctx)
+	if err == nil && u.Entries >= largeTable && !c.deletesOne.Load() {
+		if _, ok := allGone(targets); ok {
+			return lookGone
+		}
+	}
+	switch {
+	case err != nil:
+		return lookWhole
+	case u.Entries == 0:
+		return lookNone
+	case c.listing != nil && u.Entries <= listingMost:
+		return lookListed
+	case unfiltered(len(plan(targets, false)), u.Entries):
+		return lookWhole
+	}
+	return lookFiltered
 }
 
 // threadTime returns the CPU time that the calling thread has taken.
@@ -84,19 +123,47 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// clean makes one dump without a filter, if that is asked for, or else filtered ones.
-func (c *Conn) clean(ctx context.Context, targets []Target, now func() []Target, large bool) (Deleted, error) {
-	var stale4, stale6 []Flow
-	var errs []error
+// clean looks for stale flows and deletes them.
+func (c *Conn) clean(ctx context.Context, targets []Target, now func() []Target, way look) (Deleted, error) {
+	if way == lookGone {
+		gone, _ := allGone(targets)
+		if done, err := c.deleteGone(ctx, gone); done || err != nil {
+			return Deleted{}, err
+		}
+		way = lookWhole
+	}
 	index := newIndex(targets)
-	for _, q := range plan(targets, large) {
+	stale, err := c.find(ctx, targets, index.stale, way)
+	if now != nil && len(stale) > 0 {
+		index = newIndex(now())
+		stale = slices.DeleteFunc(stale, func(f Flow) bool { return !index.stale(f) })
+	}
+	var by [2][]Flow
+	for _, f := range stale {
+		family := rules.FamilyOf(f.Orig.Dst.Addr())
+		by[family] = append(by[family], f)
+	}
+	n4, err4 := c.Delete(ctx, by[rules.IPv4])
+	n6, err6 := c.Delete(ctx, by[rules.IPv6])
+	return Deleted{V4: n4, V6: n6}, errors.Join(err, err4, err6)
+}
+
+// find returns the flows for which stale says so. After an error it returns those that it knows of.
+func (c *Conn) find(ctx context.Context, targets []Target, stale func(Flow) bool, way look) (out []Flow, err error) {
+	switch way {
+	case lookNone:
+		return nil, ctx.Err()
+	case lookListed:
+		if out, err = c.listed(ctx, stale); err == nil {
+			return out, nil
+		}
+	default:
+	}
+	var errs []error
+	for _, q := range plan(targets, way == lookWhole) {
 		err := c.dump(ctx, q, func(f Flow) {
-			switch {
-			case !index.stale(f):
-			case f.Orig.Dst.Addr().Is4():
-				stale4 = append(stale4, f)
-			default:
-				stale6 = append(stale6, f)
+			if stale(f) {
+				out = append(out, f)
 			}
 		})
 		if err != nil {
@@ -106,14 +173,7 @@ func (c *Conn) clean(ctx context.Context, targets []Target, now func() []Target,
 			break
 		}
 	}
-	if now != nil && len(stale4)+len(stale6) > 0 {
-		index = newIndex(now())
-		served := func(f Flow) bool { return !index.stale(f) }
-		stale4, stale6 = slices.DeleteFunc(stale4, served), slices.DeleteFunc(stale6, served)
-	}
-	n4, err4 := c.Delete(ctx, stale4)
-	n6, err6 := c.Delete(ctx, stale6)
-	return Deleted{V4: n4, V6: n6}, errors.Join(append(errs, err4, err6)...)
+	return out, errors.Join(errs...)
 }
 
 // dump calls fn for each entry that the query selects. An entry may come twice if

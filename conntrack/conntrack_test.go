@@ -248,13 +248,13 @@ func TestZones(t *testing.T) {
 		targets = append(targets, Target{Frontend: front(proto, "10.96.0.10:53"), Endpoints: aps("10.2.0.1:5353")},
 			Target{Frontend: front(proto, "[fd00:96::10]:53"), Endpoints: aps("[fd00:2::1]:5353")})
 	}
-	for name, large := range map[string]bool{"filtered": false, "a large table": true} {
+	for name, way := range map[string]look{"filtered": lookFiltered, "a large table": lookWhole, "the kernel's text": lookListed} {
 		t.Run(name, func(t *testing.T) {
-			c := open(t)
+			c := openFor(t, way)
 			inject(t, c, 0, slices.Concat(dead, good)...)
 			wantFlows(t, "listed", everything(t, c), slices.Concat(dead, good))
 			want := Deleted{V4: len(dead) / 2, V6: len(dead) / 2}
-			if n, err := c.clean(t.Context(), targets, nil, large); n != want || err != nil {
+			if n, err := c.clean(t.Context(), targets, nil, way); n != want || err != nil {
 				t.Errorf("deleted %+v, want %+v: %v", n, want, err)
 			}
 			wantFlows(t, "left", everything(t, c), good)
@@ -301,16 +301,19 @@ func TestClean(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		targets []Target
-		large   bool
-	}{"few": {targets, false}, "many": {many, false}, "a large table": {targets, true}} {
+		way     look
+	}{
+		"few": {targets, lookFiltered}, "many": {many, lookFiltered}, "a large table": {targets, lookWhole},
+		"the kernel's text": {targets, lookListed}, "many, the kernel's text": {many, lookListed},
+	} {
 		t.Run(name, func(t *testing.T) {
 			targets := row.targets
-			c := open(t)
+			c := openFor(t, row.way)
 			inject(t, c, 0, table()...)
 			want := selected(table(), func(f Flow) bool {
 				return !slices.ContainsFunc(targets, func(t Target) bool { return stale(f, t) })
 			})
-			n, err := c.clean(t.Context(), targets, nil, row.large)
+			n, err := c.clean(t.Context(), targets, nil, row.way)
 			deleted := Deleted{V4: 2 + 1 + 2, V6: 2 + 2 + 2}
 			if err != nil || n != deleted || len(table())-len(want) != deleted.V4+deleted.V6 {
 				t.Errorf("deleted %+v, want %+v: %v", n, deleted, err)
@@ -326,8 +329,8 @@ func TestClean(t *testing.T) {
 // TestCleanWhileEndpointsCome: a flow to an endpoint that comes while the table is listed stays, one to an endpoint that goes is
 // left to the next look, which its commit asks for.
 func TestCleanWhileEndpointsCome(t *testing.T) {
-	for _, large := range []bool{false, true} {
-		c := open(t)
+	for _, way := range []look{lookFiltered, lookWhole, lookListed} {
+		c := openFor(t, way)
 		client := ap("10.3.0.1:7")
 		flow := func(client, to string) Flow {
 			return Flow{Protocol: rules.UDP, Orig: Tuple{ap(client), service(7)}, Reply: Tuple{ap(to), ap(client)}}
@@ -340,7 +343,7 @@ func TestCleanWhileEndpointsCome(t *testing.T) {
 		n, err := c.clean(t.Context(), target("10.2.0.1:5353"), func() []Target {
 			asked++
 			return target("10.2.0.2:5353")
-		}, large)
+		}, way)
 		if err != nil || n.V4 != 1 || asked != 1 {
 			t.Errorf("deleted %+v, asked %d times: %v", n, asked, err)
 		}

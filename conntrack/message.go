@@ -44,7 +44,8 @@ const (
 	attrSrcPort  = 2
 	attrDstPort  = 3
 
-	attrFilterOrigFlags = 1
+	attrFilterOrigFlags  = 1
+	attrFilterReplyFlags = 2
 
 	attrInfoTCP  = 1
 	attrInfoSCTP = 3
@@ -136,15 +137,20 @@ func filteredDumpRequest(q query) request {
 // deleteRequest asks to delete the entry of the flow, and none that came after it.
 func deleteRequest(f Flow) request {
 	r := newRequest(msgDelete, unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
+	r.whole(f)
+	if f.ID != 0 {
+		r.U32(attrID, f.ID)
+	}
+	return r
+}
+
+// whole writes the original tuple of a flow and its zones: those of one entry.
+func (r request) whole(f Flow) {
 	both, orig, _ := f.Zones.split()
 	r.tuple(attrTupleOrig, f.Protocol, f.Orig, partsAll, orig)
 	if both != 0 {
 		r.U16(attrZone, both)
 	}
-	if f.ID != 0 {
-		r.U32(attrID, f.ID)
-	}
-	return r
 }
 
 // split returns zones as the kernel has them: one for both directions, or one for one of them.

@@ -56,13 +56,16 @@ func WatchNew(ctx context.Context, fn func(Flow), lost func()) error {
 // Get returns the flow that a client's packets have begun, in the default zone; false if there
 // is none.
 func (c *Conn) Get(ctx context.Context, proto rules.Protocol, orig Tuple) (Flow, bool, error) {
-	r := newRequest(msgGet, unix.NLM_F_ACK, familyOf(orig.Dst.Addr()))
-	r.tuple(attrTupleOrig, proto, orig, partsAll, 0)
+	return c.get(ctx, Flow{Protocol: proto, Orig: orig})
+}
+
+// get returns the flow that has the protocol, the original tuple and the zones of another one.
+func (c *Conn) get(ctx context.Context, f Flow) (flow Flow, found bool, err error) {
+	r := newRequest(msgGet, unix.NLM_F_ACK, familyOf(f.Orig.Dst.Addr()))
+	r.whole(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var flow Flow
-	var found bool
-	err := c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) { flow, found = decodeFlow(m.Body()) })
+	err = c.socket.Ask(ctx, r.Builder, func(m nfnetlink.Message) { flow, found = decodeFlow(m.Body()) })
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return Flow{}, false, fmt.Errorf("look a connection up: %w", err)
 	}

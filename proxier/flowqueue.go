@@ -5,6 +5,7 @@ package proxier
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,18 +25,47 @@ type flowQueues struct{ tcp, datagram *flowQueue }
 // flowWork says which flows are to be looked through: those to frontends, NodePorts' ones also at addresses
 // that have left.
 type flowWork struct {
-	frontends map[rules.Frontend]struct{}
+	// frontends has, with each, the endpoints that have gone, if nothing else can have made its flows stale; nil: all may be.
+	frontends map[rules.Frontend][]netip.AddrPort
 	left      map[netip.Addr]struct{}
 }
 
 func newFlowWork() flowWork {
-	return flowWork{map[rules.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
+	return flowWork{map[rules.Frontend][]netip.AddrPort{}, map[netip.Addr]struct{}{}}
 }
 
 // merge adds work.
 func (w *flowWork) merge(more flowWork) {
-	maps.Copy(w.frontends, more.frontends)
+	for f, gone := range more.frontends {
+		w.add(f, gone)
+	}
 	maps.Copy(w.left, more.left)
+}
+
+// add adds a frontend, with the endpoints that have gone if that is all.
+func (w *flowWork) add(f rules.Frontend, gone []netip.AddrPort) {
+	was, ok := w.frontends[f]
+	switch {
+	case !ok:
+	case was == nil || gone == nil || len(was)+len(gone) > mostGone:
+		gone = nil
+	default:
+		gone = slices.Concat(was, gone)
+	}
+	w.frontends[f] = gone
+}
+
+// mostGone is how many endpoints that have gone a frontend's work names. Where there are more, one look for all costs less.
+const mostGone = 4
+
+// whole returns the same work with nothing known of what has gone.
+func (w flowWork) whole() flowWork {
+	out := newFlowWork()
+	for f := range w.frontends {
+		out.frontends[f] = nil
+	}
+	maps.Copy(out.left, w.left)
+	return out
 }
 
 // flowQueue holds work that waits.
@@ -48,7 +78,7 @@ type flowQueue struct {
 	work flowWork
 	// repaired is work because of repairs, of which there may be many.
 	repaired waiting
-	// second is work that is looked at once more, and next what follows it.
+	// second is work that is looked at once more, and next what follows it, which is not due before it.
 	second, next waiting
 	wake         chan struct{}
 }
@@ -66,11 +96,14 @@ func newWaiting() waiting { return waiting{flowWork: newFlowWork()} }
 // due says whether there is work, and it is time to do it.
 func (w *waiting) due(now time.Time) bool { return len(w.frontends) > 0 && !now.Before(w.from) }
 
-// settling is how long after a look the same flows are looked through again. The rules of before a commit may have translated a packet
-// that becomes a flow only after the look: the kernel puts a new flow into its table when the first packet leaves the node. What holds a
-// packet up are rules that queue it to a program, as some network policies do, and a virtual processor that does not run. Its client
-// would send to an endpoint that is gone for as long as it goes on sending.
+// settling is how long after a look the same flows are looked through again at the earliest: with the next look that there is anyway. The
+// rules of before a commit may have translated a packet that becomes a flow only after the look: the kernel puts a new flow into its
+// table when the first packet leaves the node. What holds a packet up are rules that queue it to a program, as some network policies do,
+// and a virtual processor that does not run. Its client would send to an endpoint that is gone for as long as it goes on sending.
 const settling = 2 * time.Second
+
+// patience is how much longer a second look waits for another one to share: most of what a look costs is to walk the kernel's table.
+const patience = 2 * time.Second
 
 // secondLooks is how often a second look that found something is followed by another one.
 const secondLooks = 3
@@ -110,6 +143,17 @@ func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
 	q.datagram.put(datagram, left)
 }
 
+// putGone queues frontends, all of one protocol, after nothing but endpoints have gone.
+func (q flowQueues) putGone(frontends []rules.Frontend, gone []netip.AddrPort) {
+	for _, f := range frontends {
+		to := q.datagram
+		if f.Protocol == rules.TCP {
+			to = q.tcp
+		}
+		to.add(&to.work, []rules.Frontend{f}, gone, nil)
+	}
+}
+
 // putRepaired queues them because of a repair.
 func (q flowQueues) putRepaired(frontends []rules.Frontend, left ...netip.Addr) {
 	tcp, datagram := byQueue(frontends)
@@ -129,21 +173,21 @@ func byQueue(frontends []rules.Frontend) (tcp, datagram []rules.Frontend) {
 }
 
 func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
-	q.add(&q.work, frontends, left)
+	q.add(&q.work, frontends, nil, left)
 }
 
 func (q *flowQueue) putRepaired(frontends []rules.Frontend, left []netip.Addr) {
-	q.add(&q.repaired.flowWork, frontends, left)
+	q.add(&q.repaired.flowWork, frontends, nil, left)
 }
 
 // add adds to one of the queue's works.
-func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, left []netip.Addr) {
+func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, gone []netip.AddrPort, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}
 	q.mu.Lock()
 	for _, f := range frontends {
-		to.frontends[f] = struct{}{}
+		to.add(f, gone)
 	}
 	for _, a := range left {
 		to.left[a] = struct{}{}
@@ -181,8 +225,13 @@ func (q *flowQueue) take() flowLook {
 		q.repaired = newWaiting()
 	}
 	if second {
-		out.merge(q.second.flowWork)
 		out.second, q.second = q.second, newWaiting()
+		if q.next.due(now) {
+			out.second.merge(q.next.flowWork)
+			out.second.found = max(out.second.found, q.next.found)
+			q.next = newWaiting()
+		}
+		out.merge(out.second.flowWork)
 	}
 	return out
 }
@@ -195,14 +244,17 @@ func (q *flowQueue) looked(l flowLook, busy time.Duration, found bool) {
 	if l.repaired {
 		q.repaired.from = now.Add(repairedTimes * busy)
 	}
-	q.next.merge(l.fresh)
+	more := l.fresh.whole()
 	if found && l.second.found < secondLooks && len(l.second.frontends) > 0 {
-		q.next.merge(l.second.flowWork)
+		more.merge(l.second.flowWork)
 		q.next.found = max(q.next.found, l.second.found+1)
+	}
+	if len(more.frontends) > 0 {
+		q.next.merge(more)
+		q.next.from = now.Add(q.spare(busy))
 	}
 	if len(q.second.frontends) == 0 {
 		q.second, q.next = q.next, newWaiting()
-		q.second.from = now.Add(q.spare(busy))
 	}
 }
 
@@ -217,10 +269,12 @@ func (q *flowQueue) spare(busy time.Duration) time.Duration {
 func (q *flowQueue) due() (in time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, w := range []*waiting{&q.repaired, &q.second} {
-		if len(w.frontends) > 0 && (!ok || time.Until(w.from) < in) {
-			in, ok = time.Until(w.from), true
+	at := func(w *waiting, more time.Duration) {
+		if wait := time.Until(w.from) + more; len(w.frontends) > 0 && (!ok || wait < in) {
+			in, ok = wait, true
 		}
 	}
+	at(&q.repaired, 0)
+	at(&q.second, patience)
 	return max(in, 0), ok
 }

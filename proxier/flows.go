@@ -109,8 +109,9 @@ func (f *flows) targets(work flowWork) []conntrack.Target {
 		found:     map[rules.Owner]endpointsFound{},
 	}
 	var out []conntrack.Target
-	for at := range work.frontends {
+	for at, gone := range work.frontends {
 		if t, ok := c.of(at); ok {
+			t.Gone = notAmong(gone, t.Endpoints)
 			out = append(out, t)
 		}
 	}
@@ -159,7 +160,12 @@ func (f *flows) queue(before, after []rules.Owned, tuned map[rules.Owner]bool) {
 		if tuned[before[i].Owner] { // no flow has become stale
 			continue
 		}
-		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
+		list, gone := staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)
+		if len(gone) > 0 {
+			f.queues.putGone(list, gone)
+			continue
+		}
+		out = append(out, list...)
 	}
 	f.queues.put(out)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +33,14 @@ type slowConntrack struct {
 	waits   time.Duration // for the CPU, besides
 	err     error
 	late    []string // what the targets are at the end of each look
+	looks   int
+}
+
+// count returns how many looks there were.
+func (s *slowConntrack) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
 }
 
 func (*slowConntrack) CountOpen(context.Context, map[rules.Backend]uint32) (time.Duration, error) {
@@ -47,6 +56,7 @@ func (s *slowConntrack) Clean(_ context.Context, targets []conntrack.Target, now
 	}
 	s.mu.Lock()
 	s.cleaned = append(s.cleaned, text(targets)...)
+	s.looks++
 	err := s.err
 	s.mu.Unlock()
 	busy := cmp.Or(s.takes, 200*time.Millisecond)
@@ -104,7 +114,8 @@ func TestFlowsOfNow(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(10 * time.Second)
-		if got := tracking.seen(); got[len(got)-1] != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
+		got := slices.DeleteFunc(tracking.seen(), func(s string) bool { return !strings.HasPrefix(s, "10.96.0.1 ") })
+		if got[len(got)-1] != "10.96.0.1 [10.0.0.1:8080 10.0.0.3:8080]" {
 			t.Errorf("cleaned %q, want the endpoints of now last", got)
 		}
 	})
@@ -173,18 +184,18 @@ func TestFlowsOfTCP(t *testing.T) {
 type lateConntrack struct {
 	slowConntrack
 	began time.Time
-	stale []bool // at the looks since began; none after them
-	looks []time.Duration
+	stale []bool          // at the looks since began; none after them
+	at    []time.Duration // when they were
 }
 
 func (l *lateConntrack) Clean(context.Context, []conntrack.Target, func() []conntrack.Target) (conntrack.Deleted, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := conntrack.Deleted{Busy: l.takes}
-	if n := len(l.looks); n < len(l.stale) && l.stale[n] {
+	if n := len(l.at); n < len(l.stale) && l.stale[n] {
 		d.V6 = 1
 	}
-	l.looks = append(l.looks, time.Since(l.began).Round(time.Millisecond))
+	l.at = append(l.at, time.Since(l.began).Round(time.Millisecond))
 	return d, nil
 }
 
@@ -199,13 +210,13 @@ func TestFlowsThatComeLate(t *testing.T) {
 		stale    []bool
 		want     string
 	}{
-		"nothing comes":     {"UDP", 0, nil, "[0s 2s]"},
-		"it was there":      {"UDP", 0, []bool{true}, "[0s 2s]"},
-		"it comes late":     {"UDP", 0, []bool{true, true}, "[0s 2s 4s]"},
-		"one after another": {"UDP", 0, always, "[0s 2s 4s 6s 8s]"},
-		"TCP":               {"TCP", 0, []bool{false, true}, "[0s 2s 4s]"},
-		"a large table":     {"UDP", 2 * time.Second, []bool{true, true}, "[0s 9s 29s]"},
-		"a very large one":  {"UDP", 5 * time.Second, nil, "[0s 45s]"},
+		"nothing comes":     {"UDP", 0, nil, "[0s 4s]"},
+		"it was there":      {"UDP", 0, []bool{true}, "[0s 4s]"},
+		"it comes late":     {"UDP", 0, []bool{true, true}, "[0s 4s 8s]"},
+		"one after another": {"UDP", 0, always, "[0s 4s 8s 12s 16s]"},
+		"TCP":               {"TCP", 0, []bool{false, true}, "[0s 4s 8s]"},
+		"a large table":     {"UDP", 2 * time.Second, []bool{true, true}, "[0s 11s 31s]"},
+		"a very large one":  {"UDP", 5 * time.Second, nil, "[0s 47s]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -216,16 +227,63 @@ func TestFlowsThatComeLate(t *testing.T) {
 				p.ReplaceEndpointSlices([]*discoveryv1.EndpointSlice{endpoints("w", "web", "8080/"+row.protocol, "10.0.0.1 10.0.0.2")})
 				time.Sleep(10 * time.Minute)
 				tracking.mu.Lock()
-				tracking.began, tracking.looks, tracking.stale, tracking.takes = time.Now(), nil, row.stale, row.takes
+				tracking.began, tracking.at, tracking.stale, tracking.takes = time.Now(), nil, row.stale, row.takes
 				tracking.mu.Unlock()
 				p.UpdateEndpointSlice(endpoints("w", "web", "8080/"+row.protocol, "10.0.0.2"))
 				time.Sleep(10 * time.Minute)
 				tracking.mu.Lock()
 				defer tracking.mu.Unlock()
-				if got := fmt.Sprint(tracking.looks); got != row.want {
+				if got := fmt.Sprint(tracking.at); got != row.want {
 					t.Errorf("looked after %s, want %s", got, row.want)
 				}
 			})
+		})
+	}
+}
+
+// TestSecondLooksAreShared: where changes come one after another, the first look of one is the second look of those that came two
+// seconds or more before, and each has one in time.
+func TestSecondLooksAreShared(t *testing.T) {
+	for _, protocol := range []string{"TCP", "UDP"} {
+		synctest.Test(t, func(t *testing.T) {
+			tracking := &slowConntrack{takes: 10 * time.Millisecond}
+			p, stop := runWith(t, proxier.Config{Kernel: &rulestest.Kernel{}, Conntrack: tracking})
+			defer stop()
+			const services = 20
+			var list []*corev1.Service
+			var endpointSlices []*discoveryv1.EndpointSlice
+			for i := range services {
+				name := fmt.Sprint("s", i)
+				list = append(list, service(name, fmt.Sprintf("10.96.0.%d", i), "80/"+protocol))
+				endpointSlices = append(endpointSlices, endpoints(name, name, "8080/"+protocol, "10.0.0.1 10.0.0.2"))
+			}
+			p.ReplaceServices(list)
+			p.ReplaceEndpointSlices(endpointSlices)
+			time.Sleep(time.Hour)
+			looks := tracking.count()
+			for i := range services {
+				tracking.forget(nil)
+				name := fmt.Sprint("s", i)
+				p.UpdateEndpointSlice(endpoints(name, name, "8080/"+protocol, "10.0.0.2"))
+				time.Sleep(1100 * time.Millisecond)
+				got := tracking.seen()
+				slices.Sort(got)
+				want := []string{fmt.Sprintf("10.96.0.%d [10.0.0.2:8080]", i)}
+				if i%2 == 0 && i > 0 { // the two before, from 2.2 s on
+					want = append(want, fmt.Sprintf("10.96.0.%d [10.0.0.2:8080]", i-2))
+					if i > 2 {
+						want = append(want, fmt.Sprintf("10.96.0.%d [10.0.0.2:8080]", i-3))
+					}
+				}
+				slices.Sort(want)
+				if !slices.Equal(got, want) {
+					t.Errorf("%s, change %d: looked for %q, want %q", protocol, i, got, want)
+				}
+			}
+			time.Sleep(time.Minute)
+			if n := tracking.count() - looks; n > services+2 {
+				t.Errorf("%s: %d looks for %d changes", protocol, n, services)
+			}
 		})
 	}
 }

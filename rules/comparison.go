@@ -131,14 +131,14 @@ func (c *Comparison) finish(f Family) {
 type wanted struct {
 	base     *Table
 	chains   map[string]*Chain
-	sets     map[SetID][][]Element
+	sets     map[SetID][]storedElements
 	affinity map[SetID]AffinityMap
 }
 
 // wanted returns what the table of a family should hold: all of it, or of some things only.
 func (d *Desired) wanted(f Family, only *choice) *wanted {
 	base := base(f, d.config, d.node, d.usage(f))
-	w := &wanted{base: base, chains: map[string]*Chain{}, sets: map[SetID][][]Element{}, affinity: map[SetID]AffinityMap{}}
+	w := &wanted{base: base, chains: map[string]*Chain{}, sets: map[SetID][]storedElements{}, affinity: map[SetID]AffinityMap{}}
 	for name, c := range base.Chains {
 		if only.chain(f, name) {
 			w.chains[name] = &c
@@ -163,7 +163,8 @@ func (d *Desired) wanted(f Family, only *choice) *wanted {
 }
 
 // add adds an owner's objects.
-func (w *wanted) add(f Family, o Objects, only *choice) {
+func (w *wanted) add(f Family, has stored, only *choice) {
+	o := &has.rest
 	for _, list := range [][]Chain{o.Chains, o.Shared} {
 		for i := range list {
 			if only.chain(f, list[i].Name) {
@@ -176,11 +177,11 @@ func (w *wanted) add(f Family, o Objects, only *choice) {
 			w.affinity[m.Set], w.sets[m.Set] = m, nil
 		}
 	}
-	for _, se := range o.Sets {
-		if only.set(f, se.Set) {
-			w.sets[se.Set] = append(w.sets[se.Set], se.Elements)
+	has.eachSet(func(id SetID, list storedElements) {
+		if only.set(f, id) {
+			w.sets[id] = append(w.sets[id], list)
 		}
-	}
+	})
 }
 
 // odd says whether something that is odd should be there, and so be otherwise.
@@ -223,15 +224,15 @@ func (w *wanted) take(p Part) *Table {
 }
 
 // elements returns all elements of a set.
-func (w *wanted) elements(id SetID, lists [][]Element) map[Key]Value {
+func (w *wanted) elements(id SetID, lists []storedElements) map[Key]Value {
 	n := len(w.base.Sets[id])
 	for _, list := range lists {
-		n += len(list)
+		n += list.len()
 	}
 	out := make(map[Key]Value, n)
 	maps.Copy(out, w.base.Sets[id])
 	for _, list := range lists {
-		for _, e := range list {
+		for _, e := range list.elements() {
 			out[e.Key] = e.Value
 		}
 	}
@@ -239,8 +240,12 @@ func (w *wanted) elements(id SetID, lists [][]Element) map[Key]Value {
 }
 
 // some returns those elements of a set that have some keys.
-func (w *wanted) some(id SetID, lists [][]Element, keys []Key) map[Key]Value {
+func (w *wanted) some(id SetID, has []storedElements, keys []Key) map[Key]Value {
 	out := map[Key]Value{}
+	lists := make([][]Element, len(has))
+	for i := range has {
+		lists[i] = has[i].elements()
+	}
 	for _, k := range keys {
 		if v, ok := w.base.Sets[id][k]; ok {
 			out[k] = v

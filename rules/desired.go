@@ -10,7 +10,7 @@ import "slices"
 type Desired struct {
 	config  Config
 	node    Node
-	objects map[Owner]Objects
+	objects map[Owner]stored
 	// refs counts the owners of elements that several can have, those that have
 	// elements in a set that exists on demand, under its ID and the zero Key, and
 	// those of shared chains.
@@ -33,7 +33,7 @@ func NewDesired(c Config, n Node) *Desired {
 	d := &Desired{
 		config:  c.WithDefaults(),
 		node:    n,
-		objects: map[Owner]Objects{},
+		objects: map[Owner]stored{},
 		refs:    map[ref]int32{},
 	}
 	d.countBase()
@@ -46,15 +46,16 @@ func (d *Desired) Update(changes []Owned) Tx {
 	u := update{d: d, tx: Tx{Name: d.config.Table}, net: map[ref]*delta{}, added: map[setOf][]Element{}}
 	before := [...]usage{d.usage(IPv4), d.usage(IPv6)}
 	for _, c := range changes {
-		u.owner(c.Owner, d.objects[c.Owner], c.Objects)
-		d.counts[c.Owner.Family].own(d.objects[c.Owner], -1)
+		old := d.objects[c.Owner].objects()
+		u.owner(c.Owner, old, c.Objects)
+		d.counts[c.Owner.Family].own(old, -1)
 		d.counts[c.Owner.Family].own(c.Objects, +1)
-		d.countFailover(c.Owner.Family, d.objects[c.Owner], -1)
+		d.countFailover(c.Owner.Family, old, -1)
 		d.countFailover(c.Owner.Family, c.Objects, +1)
 		if len(c.Objects.Sets) == 0 {
 			delete(d.objects, c.Owner)
 		} else {
-			d.objects[c.Owner] = c.Objects
+			d.objects[c.Owner] = store(c.Objects)
 		}
 	}
 	u.finish()
@@ -109,8 +110,8 @@ func (d *Desired) baseState() State {
 // State returns all of it.
 func (d *Desired) State() State {
 	s := d.baseState()
-	for owner, o := range d.objects {
-		t := s.Tables[owner.Family]
+	for owner, has := range d.objects {
+		t, o := s.Tables[owner.Family], has.objects()
 		for _, c := range slices.Concat(o.Chains, o.Shared) {
 			t.Chains[c.Name] = c
 		}

@@ -79,7 +79,7 @@ func (d *Desired) OwnersOf(objects []Object) (owners []Owner, nobodys []Object) 
 	owned := make([]bool, len(objects))
 	for owner, has := range d.objects {
 		any := false
-		s.each(owner.Family, has, func(i int) { owned[i], any = true, true })
+		s.each(owner.Family, has.objects(), func(i int) { owned[i], any = true, true })
 		if any {
 			owners = append(owners, owner)
 		}

@@ -11,14 +11,14 @@ type Owned struct {
 }
 
 // Objects returns what an owner has.
-func (d *Desired) Objects(o Owner) Objects { return d.objects[o] }
+func (d *Desired) Objects(o Owner) Objects { return d.objects[o].objects() }
 
 // Chunks yields all owners with what they have, so many at a time, in no order.
 func (d *Desired) Chunks(n int) iter.Seq[[]Owned] {
 	return func(yield func([]Owned) bool) {
 		var list []Owned
-		for owner, objects := range d.objects {
-			if list = append(list, Owned{owner, objects}); len(list) == n {
+		for owner, has := range d.objects {
+			if list = append(list, Owned{owner, has.objects()}); len(list) == n {
 				if !yield(list) {
 					return
 				}

@@ -33,7 +33,9 @@ type Config struct {
 	IPv6First bool
 	// HostPorts has the CNI plugin portmap connect pods' host ports, with iptables.
 	HostPorts bool
-	Logf      func(format string, args ...any)
+	// Bridge has the CNI plugin bridge connect the pods of a node. By default ptp does.
+	Bridge bool
+	Logf   func(format string, args ...any)
 }
 
 // pauseImage is the image that keeps a pod's namespaces.

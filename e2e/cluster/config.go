@@ -62,15 +62,19 @@ volumePluginDir: %[4]s
 `, c.containerdSocket(), cgroup, filepath.Join(c.Dir, resolvFile), filepath.Join(c.Dir, "volume-plugins"))
 }
 
-// cniConfig connects the pods of node i by a veth pair each, and their host ports if that is asked for.
-func cniConfig(i int, hostPorts bool) string {
-	portmap := ""
-	if hostPorts {
+// cniConfig connects the pods of node i to the node by a veth pair each, or all to one bridge, and their host ports if that is
+// asked for.
+func cniConfig(i int, config Config) string {
+	connect, portmap := `"type": "ptp"`, ""
+	if config.Bridge {
+		connect = `"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true`
+	}
+	if config.HostPorts {
 		portmap = `, {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}`
 	}
-	return fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": {
+	return fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "pods", "plugins": [{%s, "ipam": {
   "type": "host-local", "dataDir": "/run/cni",
   "ranges": [[{"subnet": %q}], [{"subnet": %q}]],
   "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}%s]}
-`, netns.NodePods(netns.IPv4, i), netns.NodePods(netns.IPv6, i), portmap)
+`, connect, netns.NodePods(netns.IPv4, i), netns.NodePods(netns.IPv6, i), portmap)
 }

@@ -40,7 +40,7 @@ func newNode(i int, host netns.Host, dir, kubeconfig string, config Config) (*No
 	for file, text := range map[string]string{
 		containerdConfigFile: containerdConfig(n.config),
 		kubeletConfigFile:    kubeletConfig(n.config, filepath.Base(dir)),
-		cniConfigFile:        cniConfig(i, config.HostPorts),
+		cniConfigFile:        cniConfig(i, config),
 		resolvFile:           "",
 	} {
 		path := filepath.Join(n.config.Dir, file)

@@ -54,6 +54,12 @@ var fastControllers = []string{"--node-monitor-period=1s", "--node-monitor-grace
 // newSite starts a cluster of some nodes. It ends with the test, and must leave nothing.
 func newSite(t *testing.T, nodes int, controllerArgs ...string) *site {
 	t.Helper()
+	return newSiteWith(t, Config{Nodes: nodes, ControllerArgs: controllerArgs})
+}
+
+// newSiteWith does so with more said of the cluster. Programs and images are filled in.
+func newSiteWith(t *testing.T, config Config) *site {
+	t.Helper()
 	for _, tool := range []string{"runc", filepath.Join(cniBinDir, "ptp"), filepath.Join(cniBinDir, "host-local")} {
 		netnstest.Tool(t, tool)
 	}
@@ -66,7 +72,8 @@ func newSite(t *testing.T, nodes int, controllerArgs ...string) *site {
 			t.Fatalf("%v: run 'make e2e-cluster', which builds it", err)
 		}
 	}
-	c, err := Start(t.Context(), Config{Nodes: nodes, BinDir: bin, Logf: t.Logf, Images: images, ControllerArgs: controllerArgs})
+	config.BinDir, config.Logf, config.Images = bin, t.Logf, images
+	c, err := Start(t.Context(), config)
 	must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -128,9 +135,22 @@ func inside(ns *netns.NS, pid string) bool {
 // openShop applies testdata/shop.yaml and waits for its pods.
 func (s *site) openShop() {
 	s.t.Helper()
+	s.openShopWith(nil)
+}
+
+// openShopWith does so with some texts of it replaced, each wherever it is.
+func (s *site) openShopWith(replacements map[string]string) {
+	s.t.Helper()
 	data, err := os.ReadFile("testdata/shop.yaml")
 	must(s.t, err)
-	must(s.t, s.Apply(s.t.Context(), string(data), false))
+	text := string(data)
+	for old, replacement := range replacements {
+		if !strings.Contains(text, old) {
+			s.t.Fatalf("shop.yaml has no %q", old)
+		}
+		text = strings.ReplaceAll(text, old, replacement)
+	}
+	must(s.t, s.Apply(s.t.Context(), text, false))
 	s.waitWeb(4)
 	for _, n := range s.Nodes {
 		s.clients = append(s.clients, s.client(n.Name()))

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 	"github.com/nftproxy/nftproxy/proxier"
@@ -49,6 +50,7 @@ type node struct {
 	ns     *netns.NS
 	ownNS  bool // made with the node, and closed with it
 	kernel *recorder
+	flows  *conntrack.Conn // nil: flows are not looked through
 	watch  *kernel.Watch
 
 	commitRate rate.Limit             // default: none, to measure one change after the other
@@ -100,6 +102,9 @@ func (n *node) start() {
 	}
 	config := proxier.Config{Kernel: n.kernel, Pace: proxier.Pace{AuditPeriod: -1, CommitRate: n.commitRate},
 		Foreign: proxier.Foreign{Changed: n.watch.Changed(), Touched: n.watch.Touched}}
+	if n.flows != nil {
+		config.Conntrack = n.flows
+	}
 	config.Cluster.NodeName = "here"
 	n.Proxier = proxier.New(config)
 	if n.use != nil {

@@ -342,19 +342,14 @@ func convertEndpoint(e *discoveryv1.Endpoint, f rules.Family, nodeName string) (
 	if rules.FamilyOf(a) != f {
 		return endpoint{}, errors.New(reason.OtherFamily.Text(a))
 	}
-	out := endpoint{addr: a, ready: ptr.Deref(e.Conditions.Ready, true)}
+	out := endpoint{ip: a.As16(), ready: ptr.Deref(e.Conditions.Ready, true)}
 	out.serving = ptr.Deref(e.Conditions.Serving, true)
 	out.terminating = ptr.Deref(e.Conditions.Terminating, false)
 	out.local = e.NodeName != nil && *e.NodeName == nodeName
 	out.nodeUnknown = e.NodeName == nil
-	if e.NodeName != nil && *e.NodeName != "" {
-		out.who.node = unique.Make(*e.NodeName).Value()
-	}
+	out.at = unique.Make(place{zone: ptr.Deref(e.Zone, ""), node: ptr.Deref(e.NodeName, "")})
 	if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
-		out.who.pod = e.TargetRef.Name
-	}
-	if e.Zone != nil && *e.Zone != "" {
-		out.zone = unique.Make(*e.Zone).Value()
+		out.pod = e.TargetRef.Name
 	}
 	if e.Hints != nil && len(e.Hints.ForZones)+len(e.Hints.ForNodes) > 0 {
 		out.hints = &hints{}

@@ -26,9 +26,9 @@ func wantUnequal[T any](t *testing.T, what string, equal func(a, b T) bool, but 
 
 // TestEqual: each hand-written equality sees each field.
 func TestEqual(t *testing.T) {
-	wantUnequal(t, "endpoint", endpoint.equal, ".who") // names for who asks, here and below
+	wantUnequal(t, "endpoint", func(a, b endpoint) bool { return a.equal(&b) }, ".pod", ".at.value.node") // names for who asks, here and below
 	wantUnequal(t, "hints", func(a, b hints) bool { return a.equal(&b) })
-	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) }, ".at", ".endpoints[0].who") // the place in the store
+	wantUnequal(t, "slice", func(a, b slice) bool { return a.equal(&b) }, ".at", ".endpoints[0].pod", ".endpoints[0].at.value.node") // the place in the store
 }
 
 // TestStoreSeesEachField: a Service that differs in any one field is a change.
@@ -49,5 +49,5 @@ func TestStoreSeesEachField(t *testing.T) {
 		st.setService(a.service, &service{ports: a.ports})
 		st.setSlice(name, &a)
 		return !st.setSlice(name, &b)
-	}, ".at", ".endpoints[0].who") // the place in the store
+	}, ".at", ".endpoints[0].pod", ".endpoints[0].at.value.node") // the place in the store
 }

@@ -318,7 +318,8 @@ func (st *store) named(o rules.Owner, protocol rules.Protocol) (out []Named) {
 			}
 			for i := range s.endpoints {
 				e := &s.endpoints[i]
-				out = append(out, Named{o.ServicePortName, protocol, netip.AddrPortFrom(e.addr, p.port), e.who.pod, e.who.node, e.zone, e.ready, e.serving, e.terminating})
+				at := e.place()
+				out = append(out, Named{o.ServicePortName, protocol, netip.AddrPortFrom(e.addr(), p.port), e.pod, at.node, at.zone, e.ready, e.serving, e.terminating})
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -100,22 +101,37 @@ type slice struct {
 	at        int    // in store.byService
 }
 
+// endpoint is one of an EndpointSlice's. Keep it small: there are hundreds of thousands.
 type endpoint struct {
-	addr                        netip.Addr
+	ip                          [16]byte // IPv4 in its IPv6-mapped form
 	ready, serving, terminating bool
 	local, nodeUnknown          bool
-	zone                        string // of a few texts that all share; empty: none
 	hints                       *hints // nil: none
-	// pod, if it is one, and node are told to who asks; the node's name is one text that all share.
-	who struct{ pod, node string }
+	at                          unique.Handle[place]
+	pod                         string // if it is one; told to who asks
+}
+
+// place is where many endpoints are. The node is told to who asks.
+type place struct{ zone, node string }
+
+// addr returns the address.
+func (e *endpoint) addr() netip.Addr { return netip.AddrFrom16(e.ip).Unmap() }
+
+// place returns where it is; nothing is said of what is not known.
+func (e *endpoint) place() place {
+	if e.at == (unique.Handle[place]{}) {
+		return place{}
+	}
+	return e.at.Value()
 }
 
 // hints name the nodes and zones that an endpoint is meant for.
 type hints struct{ nodes, zones []string }
 
-func (e endpoint) equal(o endpoint) bool {
-	return e.addr == o.addr && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
-		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.zone == o.zone && e.hints.equal(o.hints)
+// equal says whether two endpoints are the same for packets.
+func (e *endpoint) equal(o *endpoint) bool {
+	return e.ip == o.ip && e.ready == o.ready && e.serving == o.serving && e.terminating == o.terminating &&
+		e.local == o.local && e.nodeUnknown == o.nodeUnknown && e.hints.equal(o.hints) && (e.at == o.at || e.place().zone == o.place().zone)
 }
 
 func (h *hints) equal(o *hints) bool {
@@ -127,7 +143,7 @@ func (h *hints) equal(o *hints) bool {
 
 func (s *slice) equal(o *slice) bool {
 	return s != nil && o != nil && s.service == o.service && s.family == o.family && s.weight == o.weight && s.idle == o.idle &&
-		slices.Equal(s.ports, o.ports) && slices.EqualFunc(s.endpoints, o.endpoints, endpoint.equal)
+		slices.Equal(s.ports, o.ports) && slices.EqualFunc(s.endpoints, o.endpoints, func(a, b endpoint) bool { return a.equal(&b) })
 }
 
 // eachOwner calls fn for each service port and family of a service.

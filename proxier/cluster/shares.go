@@ -163,12 +163,12 @@ func (st *store) welcome(n ObjectName) {
 			if !e.ready || e.terminating {
 				continue
 			}
-			was, ok := known[e.addr]
+			was, ok := known[e.addr()]
 			if !ok && any && sh.settled {
 				was = newcomer{sh.now(), 1}
 				sh.poke()
 			}
-			now[e.addr] = was
+			now[e.addr()] = was
 		}
 	}
 	sh.new[n] = now

@@ -120,7 +120,7 @@ func (st *store) setSlice(n ObjectName, s *slice) bool {
 	old := st.slices[n]
 	if old.equal(s) { // but for names, which only those want who ask
 		for i := range s.endpoints {
-			old.endpoints[i].who = s.endpoints[i].who
+			old.endpoints[i].at, old.endpoints[i].pod = s.endpoints[i].at, s.endpoints[i].pod
 		}
 		return false
 	}
@@ -258,19 +258,20 @@ func (st *store) localReady(n ObjectName) (count [2]int) {
 		if len(s.ports) == 0 {
 			continue
 		}
-		for _, e := range s.endpoints {
-			if !e.ready || !e.local || seen[e.addr] {
+		for i := range s.endpoints {
+			e := &s.endpoints[i]
+			if !e.ready || !e.local || seen[e.addr()] {
 				continue
 			}
 			if e.terminating {
 				if taken == nil {
 					taken = st.taken(n)
 				}
-				if !slices.ContainsFunc(s.ports, func(p servicePort) bool { return !taken[served{e.addr, p}] }) {
+				if !slices.ContainsFunc(s.ports, func(p servicePort) bool { return !taken[served{e.addr(), p}] }) {
 					continue
 				}
 			}
-			seen[e.addr] = true
+			seen[e.addr()] = true
 			count[s.family]++
 		}
 	}
@@ -287,12 +288,13 @@ type served struct {
 func (st *store) taken(n ObjectName) map[served]bool {
 	out := map[served]bool{}
 	for _, s := range st.byService[n] {
-		for _, e := range s.endpoints {
+		for i := range s.endpoints {
+			e := &s.endpoints[i]
 			if e.terminating {
 				continue
 			}
 			for _, p := range s.ports {
-				out[served{e.addr, p}] = true
+				out[served{e.addr(), p}] = true
 			}
 		}
 	}
@@ -325,10 +327,11 @@ func (st *store) endpoints(o rules.Owner, protocol rules.Protocol) []rules.Endpo
 				continue
 			}
 			out = slices.Grow(out, len(s.endpoints))
-			for _, e := range s.endpoints {
-				usable := rules.Endpoint{Addr: netip.AddrPortFrom(e.addr, p.port),
+			for i := range s.endpoints {
+				e := &s.endpoints[i]
+				usable := rules.Endpoint{Addr: netip.AddrPortFrom(e.addr(), p.port),
 					Ready: e.ready, Serving: e.serving, Terminating: e.terminating, Local: e.local, NodeUnknown: e.nodeUnknown}
-				usable.Weighting = rules.Weighting{Weight: uint32(s.weight), Idle: s.idle, Zone: e.zone}
+				usable.Weighting = rules.Weighting{Weight: uint32(s.weight), Idle: s.idle, Zone: e.place().zone}
 				st.weighting(n, &usable, protocol)
 				if e.hints != nil {
 					usable.NodeHints, usable.ZoneHints = e.hints.nodes, e.hints.zones

@@ -68,6 +68,7 @@ func (tr *transport) exchange(requests []netlink.Message) ([]netlink.Message, er
 	messages, err := tr.conn.Receive()
 	for i := range messages {
 		messages[i].Header.Flags &^= netlink.Multi // these are all
+		messages[i].Header.PID = 0                 // the socket's, of which package nftables does not know
 	}
 	return messages, err
 }
