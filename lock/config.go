@@ -7,6 +7,8 @@ type Config struct {
 	// Table is the name of the tables that it is about.
 	Table   string
 	Version string
+	// Socket is the path at which this process answers commands; empty: it does not.
+	Socket string
 	// Ready says whether this process does its work, or could do so at once if it had the lock. Nil: it never says so.
 	Ready func() bool
 	// Waits is told, once, of each process that has the lock when this one wants it. err is why no more is known of it

@@ -36,7 +36,7 @@ type Lock struct {
 // New returns a lock that is not asked for yet. It belongs to the calling thread's network namespace.
 func New(c Config) (*Lock, error) {
 	l := &Lock{config: c, stop: func() {}, held: make(chan struct{}), lost: make(chan error, 1), self: self(c.Version)}
-	l.self.Since = time.Now()
+	l.self.Since, l.self.Socket = time.Now(), c.Socket
 	var err error
 	if l.locker, err = openLocker(tableName(c.Table)); err != nil {
 		return nil, fmt.Errorf("make the lock of table %s: %w", c.Table, err)

@@ -25,6 +25,8 @@ type Process struct {
 	Since time.Time `json:"since"`
 	// Ready says whether it does its work, or could do so at once if it had the lock.
 	Ready bool `json:"ready"`
+	// Socket is the path at which commands ask it while it holds the lock, as its own files have it; empty: there is none.
+	Socket string `json:"socket,omitempty"`
 }
 
 // String names the process.

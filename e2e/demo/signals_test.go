@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -83,8 +84,9 @@ func TestKeep(t *testing.T) {
 	p.waitFor(t, "from here on")
 	ends := strings.NewReplacer(" trace --to", " trace --for 100ms --to", " top", " top --once --interval 100ms")
 	for _, tt := range []struct{ command, says string }{
-		{"exec 3<>/dev/tcp/10.96.0.5/6379;", "hello 10.244.2.4:6379 10.244.1.10:"}, {"get services -A", "NAMESPACE "}, {"history", "20"}, {"describe service demo/cache", "Name: "},
+		{"exec 3<>/dev/tcp/10.96.0.5/6379;", "hello 10.244.2.4:6379 10.244.1.10:"}, {"get services -A", "NAMESPACE "}, {"get endpoints -A", "NAMESPACE "}, {"history", "20"}, {"describe service demo/cache", "Name: "},
 		{"explain demo/cache", "Service demo/cache, 6379/tcp, IPv4\n"}, {"explain demo/cache --probe", "Service demo/cache, 6379/tcp, IPv4\n"},
+		{"explain demo/cache --probe --netns", "Service demo/cache, 6379/tcp, IPv4\n"},
 		{"trace --to demo/cache", ""}, {"top", "SERVICE "}, {"check", "ok       kernel "}, {"diff", "equal: "},
 		{"dump --kernel", "table ip nftproxy {"}, {"nft list ruleset", "table ip nftproxy {"},
 	} {
@@ -100,11 +102,51 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%s: %v, %q, want it to begin with %q", p.log[i], err, answer, tt.says)
 		}
 	}
+	p.pageOpens(t)
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.end(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// pageOpens runs the line that serves the page, which has to be reached from here, outside the node.
+func (p *process) pageOpens(t *testing.T) {
+	t.Helper()
+	i := slices.IndexFunc(p.log, func(line string) bool { return strings.Contains(line, " ui --page-netns ") })
+	if i < 0 {
+		t.Fatalf("no line serves the page:\n%s", strings.Join(p.log, "\n"))
+	}
+	words := strings.Fields(p.log[i])
+	program, err := exec.LookPath(words[0])
+	if err != nil {
+		program = netnstest.Tool(t, words[0])
+	}
+	cmd := exec.CommandContext(t.Context(), program, words[1:]...)
+	cmd.Env = append(os.Environ(), actEnv+"=1")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s: %v", p.log[i], err)
+	}
+	for path, want := range map[string]string{"": "<!doctype html>", "nodes": `"trace":true`, "api/0/v1/services/demo/cache": `"name":"cache"`} {
+		answer, err := http.Get(strings.TrimSpace(url) + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s%s: %v, no %q in %.300s", strings.TrimSpace(url), path, err, want, text)
+		}
 	}
 }
 

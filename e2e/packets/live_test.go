@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -191,7 +192,8 @@ func (w *world) keepConnecting(t *testing.T, busy, calm *svc) (stop func()) {
 // TestTop counts connections as they are made.
 func TestTop(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{})
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	w := newWorld(t, config{args: []string{"--socket", socket}})
 	a, b := w.Local[0], w.RemotePods[0]
 	busy := w.service("busy").to(ready(a, b))
 	calm := w.service("calm").to(ready(b))
@@ -214,12 +216,13 @@ func TestTop(t *testing.T) {
 		})
 		return text
 	}
-	text := top(func(s string) bool {
+	both := func(s string) bool {
 		return regexp.MustCompile(busyRow).MatchString(s) && regexp.MustCompile(calmRow).MatchString(s)
-	},
-		"--manifests", w.manifests.Dir, "--hostname-override", "node")
+	}
+	text := top(both, "--manifests", w.manifests.Dir, "--hostname-override", "node")
+	top(both, "--socket", socket) // whose nftproxy knows the names
 	seconds := interval.Seconds()
-	short := top(func(s string) bool { return strings.Contains(s, "and 1 more") }, "-n", "1")
+	short := top(func(s string) bool { return strings.Contains(s, "and 1 more") }, "-n", "1", "--socket", "")
 	stop()
 	if row := regexp.MustCompile(busyRow).FindStringSubmatch(text); row != nil {
 		var rate, more, less float64

@@ -92,12 +92,13 @@ func (p *pane) ended() {
 // TestTopOnTerminal: Services as they are connected to, sorted, unfolded and filtered with keys; the terminal is given back.
 func TestTopOnTerminal(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{})
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	w := newWorld(t, config{args: []string{"--socket", socket}})
 	a, b := w.Local[0], w.RemotePods[0]
 	busy := w.service("busy").to(ready(a, b))
 	calm := w.service("calm").to(ready(b))
 	w.apply(t, busy, calm)
-	top := w.pane(t, "top", "--interval", "500ms", "--manifests", w.manifests.Dir, "--hostname-override", "node")
+	top := w.pane(t, "top", "--interval", "500ms", "--socket", socket)
 	client := traffic.Client{NS: w.Client.NS}
 	defer w.keepConnecting(t, busy, calm)()
 	busyLine, calmLine := `^test/busy\S* +`+regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String())+`/tcp +[1-9]`, `^test/calm`

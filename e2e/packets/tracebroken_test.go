@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -175,13 +176,27 @@ func TestTraceBroken(t *testing.T) {
 // TestTraceService: a Service is chosen by its name, one that comes is known at once, and lines are objects.
 func TestTraceService(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{})
+	for _, asks := range []bool{false, true} {
+		t.Run(fmt.Sprintf("asks=%v", asks), func(t *testing.T) {
+			t.Parallel()
+			traceService(t, asks)
+		})
+	}
+}
+
+func traceService(t *testing.T, asks bool) {
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	w := newWorld(t, config{args: []string{"--socket", socket}})
+	from := []string{"--manifests", w.manifests.Dir, "--hostname-override", "node"}
+	if asks {
+		from = []string{"--socket", socket}
+	}
 	if !w.hasOwnedTables(t) {
 		t.Skip("this kernel has no tables that have an owner")
 	}
 	other := w.service("other").to(ready(w.RemotePods[0]))
 	w.apply(t, other)
-	trace, err := proxy.Start(w.process("trace", "--to", "test/late", "-o", "json", "--rules", "--manifests", w.manifests.Dir, "--hostname-override", "node"))
+	trace, err := proxy.Start(w.process(append([]string{"trace", "--to", "test/late", "-o", "json", "--rules"}, from...)...))
 	if err != nil {
 		t.Fatal(err)
 	}

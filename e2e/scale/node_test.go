@@ -22,7 +22,12 @@ import (
 	"github.com/nftproxy/nftproxy/rules/kernel"
 )
 
-func TestMain(m *testing.M) { os.Exit(netns.Main(m.Run)) }
+func TestMain(m *testing.M) {
+	if code, yes := acts(); yes {
+		os.Exit(code)
+	}
+	os.Exit(netns.Main(m.Run))
+}
 
 // deadline is how long anything may take that is waited for.
 const deadline = 2 * time.Minute

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -111,11 +112,25 @@ func (c *Client) Pods(namespace string) *Typed[*corev1.Pod, *corev1.PodList] {
 		func() *corev1.Pod { return &corev1.Pod{} }, func() *corev1.PodList { return &corev1.PodList{} })
 }
 
-// ExecURL is where a command is run in a container of a pod, with its output and errors and no input.
-func (c *Client) ExecURL(namespace, pod, container string, command []string) *url.URL {
-	r := c.core.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
-		Param("container", container).Param("stdout", "true").Param("stderr", "true")
-	for _, word := range command {
+// Exec is a command that is run in a container of a pod.
+type Exec struct {
+	Namespace, Pod, Container string
+	Command                   []string
+	// Input says that it has standard input, and Terminal that all is on a terminal, where errors and output are one.
+	Input, Terminal bool
+}
+
+// ExecURL is where a command is run.
+func (c *Client) ExecURL(e *Exec) *url.URL {
+	r := c.core.Post().Resource("pods").Namespace(e.Namespace).Name(e.Pod).SubResource("exec").
+		Param("container", e.Container).Param("stdout", "true").Param("stderr", strconv.FormatBool(!e.Terminal))
+	if e.Input {
+		r.Param("stdin", "true")
+	}
+	if e.Terminal {
+		r.Param("tty", "true")
+	}
+	for _, word := range e.Command {
 		r.Param("command", word)
 	}
 	return r.URL()

@@ -95,7 +95,7 @@ program's help.`,
 	}
 	cmd.AddCommand(runCommand(version, enter), dumpCommand(version), cleanupCommand(), versionCommand(version))
 	cmd.AddCommand(getCommand(version), describeCommand(version), historyCommand(version),
-		diffCommand(version), compareCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand(), uiCommand(version))
+		diffCommand(version), compareCommand(version), explainCommand(version), traceCommand(version), topCommand(version), checkCommand(version), readyCommand(), uiCommand(version), relayCommand(version))
 	cmd.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc) // --cluster_cidr, as kube-proxy takes it, too
 	return cmd
 }

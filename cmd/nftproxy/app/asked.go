@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +25,17 @@ import (
 // socket is the path at which the nftproxy that writes these tables is asked; empty: there is none.
 func (o *wantOptions) socket() string {
 	return ask.Path(o.source.socket, tableName(o.source.proxyName))
+}
+
+// absolute returns a path from the root, for others; empty: there is none.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return ""
 }
 
 // socketDirectory makes the directory of the socket, before rights are given up; empty: there is none.
@@ -109,19 +121,19 @@ func eachClient(table string) func(func(rules.ServicePortName) bool, func(ask.St
 }
 
 // runsHere returns a client of the nftproxy that runs here; nil: none answers, or the command line asks for what it may not have:
-// another source, or an option of its own.
-func (o *wantOptions) runsHere(cmd *cobra.Command) *ask.Client {
+// another source, or an option of its own. It fails where it is not known which nftproxy is meant.
+func (o *wantOptions) runsHere(cmd *cobra.Command) (*ask.Client, error) {
 	_, theirs := runFlags()
 	other := false
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		other = other || theirs.Lookup(f.Name) != nil && f.Name != "service-proxy-name" && f.Name != "socket"
 	})
-	if other || o.socket() == "" {
-		return nil
+	if other || o.source.socket == "" {
+		return nil, nil
 	}
-	c, err := ask.Dial(cmd.Context(), o.socket(), tableName(o.source.proxyName))
-	if err != nil {
-		return nil
+	c, err := o.source.find(cmd.Context(), cmd.ErrOrStderr())
+	if errors.As(err, new(*ask.Several)) {
+		return nil, err
 	}
-	return c
+	return c, nil // if there is none, there may be another way to the answer
 }

@@ -71,7 +71,7 @@ func (o *describeOptions) run(cmd *cobra.Command, text string) error {
 	if err != nil {
 		return err
 	}
-	client, err := o.source.dial(ctx)
+	client, err := o.source.dial(ctx, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -46,9 +46,12 @@ The exit code is 0 if they are equal, 1 if they differ, 2 after an error.`,
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`format`: text or json")
 	completeWith(cmd, "output", "text", "json")
 	return askingCommand(cmd, &o, func(cmd *cobra.Command, _ []string) (bool, error) {
-		client := o.runsHere(cmd)
-		if client == nil || textOrJSON(output) != nil {
+		if textOrJSON(output) != nil {
 			return false, nil //nolint:nilerr // diff says what is wrong with the format
+		}
+		client, err := o.runsHere(cmd)
+		if client == nil || err != nil {
+			return false, err
 		}
 		found, err := client.Diff(cmd.Context())
 		if err != nil {

@@ -61,7 +61,7 @@ func TestExamples(t *testing.T) {
 	}
 	defer p.Kill()
 	must(t, errors.Join(p.WaitSynced(ctx), p.WaitLog(ctx, "Commands can ask")))
-	here := strings.NewReplacer("--for 10s", "--for 50ms", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
+	here := strings.NewReplacer("--for 10s", "--for 50ms", "--from-pod 10.244.1.7", "--from-pod 127.0.0.1", "--interval 5s", "--interval 50ms", "/etc/nftproxy/services", manifests, "/etc/kubernetes/proxy.conf", kubeconfig, "/var/lib/kube-proxy/config.conf", config)
 	for _, c := range rootCommand("v1.2.3", nil).Commands() {
 		if !slices.Contains([]string{"get", "describe", "history", "dump", "diff", "explain", "trace", "top", "check"}, c.Name()) {
 			continue

@@ -27,8 +27,7 @@ type explainOptions struct {
 	namespace string // of a name alone
 	output    string
 	showRules bool
-	probes    bool   // send one real connection
-	netns     string // from there
+	probing
 }
 
 func explainCommand(version string) *cobra.Command {
@@ -55,7 +54,12 @@ then it says nothing of policies, and nothing of endpoints that do not count.
 
 --from chooses the client: an address, node (this node itself), pod, outside, the
 name of a Node, or a pod's NAMESPACE/NAME. Without it each kind of client is looked
-at.`,
+at.
+
+--probe sends one real connection, follows it through the tables of all programs, and says
+what became of it: from here, from the network namespace of --netns, or from that of a pod
+of this node. A pod's network namespace is found by its address, for which this process has
+to see the node's processes or /run/netns, and may have to be root there.`,
 		Example: `  nftproxy explain default/web
   nftproxy explain svc/web -n default
   nftproxy explain web.default.svc.cluster.local:http
@@ -65,6 +69,7 @@ at.`,
   nftproxy explain 10.96.0.10:80/tcp --manifests /etc/nftproxy/services --rules
   nftproxy explain default/web --kubeconfig /etc/kubernetes/proxy.conf --hostname-override here
   nftproxy explain 10.96.0.10:80/tcp --probe
+  nftproxy explain default/web:http --probe --from-pod 10.244.1.7
   nftproxy explain 10.96.0.10:80/tcp --kernel`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,19 +84,18 @@ at.`,
 	fs.StringVarP(&o.namespace, "namespace", "n", "default", "`namespace` of a Service that is given by its name alone")
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	fs.BoolVar(&o.showRules, "rules", false, "show the rules that connections meet, too")
-	fs.BoolVar(&o.probes, "probe", false, "send one real connection to the first address from here, follow it through every table of every program, and say what became of it; over UDP an empty datagram")
-	fs.StringVar(&o.netns, "netns", "", "`file` of the network namespace that --probe connects from, such as /run/netns/NAME or /proc/PID/ns/net (default: this one)")
+	o.addProbe(fs)
 	completeWith(cmd, "output", "text", "json")
 	completeWith(cmd, "from", "node", "pod", "outside")
-	return askingCommand(cmd, &o.wantOptions, o.ask)
+	return untilUnheard(askingCommand(cmd, &o.wantOptions, o.ask))
 }
 
 func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io.Writer) error {
 	if err := textOrJSON(o.output); err != nil {
 		return err
 	}
-	if o.netns != "" && !o.probes {
-		return errors.New("--netns: it goes with --probe")
+	if err := o.probing.check(); err != nil {
+		return err
 	}
 	target, err := explain.ParseTarget(text, o.namespace)
 	if err != nil {
@@ -101,8 +105,16 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	from := o.from
+	if o.fromPod != "" {
+		pod, perr := o.search().look(ctx, world.Node.Name, seen)
+		if perr != nil {
+			return fmt.Errorf("--from-pod: %w", perr)
+		}
+		from = o.clientsOf(pod)
+	}
 	var clients []explain.Client
-	for _, from := range o.from {
+	for _, from := range from {
 		c, cerr := o.client(ctx, world, seen, from)
 		if cerr != nil {
 			return fmt.Errorf("--from: %w", cerr)
@@ -118,11 +130,25 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 	}
 	var probed *probe
 	if o.probes {
-		if probed, err = runProbe(ctx, world, e, o.netns); err != nil {
+		if probed, err = o.probe(ctx, world.Config.Table, worldNames{world}, e, stderr); err != nil {
 			return err
 		}
 	}
 	return o.write(stdout, e, probed)
+}
+
+// search is how the pod of --from-pod is looked for.
+func (o *explainOptions) search() *podSearch {
+	return &podSearch{&o.worldOptions, o.fromPod, o.namespace}
+}
+
+// clientsOf remembers a pod's addresses for the probe, and returns the clients that are explained: the pod, but for those of --from.
+func (o *explainOptions) clientsOf(p *aPod) []string {
+	o.addrs = p.addrs
+	if len(o.from) > 0 {
+		return o.from
+	}
+	return p.clients()
 }
 
 // otherProxy says that a Service is left to another proxy, where the API server tells; else nothing.
@@ -152,18 +178,26 @@ func (o *explainOptions) otherProxy(ctx context.Context, t *explain.Target) erro
 
 // ask has the nftproxy that runs here explain, and says whether it did. What it does not know is looked for elsewhere.
 func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
-	if o.kernel || o.probes || o.netns != "" || o.output != "text" && o.output != "json" {
-		return false, nil
+	if o.kernel || o.probing.check() != nil || o.output != "text" && o.output != "json" {
+		return false, nil //nolint:nilerr // run says what is wrong
 	}
-	client := o.runsHere(cmd)
-	if client == nil {
-		return false, nil
+	client, err := o.runsHere(cmd)
+	if client == nil || err != nil {
+		return false, err
 	}
 	target, err := explain.ParseTarget(args[0], o.namespace)
 	if err != nil {
 		return true, err
 	}
-	e, err := client.Explain(cmd.Context(), target.Service(), o.from)
+	from := o.from
+	if o.fromPod != "" {
+		pod, perr := o.search().ask(cmd, client)
+		if perr != nil {
+			return true, fmt.Errorf("--from-pod: %w", perr)
+		}
+		from = o.clientsOf(pod)
+	}
+	e, err := client.Explain(cmd.Context(), target.Service(), from)
 	var refused *ask.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Status == http.StatusGone:
@@ -176,15 +210,32 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 	case err != nil:
 		return false, nil //nolint:nilerr // there is another way to the answer
 	}
-	return true, o.write(cmd.OutOrStdout(), e, nil)
+	var probed *probe
+	if o.probes {
+		if probed, err = o.askAndProbe(cmd, client, e); err != nil {
+			return true, err
+		}
+	}
+	return true, o.write(cmd.OutOrStdout(), e, probed)
+}
+
+// askAndProbe sends a connection to what the nftproxy that runs has explained.
+func (o *explainOptions) askAndProbe(cmd *cobra.Command, client *ask.Client, e *explain.Explanation) (*probe, error) {
+	ctx := cmd.Context()
+	names := &askedNames{}
+	if len(e.Ports) > 0 {
+		if namespace, name, err := parseService(e.Ports[0].Service); err == nil {
+			if names, err = askedService(ctx, client, namespace, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return o.probe(ctx, tableName(o.source.proxyName), names, e, cmd.ErrOrStderr())
 }
 
 func (o *explainOptions) write(stdout io.Writer, e *explain.Explanation, probed *probe) error {
 	if o.output == "json" {
-		return writeJSON(stdout, struct {
-			*explain.Explanation
-			Probe *probe `json:"probe,omitempty"`
-		}{e, probed})
+		return writeJSON(stdout, explainedProbe{e, probed})
 	}
 	c := coloursFor(stdout)
 	err := e.WriteText(stdout, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: o.showRules})
@@ -201,15 +252,28 @@ func (o *explainOptions) complete(cmd *cobra.Command, args []string, _ string) (
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
 	defer cancel()
+	var out []string
+	add := func(namespace, name string) {
+		if name = namespace + "/" + name; printable.Word(name) == name { // a shell would take it
+			out = append(out, name)
+		}
+	}
+	if client, err := o.runsHere(cmd); client != nil && err == nil {
+		list, err := client.Services(ctx, ask.Choice{})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		for i := range list {
+			add(list[i].Namespace, list[i].Name)
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
 	snapshot, err := o.snapshot(ctx, false, nil, io.Discard)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var out []string
 	for _, p := range snapshot.Ports {
-		if name := p.Name.Namespace + "/" + p.Name.Name; printable.Word(name) == name { // a shell would take it
-			out = append(out, name)
-		}
+		add(p.Name.Namespace, p.Name.Name)
 	}
 	return slices.Compact(out), cobra.ShellCompDirectiveNoFileComp
 }

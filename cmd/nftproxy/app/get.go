@@ -81,7 +81,7 @@ func getCommand(version string) *cobra.Command {
 	}
 	o.add(cmd)
 	cmd.RunE = o.run
-	return cmd
+	return untilUnheard(cmd)
 }
 
 func (o *getOptions) add(cmd *cobra.Command) {
@@ -119,7 +119,7 @@ func (o *getOptions) run(cmd *cobra.Command, args []string) error {
 	case o.watch && o.output != "" && o.output != "wide":
 		return errors.New("--watch goes with lines: leave --output out, or wide")
 	}
-	client, err := o.source.dial(cmd.Context())
+	client, err := o.source.dial(cmd.Context(), cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

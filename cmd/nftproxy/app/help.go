@@ -31,7 +31,7 @@ func groupOf(command string) string {
 		return "look"
 	case "check", "diff", "compare":
 		return "verify"
-	case "run", "ready", "cleanup":
+	case "run", "ready", "cleanup", relayName:
 		return "serve"
 	}
 	return "other"

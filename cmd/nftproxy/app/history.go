@@ -68,7 +68,7 @@ func (o *historyOptions) run(ctx context.Context, service string, stdout, stderr
 	if service != "" && !strings.Contains(service, "/") {
 		service = o.namespace + "/" + service
 	}
-	client, err := o.source.dial(ctx)
+	client, err := o.source.dial(ctx, stderr)
 	if err != nil {
 		return err
 	}

@@ -110,6 +110,7 @@ var hostileRows = []hostileRow{
 	{command: "history", output: "text", asks: true},
 	{command: "history", output: "json", asks: true},
 	{command: "ready"},
+	{command: "relay", asks: true},
 	{command: "run", output: "text", args: "--manifests DIR", shows: true, serves: true},
 	{command: "run", output: "json", args: "--manifests DIR", shows: true, serves: true},
 	{command: "run", output: "text", args: "--master http://API --kube-api-content-type application/json --v 2", shows: true, serves: true},

@@ -4,7 +4,10 @@
 
 package app
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+)
 
 // inNetns fails where a namespace is asked for.
 func inNetns(path string, fn func() error) error {
@@ -12,4 +15,9 @@ func inNetns(path string, fn func() error) error {
 		return errors.New("enter network namespace: only Linux has them")
 	}
 	return fn()
+}
+
+// netnsWith fails.
+func netnsWith(string, []netip.Addr) (string, error) {
+	return "", errors.New("find a pod's network namespace: only Linux has them")
 }

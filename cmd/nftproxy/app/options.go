@@ -213,6 +213,11 @@ func tableName(proxyName string) string {
 	return rules.DefaultTable + "-" + proxyName
 }
 
+// proxyNameOf returns the --service-proxy-name of tables.
+func proxyNameOf(table string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(table, rules.DefaultTable), "-")
+}
+
 // nodeName returns this node's name, in lower case as Kubernetes has it.
 func (o *wantOptions) nodeName() (string, error) {
 	name := o.kubeProxy.HostnameOverride

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -24,6 +26,10 @@ type podServer struct {
 	*httptest.Server
 	t         *testing.T
 	manifests string
+
+	// fakes run in place of commands, by their first word after the program, or in pods of others by the program; an exit code below 0
+	// says that the program is not there.
+	fakes map[string]func(in io.Reader, out, errs io.Writer) (code int)
 
 	mu       sync.Mutex
 	commands []string
@@ -49,6 +55,9 @@ func (s *podServer) serve(w http.ResponseWriter, r *http.Request) {
 "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": %q}]}}`, name, created, node, ready)
 	}
 	switch filepath.Base(r.URL.Path) {
+	case "client":
+		fmt.Fprint(w, `{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "client", "namespace": "demo", "annotations": {"kubectl.kubernetes.io/default-container": "main"}},
+"spec": {"nodeName": "there", "containers": [{"name": "side"}, {"name": "main"}]}, "status": {"phase": "Running", "podIPs": [{"ip": "10.244.1.10"}, {"ip": "fd00::a"}]}}`)
 	case "pods":
 		if r.URL.Query().Get("labelSelector") != "app.kubernetes.io/name=nftproxy" {
 			http.Error(w, "no selector", http.StatusBadRequest)
@@ -79,40 +88,104 @@ func (s *podServer) exec(w http.ResponseWriter, r *http.Request) {
 	command := r.URL.Query()["command"]
 	pod := strings.Split(r.URL.Path, "/")[6]
 	s.mu.Lock()
-	s.commands = append(s.commands, pod+": "+strings.Join(command, " "))
+	ran := pod + ": " + strings.Join(command, " ")
+	if r.URL.Query().Get("tty") == "true" {
+		ran += " (on a terminal)"
+	}
+	s.commands = append(s.commands, ran)
 	s.mu.Unlock()
-	node := strings.TrimSuffix(pod, "-pod")
-	more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
-	var stdout, stderr bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
-	defer cancel()
-	code := Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), &stdout, &stderr)
+	in, end := io.Pipe()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		defer end.Close()
+		for {
+			_, m, err := c.ReadMessage()
+			const input, closed = 0, 255
+			switch {
+			case err != nil:
+				return
+			case len(m) == 2 && m[0] == closed && m[1] == input:
+				_ = end.Close()
+			case len(m) > 1 && m[0] == input:
+				_, _ = end.Write(m[1:]) // or nobody reads it any more
+			}
+		}
+	}()
+	var one sync.Mutex
+	channel := func(n byte) io.Writer { return channelWriter{c, &one, n} }
+	code := s.do(pod, command, in, channel(1), channel(2))
+	_ = in.Close()
 	status := `{"status": "Success"}`
 	if code > 0 {
 		status = fmt.Sprintf(`{"status": "Failure", "reason": "NonZeroExitCode", "message": "it failed", "details": {"causes": [{"reason": "ExitCode", "message": "%d"}]}}`, code)
+	} else if code < 0 {
+		status = `{"status": "Failure", "reason": "InternalError", "message": "exec: executable file not found in $PATH"}`
 	}
-	for channel, text := range map[byte][]byte{1: stdout.Bytes(), 2: stderr.Bytes()} {
-		_ = c.WriteMessage(websocket.BinaryMessage, append([]byte{channel}, text...))
-	}
-	_ = c.WriteMessage(websocket.BinaryMessage, append([]byte{3}, status...))
+	_, _ = io.WriteString(channel(3), status)
+	one.Lock()
 	_ = c.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""))
-	_, _, _ = c.ReadMessage()
+	one.Unlock()
+	select {
+	case <-gone:
+	case <-time.After(wholeTest):
+		s.t.Errorf("%s is not left", command)
+	}
 }
 
-// kubectl runs a command line of the plugin, whose kubeconfig has two contexts: only the second, which is not current, is the server's.
+// do carries out a command.
+func (s *podServer) do(pod string, command []string, in io.Reader, out, errs io.Writer) int {
+	fake := command[0]
+	if node, ours := strings.CutSuffix(pod, "-pod"); ours {
+		if fake = command[1]; s.fakes[fake] == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
+			defer cancel()
+			more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
+			return Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), out, errs)
+		}
+	}
+	if s.fakes[fake] == nil {
+		return -1
+	}
+	return s.fakes[fake](in, out, errs)
+}
+
+// channelWriter writes messages of a channel.
+type channelWriter struct {
+	c       *websocket.Conn
+	one     *sync.Mutex
+	channel byte
+}
+
+func (w channelWriter) Write(b []byte) (int, error) {
+	w.one.Lock()
+	defer w.one.Unlock()
+	if len(b) == 0 {
+		return 0, nil
+	}
+	return len(b), w.c.WriteMessage(websocket.BinaryMessage, append([]byte{w.channel}, b...))
+}
+
+// kubectl runs a command line of the plugin.
 func (s *podServer) kubectl(args ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
-	kubeconfig := filepath.Join(s.t.TempDir(), "kubeconfig")
-	must(s.t, os.WriteFile(kubeconfig, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Config", "current-context": "other",
-"clusters": [{"name": "other", "cluster": {"server": "http://127.0.0.1:1"}}, {"name": "it", "cluster": {"server": %q}}], "users": [{"name": "it", "user": {}}],
-"contexts": [{"name": "other", "context": {"cluster": "other", "user": "it"}}, {"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "demo"}}]}`, s.URL), 0o600))
 	root := rootCommand("v1.2.3", nil)
 	asPlugin(root)
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(s.t.Context(), wholeTest)
 	defer cancel()
-	code = execute(ctx, root, append(args, "--kubeconfig", kubeconfig, "--context", "it"), &out, &errs)
+	code = execute(ctx, root, append(args, "--kubeconfig", s.kubeconfig(), "--context", "it"), &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// kubeconfig writes one that has two contexts: only the second, which is not current, is the server's.
+func (s *podServer) kubeconfig() string {
+	s.t.Helper()
+	kubeconfig := filepath.Join(s.t.TempDir(), "kubeconfig")
+	must(s.t, os.WriteFile(kubeconfig, fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "Config", "current-context": "other",
+"clusters": [{"name": "other", "cluster": {"server": "http://127.0.0.1:1"}}, {"name": "it", "cluster": {"server": %q}}], "users": [{"name": "it", "user": {}}],
+"contexts": [{"name": "other", "context": {"cluster": "other", "user": "it"}}, {"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "demo"}}]}`, s.URL), 0o600))
+	return kubeconfig
 }
 
 // TestPlugin: commands run in the pods of nodes, with kubectl's flags; what differs between nodes is said, and so is what is a guess.
@@ -140,8 +213,14 @@ func TestPlugin(t *testing.T) {
 		{"diff --node a --all-nodes", 2, "", "--node and --all-nodes do not go together"},
 		{"diff --node here --manifests .", 2, "", "--manifests does not go with --node and --all-nodes"},
 		{"check --node here --fix", 2, "", "--fix does not go with"},
-		{"trace --node here", 2, "", "trace goes on there when it is not heard any more: give --for TIME"},
-		{"top --node here", 2, "", "give --once"},
+		{"top --all-nodes", 2, "", "top shows one node after the other: give --node NODE, or --once"},
+		{"ui", 2, "", "whose answer? Give --node NODE or --all-nodes"},
+		{"ui --node bare", 2, "", "node bare: no pod of nftproxy's DaemonSet runs there"},
+		{"ui --node here --address 0.0.0.0:0", 2, "", "is not an address of loopback"},
+		{"explain svc/web --probe --from-pod client --all-nodes", 2, "", "a pod is on one node"},
+		{"explain svc/web --probe --from-pod client --node here", 2, "", "pod demo/client runs on node there, not on here"},
+		{"explain svc/web --from-pod client", 2, "", "--from-pod: it goes with --probe"},
+		{"explain svc/web --probe --from-pod nobody", 2, "", "--from-pod: get pod demo/nobody: "},
 		{"get svc --node here", 2, "", "nftproxy: unknown flag: --manifests"}, // the pods of this test have it in all commands
 	} {
 		code, out, errs := s.kubectl(strings.Fields(tt.args)...)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
@@ -29,6 +30,8 @@ type probe struct {
 	Outcome story.Outcome `json:"outcome"`
 	// Steps are the chains of all programs that it met.
 	Steps []string `json:"steps"`
+	// Endpoint is where it was sent, of a connection that a pod has made itself.
+	Endpoint string `json:"endpoint,omitempty"`
 	// Direct is what came of a connection straight to the endpoint; empty: none was made.
 	Direct string `json:"direct,omitempty"`
 }
@@ -36,19 +39,36 @@ type probe struct {
 // probePatience is how long a connection may take: longer than stories, which end first.
 const probePatience = story.Patience + 500*time.Millisecond
 
-// runProbe makes a connection to the first frontend that is explained, and follows it through this node's nftables. Its own table
-// goes with the socket that made it. netns is the network namespace in which the client is; empty: this one.
-func runProbe(ctx context.Context, w *explain.World, e *explain.Explanation, netns string) (*probe, error) {
-	to, err := probed(e)
-	if err != nil {
-		return nil, err
-	}
-	source, dialer, err := reserve(netns, to)
+// prober makes a connection and follows it through this node's nftables.
+type prober struct {
+	table string
+	names serviceNames
+	netns string // in which the client is; empty: this one
+	// pod are the addresses of a pod that makes the connection itself; none: one is made here. waiting is told once it may.
+	pod     []netip.Addr
+	waiting func(from netip.Addr, to rules.Frontend)
+}
+
+// podPatience is how long a pod may take to make its connection.
+const podPatience = 30 * time.Second
+
+// run has a connection made to the first frontend that is explained. Its own table goes with the socket that made it.
+func (p *prober) run(ctx context.Context, e *explain.Explanation) (*probe, error) {
+	to, err := probed(e, len(p.pod) > 0)
 	if err != nil {
 		return nil, err
 	}
 	at := to.At()
-	t, err := openTraced(wire.TraceFilter{To: netip.PrefixFrom(at.Addr(), at.Addr().BitLen()), ToPort: at.Port(), FromPort: source, Protocol: to.Protocol})
+	filter := wire.TraceFilter{To: netip.PrefixFrom(at.Addr(), at.Addr().BitLen()), ToPort: at.Port(), Protocol: to.Protocol}
+	if len(p.pod) > 0 {
+		return p.await(ctx, to, filter)
+	}
+	source, dialer, err := reserve(p.netns, to)
+	if err != nil {
+		return nil, err
+	}
+	filter.FromPort = source
+	t, err := openTraced(filter)
 	if err != nil {
 		return nil, err
 	}
@@ -57,28 +77,16 @@ func runProbe(ctx context.Context, w *explain.World, e *explain.Explanation, net
 	defer cancel()
 	client := make(chan error, 1)
 	go func() { client <- dialer(ctx, at, source) }()
-	var found *story.Story
-	if err := t.follow(ctx, func(s *story.Story) {
-		if found == nil && s.Sent.Src.Port() == source {
-			found = s
-			cancel()
-		}
-	}); err != nil {
+	found, err := t.first(ctx, func(s *story.Story) bool { return s.Sent.Src.Port() == source })
+	if err != nil {
 		return nil, err
 	}
-	out := &probe{To: at.String(), Protocol: to.Protocol.String(), Client: outcomeText(<-client), Steps: []string{}}
+	out := p.tell(t, to, found)
+	out.Client = outcomeText(<-client)
 	if found == nil {
-		out.Outcome = story.Unknown
 		out.Verdict = "this node's nftables saw no packet of it: does the client's way lead over this node?"
-		return out, nil
-	}
-	out.From, out.Verdict = found.Sent.Src.String(), t.teller(w.Config.Table, worldNames{w}.at).text(found, colours{})
-	out.Outcome = found.Outcome
-	for _, step := range found.Steps {
-		out.Steps = append(out.Steps, step.String())
-	}
-	if found.Rewritten() && to.Protocol == rules.TCP {
-		direct, _ := dialIn(netns)
+	} else if found.Rewritten() && to.Protocol == rules.TCP {
+		direct, _ := dialIn(p.netns)
 		straight, cancel := context.WithTimeout(context.Background(), probePatience)
 		defer cancel()
 		out.Direct = found.Now.Dst.String() + ": " + outcomeText(direct(straight, found.Now.Dst, 0, to.Protocol))
@@ -86,11 +94,76 @@ func runProbe(ctx context.Context, w *explain.World, e *explain.Explanation, net
 	return out, nil
 }
 
-// probed returns the frontend that a probe goes to: the first that can be reached.
-func probed(e *explain.Explanation) (rules.Frontend, error) {
+// await follows a connection that a pod makes.
+func (p *prober) await(ctx context.Context, to rules.Frontend, filter wire.TraceFilter) (*probe, error) {
+	family := rules.FamilyOf(to.Addr)
+	i := slices.IndexFunc(p.pod, func(a netip.Addr) bool { return rules.FamilyOf(a) == family })
+	if i < 0 {
+		return nil, fmt.Errorf("the pod has no address of the family of %s", to.At())
+	}
+	filter.From = netip.PrefixFrom(p.pod[i], p.pod[i].BitLen())
+	t, err := openTraced(filter)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	ctx, cancel := context.WithTimeout(ctx, podPatience)
+	defer cancel()
+	p.waiting(p.pod[i], to)
+	found, err := t.first(ctx, func(*story.Story) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	out := p.tell(t, to, found)
+	if found == nil {
+		out.From = p.pod[i].String()
+		out.Verdict = fmt.Sprintf("this node's nftables saw no connection of it within %s", podPatience)
+	} else {
+		out.Endpoint = endpointOf(found)
+	}
+	return out, nil
+}
+
+// endpointOf returns where a connection was sent; empty: its destination was not rewritten.
+func endpointOf(s *story.Story) string {
+	if !s.Rewritten() {
+		return ""
+	}
+	return s.Now.Dst.String()
+}
+
+// first follows connections until there is one that is wanted; nil: there was none before ctx ended.
+func (t *traced) first(ctx context.Context, wanted func(*story.Story) bool) (found *story.Story, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err = t.follow(ctx, func(s *story.Story) {
+		if found == nil && wanted(s) {
+			found = s
+			cancel()
+		}
+	})
+	return found, err
+}
+
+// tell tells a connection's story.
+func (p *prober) tell(t *traced, to rules.Frontend, found *story.Story) *probe {
+	out := &probe{To: to.At().String(), Protocol: to.Protocol.String(), Steps: []string{}, Outcome: story.Unknown}
+	if found == nil {
+		return out
+	}
+	out.From, out.Verdict = found.Sent.Src.String(), t.teller(p.table, p.names.at).text(found, colours{})
+	out.Outcome = found.Outcome
+	for _, step := range found.Steps {
+		out.Steps = append(out.Steps, step.String())
+	}
+	return out
+}
+
+// probed returns the frontend that a probe goes to: the first that can be reached; onlyTCP: over TCP.
+func probed(e *explain.Explanation, onlyTCP bool) (rules.Frontend, error) {
 	for _, p := range e.Ports {
 		protocol, err := rules.ParseProtocol(p.Protocol)
-		if err != nil || protocol == rules.SCTP {
+		if err != nil || protocol == rules.SCTP || onlyTCP && protocol != rules.TCP {
 			continue
 		}
 		for _, f := range p.Frontends {
@@ -99,7 +172,11 @@ func probed(e *explain.Explanation) (rules.Frontend, error) {
 			}
 		}
 	}
-	return rules.Frontend{}, fmt.Errorf("--probe: %s has no address that TCP or UDP can be sent to", e.Target)
+	what := "TCP or UDP"
+	if onlyTCP {
+		what = "TCP"
+	}
+	return rules.Frontend{}, fmt.Errorf("--probe: %s has no address that %s can be sent to", e.Target, what)
 }
 
 // reserve finds a port of the client's for a connection to a frontend, and returns what connects from it.
@@ -171,7 +248,11 @@ func outcomeText(err error) string {
 
 // text returns a probe for people.
 func (p *probe) text(c colours) string {
-	text := fmt.Sprintf("\n%s %s -> %s/%s: %s\n", c.bold("One connection"), p.From, p.To, p.Protocol, p.Client)
+	text := fmt.Sprintf("\n%s %s -> %s/%s", c.bold("One connection"), p.From, p.To, p.Protocol)
+	if p.Client != "" {
+		text += ": " + p.Client
+	}
+	text += "\n"
 	for _, s := range p.Steps {
 		text += "  met " + s + "\n"
 	}

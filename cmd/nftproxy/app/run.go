@@ -115,7 +115,7 @@ func (o *runOptions) main(cmd *cobra.Command) error {
 	if err = resolved.connect(); err != nil {
 		return err
 	}
-	turn, err := takeTurn(klog.Background(), tableName(resolved.source.proxyName), resolved.source.version)
+	turn, err := takeTurn(klog.Background(), tableName(resolved.source.proxyName), resolved.source.version, absolute(resolved.socket()))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/gdamore/tcell/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/top"
 	"github.com/nftproxy/nftproxy/conntrack"
 	"github.com/nftproxy/nftproxy/rules"
@@ -41,17 +42,16 @@ Connections that are refused or dropped are not among them.
 On a terminal all Services can be scrolled, sorted, filtered and unfolded with keys, which
 the last line names. Elsewhere, and with --once, --plain or -o json, tables are written.
 
-Names come from the source that is given or that the nftproxy which runs here has, and
-are followed as Services come and go; without one, from the kernel, which knows those
-Services that have a chain of their own.`,
+Names come from the nftproxy that runs here, which is asked at its socket, or from the
+source that is given or that it has, and are followed as Services come and go; without
+one, from the kernel, which knows those Services that have a chain of their own.`,
 		Example: `  nftproxy top --once
   nftproxy top --once --sort open --endpoints --filter default/
   nftproxy top --once -o json
   nftproxy top --once --interval 5s -n 20 --manifests /etc/nftproxy/services`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.manyRows = !cmd.Flags().Changed("rows")
-			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return o.run(cmd.Context(), nil, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	fs := cmd.Flags()
@@ -66,7 +66,14 @@ Services that have a chain of their own.`,
 	fs.StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	completeWith(cmd, "sort", top.Keys()...)
 	completeWith(cmd, "output", "text", "json")
-	return lookingCommand(cmd, &o.wantOptions)
+	return untilUnheard(askingCommand(cmd, &o.wantOptions, func(cmd *cobra.Command, _ []string) (bool, error) {
+		o.manyRows = !cmd.Flags().Changed("rows")
+		client, err := o.runsHere(cmd)
+		if client == nil || err != nil {
+			return false, err
+		}
+		return true, o.run(cmd.Context(), client, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}))
 }
 
 func (o *topOptions) check() error {
@@ -81,7 +88,8 @@ func (o *topOptions) check() error {
 	return textOrJSON(o.output)
 }
 
-func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+// run asks an nftproxy for the names of Services; nil: another source has them.
+func (o *topOptions) run(ctx context.Context, client *ask.Client, stdout, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -94,7 +102,7 @@ func (o *topOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	names, err := o.liveNames(ctx, stderr)
+	names, err := o.namesFor(ctx, client, "", stderr)
 	if err != nil {
 		return err
 	}

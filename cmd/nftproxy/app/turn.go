@@ -22,13 +22,13 @@ type turn struct {
 	ready atomic.Pointer[func() bool] // of the run that is on
 }
 
-// takeTurn asks for the right to write the tables of a name.
-func takeTurn(log klog.Logger, table, version string) (*turn, error) {
+// takeTurn asks for the right to write the tables of a name. socket is where commands may ask this process.
+func takeTurn(log klog.Logger, table, version, socket string) (*turn, error) {
 	t := &turn{}
 	began := time.Now()
 	var waited atomic.Bool
 	var err error
-	t.Lock, err = lock.New(lock.Config{Table: table, Version: version,
+	t.Lock, err = lock.New(lock.Config{Table: table, Version: version, Socket: socket,
 		Ready: func() bool {
 			ready := t.ready.Load()
 			return ready != nil && (*ready)()

@@ -4,29 +4,26 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
-	"strconv"
-	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/page"
-	"github.com/nftproxy/nftproxy/rules"
 	"github.com/nftproxy/nftproxy/rules/wire"
 )
 
 type uiOptions struct {
-	wantOptions
+	source  sourceOptions
 	address string
+	netns   string // where that address is
 }
 
 func uiCommand(version string) *cobra.Command {
-	o := &uiOptions{wantOptions: wantOptions{source: sourceOptions{version: version}}}
+	o := &uiOptions{source: sourceOptions{version: version}}
 	cmd := &cobra.Command{
 		Use:   "ui",
 		Short: "Serve a page to look at Services and their connections on this node",
@@ -42,31 +39,49 @@ has the whole address may look, as long as this command runs.`,
 		Args: cobra.NoArgs,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&o.address, "address", "127.0.0.1:0", "`address` of loopback, and port, where the page is; port 0: any")
-	fs.StringVar(&o.source.socket, "socket", ask.DefaultSocket, "Unix socket, a `path`, at which the nftproxy that runs is asked; TABLE stands for the tables' name")
-	fs.StringVar(&o.source.proxyName, "service-proxy-name", "", "`name` of the nftproxy to ask, if it was started with one")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := o.run(cmd); err != nil {
-			return &exitError{exitFault, err}
-		}
-		return nil
-	}
+	fs.StringVar(&o.address, pageAddress, "127.0.0.1:0", "`address` of loopback, and port, where the page is; port 0: any")
+	fs.StringVar(&o.netns, pageNetns, "", "`file` of the network namespace whose loopback address that is, such as /proc/1/ns/net (default: this one)")
+	o.source.addSocket(fs)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return o.run(cmd) }
 	return cmd
 }
 
+// The flags that say where the page is.
+const (
+	pageAddress = "address"
+	pageNetns   = "page-netns"
+)
+
 func (o *uiOptions) run(cmd *cobra.Command) error {
-	client, err := ask.Dial(cmd.Context(), o.socket(), tableName(o.source.proxyName))
-	if err != nil {
-		return fmt.Errorf("no nftproxy answers here: %w: is it running on this node, and are you root?", err)
+	ctx := cmd.Context()
+	client, err := o.source.dial(ctx, cmd.ErrOrStderr())
+	var elsewhere *ask.Elsewhere
+	if errors.As(err, &elsewhere) && o.source.socket != ask.DefaultSocket && elsewhere.Table == tableName(o.source.proxyName) {
+		// Its socket was named: it may be looked at from here, but its connections are in another namespace's kernel.
+		fmt.Fprintln(cmd.ErrOrStderr(), "nftproxy: who answers serves another network namespace: connections cannot be followed from here")
+		node := page.Node{Name: elsewhere.Node, API: ask.Transport(elsewhere.Path)}
+		return servePage(cmd, o.address, o.netns, o.source.version, []page.Node{node})
 	}
-	v, err := client.Version(cmd.Context())
+	if err != nil {
+		return err
+	}
+	v, err := client.Version(ctx)
 	if err != nil {
 		return err
 	}
 	trace := func(ctx context.Context, service, at string, w io.Writer) error {
 		return traceFor(ctx, client, v.Table, service, at, w)
 	}
-	p, err := page.Listen(o.address, o.source.version, []page.Node{{Name: v.Node, API: ask.Transport(o.socket()), Trace: trace}})
+	return servePage(cmd, o.address, o.netns, o.source.version, []page.Node{{Name: v.Node, API: client.Transport(), Trace: trace}})
+}
+
+// servePage serves the page of some nodes at an address in a network namespace, this one if none is named, and says where it is.
+func servePage(cmd *cobra.Command, address, netns, version string, nodes []page.Node) error {
+	var p *page.Page
+	err := inNetns(netns, func() (err error) {
+		p, err = page.Listen(address, version, nodes)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -86,8 +101,7 @@ func traceFor(ctx context.Context, client *ask.Client, table, service, at string
 		if err != nil {
 			return fmt.Errorf("%q is not ADDRESS:PORT", at)
 		}
-		filter.ToPort = to.Port()
-		if filter.To, err = to.Addr().Unmap().Prefix(to.Addr().Unmap().BitLen()); err != nil {
+		if err = onlyTo(&filter, to); err != nil {
 			return err
 		}
 	}
@@ -95,8 +109,8 @@ func traceFor(ctx context.Context, client *ask.Client, table, service, at string
 	if err != nil {
 		return err
 	}
-	names := &askedNames{load: func() (ask.Service, error) { return client.Service(ctx, namespace, name) }}
-	if err = names.reload(); err != nil {
+	names, err := askedService(ctx, client, namespace, name)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -126,55 +140,4 @@ func (e endsWith) Write(b []byte) (int, error) {
 		e.end()
 	}
 	return n, err
-}
-
-// askedNames knows the frontends of one Service, as the nftproxy that runs tells them.
-type askedNames struct {
-	load func() (ask.Service, error)
-
-	mu        sync.Mutex
-	loaded    time.Time
-	frontends map[rules.Frontend]rules.ServicePortName
-}
-
-// reload asks again. A NodePort is at every address of this node.
-func (n *askedNames) reload() error {
-	n.loaded = time.Now()
-	s, err := n.load()
-	if err != nil {
-		return err
-	}
-	local, _ := net.InterfaceAddrs() // without them only NodePorts are missing
-	all := map[rules.Frontend]rules.ServicePortName{}
-	for i := range s.Ports {
-		p := &s.Ports[i]
-		protocol, perr := rules.ParseProtocol(p.Protocol)
-		if perr != nil {
-			continue
-		}
-		name := rules.ServicePortName{Namespace: s.Namespace, Name: s.Name, Port: p.Port}
-		for _, f := range p.Frontends {
-			if at, aerr := netip.ParseAddrPort(f); aerr == nil {
-				all[rules.FrontendAt(at, protocol)] = name
-			} else if port, nerr := strconv.ParseUint(f, 10, 16); nerr == nil {
-				for _, a := range local {
-					if p, aerr := netip.ParsePrefix(a.String()); aerr == nil {
-						all[rules.FrontendAt(netip.AddrPortFrom(p.Addr(), uint16(port)), protocol)] = name
-					}
-				}
-			}
-		}
-	}
-	n.frontends = all
-	return nil
-}
-
-func (n *askedNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if time.Since(n.loaded) > reread {
-		_ = n.reload() // else it has gone, or is asked again soon
-	}
-	name, ok := n.frontends[f]
-	return name, ok
 }

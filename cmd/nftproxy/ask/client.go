@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // Client asks at a socket.
@@ -35,8 +36,19 @@ type Refused struct {
 // Error implements error.
 func (e *Refused) Error() string { return e.Text }
 
+// Elsewhere says that who answers does not serve this network namespace, or has other tables.
+type Elsewhere struct {
+	Path string
+	Version
+}
+
+// Error implements error.
+func (e *Elsewhere) Error() string {
+	return fmt.Sprintf("at %s answers the nftproxy of table %s in %s", printable.Line(e.Path), printable.Word(e.Table), printable.Word(e.Namespace))
+}
+
 // Dial returns a client for the nftproxy of this network namespace that writes the tables of a name. It fails if none answers at
-// the socket that can be believed.
+// the socket that can be believed; with an *Elsewhere if another one does.
 func Dial(ctx context.Context, path, table string) (*Client, error) {
 	c := &Client{path}
 	v, err := c.Version(ctx)
@@ -44,7 +56,7 @@ func Dial(ctx context.Context, path, table string) (*Client, error) {
 		return nil, err
 	}
 	if v.Table != table || v.Namespace != networkNamespace() {
-		return nil, fmt.Errorf("at %s answers the nftproxy of table %s in %s", path, v.Table, v.Namespace)
+		return nil, &Elsewhere{path, v}
 	}
 	return c, nil
 }
@@ -174,48 +186,64 @@ func (c *Client) Explain(ctx context.Context, target string, from []string) (*ex
 // Transport returns what asks at a socket, for URLs like http://nftproxy/v1/version. Each request has a connection of its own. It
 // asks nobody but root and this user.
 func Transport(path string) http.RoundTripper {
-	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-		if err != nil {
-			return nil, err
-		}
-		unix, ok := conn.(*net.UnixConn)
-		if !ok {
-			_ = conn.Close()
-			return nil, errors.New("this is no socket")
-		}
-		if err := trusted(unix); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
-		return conn, nil
-	}}
+	c := &Client{path}
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Connect(ctx) }}
+}
+
+// Connect returns a connection that speaks HTTP with the nftproxy at the socket. It is with nobody but root and this user.
+func (c *Client) Connect(ctx context.Context) (*net.UnixConn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, err
+	}
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, errors.New("this is no socket")
+	}
+	if err := trusted(unix); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return unix, nil
+}
+
+// Transport returns what asks at the socket, as the function of this name.
+func (c *Client) Transport() http.RoundTripper { return Transport(c.path) }
+
+// request makes a request.
+func request(ctx context.Context, path string, query url.Values) (*http.Request, error) {
+	u := url.URL{Scheme: "http", Host: "nftproxy", Path: path, RawQuery: query.Encode()}
+	return http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 }
 
 // get asks for a path.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: "nftproxy", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	question, err := request(ctx, path, query)
 	if err != nil {
 		return err
 	}
-	answer, err := (&http.Client{Transport: Transport(c.path)}).Do(request)
+	answer, err := (&http.Client{Transport: Transport(c.path)}).Do(question)
 	if err != nil {
 		return fmt.Errorf("ask the nftproxy at %s: %w", c.path, err)
 	}
 	defer answer.Body.Close()
-	decoder := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer))
 	if answer.StatusCode != http.StatusOK {
-		var why Fault
-		if err := decoder.Decode(&why); err != nil || why.Error == "" {
-			why.Error = answer.Status
-		}
-		return &Refused{answer.StatusCode, why.Error}
+		return refusedBy(answer)
 	}
-	if err := decoder.Decode(into); err != nil {
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(into); err != nil {
 		return fmt.Errorf("read the answer of the nftproxy at %s: %w", c.path, err)
 	}
 	return nil
+}
+
+// refusedBy reads why there is no answer.
+func refusedBy(answer *http.Response) *Refused {
+	var why Fault
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&why); err != nil || why.Error == "" {
+		why.Error = answer.Status
+	}
+	return &Refused{answer.StatusCode, why.Error}
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/conntrack"
@@ -193,7 +194,11 @@ func (d *Daemon) explain(r *http.Request) (any, error) {
 	if lines := explain.Lines(world, target, clients); lines > mostLines {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "service %s has so many frontends and endpoints that it would take %d lines: more than %d are not explained here", n, lines, mostLines)
 	}
-	return world.Explain(target, clients)
+	e, err := world.Explain(target, clients)
+	if err == nil {
+		e.History = historyOf(n, proxier.NewFeed(d.Proxier).News(0, mostListed, 0).Records, time.Now())
+	}
+	return e, err
 }
 
 // world is what a Service is explained from.

@@ -17,6 +17,8 @@ type Explanation struct {
 	Notes []string `json:"notes,omitempty"`
 	// Kernel says whether the kernel holds just that.
 	Kernel Kernel `json:"kernel"`
+	// History says since when things are so, where the nftproxy that runs explains; else it is nil.
+	History *History `json:"history,omitempty"`
 }
 
 // NodeView is what matters of a node.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 )
@@ -79,6 +80,64 @@ func TestExplained(t *testing.T) {
 	}
 	if n := strings.Count(got, "differs"); n != 2 {
 		t.Errorf("%d nodes differ:\n%s", n, got)
+	}
+}
+
+// TestAges: for how long a difference stands is by the nodes' own clocks, and as exact as the nodes know it.
+func TestAges(t *testing.T) {
+	all := []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"}
+	// answer is a node's whose clock is ahead, and which tells what came and went how many seconds ago.
+	answer := func(node string, ahead time.Duration, used []string, outcome explain.Outcome, began, unnamed int, came, went map[string]int) Answer {
+		now := time.Date(2026, 11, 29, 2, 58, 0, 0, time.UTC).Add(ahead)
+		ago := func(s int) time.Time { return now.Add(-time.Duration(s) * time.Second) }
+		var e explain.Explanation
+		if err := json.Unmarshal([]byte(explained(t, node, used, outcome, true)), &e); err != nil {
+			t.Fatal(err)
+		}
+		e.History = &explain.History{At: now, From: ago(began)}
+		if unnamed > 0 {
+			e.History.Unnamed = ago(unnamed)
+		}
+		for a, s := range came {
+			e.History.Came = append(e.History.Came, explain.Turn{Family: "ip", Address: a, At: ago(s)})
+		}
+		for a, s := range went {
+			e.History.Went = append(e.History.Went, explain.Turn{Family: "ip", Address: a, At: ago(s)})
+		}
+		text, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Answer{Node: node, Out: string(text)}
+	}
+	two := map[string]int{all[1]: 40, all[2]: 40}
+	for _, tt := range []struct {
+		name string
+		most map[string]int // came there
+		here Answer
+		want string
+	}{
+		{"the others have them for that long", two, answer("odd", time.Hour, all[:1], explain.Answer, 9000, 0, nil, nil), "odd differs: 2 endpoints missing for 40 s: "},
+		{"this one has lost them", nil, answer("odd", -time.Hour, all[:1], explain.Answer, 9000, 0, nil, map[string]int{all[1]: 3, all[2]: 3}), "2 endpoints missing for 3.0 s: "},
+		{"one after the other", map[string]int{all[1]: 40, all[2]: 100}, answer("odd", 0, all[:1], explain.Answer, 9000, 0, nil, nil), "2 endpoints missing for 40 s to 100 s: "},
+		{"nobody knows since when", nil, answer("odd", 0, all[:1], explain.Answer, 300, 0, nil, nil), "2 endpoints missing for at least 5 min: "},
+		{"something was not named", two, answer("odd", 0, all[:1], explain.Answer, 9000, 20, nil, nil), "2 endpoints missing for at least 20 s: "},
+		{"one more", nil, answer("odd", 0, append([]string{"10.0.0.9:80"}, all...), explain.Answer, 9000, 0, map[string]int{"10.0.0.9:80": 11}, nil), "1 endpoint more for 11 s: "},
+		{"another outcome", nil, answer("odd", 0, all, explain.Refused, 60, 0, nil, nil), "from a pod: refused, for at least 60 s\n"},
+	} {
+		var b strings.Builder
+		answers := []Answer{tt.here}
+		for i := range 3 {
+			answers = append(answers, answer(fmt.Sprintf("node-%d", i), time.Duration(i)*time.Minute, all, explain.Answer, 7200, 0, tt.most, nil))
+		}
+		if err := WriteExplained(&b, answers, explain.Style{}); err != nil || !strings.Contains(b.String(), tt.want) {
+			t.Errorf("%s: %v, no %q in\n%s", tt.name, err, tt.want, &b)
+		}
+	}
+	for d, want := range map[time.Duration]string{400 * time.Millisecond: "0.4 s", 119 * time.Second: "119 s", 10 * time.Minute: "10 min", 3 * time.Hour: "3 h", 100 * time.Hour: "4 days"} {
+		if got := duration(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/nftproxy/nftproxy/proxier/apiclient"
@@ -19,35 +20,66 @@ import (
 // program is where the image has nftproxy.
 const program = "/nftproxy"
 
-// Run runs nftproxy with arguments in a pod, and returns its exit code. An error says that it could not be run, or be followed to its
-// end.
-func Run(ctx context.Context, config *rest.Config, client *apiclient.Client, p Pod, args []string, stdout, stderr io.Writer) (code int, err error) {
-	at := client.ExecURL(p.Namespace, p.Name, container, append([]string{program}, args...))
-	failed := func(err error) (int, error) {
+// Cluster is how pods are reached.
+type Cluster struct {
+	Config *rest.Config
+	Client *apiclient.Client
+}
+
+// Streams are those of a command that runs elsewhere.
+type Streams struct {
+	// In is nil where the command has no input. Where it has, its end there is how the command hears that nobody listens any more.
+	In       io.Reader
+	Out, Err io.Writer
+	// Sizes tells the size of the terminal that In and Out are; nil: they are none. Err has nothing then.
+	Sizes remotecommand.TerminalSizeQueue
+}
+
+// Run runs nftproxy with arguments in its pod, and returns its exit code. An error says that it could not be run, or be followed to
+// its end.
+func (c *Cluster) Run(ctx context.Context, p Pod, args []string, s Streams) (code int, err error) {
+	e := &apiclient.Exec{Namespace: p.Namespace, Pod: p.Name, Container: container, Command: append([]string{program}, args...)}
+	if code, err = c.exec(ctx, e, s); err != nil {
 		return 0, fmt.Errorf("run nftproxy in pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	web, err := remotecommand.NewWebSocketExecutor(config, "GET", at.String())
+	return code, nil
+}
+
+// exec runs a command.
+func (c *Cluster) exec(ctx context.Context, e *apiclient.Exec, s Streams) (code int, err error) {
+	e.Input, e.Terminal = s.In != nil, s.Sizes != nil
+	at := c.Client.ExecURL(e)
+	web, err := remotecommand.NewWebSocketExecutor(c.Config, "GET", at.String())
 	if err != nil {
-		return failed(err)
+		return 0, err
 	}
-	old, err := remotecommand.NewSPDYExecutor(config, "POST", at)
+	old, err := remotecommand.NewSPDYExecutor(c.Config, "POST", at)
 	if err != nil {
-		return failed(err)
+		return 0, err
 	}
 	// As kubectl: API servers before 1.31, and some proxies before them, speak SPDY alone.
 	both, err := remotecommand.NewFallbackExecutor(web, old, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 	if err != nil {
-		return failed(err)
+		return 0, err
 	}
-	err = both.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: stdout, Stderr: stderr})
+	ctx = klog.NewContext(ctx, klog.Logger{}) // the library logs that a stream was ended, as it is each time
+	options := remotecommand.StreamOptions{Stdin: s.In, Stdout: s.Out, Stderr: s.Err, Tty: e.Terminal, TerminalSizeQueue: s.Sizes}
+	if e.Terminal {
+		options.Stderr = nil
+	}
+	err = both.StreamWithContext(ctx, options)
 	var exit exec.CodeExitError
-	switch {
-	case errors.As(err, &exit):
+	if errors.As(err, &exit) {
 		return exit.Code, nil
-	case err != nil:
-		return failed(err)
 	}
-	return 0, nil
+	return 0, err
+}
+
+// Heard returns an input without anything in it, which ends with ctx, and so lets a command know that nobody listens any more.
+func Heard(ctx context.Context) io.Reader {
+	in, end := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = end.Close() })
+	return in
 }

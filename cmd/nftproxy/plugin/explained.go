@@ -19,6 +19,14 @@ type view struct {
 	explanation *explain.Explanation
 	used        map[string]bool   // endpoints that get connections, by port, family and address
 	facts       map[string]string // what becomes of connections, by port, frontend and client
+	ages                          // for how long that is so
+}
+
+// kernelFact is the fact that is of no frontend.
+const kernelFact = "the kernel"
+
+func titleOf(p *explain.Port) string {
+	return fmt.Sprintf("%d/%s over %s", p.Number, p.Protocol, p.Family)
 }
 
 // viewOf reads an explanation.
@@ -29,7 +37,7 @@ func viewOf(text string) (*view, error) {
 	}
 	for i := range v.explanation.Ports {
 		p := &v.explanation.Ports[i]
-		title := fmt.Sprintf("%d/%s over %s", p.Number, p.Protocol, p.Family)
+		title := titleOf(p)
 		for _, e := range p.Endpoints {
 			if e.Cluster || e.Local {
 				v.used[title+" "+e.Address] = true
@@ -48,7 +56,8 @@ func viewOf(text string) (*view, error) {
 			v.facts[title+", conflict"] += "not served at " + lost + "; "
 		}
 	}
-	v.facts["the kernel"] = kernel(&v.explanation.Kernel)
+	v.facts[kernelFact] = kernel(&v.explanation.Kernel)
+	v.ages = agesOf(v.explanation)
 	return v, nil
 }
 
@@ -117,20 +126,24 @@ func WriteExplained(w io.Writer, answers []Answer, style explain.Style) error {
 		return 1
 	})
 	var b strings.Builder
-	var first *view
+	var most []*view
 	for _, g := range grouped {
 		v := views[g[0]]
+		var all []*view
+		for _, a := range g {
+			all = append(all, views[a])
+		}
 		switch {
 		case v == nil:
 			fmt.Fprintf(&b, "%s: %s\n", names(g, 0), problem(g[0]))
-		case first == nil:
-			first = v
+		case most == nil:
+			most = all
 			if err := v.explanation.WriteText(&b, style); err != nil {
 				return err
 			}
 			fmt.Fprintln(&b, summary(g, answers))
 		default:
-			fmt.Fprintf(&b, "%s differs: %s\n", names(g, 0), strings.Join(differences(first, v), "; "))
+			fmt.Fprintf(&b, "%s differs: %s\n", names(g, 0), strings.Join(differences(most, all), "; "))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -155,23 +168,31 @@ func problem(a *Answer) string {
 	return printable.Line(strings.TrimPrefix(strings.TrimSpace(a.Errors), "nftproxy: "))
 }
 
-// differences says what is otherwise on a node than on most.
-func differences(most, here *view) (out []string) {
-	missing, more := without(most.used, here.used), without(here.used, most.used)
+// differences says what is otherwise on some nodes, which agree, than on most, and for how long.
+func differences(most, here []*view) (out []string) {
+	missing, more := without(most[0].used, here[0].used), without(here[0].used, most[0].used)
 	if len(missing) > 0 {
-		out = append(out, endpoints(len(missing))+" missing: "+some(missing))
+		out = append(out, endpoints(len(missing))+" missing"+forHowLong(missing, most, here)+": "+some(missing))
 	}
 	if len(more) > 0 {
-		out = append(out, endpoints(len(more))+" more: "+some(more))
+		out = append(out, endpoints(len(more))+" more"+forHowLong(more, here, most)+": "+some(more))
 	}
-	var facts []string
-	for _, name := range slices.Sorted(maps.Keys(here.facts)) {
-		if here.facts[name] != most.facts[name] {
-			facts = append(facts, name+": "+here.facts[name])
+	facts, timed := otherFacts(most[0].facts, here[0].facts)
+	if timed && len(out) == 0 {
+		facts[len(facts)-1] += unchanged(most, here)
+	}
+	return append(out, facts...)
+}
+
+// otherFacts says which facts are others than on most nodes; timed: the last of them is about connections.
+func otherFacts(most, here map[string]string) (facts []string, timed bool) {
+	for _, name := range slices.Sorted(maps.Keys(here)) {
+		if here[name] != most[name] && name != kernelFact {
+			facts = append(facts, name+": "+here[name])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(most.facts)) {
-		if _, ok := here.facts[name]; !ok {
+	for _, name := range slices.Sorted(maps.Keys(most)) {
+		if _, ok := here[name]; !ok {
 			facts = append(facts, name+": nothing")
 		}
 	}
@@ -179,7 +200,10 @@ func differences(most, here *view) (out []string) {
 	if n := len(facts) - shownFacts; n > 0 {
 		facts = append(facts[:shownFacts], fmt.Sprintf("and %d differences more", n))
 	}
-	return append(out, facts...)
+	if here[kernelFact] != most[kernelFact] {
+		return append(facts, kernelFact+": "+here[kernelFact]), false
+	}
+	return facts, len(facts) > 0
 }
 
 func without(a, b map[string]bool) (out []string) {

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
+	"github.com/nftproxy/nftproxy/rules"
+)
+
+// namesFor returns the names of Services as they come and go, until ctx ends: from an nftproxy that is asked, else as liveNames. Where
+// one Service is meant, its alone are known.
+func (o *worldOptions) namesFor(ctx context.Context, client *ask.Client, service string, stderr io.Writer) (serviceNames, error) {
+	switch {
+	case client == nil:
+		return o.liveNames(ctx, stderr)
+	case service == "":
+		return askedServices(ctx, client, func() ([]ask.Service, error) { return client.Services(ctx, ask.Choice{}) }, nil)
+	}
+	namespace, name, err := parseService(service)
+	if err != nil {
+		return nil, err
+	}
+	return askedServices(ctx, client, func() ([]ask.Service, error) {
+		s, err := client.Service(ctx, namespace, name)
+		if gone(err) { // it may come
+			return nil, nil
+		}
+		return []ask.Service{s}, err
+	}, func(changed string) bool { return changed == service })
+}
+
+// askedNames knows the frontends of Services as the nftproxy that runs tells them.
+type askedNames struct {
+	mu     sync.Mutex
+	of     map[string]frontends // by namespace/name
+	served frontends            // all of them
+	local  localAddresses
+	again  func() error // asks again, where nobody tells of changes; nil: somebody does
+	asked  time.Time
+}
+
+// frontends are those of a Service. One with the unspecified address is a NodePort, at each address of this node.
+type frontends map[rules.Frontend]rules.ServicePortName
+
+func frontendsOf(s *ask.Service) frontends {
+	out := frontends{}
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		protocol, err := rules.ParseProtocol(p.Protocol)
+		if err != nil {
+			continue
+		}
+		anywhere := netip.IPv4Unspecified()
+		if p.Family == rules.IPv6.String() {
+			anywhere = netip.IPv6Unspecified()
+		}
+		name := rules.ServicePortName{Namespace: s.Namespace, Name: s.Name, Port: p.Port}
+		for _, f := range p.Frontends {
+			if at, aerr := netip.ParseAddrPort(f); aerr == nil {
+				out[rules.FrontendAt(at, protocol)] = name
+			} else if port, nerr := strconv.ParseUint(f, 10, 16); nerr == nil {
+				out[rules.FrontendAt(netip.AddrPortFrom(anywhere, uint16(port)), protocol)] = name
+			}
+		}
+	}
+	return out
+}
+
+// put replaces what is known of a Service; nil: it has gone.
+func (n *askedNames) put(service string, list frontends) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for f, name := range n.of[service] {
+		if n.served[f] == name {
+			delete(n.served, f)
+		}
+	}
+	delete(n.of, service)
+	if list == nil {
+		return
+	}
+	n.of[service] = list
+	for f, name := range list {
+		n.served[f] = name
+	}
+}
+
+// replace replaces all.
+func (n *askedNames) replace(list []ask.Service) {
+	of, at := map[string]frontends{}, frontends{}
+	for i := range list {
+		one := frontendsOf(&list[i])
+		of[list[i].Namespace+"/"+list[i].Name] = one
+		for f, name := range one {
+			at[f] = name
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.of, n.served = of, at
+}
+
+func (n *askedNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
+	n.mu.Lock()
+	stale := n.again != nil && time.Since(n.asked) > reread
+	if stale {
+		n.asked = time.Now()
+	}
+	n.mu.Unlock()
+	if stale {
+		_ = n.again() // if nobody answers what is known stays, until it is asked again soon
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name, ok := n.served[f]; ok {
+		return name, true
+	}
+	anywhere := f
+	if anywhere.Addr = netip.IPv4Unspecified(); f.Addr.Is6() {
+		anywhere.Addr = netip.IPv6Unspecified()
+	}
+	name, ok := n.served[anywhere]
+	return name, ok && n.local.has(f.Addr)
+}
+
+// localAddresses are this node's, as they were a moment ago.
+type localAddresses struct {
+	list map[netip.Addr]bool
+	read time.Time
+}
+
+func (l *localAddresses) has(a netip.Addr) bool {
+	if time.Since(l.read) > reread {
+		l.read, l.list = time.Now(), map[netip.Addr]bool{}
+		found, _ := net.InterfaceAddrs() // without them only NodePorts are missing
+		for _, one := range found {
+			if p, err := netip.ParsePrefix(one.String()); err == nil {
+				l.list[p.Addr().Unmap()] = true
+			}
+		}
+	}
+	return l.list[a]
+}
+
+// askedService returns the names of one Service's ports. It asks for them again when they are old.
+func askedService(ctx context.Context, client *ask.Client, namespace, name string) (*askedNames, error) {
+	n := &askedNames{asked: time.Now()}
+	n.again = func() error {
+		s, err := client.Service(ctx, namespace, name)
+		if err == nil {
+			n.replace([]ask.Service{s})
+		} else if gone(err) {
+			n.replace(nil)
+		}
+		return err
+	}
+	return n, n.again()
+}
+
+// gone says whether an answer means that there is no such Service.
+func gone(err error) bool {
+	var refused *ask.Refused
+	return errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone)
+}
+
+// askedServices returns the names of what load loads, and follows them until ctx ends: those of wanted Services, if it is not nil.
+func askedServices(ctx context.Context, client *ask.Client, load func() ([]ask.Service, error), wanted func(service string) bool) (*askedNames, error) {
+	n := &askedNames{}
+	reload := func() error {
+		list, err := load()
+		if err == nil {
+			n.replace(list)
+		}
+		return err
+	}
+	if err := reload(); err != nil {
+		return nil, err
+	}
+	follow := func() error {
+		return client.Watch(ctx, func(c ask.Change) error {
+			if c.All { // as at first: what changed since the list above is not known
+				return reload()
+			}
+			for _, service := range c.Services {
+				if wanted != nil && !wanted(service) {
+					continue
+				}
+				if err := n.refresh(ctx, client, service); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	go func() { // lasts as long as ctx, which ends with the command
+		for ctx.Err() == nil {
+			_ = follow() // it may have ended, and another one come
+			select {
+			case <-ctx.Done():
+			case <-time.After(reread):
+			}
+		}
+	}()
+	return n, nil
+}
+
+// refresh asks for a Service anew.
+func (n *askedNames) refresh(ctx context.Context, client *ask.Client, service string) error {
+	namespace, name, err := parseService(service)
+	if err != nil {
+		return err
+	}
+	s, err := client.Service(ctx, namespace, name)
+	switch {
+	case err == nil:
+		n.put(service, frontendsOf(&s))
+	case gone(err):
+		n.put(service, nil)
+	default:
+		return err
+	}
+	return nil
+}
