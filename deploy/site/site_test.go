@@ -171,7 +171,7 @@ func TestReadme(t *testing.T) {
 	if err := writeReadme(checkout, file); err != nil {
 		t.Fatal(err)
 	}
-	if p := parse(t, file); p.names["h1"] != 1 || p.names["table"] < 2 || p.names["picture"] != 1 || !slices.Contains(p.ids, "beside-others") {
+	if p := parse(t, file); p.names["h1"] != 1 || p.names["table"] < 2 || p.names["picture"] != 2 || !slices.Contains(p.ids, "beside-others") {
 		t.Errorf("it has %v, %q", p.names, p.ids)
 	}
 }
