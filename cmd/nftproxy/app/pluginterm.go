@@ -4,6 +4,7 @@ package app
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,25 +34,31 @@ func (s *screen) run(do func(plugin.Streams) (int, error)) (code int, err error)
 		return 0, err
 	}
 	defer func() { _ = term.Restore(int(s.in.Fd()), before) }()
-	done := make(chan struct{})
-	defer close(done)
-	return do(plugin.Streams{In: s.in, Out: s.out, Sizes: &sizes{file: s.out, done: done}})
+	of := &sizes{file: s.out, done: make(chan struct{})}
+	defer of.end()
+	return do(plugin.Streams{In: s.in, Out: s.out, Sizes: of})
 }
 
 // sizes tells the size of a terminal when it has changed. Not all systems tell: it is looked at.
 type sizes struct {
+	mu   sync.Mutex // holds the file open
 	file *os.File
-	done <-chan struct{}
+	done chan struct{}
 	last remotecommand.TerminalSize
+}
+
+// end leaves the file alone from now on.
+func (s *sizes) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.done)
 }
 
 // Next implements remotecommand.TerminalSizeQueue.
 func (s *sizes) Next() *remotecommand.TerminalSize {
 	const pace = 300 * time.Millisecond
 	for {
-		width, height, err := term.GetSize(int(s.file.Fd()))
-		now := remotecommand.TerminalSize{Width: uint16(width), Height: uint16(height)} //nolint:gosec // so are these
-		if err == nil && now != s.last {
+		if now, ok := s.size(); ok && now != s.last {
 			s.last = now
 			return &now
 		}
@@ -61,4 +68,17 @@ func (s *sizes) Next() *remotecommand.TerminalSize {
 		case <-time.After(pace):
 		}
 	}
+}
+
+// size returns the terminal's size; false: it is not known, or it does not matter any more.
+func (s *sizes) size() (remotecommand.TerminalSize, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		return remotecommand.TerminalSize{}, false
+	default:
+	}
+	width, height, err := term.GetSize(int(s.file.Fd()))
+	return remotecommand.TerminalSize{Width: uint16(width), Height: uint16(height)}, err == nil //nolint:gosec // so are these
 }
