@@ -400,6 +400,8 @@ func TestFailoverSlow(t *testing.T) {
 	t.Parallel()
 	w := failoverWorld(t, 3)
 	services := w.places(t, "web", all(), w.RemotePods)
+	// Neighbours are known before: while the kernel looks for one, and its question gets lost, nobody there answers for a second or two.
+	atOnce(services, func(p place) { wantAnswered(t, together(t, 2*len(w.RemotePods), w.Client, p.Protocol, p.to())) })
 	silence(t, w.Remote, "numgen random mod 5 == 0", w.RemotePods...)
 	stop := longestStop(t)
 	atOnce(services, func(p place) { wantAnswered(t, oneByOne(t, 150, 40*time.Millisecond, w.Client, p.Protocol, p.to())) })
