@@ -29,15 +29,21 @@ func TestDeleteGone(t *testing.T) {
 		{Frontend: rules.NodePort(rules.IPv4, rules.UDP, 54), Gone: aps("10.2.0.1:5353"), Local: []netip.Addr{netip.MustParseAddr("10.96.0.10")}},
 	}
 	n, err := c.clean(t.Context(), targets, nil, lookGone)
-	if n != (Deleted{}) || err != nil {
-		t.Fatalf("deleted %+v: %v", n, err)
+	if err != nil {
+		t.Fatal(err)
 	}
 	wholly := c.deletesOne.Load()
 	if wholly != olderThan(t, 6, 11) {
 		t.Errorf("the kernel deletes by whole tuples only: %t", wholly)
 	}
 	if wholly {
+		if n.V4 == 0 {
+			t.Error("the table is not dumped instead")
+		}
 		t.Skip("needs Linux 6.11")
+	}
+	if n != (Deleted{}) { // the kernel does not say
+		t.Errorf("deleted %+v", n)
 	}
 	wantFlows(t, "left", everything(t, c), selected(all, func(f Flow) bool {
 		switch {
