@@ -240,19 +240,15 @@ func (w *wanted) elements(id SetID, lists []storedElements) map[Key]Value {
 }
 
 // some returns those elements of a set that have some keys.
-func (w *wanted) some(id SetID, has []storedElements, keys []Key) map[Key]Value {
+func (w *wanted) some(id SetID, lists []storedElements, keys []Key) map[Key]Value {
 	out := map[Key]Value{}
-	lists := make([][]Element, len(has))
-	for i := range has {
-		lists[i] = has[i].elements()
-	}
 	for _, k := range keys {
 		if v, ok := w.base.Sets[id][k]; ok {
 			out[k] = v
 		}
-		for _, list := range lists { // sorted by key
-			if i, ok := slices.BinarySearchFunc(list, k, func(e Element, k Key) int { return e.Key.compare(k) }); ok {
-				out[k] = list[i].Value
+		for _, list := range lists {
+			if v, ok := list.value(k); ok {
+				out[k] = v
 			}
 		}
 	}

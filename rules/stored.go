@@ -5,6 +5,7 @@ package rules
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // stored is an owner's objects as Desired keeps them. Elements that number a service port's endpoints are packed: there are
@@ -16,7 +17,7 @@ type stored struct {
 
 // packed is the elements of one set whose keys differ in nothing but the index, which goes up by one.
 type packed struct {
-	at    int // in rest.Sets
+	set   int // in rest.Sets
 	first Key
 	size  int    // of one
 	data  string // each one's address and port
@@ -36,7 +37,7 @@ func store(o Objects) stored {
 		if s.packed == nil {
 			s.rest.Sets = append([]SetElements(nil), o.Sets...)
 		}
-		p.at = i
+		p.set = i
 		s.packed = append(s.packed, p)
 		s.rest.Sets[i].Elements = nil
 	}
@@ -69,14 +70,30 @@ func (p *packed) len() int { return len(p.data) / p.size }
 
 // elements unpacks.
 func (p *packed) elements() []Element {
-	out := make([]Element, 0, p.len())
+	out := make([]Element, p.len())
 	key := p.first
-	for data := []byte(p.data); len(data) > 0; data = data[p.size:] {
-		a, _ := netip.AddrFromSlice(data[:p.size-2])
-		out = append(out, Element{key, Value{To: netip.AddrPortFrom(a, binary.NativeEndian.Uint16(data[p.size-2:]))}})
+	for i := range out {
+		out[i] = Element{key, p.at(i)}
 		key.Index++
 	}
 	return out
+}
+
+// at unpacks the value of one element.
+func (p *packed) at(i int) Value {
+	var data [16 + 2]byte
+	n := copy(data[:], p.data[i*p.size:(i+1)*p.size]) - 2
+	a, _ := netip.AddrFromSlice(data[:n])
+	return Value{To: netip.AddrPortFrom(a, binary.NativeEndian.Uint16(data[n:]))}
+}
+
+// value returns that of a key; false: there is none.
+func (p *packed) value(k Key) (Value, bool) {
+	i := k.Index - p.first.Index // large for keys before the first
+	if k.Index = p.first.Index; k != p.first || int64(i) >= int64(p.len()) {
+		return Value{}, false
+	}
+	return p.at(int(i)), true
 }
 
 // objects returns the objects as they were. Nobody may change them.
@@ -87,7 +104,7 @@ func (s stored) objects() Objects {
 	}
 	o.Sets = append([]SetElements(nil), o.Sets...)
 	for i := range s.packed {
-		o.Sets[s.packed[i].at].Elements = s.packed[i].elements()
+		o.Sets[s.packed[i].set].Elements = s.packed[i].elements()
 	}
 	return o
 }
@@ -112,12 +129,24 @@ func (l storedElements) elements() []Element {
 	return l.plain
 }
 
+// value returns that of a key; false: there is none. Elements are sorted by key.
+func (l storedElements) value(k Key) (Value, bool) {
+	if l.packed != nil {
+		return l.packed.value(k)
+	}
+	i, ok := slices.BinarySearchFunc(l.plain, k, func(e Element, k Key) int { return e.Key.compare(k) })
+	if !ok {
+		return Value{}, false
+	}
+	return l.plain[i].Value, true
+}
+
 // eachSet calls fn for the elements of each set.
 func (s stored) eachSet(fn func(SetID, storedElements)) {
 	next := s.packed
 	for i := range s.rest.Sets {
 		l := storedElements{plain: s.rest.Sets[i].Elements}
-		if len(next) > 0 && next[0].at == i {
+		if len(next) > 0 && next[0].set == i {
 			l, next = storedElements{packed: &next[0]}, next[1:]
 		}
 		fn(s.rest.Sets[i].Set, l)
