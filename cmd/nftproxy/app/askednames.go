@@ -20,23 +20,10 @@ import (
 // namesFor returns the names of Services as they come and go, until ctx ends: from an nftproxy that is asked, else as liveNames. Where
 // one Service is meant, its alone are known.
 func (o *worldOptions) namesFor(ctx context.Context, client *ask.Client, service string, stderr io.Writer) (serviceNames, error) {
-	switch {
-	case client == nil:
+	if client == nil {
 		return o.liveNames(ctx, stderr)
-	case service == "":
-		return askedServices(ctx, client, func() ([]ask.Service, error) { return client.Services(ctx, ask.Choice{}) }, nil)
 	}
-	namespace, name, err := parseService(service)
-	if err != nil {
-		return nil, err
-	}
-	return askedServices(ctx, client, func() ([]ask.Service, error) {
-		s, err := client.Service(ctx, namespace, name)
-		if gone(err) { // it may come
-			return nil, nil
-		}
-		return []ask.Service{s}, err
-	}, func(changed string) bool { return changed == service })
+	return followedNames(ctx, client, service)
 }
 
 // askedNames knows the frontends of Services as the nftproxy that runs tells them.
@@ -60,16 +47,16 @@ func frontendsOf(s *ask.Service) frontends {
 		if err != nil {
 			continue
 		}
-		anywhere := netip.IPv4Unspecified()
+		family := rules.IPv4
 		if p.Family == rules.IPv6.String() {
-			anywhere = netip.IPv6Unspecified()
+			family = rules.IPv6
 		}
 		name := rules.ServicePortName{Namespace: s.Namespace, Name: s.Name, Port: p.Port}
 		for _, f := range p.Frontends {
 			if at, aerr := netip.ParseAddrPort(f); aerr == nil {
 				out[rules.FrontendAt(at, protocol)] = name
 			} else if port, nerr := strconv.ParseUint(f, 10, 16); nerr == nil {
-				out[rules.FrontendAt(netip.AddrPortFrom(anywhere, uint16(port)), protocol)] = name
+				out[rules.NodePort(family, protocol, uint16(port))] = name
 			}
 		}
 	}
@@ -125,11 +112,7 @@ func (n *askedNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
 	if name, ok := n.served[f]; ok {
 		return name, true
 	}
-	anywhere := f
-	if anywhere.Addr = netip.IPv4Unspecified(); f.Addr.Is6() {
-		anywhere.Addr = netip.IPv6Unspecified()
-	}
-	name, ok := n.served[anywhere]
+	name, ok := n.served[f.NodePort()]
 	return name, ok && n.local.has(f.Addr)
 }
 
@@ -142,46 +125,52 @@ type localAddresses struct {
 func (l *localAddresses) has(a netip.Addr) bool {
 	if time.Since(l.read) > reread {
 		l.read, l.list = time.Now(), map[netip.Addr]bool{}
-		found, _ := net.InterfaceAddrs() // without them only NodePorts are missing
-		for _, one := range found {
-			if p, err := netip.ParsePrefix(one.String()); err == nil {
-				l.list[p.Addr().Unmap()] = true
-			}
+		for _, own := range interfaceAddrs() {
+			l.list[own] = true
 		}
 	}
 	return l.list[a]
 }
 
-// askedService returns the names of one Service's ports. It asks for them again when they are old.
-func askedService(ctx context.Context, client *ask.Client, namespace, name string) (*askedNames, error) {
-	n := &askedNames{asked: time.Now()}
-	n.again = func() error {
-		s, err := client.Service(ctx, namespace, name)
-		if err == nil {
-			n.replace([]ask.Service{s})
-		} else if gone(err) {
-			n.replace(nil)
+// interfaceAddrs returns the addresses of the calling thread's network namespace; none, if they cannot be had.
+func interfaceAddrs() (out []netip.Addr) {
+	list, _ := net.InterfaceAddrs()
+	for _, a := range list {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
 		}
-		return err
 	}
+	return out
+}
+
+// newAskedNames returns what knows nothing yet.
+func newAskedNames() *askedNames { return &askedNames{of: map[string]frontends{}, served: frontends{}} }
+
+// askedService returns the names of one Service's ports. It asks for them again when they are old.
+func askedService(ctx context.Context, client *ask.Client, service string) (*askedNames, error) {
+	n := newAskedNames()
+	n.asked, n.again = time.Now(), func() error { return n.refresh(ctx, client, service) }
 	return n, n.again()
 }
 
-// gone says whether an answer means that there is no such Service.
-func gone(err error) bool {
-	var refused *ask.Refused
-	return errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone)
-}
-
-// askedServices returns the names of what load loads, and follows them until ctx ends: those of wanted Services, if it is not nil.
-func askedServices(ctx context.Context, client *ask.Client, load func() ([]ask.Service, error), wanted func(service string) bool) (*askedNames, error) {
-	n := &askedNames{}
-	reload := func() error {
-		list, err := load()
-		if err == nil {
-			n.replace(list)
+// followedNames returns the names of a Service's ports, which may come yet, or of all Services', and follows them until ctx ends.
+func followedNames(ctx context.Context, client *ask.Client, service string) (*askedNames, error) {
+	n := newAskedNames()
+	refresh := func(service string) error {
+		if err := n.refresh(ctx, client, service); !gone(err) { // it may come
+			return err
 		}
-		return err
+		return nil
+	}
+	reload := func() error { return refresh(service) }
+	if service == "" {
+		reload = func() error {
+			list, err := client.Services(ctx, ask.Choice{})
+			if err == nil {
+				n.replace(list)
+			}
+			return err
+		}
 	}
 	if err := reload(); err != nil {
 		return nil, err
@@ -191,11 +180,11 @@ func askedServices(ctx context.Context, client *ask.Client, load func() ([]ask.S
 			if c.All { // as at first: what changed since the list above is not known
 				return reload()
 			}
-			for _, service := range c.Services {
-				if wanted != nil && !wanted(service) {
+			for _, changed := range c.Services {
+				if service != "" && changed != service {
 					continue
 				}
-				if err := n.refresh(ctx, client, service); err != nil {
+				if err := refresh(changed); err != nil {
 					return err
 				}
 			}
@@ -214,20 +203,23 @@ func askedServices(ctx context.Context, client *ask.Client, load func() ([]ask.S
 	return n, nil
 }
 
-// refresh asks for a Service anew.
+// refresh asks for a Service anew. It fails, too, if that has gone.
 func (n *askedNames) refresh(ctx context.Context, client *ask.Client, service string) error {
 	namespace, name, err := parseService(service)
 	if err != nil {
 		return err
 	}
 	s, err := client.Service(ctx, namespace, name)
-	switch {
-	case err == nil:
+	if err == nil {
 		n.put(service, frontendsOf(&s))
-	case gone(err):
+	} else if gone(err) {
 		n.put(service, nil)
-	default:
-		return err
 	}
-	return nil
+	return err
+}
+
+// gone says whether an answer means that there is no such Service.
+func gone(err error) bool {
+	var refused *ask.Refused
+	return errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone)
 }

@@ -222,12 +222,11 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 // askAndProbe sends a connection to what the nftproxy that runs has explained.
 func (o *explainOptions) askAndProbe(cmd *cobra.Command, client *ask.Client, e *explain.Explanation) (*probe, error) {
 	ctx := cmd.Context()
-	names := &askedNames{}
-	if len(e.Ports) > 0 {
-		if namespace, name, err := parseService(e.Ports[0].Service); err == nil {
-			if names, err = askedService(ctx, client, namespace, name); err != nil {
-				return nil, err
-			}
+	names := newAskedNames()
+	if len(e.Ports) > 0 && e.Ports[0].Service != "" {
+		var err error
+		if names, err = askedService(ctx, client, e.Ports[0].Service); err != nil {
+			return nil, err
 		}
 	}
 	return o.probe(ctx, tableName(o.source.proxyName), names, e, cmd.ErrOrStderr())

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -61,11 +60,7 @@ func addresses(addrs []netip.Addr) string {
 
 // hasAddress says whether the calling thread's network namespace has one of some addresses.
 func hasAddress(addrs []netip.Addr) bool {
-	list, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(list, func(a net.Addr) bool {
-		p, err := netip.ParsePrefix(a.String())
-		return err == nil && slices.Contains(addrs, p.Addr().Unmap())
-	})
+	return slices.ContainsFunc(interfaceAddrs(), func(own netip.Addr) bool { return slices.Contains(addrs, own) })
 }
 
 // namespaces returns a path of each network namespace that there is but this process's own.

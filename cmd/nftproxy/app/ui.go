@@ -105,11 +105,7 @@ func traceFor(ctx context.Context, client *ask.Client, table, service, at string
 			return err
 		}
 	}
-	namespace, name, err := parseService(service)
-	if err != nil {
-		return err
-	}
-	names, err := askedService(ctx, client, namespace, name)
+	names, err := askedService(ctx, client, service)
 	if err != nil {
 		return err
 	}
