@@ -153,38 +153,34 @@ func askedService(ctx context.Context, client *ask.Client, service string) (*ask
 	return n, n.again()
 }
 
+// reloadEach is how long after a watch has failed names are loaded again, and another one is begun.
+const reloadEach = 3 * time.Second
+
 // followedNames returns the names of a Service's ports, which may come yet, or of all Services', and follows them until ctx ends.
 func followedNames(ctx context.Context, client *ask.Client, service string) (*askedNames, error) {
 	n := newAskedNames()
-	refresh := func(service string) error {
-		if err := n.refresh(ctx, client, service); !gone(err) { // it may come
-			return err
+	loaded := make(chan error, 1) // what came of the first load
+	load := func() error {
+		err := n.load(ctx, client, service)
+		if gone(err) { // it may come
+			err = nil
 		}
-		return nil
-	}
-	reload := func() error { return refresh(service) }
-	if service == "" {
-		reload = func() error {
-			list, err := client.Services(ctx, ask.Choice{})
-			if err == nil {
-				n.replace(list)
-			}
-			return err
+		select {
+		case loaded <- err:
+		default:
 		}
-	}
-	if err := reload(); err != nil {
-		return nil, err
+		return err
 	}
 	follow := func() error {
 		return client.Watch(ctx, func(c ask.Change) error {
-			if c.All { // as at first: what changed since the list above is not known
-				return reload()
+			if c.All { // as at first: what changed before is not known
+				return load()
 			}
 			for _, changed := range c.Services {
 				if service != "" && changed != service {
 					continue
 				}
-				if err := refresh(changed); err != nil {
+				if err := n.refresh(ctx, client, changed); err != nil && !gone(err) {
 					return err
 				}
 			}
@@ -193,14 +189,33 @@ func followedNames(ctx context.Context, client *ask.Client, service string) (*as
 	}
 	go func() { // lasts as long as ctx, which ends with the command
 		for ctx.Err() == nil {
-			_ = follow() // it may have ended, and another one come
+			if follow() != nil { // it may have ended, and another one come; or too many watch it
+				_ = load()
+			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(reread):
+			case <-time.After(reloadEach):
 			}
 		}
 	}()
-	return n, nil
+	select {
+	case err := <-loaded:
+		return n, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// load asks for a Service, or with an empty name for all.
+func (n *askedNames) load(ctx context.Context, client *ask.Client, service string) error {
+	if service != "" {
+		return n.refresh(ctx, client, service)
+	}
+	list, err := client.Services(ctx, ask.Choice{})
+	if err == nil {
+		n.replace(list)
+	}
+	return err
 }
 
 // refresh asks for a Service anew. It fails, too, if that has gone.

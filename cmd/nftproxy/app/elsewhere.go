@@ -101,10 +101,10 @@ func ended(ctx context.Context, code int, err error) error {
 	return &exitError{code: code}
 }
 
-// changed says whether a flag is given.
+// changed says whether a flag is given, with another value than it has anyway.
 func changed(cmd *cobra.Command, flag string) bool {
 	f := cmd.Flags().Lookup(flag)
-	return f != nil && f.Changed
+	return f != nil && f.Value.String() != f.DefValue
 }
 
 // goesOn says whether a command goes on until its user ends it. That of a trace is a while, too.

@@ -170,7 +170,7 @@ func (o *elsewhere) onAll(ctx context.Context, cmd *cobra.Command, args []string
 	format := cmd.Flags().Lookup("output")
 	asJSON := format != nil && format.Value.String() == "json"
 	words, w := o.command(cmd, args, t), cmd.OutOrStdout()
-	if goesOn(cmd) && !changed(cmd, "for") {
+	if goesOn(cmd) {
 		return followAll(ctx, cmd, pods, asJSON, func(ctx context.Context, p plugin.Pod, s plugin.Streams) (int, error) {
 			return t.Run(ctx, p, with(slices.Clone(words), "--"+untilEOF), s)
 		})
@@ -185,7 +185,7 @@ func (o *elsewhere) onAll(ctx context.Context, cmd *cobra.Command, args []string
 	switch {
 	case inWords:
 		c := coloursFor(w)
-		err = plugin.WriteExplained(w, answers, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: cmd.Flags().Changed("rules")})
+		err = plugin.WriteExplained(w, answers, explain.Style{Title: c.bold, Good: c.green, Bad: c.red, Rules: changed(cmd, "rules")})
 	case asJSON:
 		err = plugin.WriteJSON(w, answers)
 	default:

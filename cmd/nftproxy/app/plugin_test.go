@@ -135,19 +135,24 @@ func (s *podServer) exec(w http.ResponseWriter, r *http.Request) {
 
 // do carries out a command.
 func (s *podServer) do(pod string, command []string, in io.Reader, out, errs io.Writer) int {
-	fake := command[0]
-	if node, ours := strings.CutSuffix(pod, "-pod"); ours {
-		if fake = command[1]; s.fakes[fake] == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
-			defer cancel()
-			more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
-			return Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), out, errs)
-		}
+	name := command[0]
+	node, ours := strings.CutSuffix(pod, "-pod")
+	if ours {
+		name = command[1]
 	}
-	if s.fakes[fake] == nil {
+	s.mu.Lock()
+	fake := s.fakes[name]
+	s.mu.Unlock()
+	switch {
+	case fake != nil:
+		return fake(in, out, errs)
+	case !ours:
 		return -1
 	}
-	return s.fakes[fake](in, out, errs)
+	ctx, cancel := context.WithTimeout(context.Background(), wholeTest)
+	defer cancel()
+	more := []string{"--socket=", "--manifests", s.manifests, "--hostname-override", node, "--cluster-cidr", "10.244.0.0/16,fd00:244::/32"}
+	return Run(ctx, "v1.2.3", slices.Concat(command[1:2], more, command[2:]), out, errs)
 }
 
 // channelWriter writes messages of a channel.

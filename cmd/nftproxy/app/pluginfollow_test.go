@@ -80,13 +80,16 @@ func TestPluginGoesOn(t *testing.T) {
 		return 0
 	}
 	s.fakes = map[string]func(io.Reader, io.Writer, io.Writer) int{"trace": goOn, "get": goOn, "top": goOn}
+	const both = `(?s)\{"node":"(here|there)","answer":\{"text": ?"first"\}\}.*\{"node":"(here|there)","answer":\{"text": ?"first"\}\}`
 	for _, tt := range []struct{ args, want, command string }{
 		{"trace --to demo/web --node here", "first", "here-pod: /nftproxy trace --until-eof --to=demo/web --"},
 		{"trace --to demo/web --for 1h --node here", "first", "here-pod: /nftproxy trace --until-eof --for=1h0m0s --to=demo/web --"},
 		{"get svc -w --node here", "first", "here-pod: /nftproxy get --until-eof --watch=true --namespace=demo -- svc"},
 		{"top --node here", "first", "here-pod: /nftproxy top --until-eof --"},
+		{"trace --for 1h --all-nodes -o json", both, "here-pod: /nftproxy trace --until-eof --for=1h0m0s --output=json --"},
+		{"top --once=false --node here", "first", "here-pod: /nftproxy top --until-eof --once=false --"},
 		{"trace --all-nodes", `(?s)(here|there) .*(here|there) `, "there-pod: /nftproxy trace --until-eof --"},
-		{"trace --all-nodes -o json", `\{"node":"there","answer":\{"text": ?"first"\}\}`, "here-pod: /nftproxy trace --until-eof --output=json --"},
+		{"trace --all-nodes -o json", both, "here-pod: /nftproxy trace --until-eof --output=json --"},
 		{"get svc -A --watch --all-nodes", "there  ", "there-pod: /nftproxy get --until-eof --all-namespaces=true --watch=true --namespace=demo -- svc"},
 	} {
 		out, errs, end := s.goingOn(strings.Fields(tt.args)...)
@@ -102,10 +105,12 @@ func TestPluginGoesOn(t *testing.T) {
 		s.commands = nil
 		s.mu.Unlock()
 	}
+	s.mu.Lock() // a command that its user has left may begin yet
 	s.fakes["trace"] = func(_ io.Reader, _, errs io.Writer) int {
 		fmt.Fprintln(errs, "nftproxy: no tables")
 		return 2
 	}
+	s.mu.Unlock()
 	if code, _, errs := s.kubectl("trace", "--all-nodes"); code != 2 || !strings.Contains(errs, "no tables") {
 		t.Errorf("all fail: exit code %d: %s", code, errs)
 	}

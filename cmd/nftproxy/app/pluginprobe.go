@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,9 +60,11 @@ func (o *elsewhere) probeFromPod(cmd *cobra.Command, args []string, t *there) er
 	words = with(words, "--output=json", "--"+fromPodFlag+"="+strings.Join(addrs, ","), "--"+awaitFlag, "--"+untilEOF)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var out bytes.Buffer
-	c := &connector{cluster: &t.Cluster, from: client, errs: cmd.ErrOrStderr()}
-	code, err := t.Run(ctx, pod, words, plugin.Streams{In: plugin.Heard(ctx), Out: &out, Err: &waitReader{fn: func(to netip.AddrPort) { c.start(ctx, to) }, other: c.errs}})
+	var out plugin.Bounded
+	connecting, end := context.WithTimeout(ctx, podPatience)
+	c := &connector{cluster: &t.Cluster, from: client, errs: cmd.ErrOrStderr(), end: end}
+	defer c.end()
+	code, err := t.Run(ctx, pod, words, plugin.Streams{In: plugin.Heard(ctx), Out: &out, Err: &waitReader{fn: func(to netip.AddrPort) { c.start(connecting, to) }, other: c.errs}})
 	if err != nil || code != 0 {
 		return ended(cmd.Context(), code, err)
 	}
@@ -69,9 +72,10 @@ func (o *elsewhere) probeFromPod(cmd *cobra.Command, args []string, t *there) er
 	if err = json.Unmarshal(out.Bytes(), &found); err != nil || found.Probe == nil {
 		return fmt.Errorf("read the explanation of node %s: %w", printable.Word(client.Node), errors.Join(err, io.ErrUnexpectedEOF))
 	}
+	time.AfterFunc(probePatience, c.end) // it saw what became of it there
 	found.Probe.Client = c.wait()
 	if to, perr := netip.ParseAddrPort(found.Probe.Endpoint); perr == nil && found.Probe.Client != "" {
-		straight, cancel := context.WithTimeout(ctx, probePatience)
+		straight, cancel := context.WithTimeout(ctx, straightPatience)
 		defer cancel()
 		if saw, cerr := t.Connect(straight, client, to); cerr == nil {
 			found.Probe.Direct = to.String() + ": " + saw
@@ -86,21 +90,26 @@ type connector struct {
 	cluster *plugin.Cluster
 	from    *plugin.Client
 	errs    io.Writer
+	end     context.CancelFunc
+	once    sync.Once // it is made one
 	done    sync.WaitGroup
 	saw     string // read after wait
 }
 
+// straightPatience is how long a pod may take to say whether it can connect: several commands may be tried in it.
+const straightPatience = 5 * time.Second
+
 // start has it made.
 func (c *connector) start(ctx context.Context, to netip.AddrPort) {
-	c.done.Go(func() {
-		short, cancel := context.WithTimeout(ctx, probePatience)
-		defer cancel()
-		saw, err := c.cluster.Connect(short, c.from, to)
-		if err != nil {
-			fmt.Fprintf(c.errs, "nftproxy: pod %s/%s: %s: connect from it to %s within %s\n", c.from.Namespace, c.from.Name, printable.Error(err), to, podPatience)
-		}
-		c.saw = saw
-	})
+	c.once.Do(func() { c.done.Go(func() { c.connect(ctx, to) }) })
+}
+
+func (c *connector) connect(ctx context.Context, to netip.AddrPort) {
+	saw, err := c.cluster.Connect(ctx, c.from, to)
+	if err != nil {
+		fmt.Fprintf(c.errs, "nftproxy: pod %s/%s: %s: connect from it to %s within %s\n", c.from.Namespace, c.from.Name, printable.Error(err), to, podPatience)
+	}
+	c.saw = saw
 }
 
 // wait returns what the pod saw; empty: it was not made to connect.
@@ -121,6 +130,9 @@ func (r *waitReader) Write(p []byte) (int, error) {
 	r.rest = append(r.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(r.rest, []byte("\n"))
+		if !ok && len(r.rest) > plugin.LongestLine {
+			line, rest, ok = r.rest, nil, true
+		}
 		if !ok {
 			return len(p), nil
 		}

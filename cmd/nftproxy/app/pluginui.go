@@ -53,13 +53,13 @@ func (t *there) pageNode(node string, flags []string) page.Node {
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		var said strings.Builder
+		var said plugin.Tail
 		code, err := run(ctx, plugin.Streams{In: plugin.Heard(ctx), Out: endsWith{w, cancel}, Err: &said}, words...)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil && code != 0:
-			err = errors.New(printable.Line(strings.TrimPrefix(strings.TrimSpace(said.String()), "nftproxy: ")))
+			err = errors.New(said.Text())
 		}
 		return err
 	}}

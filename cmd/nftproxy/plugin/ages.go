@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -86,7 +87,7 @@ func middle(views []*view, of func(*view) age) (age, bool) {
 	if len(list) == 0 {
 		return age{}, false
 	}
-	slices.SortFunc(list, func(a, b age) int { return int(a.time - b.time) })
+	slices.SortFunc(list, func(a, b age) int { return cmp.Compare(a.time, b.time) })
 	return list[len(list)/2], true
 }
 

@@ -40,7 +40,7 @@ func Ask(ctx context.Context, pods []Pod, run func(context.Context, Pod, io.Writ
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			var stdout, stderr bounded
+			var stdout, stderr Bounded
 			code, err := run(ctx, p, &stdout, &stderr)
 			out[i] = Answer{p.Node, code, stdout.String(), stderr.String(), err}
 		})
@@ -52,9 +52,11 @@ func Ask(ctx context.Context, pods []Pod, run func(context.Context, Pod, io.Writ
 // errTooLong ends a command that writes without an end.
 var errTooLong = errors.New("it wrote more than 64 MB")
 
-type bounded struct{ bytes.Buffer }
+// Bounded keeps what is written, and refuses what is more than a command may say.
+type Bounded struct{ bytes.Buffer }
 
-func (b *bounded) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Bounded) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > mostOutput {
 		return 0, errTooLong
 	}

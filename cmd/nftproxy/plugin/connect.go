@@ -83,7 +83,7 @@ func ways(at netip.AddrPort) [][]string {
 func (c *Cluster) Connect(ctx context.Context, from *Client, to netip.AddrPort) (saw string, err error) {
 	var last error
 	for _, command := range ways(to) {
-		var said tail
+		var said Tail
 		code, err := c.exec(ctx, &apiclient.Exec{Namespace: from.Namespace, Pod: from.Name, Container: from.container, Command: command}, Streams{Out: &said, Err: &said})
 		const cannotRun, notFound = 126, 127
 		switch {

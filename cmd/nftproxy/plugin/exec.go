@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
@@ -65,7 +66,11 @@ func (c *Cluster) exec(ctx context.Context, e *apiclient.Exec, s Streams) (code 
 		return 0, err
 	}
 	ctx = klog.NewContext(ctx, klog.Logger{}) // the library logs that a stream was ended, as it is each time
-	options := remotecommand.StreamOptions{Stdin: s.In, Stdout: s.Out, Stderr: s.Err, Tty: e.Terminal, TerminalSizeQueue: s.Sizes}
+	// The library returns once ctx has ended, and copies on what comes still.
+	out, errs := &gate{to: s.Out}, &gate{to: s.Err}
+	defer out.shut()
+	defer errs.shut()
+	options := remotecommand.StreamOptions{Stdin: s.In, Stdout: out, Stderr: errs, Tty: e.Terminal, TerminalSizeQueue: s.Sizes}
 	if e.Terminal {
 		options.Stderr = nil
 	}
@@ -75,6 +80,28 @@ func (c *Cluster) exec(ctx context.Context, e *apiclient.Exec, s Streams) (code 
 		return exit.Code, nil
 	}
 	return 0, err
+}
+
+// gate passes on what is written until it is shut.
+type gate struct {
+	mu sync.Mutex
+	to io.Writer // nil: it is shut
+}
+
+// Write implements io.Writer.
+func (g *gate) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.to == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return g.to.Write(p)
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.to = nil
 }
 
 // Heard returns an input without anything in it, which ends with ctx, and so lets a command know that nobody listens any more.

@@ -165,7 +165,7 @@ func problem(a *Answer) string {
 	if a.Err != nil {
 		return printable.Error(a.Err)
 	}
-	return printable.Line(strings.TrimPrefix(strings.TrimSpace(a.Errors), "nftproxy: "))
+	return lineOf(a.Errors)
 }
 
 // differences says what is otherwise on some nodes, which agree, than on most, and for how long.

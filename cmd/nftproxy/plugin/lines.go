@@ -28,11 +28,11 @@ func Follow(ctx context.Context, w io.Writer, pods []Pod, asJSON bool, run func(
 	var all sync.WaitGroup
 	for i, p := range pods {
 		all.Go(func() {
-			var said tail
+			var said Tail
 			out := &lines{to: to, node: printable.Word(p.Node)}
 			code, err := run(ctx, p, out, &said)
 			out.end()
-			answers[i] = Answer{Node: p.Node, Code: code, Errors: said.text(), Err: err}
+			answers[i] = Answer{Node: p.Node, Code: code, Errors: said.Text(), Err: err}
 		})
 	}
 	all.Wait()
@@ -76,15 +76,15 @@ type lines struct {
 	rest []byte
 }
 
-// longestLine is how long a line may be: what is longer is cut in two.
-const longestLine = 64 << 10
+// LongestLine is how long a line may be: what is longer is cut in two.
+const LongestLine = 64 << 10
 
 // Write implements io.Writer.
 func (l *lines) Write(p []byte) (int, error) {
 	l.rest = append(l.rest, p...)
 	for {
 		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
-		if !ok && len(l.rest) < longestLine {
+		if !ok && len(l.rest) < LongestLine {
 			return len(p), nil
 		}
 		if !ok {

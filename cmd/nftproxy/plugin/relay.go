@@ -4,11 +4,9 @@ package plugin
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -72,9 +70,9 @@ func dial(ctx context.Context, run func(context.Context, Streams) (int, error)) 
 	running, end := context.WithCancel(context.WithoutCancel(ctx)) // it lasts longer than the question that it was made for
 	r := &relay{Conn: here, read: bufio.NewReaderSize(here, longestGreeting), end: end}
 	go func() {
-		var said tail
+		var said Tail
 		code, err := run(running, Streams{In: there, Out: there, Err: &said})
-		r.ended(code, err, said.text())
+		r.ended(code, err, said.Text())
 		_ = there.Close()
 	}()
 	ctx, cancel := context.WithTimeout(ctx, relayTime)
@@ -116,34 +114,3 @@ func (r *relay) ended(code int, err error, said string) {
 	defer r.mu.Unlock()
 	r.err = err
 }
-
-// tail keeps the last of what is written.
-type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b.Write(p)
-	if more := t.b.Len() - longestGreeting; more > 0 {
-		t.b.Next(more)
-	}
-	return len(p), nil
-}
-
-// whole returns all that is kept.
-func (t *tail) whole() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
-
-// text returns it as a line.
-func (t *tail) text() string {
-	return printable.Line(strings.TrimPrefix(strings.TrimSpace(t.whole()), "nftproxy: "))
-}
-
-var _ io.Writer = (*tail)(nil)

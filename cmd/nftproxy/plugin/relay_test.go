@@ -217,7 +217,7 @@ func TestFollow(t *testing.T) {
 	}
 	b.Reset()
 	l := &lines{to: &together{w: &b}, node: "a"}
-	if _, err := l.Write([]byte(strings.Repeat("x", 3*longestLine))); err != nil || len(l.rest) > longestLine || strings.Count(b.String(), "\n") == 0 {
+	if _, err := l.Write([]byte(strings.Repeat("x", 3*LongestLine))); err != nil || len(l.rest) > LongestLine || strings.Count(b.String(), "\n") == 0 {
 		t.Errorf("%v; %d bytes wait, %d lines are written", err, len(l.rest), strings.Count(b.String(), "\n"))
 	}
 }
