@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -147,36 +146,6 @@ func BenchmarkCleanSmall(b *testing.B) {
 					}
 				}
 				b.ReportMetric(float64((threadTime()-before).Microseconds())/float64(b.N), "cpu-us/op")
-			})
-		}
-	}
-}
-
-// BenchmarkCleanGone frees the clients of one endpoint that has gone, in a large table: by the kernel's filter, and in a dump.
-func BenchmarkCleanGone(b *testing.B) {
-	for _, n := range []int{100_000, 200_000} {
-		c := bigTable(b, n)
-		gone := ap("10.2.0.9:5353")
-		var own []Flow
-		for i := range 100 {
-			client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 3, 0, byte(i)}), 7)
-			own = append(own, Flow{Protocol: rules.UDP, Orig: Tuple{client, service(7)}, Reply: Tuple{gone, client}})
-		}
-		target := Target{Frontend: rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53}, Endpoints: aps("10.2.0.1:5353"), Gone: []netip.AddrPort{gone}}
-		for name, way := range map[string]look{"dump": lookWhole, "kernel": lookGone} {
-			b.Run(fmt.Sprintf("entries=%d/%s", n, name), func(b *testing.B) {
-				runtime.LockOSThread()
-				defer runtime.UnlockOSThread()
-				var busy time.Duration
-				for b.Loop() {
-					inject(b, c, 0, own...)
-					before := threadTime()
-					if _, err := c.clean(b.Context(), []Target{target}, nil, way); err != nil {
-						b.Fatal(err)
-					}
-					busy += threadTime() - before
-				}
-				b.ReportMetric(float64(busy.Microseconds())/float64(b.N), "cpu-us/op")
 			})
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +31,6 @@ type Conn struct {
 	mu      sync.Mutex
 	socket  *nfnetlink.Socket
 	listing *os.File // nil: the kernel's text is not used
-	// deletesOne says that the kernel deletes flows by their whole tuples only.
-	deletesOne atomic.Bool
 }
 
 // Open returns a connection to the network namespace of the calling thread. It
@@ -91,18 +88,12 @@ const (
 	lookFiltered look = iota // in dumps that the kernel filters
 	lookWhole                // in one that it does not filter
 	lookListed               // in the kernel's text
-	lookGone                 // none: the kernel deletes those to endpoints that have gone
 	lookNone                 // there are no flows
 )
 
 // look returns the way that costs least.
 func (c *Conn) look(ctx context.Context, targets []Target) look {
 	u, err := c.Usage(ctx)
-	if err == nil && u.Entries >= largeTable && !c.deletesOne.Load() {
-		if _, ok := allGone(targets); ok {
-			return lookGone
-		}
-	}
 	switch {
 	case err != nil:
 		return lookWhole
@@ -125,13 +116,6 @@ func threadTime() time.Duration {
 
 // clean looks for stale flows and deletes them.
 func (c *Conn) clean(ctx context.Context, targets []Target, now func() []Target, way look) (Deleted, error) {
-	if way == lookGone {
-		gone, _ := allGone(targets)
-		if done, err := c.deleteGone(ctx, gone); done || err != nil {
-			return Deleted{}, err
-		}
-		way = lookWhole
-	}
 	index := newIndex(targets)
 	stale, err := c.find(ctx, targets, index.stale, way)
 	if now != nil && len(stale) > 0 {

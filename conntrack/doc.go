@@ -29,9 +29,7 @@
 // where several dumps would be needed, each of which walks as many hash buckets, 12 ms for
 // 262,144 of them. Callers do well to gather targets and clean seldom.
 //
-// Two ways are cheaper. A table of few entries is read as text, for which the kernel takes no locks (listing.go). In a large one, where all
-// that is known to be stale are flows to endpoints that have gone, the kernel deletes them itself while it walks the table, and holds
-// nothing up (gone.go, Linux 6.11).
+// A table of few entries is read as text, for which the kernel takes no locks (listing.go, Linux 6.15).
 //
 // Where the kernel says that a dump was interrupted (NLM_F_DUMP_INTR), as it may have missed
 // entries, it is made again.

@@ -44,8 +44,7 @@ const (
 	attrSrcPort  = 2
 	attrDstPort  = 3
 
-	attrFilterOrigFlags  = 1
-	attrFilterReplyFlags = 2
+	attrFilterOrigFlags = 1
 
 	attrInfoTCP  = 1
 	attrInfoSCTP = 3

@@ -28,8 +28,6 @@ type Target struct {
 	// Unready are its other endpoints: they are there, but do not serve. Only answered SCTP
 	// associations stay with them.
 	Unready []netip.AddrPort
-	// Gone, if there are any, are the endpoints that have gone: only flows to them can be stale. In a large table that saves time.
-	Gone []netip.AddrPort
 	// Local are the addresses that a frontend without an address of its own stands
 	// for, sorted. If there are none, and nothing of what follows, its flows are all that were
 	// dialled at its port and sent on to another address; these may include flows to another
@@ -43,8 +41,7 @@ type Target struct {
 	LinkLocal bool
 }
 
-// Deleted is how many flows were deleted, by the family that they were dialled in. Those are not among them that the kernel deleted by a
-// filter: see Target.Gone.
+// Deleted is how many flows were deleted, by the family that they were dialled in.
 type Deleted struct {
 	V4, V6 int
 	// Busy is the CPU time that this took, the kernel's included: less than what passed where others use the CPU, too.

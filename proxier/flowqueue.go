@@ -5,7 +5,6 @@ package proxier
 import (
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,47 +24,18 @@ type flowQueues struct{ tcp, datagram *flowQueue }
 // flowWork says which flows are to be looked through: those to frontends, NodePorts' ones also at addresses
 // that have left.
 type flowWork struct {
-	// frontends has, with each, the endpoints that have gone, if nothing else can have made its flows stale; nil: all may be.
-	frontends map[rules.Frontend][]netip.AddrPort
+	frontends map[rules.Frontend]struct{}
 	left      map[netip.Addr]struct{}
 }
 
 func newFlowWork() flowWork {
-	return flowWork{map[rules.Frontend][]netip.AddrPort{}, map[netip.Addr]struct{}{}}
+	return flowWork{map[rules.Frontend]struct{}{}, map[netip.Addr]struct{}{}}
 }
 
 // merge adds work.
 func (w *flowWork) merge(more flowWork) {
-	for f, gone := range more.frontends {
-		w.add(f, gone)
-	}
+	maps.Copy(w.frontends, more.frontends)
 	maps.Copy(w.left, more.left)
-}
-
-// add adds a frontend, with the endpoints that have gone if that is all.
-func (w *flowWork) add(f rules.Frontend, gone []netip.AddrPort) {
-	was, ok := w.frontends[f]
-	switch {
-	case !ok:
-	case was == nil || gone == nil || len(was)+len(gone) > mostGone:
-		gone = nil
-	default:
-		gone = slices.Concat(was, gone)
-	}
-	w.frontends[f] = gone
-}
-
-// mostGone is how many endpoints that have gone a frontend's work names. Where there are more, one look for all costs less.
-const mostGone = 4
-
-// whole returns the same work with nothing known of what has gone.
-func (w flowWork) whole() flowWork {
-	out := newFlowWork()
-	for f := range w.frontends {
-		out.frontends[f] = nil
-	}
-	maps.Copy(out.left, w.left)
-	return out
 }
 
 // flowQueue holds work that waits.
@@ -143,17 +113,6 @@ func (q flowQueues) put(frontends []rules.Frontend, left ...netip.Addr) {
 	q.datagram.put(datagram, left)
 }
 
-// putGone queues frontends, all of one protocol, after nothing but endpoints have gone.
-func (q flowQueues) putGone(frontends []rules.Frontend, gone []netip.AddrPort) {
-	for _, f := range frontends {
-		to := q.datagram
-		if f.Protocol == rules.TCP {
-			to = q.tcp
-		}
-		to.add(&to.work, []rules.Frontend{f}, gone, nil)
-	}
-}
-
 // putRepaired queues them because of a repair.
 func (q flowQueues) putRepaired(frontends []rules.Frontend, left ...netip.Addr) {
 	tcp, datagram := byQueue(frontends)
@@ -173,21 +132,21 @@ func byQueue(frontends []rules.Frontend) (tcp, datagram []rules.Frontend) {
 }
 
 func (q *flowQueue) put(frontends []rules.Frontend, left []netip.Addr) {
-	q.add(&q.work, frontends, nil, left)
+	q.add(&q.work, frontends, left)
 }
 
 func (q *flowQueue) putRepaired(frontends []rules.Frontend, left []netip.Addr) {
-	q.add(&q.repaired.flowWork, frontends, nil, left)
+	q.add(&q.repaired.flowWork, frontends, left)
 }
 
 // add adds to one of the queue's works.
-func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, gone []netip.AddrPort, left []netip.Addr) {
+func (q *flowQueue) add(to *flowWork, frontends []rules.Frontend, left []netip.Addr) {
 	if len(frontends) == 0 {
 		return
 	}
 	q.mu.Lock()
 	for _, f := range frontends {
-		to.add(f, gone)
+		to.frontends[f] = struct{}{}
 	}
 	for _, a := range left {
 		to.left[a] = struct{}{}
@@ -244,7 +203,8 @@ func (q *flowQueue) looked(l flowLook, busy time.Duration, found bool) {
 	if l.repaired {
 		q.repaired.from = now.Add(repairedTimes * busy)
 	}
-	more := l.fresh.whole()
+	more := newFlowWork()
+	more.merge(l.fresh)
 	if found && l.second.found < secondLooks && len(l.second.frontends) > 0 {
 		more.merge(l.second.flowWork)
 		q.next.found = max(q.next.found, l.second.found+1)

@@ -109,9 +109,8 @@ func (f *flows) targets(work flowWork) []conntrack.Target {
 		found:     map[rules.Owner]endpointsFound{},
 	}
 	var out []conntrack.Target
-	for at, gone := range work.frontends {
+	for at := range work.frontends {
 		if t, ok := c.of(at); ok {
-			t.Gone = notAmong(gone, t.Endpoints)
 			out = append(out, t)
 		}
 	}
@@ -160,12 +159,7 @@ func (f *flows) queue(before, after []rules.Owned, tuned map[rules.Owner]bool) {
 		if tuned[before[i].Owner] { // no flow has become stale
 			continue
 		}
-		list, gone := staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)
-		if len(gone) > 0 {
-			f.queues.putGone(list, gone)
-			continue
-		}
-		out = append(out, list...)
+		out = append(out, staleFrontends(before[i].Owner.Family, before[i].Objects, after[i].Objects)...)
 	}
 	f.queues.put(out)
 }

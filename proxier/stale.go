@@ -12,45 +12,34 @@ import (
 // staleFrontends returns the frontends whose flows may be stale: those that are new, as
 // connections may have been dialled before; and the old ones, whose flows outlive endpoints that
 // no longer get new ones. Those of TCP are left out where endpoints only came: a node has many
-// connections, and none of them is waiting for one that has gone. gone has the few endpoints that no longer get new connections, if there
-// is no other reason.
-func staleFrontends(f rules.Family, before, after rules.Objects) (out []rules.Frontend, gone []netip.AddrPort) {
+// connections, and none of them is waiting for one that has gone.
+func staleFrontends(f rules.Family, before, after rules.Objects) []rules.Frontend {
 	was := map[rules.Frontend]bool{}
+	var out []rules.Frontend
 	old := before.Frontends(f) // all of one protocol
-	had, has := before.Backends(), after.Backends()
-	gone = notAmong(had, has)
-	// Where they are equal, one may have gone that got no new connections before.
-	grew := len(old) > 0 && old[0].Protocol == rules.TCP && len(gone) == 0 && len(has) > len(had)
+	grew := len(old) > 0 && old[0].Protocol == rules.TCP && onlyGrew(before.Backends(), after.Backends())
 	for _, fr := range old {
 		was[fr] = true
 		if !grew {
 			out = append(out, fr)
 		}
 	}
-	same := 0
 	for _, fr := range after.Frontends(f) {
 		if !was[fr] {
 			out = append(out, fr)
-			continue
 		}
-		same++
 	}
-	if same < len(old) || len(out) > len(old) || len(gone) > mostGone {
-		gone = nil
-	}
-	return out, gone
+	return out
 }
 
-// notAmong returns the endpoints that are not in a list of others.
-func notAmong(list, others []netip.AddrPort) []netip.AddrPort {
-	if len(list) == 0 {
-		return nil
-	}
-	has := make(map[netip.AddrPort]struct{}, len(others))
-	for _, e := range others {
-		has[e] = struct{}{}
-	}
-	return slices.DeleteFunc(slices.Clone(list), func(e netip.AddrPort) bool { _, ok := has[e]; return ok })
+// onlyGrew says whether there are more endpoints and none has left. Both lists are sorted. Where they
+// are equal, one may have gone that got no new connections before.
+func onlyGrew(before, after []netip.AddrPort) bool {
+	left := slices.ContainsFunc(before, func(e netip.AddrPort) bool {
+		_, found := slices.BinarySearchFunc(after, e, netip.AddrPort.Compare)
+		return !found
+	})
+	return !left && len(after) > len(before)
 }
 
 // removed returns the frontends and the addresses for NodePorts that a transaction takes away.
