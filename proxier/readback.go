@@ -15,20 +15,22 @@ const (
 	readBackShare  = 0.01
 )
 
-// mostWritten is how many things are remembered that were written and not read back yet. Beyond, everything is compared, but only
-// once nothing was written for a while: that holds up changes.
+// mostWritten is how many things are remembered that were written and not read back yet. Beyond, everything is compared: that holds up
+// changes, so once nothing was written for a while, or at latest, where nothing is ever quiet.
 const (
 	mostWritten = 4096
 	quiet       = time.Minute
+	atLatest    = 10 * time.Minute
 )
 
 // readBack says when to compare what was written with what the kernel holds. Kernels were seen to carry out a transaction otherwise
 // than they said: see docs/reliability.md.
 type readBack struct {
-	list []written // the oldest first
-	over bool      // there was more
-	last time.Time // when something was written
-	next time.Time // not before
+	list  []written                // the oldest first
+	known map[rules.Thing]struct{} // those in the list: what is written again before it is read is read once
+	over  time.Time                // since when there was more; zero: there was not
+	last  time.Time                // when something was written
+	next  time.Time                // not before
 }
 
 // written is a thing that was written at a time.
@@ -45,10 +47,19 @@ func (r *readBack) note(now time.Time, list []transaction) {
 		}
 		r.last = now
 		if rules.All(list[i].things) || len(r.list)+len(list[i].things) > mostWritten {
-			r.over = true
+			if r.over.IsZero() {
+				r.over = now
+			}
 			continue
 		}
 		for _, t := range list[i].things {
+			if _, waits := r.known[t]; waits {
+				continue
+			}
+			if r.known == nil {
+				r.known = map[rules.Thing]struct{}{}
+			}
+			r.known[t] = struct{}{}
 			r.list = append(r.list, written{t, now})
 		}
 	}
@@ -56,13 +67,13 @@ func (r *readBack) note(now time.Time, list []transaction) {
 
 // wait returns how long until something is to be read; false: nothing is.
 func (r *readBack) wait(now time.Time) (time.Duration, bool) {
-	var due time.Time
-	switch {
-	case len(r.list) > 0:
-		due = r.list[0].at.Add(readBackAfter)
-	case r.over:
-		due = r.last.Add(quiet)
-	default:
+	due := r.everythingDue()
+	if len(r.list) > 0 {
+		if some := r.list[0].at.Add(readBackAfter); due.IsZero() || some.Before(due) {
+			due = some
+		}
+	}
+	if due.IsZero() {
 		return 0, false
 	}
 	if due.Before(r.next) {
@@ -71,32 +82,39 @@ func (r *readBack) wait(now time.Time) (time.Duration, bool) {
 	return max(due.Sub(now), 0), true
 }
 
+// everythingDue returns when everything is to be compared; zero: that is not to be.
+func (r *readBack) everythingDue() time.Time {
+	if r.over.IsZero() {
+		return time.Time{}
+	}
+	due, latest := r.last.Add(quiet), r.over.Add(atLatest)
+	if latest.Before(due) {
+		return latest
+	}
+	return due
+}
+
 // take returns what is to be read now; none: nothing is.
 func (r *readBack) take(now time.Time) []rules.Thing {
 	if d, ok := r.wait(now); !ok || d > 0 {
 		return nil
 	}
-	if len(r.list) == 0 {
-		r.over = false
+	if due := r.everythingDue(); !due.IsZero() && !due.After(now) {
+		*r = readBack{last: r.last, next: r.next}
 		return []rules.Thing{{Kind: rules.Everything}}
 	}
-	n, out := 0, make([]rules.Thing, 0, readBackAtOnce)
-	seen := make(map[rules.Thing]struct{}, readBackAtOnce)
-	for ; n < len(r.list) && len(out) < readBackAtOnce && now.Sub(r.list[n].at) >= readBackAfter; n++ {
-		if t := r.list[n].Thing; !has(seen, t) {
-			seen[t] = struct{}{}
-			out = append(out, t)
+	out := make([]rules.Thing, 0, readBackAtOnce)
+	for _, w := range r.list {
+		if len(out) == readBackAtOnce || now.Sub(w.at) < readBackAfter {
+			break
 		}
+		out = append(out, w.Thing)
+		delete(r.known, w.Thing)
 	}
-	if r.list = r.list[n:]; len(r.list) == 0 {
-		r.list = nil
+	if r.list = r.list[len(out):]; len(r.list) == 0 {
+		r.list, r.known = nil, nil
 	}
 	return out
-}
-
-func has(set map[rules.Thing]struct{}, t rules.Thing) bool {
-	_, ok := set[t]
-	return ok
 }
 
 // done notes how long it took to read things.

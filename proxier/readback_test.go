@@ -111,26 +111,41 @@ func TestReadBack(t *testing.T) {
 
 // TestReadBackMuch: what is more than can be remembered is compared when nothing was written for a minute.
 func TestReadBackMuch(t *testing.T) {
+	for _, churning := range []bool{false, true} {
+		t.Run(fmt.Sprint("changes go on: ", churning), func(t *testing.T) { readBackMuch(t, churning) })
+	}
+}
+
+func readBackMuch(t *testing.T, churning bool) {
 	single := rules.SetID{Kind: rules.Single}
 	synctest.Test(t, func(t *testing.T) {
 		kernel := &unreliableKernel{Kernel: &rulestest.Kernel{}}
 		n := startWith(t, kernel.Kernel, func(c *proxier.Config) { c.Kernel = kernel })
 		defer n.stop()
 		var objects []any
-		for i := range 400 {
+		for i := range 400 { // each with a chain
 			name := fmt.Sprint("s", i)
-			objects = append(objects, service(name, fmt.Sprintf("10.96.%d.%d", i/200, 1+i%200), "80"), endpoints(name, name, "8080", "10.0.0.1"))
+			objects = append(objects, service(name, fmt.Sprintf("10.96.%d.%d", i/200, 1+i%200), "80"), endpoints(name, name, "8080", "10.0.0.1 10.0.0.2"))
 		}
+		objects = append(objects, service("lost", "10.97.0.1", "80"), endpoints("lost", "lost", "8080", "10.0.0.1"))
 		kernel.unreliable(100, func(_ rules.State, s *rules.State) {
 			if t := s.Tables[rules.IPv4]; t != nil {
-				delete(t.Sets[single], frontend("10.96.1.7"))
+				delete(t.Sets[single], frontend("10.97.0.1"))
 			}
 		})
 		n.lists(objects...)
 		kernel.unreliable(0, nil)
-		time.Sleep(62 * time.Second)
+		if !churning {
+			time.Sleep(62 * time.Second)
+		}
+		for i := range 21 {
+			if churning { // it is never quiet
+				time.Sleep(30 * time.Second)
+				n.UpdateEndpointSlice(endpoints("s1", "s1", "8080", fmt.Sprint("10.0.1.", 1+i)))
+			}
+		}
 		synctest.Wait()
-		n.expect("10.96.1.7:80", "10.0.0.1:8080")
+		n.expect("10.97.0.1:80", "10.0.0.1:8080")
 	})
 }
 

@@ -20,11 +20,9 @@ type Comparison struct {
 	words          *kept            // keeps what Differences needs; nil: nobody asks
 }
 
-// Compare begins a comparison of some things, or of everything if there are none.
+// Compare returns a comparison of some things, or of everything if there are none. Who reads the kernel begins it.
 func (d *Desired) Compare(things []Thing) *Comparison {
-	c := &Comparison{d: d, only: choose(things)}
-	c.Begin()
-	return c
+	return &Comparison{d: d, only: choose(things)}
 }
 
 // Begin implements Parts.

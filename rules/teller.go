@@ -27,11 +27,9 @@ func (d *Desired) Frozen() *Desired {
 	return &out
 }
 
-// Tell begins a comparison, as Compare does, that can say in words what it finds.
+// Tell returns a comparison, as Compare does, that can say in words what it finds.
 func (d *Desired) Tell(things []Thing) *Comparison {
-	c := &Comparison{d: d, only: choose(things), words: &kept{}}
-	c.Begin()
-	return c
+	return &Comparison{d: d, only: choose(things), words: &kept{}}
 }
 
 // Differences says what Tx would change, in words, after all parts: so many at most. Whether connections are counted is no
