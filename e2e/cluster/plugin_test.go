@@ -43,8 +43,12 @@ func (s *site) plugin() {
 		}
 	}
 	s.pluginPage(link)
-	if out, err := kubectl("explain", shop+"/web", "--node", "nowhere"); err == nil && !strings.Contains(out, "nowhere") {
-		s.t.Errorf("kubectl nftproxy for a node that is not there, want an error or a guess that says so:\n%s", out)
+	const noPod = "node nowhere: no pod of nftproxy's DaemonSet runs there"
+	if out, err := kubectl("explain", shop+"/web", "--node", "nowhere"); !strings.Contains(out, "this is a guess") || !strings.Contains(out, noPod) {
+		s.t.Errorf("kubectl nftproxy explain for a node that is not there, want a guess that says so: %v\n%s", err, out)
+	}
+	if out, err := kubectl("diff", "--node", "nowhere"); err == nil || !strings.Contains(out, noPod) {
+		s.t.Errorf("kubectl nftproxy diff for a node that is not there, want an error that says so: %v\n%s", err, out)
 	}
 }
 

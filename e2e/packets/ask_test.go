@@ -8,12 +8,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/proxy"
 )
 
 // TestAskFlows: what nftproxy answers of connections, their counts and session affinity is what was sent.
@@ -82,9 +86,54 @@ func TestAskFlows(t *testing.T) {
 			t.Errorf("its endpoint is gone, and %+v", c)
 		}
 	}
-	table := w.run(t, "get", "services", "-A", "-o", "wide", "--socket", socket)
-	if header, rows, _ := strings.Cut(table, "\n"); !strings.Contains(header, "NEW/S") || !strings.Contains(rows, "   0.0 ") {
-		t.Errorf("no connections a second in\n%s", table)
+	described := func(text string) {
+		t.Helper()
+		eventually(t, "describe says: "+text, func() error { // connections that were counted a moment ago are not counted again
+			if out := w.run(t, "describe", "svc", "sticky", "-n", "test", "--socket", socket); !regexp.MustCompile("(?m)^  " + text + "$").MatchString(out) {
+				return fmt.Errorf("it says\n%s", out)
+			}
+			return nil
+		})
+	}
+	for _, f := range netns.Families() {
+		described(fmt.Sprintf(`%s +%d +%s/tcp +gets no new connections`, regexp.QuoteMeta(netip.AddrPortFrom(w.Local[0].Addr(f), backendPort).String()), each, regexp.QuoteMeta(s.at(f, servicePort).String())))
+	}
+	stop := w.keepConnecting(t, plain, plain)
+	eventually(t, "new connections of one Service, and none of the other", func() error {
+		table := w.run(t, "get", "services", "-A", "-o", "wide", "--socket", socket)
+		header, rows, _ := strings.Cut(table, "\n")
+		column := strings.Index(header, "NEW/S")
+		rates := map[string]float64{}
+		for row := range strings.Lines(rows) {
+			if words := strings.Fields(row); column > 0 && len(row) > column && len(words) > 2 && strings.HasSuffix(words[2], "/tcp") {
+				rate, err := strconv.ParseFloat(strings.Fields(row[column:])[0], 64)
+				if err != nil {
+					t.Fatalf("%v in %s", err, table)
+				}
+				rates[words[1]] += rate
+			}
+		}
+		if idle, known := rates["sticky"]; !known || idle != 0 || rates["plain"] == 0 {
+			return fmt.Errorf("a second have %v: in\n%s", rates, table)
+		}
+		return nil
+	})
+	stop()
+	watch, err := proxy.Start(w.process("get", "endpoints", "sticky", "-n", "test", "--watch", "--socket", socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Kill()
+	if err := watch.WaitLog(patient(t), w.RemotePods[1].V4.String()); err != nil {
+		t.Fatal(err)
+	}
+	before := strings.Count(watch.Log(), "\n")
+	w.apply(t, s.to(ready(w.RemotePods[1], w.RemotePods[2])))
+	if err := watch.WaitLog(patient(t), w.RemotePods[2].V4.String()); err != nil {
+		t.Fatal(err)
+	}
+	if after := strings.Join(strings.SplitAfter(watch.Log(), "\n")[before:], ""); strings.Contains(after, w.RemotePods[1].V4.String()+":") {
+		t.Errorf("what has not changed is told again:\n%s", after)
 	}
 	if out := w.run(t, "diff", "--socket", socket); !strings.HasPrefix(out, "equal: ") {
 		t.Error(out)

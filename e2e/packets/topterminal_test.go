@@ -92,15 +92,11 @@ func (p *pane) ended() {
 // TestTopOnTerminal: Services as they are connected to, sorted, unfolded and filtered with keys; the terminal is given back.
 func TestTopOnTerminal(t *testing.T) {
 	t.Parallel()
-	socket := filepath.Join(t.TempDir(), "TABLE.sock")
-	w := newWorld(t, config{args: []string{"--socket", socket}})
+	w, socket, busy, _, stop := busyWorld(t)
+	defer stop()
 	a, b := w.Local[0], w.RemotePods[0]
-	busy := w.service("busy").to(ready(a, b))
-	calm := w.service("calm").to(ready(b))
-	w.apply(t, busy, calm)
 	top := w.pane(t, "top", "--interval", "500ms", "--socket", socket)
 	client := traffic.Client{NS: w.Client.NS}
-	defer w.keepConnecting(t, busy, calm)()
 	busyLine, calmLine := `^test/busy\S* +`+regexp.QuoteMeta(busy.at(netns.IPv4, servicePort).String())+`/tcp +[1-9]`, `^test/calm`
 	top.shows(`\Anftproxy top: 2 addresses of Services, every 500ms, by new connections$`, `^SERVICE +ADDRESS +NEW/S +OPEN`, busyLine, calmLine, `^q quit  / filter`)
 	top.press("Enter")
@@ -121,6 +117,14 @@ func TestTopOnTerminal(t *testing.T) {
 	eventually(t, "a new Service", func() error {
 		client.Connect(t.Context(), traffic.TCP, late.at(netns.IPv4, servicePort))
 		if text := top.do("capture-pane", "-p"); !strings.Contains(text, "test/calamity") {
+			return fmt.Errorf("shown is\n%s", text)
+		}
+		return nil
+	})
+	w.remove(t, late) // and is gone when it is
+	eventually(t, "a Service that has gone", func() error {
+		client.Connect(t.Context(), traffic.TCP, late.at(netns.IPv4, servicePort))
+		if text := top.do("capture-pane", "-p"); strings.Contains(text, "test/calamity") || !strings.Contains(text, "test/calm") {
 			return fmt.Errorf("shown is\n%s", text)
 		}
 		return nil

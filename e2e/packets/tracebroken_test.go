@@ -25,6 +25,9 @@ import (
 	"github.com/nftproxy/nftproxy/e2e/traffic"
 )
 
+// unservedPort is one that no Service has.
+const unservedPort = 82
+
 // broken is a way in which connections to a Service break.
 type broken struct {
 	name     string
@@ -117,8 +120,8 @@ func (w *world) brokenWays(t *testing.T) []broken {
 		{"answer dropped", w.Client, answer, servicePort, "answered, but the answer was dropped by inet fw/guard (rule with handle ", ": answered"},
 		{"answer dropped before connection tracking", w.Client, early, servicePort, "answered, but the answer was dropped by inet fw/early (rule with handle ", fromClient + "no answer within 1s"},
 		{"rewritten by another program", w.Client, stolen, servicePort, ", which inet fw/steal chose, from the client's own address: refused by the endpoint (RST)", ", which inet fw/steal chose, from the client's own address: refused by the endpoint (ICMP port unreachable)"},
-		{"unserved port", w.Client, fine, 82, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
-		{"unserved port, from the node", w.Node, fine, 82, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
+		{"unserved port", w.Client, fine, unservedPort, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
+		{"unserved port, from the node", w.Node, fine, unservedPort, "refused: there is no endpoint, or no such port", "refused: there is no endpoint, or no such port"},
 	}
 }
 
@@ -144,31 +147,64 @@ func (w *world) unroute(t *testing.T, list ...string) {
 // TestTraceBroken: of each way to break a connection the story is right, and no other one is told.
 func TestTraceBroken(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, config{node: true})
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	w := newWorld(t, config{node: true, args: []string{"--socket", socket}})
 	if !w.hasOwnedTables(t) {
 		t.Skip("this kernel has no tables that have an owner")
 	}
 	ways := w.brokenWays(t)
-	trace, err := proxy.Start(w.process("trace", "--manifests", w.manifests.Dir, "--hostname-override", "node"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer trace.Kill()
-	for _, b := range ways {
-		for _, f := range netns.Families() {
-			for p, want := range map[traffic.Protocol]string{traffic.TCP: b.tcp, traffic.UDP: b.udp} {
-				t.Run(fmt.Sprintf("%s %s %s", b.name, p, f), func(t *testing.T) {
-					to := b.service.at(f, b.port)
-					before := len(trace.Log())
-					w.story(t, trace, b.from, p, to, want)
-					client := fromText(b.from, to)
-					for line := range strings.Lines(trace.Log()[before:]) {
-						if strings.Contains(line, fmt.Sprintf(" -> %s/%s ", to, strings.ToLower(p.String()))) && strings.Contains(line, "  "+client) && !strings.Contains(line, want) {
-							t.Errorf("a wrong line: %s", line)
-						}
-					}
-				})
+	each := []manner{{netns.IPv4, traffic.TCP}, {netns.IPv4, traffic.UDP}, {netns.IPv6, traffic.TCP}, {netns.IPv6, traffic.UDP}}
+	for _, tt := range []struct {
+		name string
+		args []string // where names are from
+		ways []manner
+		// again says that all was connected to before.
+		again bool
+	}{
+		{"manifests", []string{"--manifests", w.manifests.Dir, "--hostname-override", "node"}, each, false},
+		{"nftproxy asked", []string{"--socket", socket}, each[1:3], true}, // the same stories with names from elsewhere
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			trace, err := proxy.Start(w.process(append([]string{"trace"}, tt.args...)...))
+			if err != nil {
+				t.Fatal(err)
 			}
+			defer trace.Kill()
+			for _, b := range ways {
+				if tt.again && b.service.Name == "dead" { // the node knows by now that nobody answers for it, and may say so at once
+					continue
+				}
+				for _, way := range tt.ways {
+					t.Run(fmt.Sprintf("%s %s %s", b.name, way.p, way.f), func(t *testing.T) { w.brokenStory(t, trace, &b, way) })
+				}
+			}
+		})
+	}
+}
+
+// manner is how something is connected to.
+type manner struct {
+	f netns.Family
+	p traffic.Protocol
+}
+
+// brokenStory connects in one way until its story is told, and says which lines are wrong.
+func (w *world) brokenStory(t *testing.T, trace *proxy.Process, b *broken, way manner) {
+	t.Helper()
+	to, want := b.service.at(way.f, b.port), b.tcp
+	if way.p == traffic.UDP {
+		want = b.udp
+	}
+	named := "  test/" + b.service.Name
+	if b.port == unservedPort {
+		named = "  no service port: "
+	}
+	before := len(trace.Log())
+	w.story(t, trace, b.from, way.p, to, want, named)
+	client := fromText(b.from, to)
+	for line := range strings.Lines(trace.Log()[before:]) {
+		if strings.Contains(line, fmt.Sprintf(" -> %s/%s ", to, strings.ToLower(way.p.String()))) && strings.Contains(line, "  "+client) && (!strings.Contains(line, want) || !strings.Contains(line, named)) {
+			t.Errorf("a wrong line: %s", line)
 		}
 	}
 }

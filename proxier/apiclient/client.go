@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 
@@ -110,6 +111,16 @@ func (c *Client) Nodes() *Typed[*corev1.Node, *corev1.NodeList] {
 func (c *Client) Pods(namespace string) *Typed[*corev1.Pod, *corev1.PodList] {
 	return gentype.NewClientWithList("pods", c.core, c.parameters, namespace,
 		func() *corev1.Pod { return &corev1.Pod{} }, func() *corev1.PodList { return &corev1.PodList{} })
+}
+
+// PodAddrs returns the addresses that a pod has, without those that cannot be read.
+func PodAddrs(p *corev1.Pod) (out []netip.Addr) {
+	for _, ip := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			out = append(out, a.Unmap())
+		}
+	}
+	return out
 }
 
 // Exec is a command that is run in a container of a pod.

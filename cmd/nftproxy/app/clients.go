@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
+	"github.com/nftproxy/nftproxy/printable"
 )
 
 // client returns the client that --from means.
@@ -53,13 +54,16 @@ func (o *worldOptions) client(ctx context.Context, w *explain.World, seen *expla
 
 // lookUp asks the API server for the addresses of a pod or a Node.
 func (o *worldOptions) lookUp(ctx context.Context, from string) ([]netip.Addr, error) {
-	namespace, name, isPod := strings.Cut(from, "/")
-	what := "Node"
-	if isPod {
-		what = "pod"
+	if namespace, name, isPod := strings.Cut(from, "/"); isPod {
+		pod, err := o.podOfCluster(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		return pod.addrs, nil
 	}
+	const kind = "Node"
 	if o.source.manifests != "" || o.kernel {
-		return nil, fmt.Errorf("%s %s is not known here: give its address", what, from)
+		return nil, fmt.Errorf("%s %s is not known here: give its address", kind, printable.Word(from))
 	}
 	client, err := o.wantOptions.client()
 	if err != nil {
@@ -67,32 +71,18 @@ func (o *worldOptions) lookUp(ctx context.Context, from string) ([]netip.Addr, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var texts []string
-	if isPod {
-		pod, err := client.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("get pod %s: %w: give its address", from, err)
-		}
-		for _, ip := range pod.Status.PodIPs {
-			texts = append(texts, ip.IP)
-		}
-	} else {
-		node, err := client.Nodes().Get(ctx, from, metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("get Node %s: %w: give its address", from, err)
-		}
-		for _, a := range node.Status.Addresses {
-			texts = append(texts, a.Address)
-		}
+	node, err := client.Nodes().Get(ctx, from, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("get %s %s: %w: give its address", kind, printable.Word(from), err)
 	}
 	var out []netip.Addr
-	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
+	for _, address := range node.Status.Addresses {
+		if a, err := netip.ParseAddr(address.Address); err == nil {
 			out = append(out, a.Unmap())
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%s %s has no address yet", what, from)
+		return nil, fmt.Errorf("%s %s has no address yet", kind, printable.Word(from))
 	}
 	return out, nil
 }

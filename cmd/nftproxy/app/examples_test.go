@@ -89,6 +89,45 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestExamplesParse: each example of each help has flags and arguments that its command takes, of those that no test runs, too.
+func TestExamplesParse(t *testing.T) {
+	parse := func(line string) error {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "nftproxy" {
+			return errors.New("it does not run nftproxy")
+		}
+		cmd, rest, err := rootCommand("v1.2.3", nil).Find(words[1:])
+		if err == nil && cmd.RunE == nil {
+			err = errors.New("it has no command")
+		}
+		if err == nil {
+			err = cmd.ParseFlags(rest)
+		}
+		if err == nil {
+			err = cmd.ValidateArgs(cmd.Flags().Args())
+		}
+		return err
+	}
+	for _, wrong := range []string{"nftproxy", "nftproxy nothing", "nftproxy run --no-such-flag", "nftproxy run now", "nftproxy compare --cluster-cidr", "nftproxy cleanup --kube-proxy=x", "nftproxy ready now"} {
+		if parse(wrong) == nil {
+			t.Errorf("%s is taken", wrong)
+		}
+	}
+	for _, c := range rootCommand("v1.2.3", nil).Commands() {
+		if c.Example == "" && !c.Hidden && c.Name() != "version" {
+			t.Errorf("the help of %s has no example", c.Name())
+		}
+		for line := range strings.Lines(c.Example) {
+			if err := parse(line); err != nil {
+				t.Errorf("%s: %v", strings.TrimSpace(line), err)
+			}
+			if words := strings.Fields(line); len(words) > 1 && words[1] != c.Name() {
+				t.Errorf("the help of %s has an example of another command: %s", c.Name(), strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
 // TestDescribeEvents: Events come from the API server, if there is one.
 func TestDescribeEvents(t *testing.T) {
 	n := newNode(t)

@@ -139,7 +139,7 @@ func (o *explainOptions) run(ctx context.Context, text string, stdout, stderr io
 
 // search is how the pod of --from-pod is looked for.
 func (o *explainOptions) search() *podSearch {
-	return &podSearch{&o.worldOptions, o.fromPod, o.namespace}
+	return &podSearch{&o.worldOptions, o.fromPod.String(), o.namespace}
 }
 
 // clientsOf remembers a pod's addresses for the probe, and returns the clients that are explained: the pod, but for those of --from.

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/printable"
+	"github.com/nftproxy/nftproxy/proxier/apiclient"
 )
 
 // aPod is what is known of a pod.
@@ -133,11 +133,16 @@ func (s *podSearch) endpoint(ctx context.Context, client *ask.Client) (*aPod, er
 // ofCluster asks the API server for the pod.
 func (s *podSearch) ofCluster(ctx context.Context) (*aPod, error) {
 	namespace, name := podName(s.text, s.namespace)
+	return s.podOfCluster(ctx, namespace, name)
+}
+
+// podOfCluster asks the API server for a pod.
+func (o *worldOptions) podOfCluster(ctx context.Context, namespace, name string) (*aPod, error) {
 	unknown := fmt.Sprintf("pod %s/%s is no endpoint of a Service here", printable.Word(namespace), printable.Word(name))
-	if s.source.manifests != "" || s.kernel {
+	if o.source.manifests != "" || o.kernel {
 		return nil, fmt.Errorf("%s: give its address", unknown)
 	}
-	client, err := s.wantOptions.client()
+	client, err := o.wantOptions.client()
 	if err != nil {
 		return nil, fmt.Errorf("%s, and no API server can be asked: %w: give its address", unknown, err)
 	}
@@ -147,19 +152,9 @@ func (s *podSearch) ofCluster(ctx context.Context) (*aPod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s, and the API server does not tell: %w: give its address", unknown, err)
 	}
-	return readPod(pod)
-}
-
-// readPod takes from a pod what matters.
-func readPod(pod *corev1.Pod) (*aPod, error) {
-	p := &aPod{node: pod.Spec.NodeName}
-	for _, ip := range pod.Status.PodIPs {
-		if a, err := netip.ParseAddr(ip.IP); err == nil {
-			p.addrs = append(p.addrs, a.Unmap())
-		}
-	}
+	p := &aPod{addrs: apiclient.PodAddrs(pod), node: pod.Spec.NodeName}
 	if len(p.addrs) == 0 {
-		return nil, fmt.Errorf("pod %s/%s has no address yet", printable.Word(pod.Namespace), printable.Word(pod.Name))
+		return nil, fmt.Errorf("pod %s/%s has no address yet", printable.Word(namespace), printable.Word(name))
 	}
 	return p, nil
 }

@@ -187,7 +187,7 @@ func TestBadInput(t *testing.T) {
 		{"explain 127.0.0.1:30443" + here, "no rule serves NodePorts on loopback addresses"},
 		{"explain 10.244.1.3:8080/tcp" + here, "10.244.1.3:8080/tcp is an endpoint of Service default/zones"},
 		{"explain 10.96.0.12:80/icmp" + here, `"icmp" is none of tcp, udp, sctp`},
-		{"explain default/zones --from default/nobody" + here, "--from: pod default/nobody is not known here: give its address"},
+		{"explain default/zones --from default/nobody" + here, "--from: pod default/nobody is no endpoint of a Service here: give its address"},
 		{"explain default/zones --from elsewhere" + here, "--from: Node elsewhere is not known here: give its address"},
 		{"explain default/zones --from pod --manifests testdata/explain --hostname-override here", "--from: nothing tells where pods are"},
 		{"explain default/zones --from fd00::7" + here, "no client has an address in the families of default/zones"},

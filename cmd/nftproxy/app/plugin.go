@@ -147,6 +147,9 @@ func (o *elsewhere) run(cmd *cobra.Command, args []string, run func(*cobra.Comma
 
 // check refuses what needs files or somebody at the node.
 func (o *elsewhere) check(cmd *cobra.Command) error {
+	if changed(cmd, fromPodFlag) && changed(cmd, "netns") {
+		return errors.New("--from-pod and --netns do not go together: give one")
+	}
 	for _, name := range []string{"manifests", "config", "master", "netns", "fix"} {
 		if changed(cmd, name) {
 			return fmt.Errorf("--%s does not go with --node and --all-nodes: run the command in the pod", name)

@@ -214,6 +214,8 @@ func TestPlugin(t *testing.T) {
 		{"dump --service demo/single --node here", 0, "10.244.1.7 . 8080", ""},
 		{"dump --service demo/single --all-nodes", 0, "here:\n", "not asked"},
 		{"diff --node bare", 2, "", "node bare: no pod of nftproxy's DaemonSet runs there (app.kubernetes.io/name=nftproxy)"},
+		{"diff --node nowhere", 2, "", "node nowhere: no pod of nftproxy's DaemonSet runs there (app.kubernetes.io/name=nftproxy)"},
+		{"get svc --node nowhere", 2, "", "node nowhere: no pod of nftproxy's DaemonSet runs there"},
 		{"diff", 2, "", "whose answer? Give --node NODE or --all-nodes: see 'nftproxy diff --help'"},
 		{"diff --node a --all-nodes", 2, "", "--node and --all-nodes do not go together"},
 		{"diff --node here --manifests .", 2, "", "--manifests does not go with --node and --all-nodes"},
@@ -225,6 +227,9 @@ func TestPlugin(t *testing.T) {
 		{"explain svc/web --probe --from-pod client --all-nodes", 2, "", "a pod is on one node"},
 		{"explain svc/web --probe --from-pod client --node here", 2, "", "pod demo/client runs on node there, not on here"},
 		{"explain svc/web --from-pod client", 2, "", "--from-pod: it goes with --probe"},
+		{"explain svc/web --from-pod client --netns /x", 2, "", "--from-pod and --netns do not go together: give one"},
+		{"explain svc/web --probe --from-pod client --netns /x --node there", 2, "", "--from-pod and --netns do not go together: give one"},
+		{"explain svc/web --probe --from-pod=", 2, "", "\"--from-pod\" flag: it is no pod: give its NAMESPACE/NAME, its NAME with --namespace, or its address"},
 		{"explain svc/web --probe --from-pod nobody", 2, "", "--from-pod: get pod demo/nobody: "},
 		{"get svc --node here", 2, "", "nftproxy: unknown flag: --manifests"}, // the pods of this test have it in all commands
 	} {

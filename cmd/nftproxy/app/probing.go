@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -20,7 +21,7 @@ import (
 type probing struct {
 	probes  bool
 	netns   string       // from there
-	fromPod string       // from this pod
+	fromPod podValue     // from this pod
 	await   bool         // which makes the connection itself
 	addrs   []netip.Addr // that it has
 }
@@ -31,6 +32,24 @@ const (
 	awaitFlag   = "await"
 )
 
+// podValue is the value of --from-pod: addresses, NAME or NAMESPACE/NAME.
+type podValue string
+
+// Set implements pflag.Value. An empty value is no pod: to probe from here instead would be an answer to another question.
+func (v *podValue) Set(text string) error {
+	if namespace, name, ok := strings.Cut(text, "/"); text == "" || ok && (namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return errors.New("it is no pod: give its NAMESPACE/NAME, its NAME with --namespace, or its address")
+	}
+	*v = podValue(text)
+	return nil
+}
+
+// String implements pflag.Value.
+func (v *podValue) String() string { return string(*v) }
+
+// Type implements pflag.Value.
+func (v *podValue) Type() string { return "pod" }
+
 // explainedProbe is an explanation and a probe, as JSON.
 type explainedProbe struct {
 	*explain.Explanation
@@ -40,19 +59,19 @@ type explainedProbe struct {
 func (o *probing) addProbe(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.probes, "probe", false, "send one real connection to the first address from here, follow it through every table of every program, and say what became of it; over UDP an empty datagram")
 	fs.StringVar(&o.netns, "netns", "", "`file` of the network namespace that --probe connects from, such as /run/netns/NAME or /proc/PID/ns/net (default: this one)")
-	fs.StringVar(&o.fromPod, fromPodFlag, "", "`pod` of this node that --probe connects from: its NAMESPACE/NAME, its NAME with --namespace, or its address")
+	fs.Var(&o.fromPod, fromPodFlag, "`pod` of this node that --probe connects from: its NAMESPACE/NAME, its NAME with --namespace, or its address")
 	fs.BoolVar(&o.await, awaitFlag, false, "wait for a connection that the pod makes")
 	fs.Lookup(awaitFlag).Hidden = true
 }
 
 func (o *probing) check() error {
 	switch {
+	case o.fromPod != "" && o.netns != "":
+		return errors.New("--from-pod and --netns do not go together: give one")
 	case o.netns != "" && !o.probes:
 		return errors.New("--netns: it goes with --probe")
 	case o.fromPod != "" && !o.probes:
 		return errors.New("--from-pod: it goes with --probe; --from explains what a pod sees")
-	case o.fromPod != "" && o.netns != "":
-		return errors.New("--from-pod and --netns do not go together: give one")
 	case o.await && o.fromPod == "":
 		return errors.New("--await: it goes with --from-pod")
 	}
@@ -74,7 +93,7 @@ func (o *probing) probe(ctx context.Context, table string, names serviceNames, e
 	case o.fromPod != "":
 		var err error
 		if p.netns, err = netnsWith("/", o.addrs); err != nil {
-			return nil, fmt.Errorf("--from-pod: pod %s: %w", printable.Word(o.fromPod), err)
+			return nil, fmt.Errorf("--from-pod: pod %s: %w", printable.Word(o.fromPod.String()), err)
 		}
 	}
 	return p.run(ctx, e)

@@ -34,12 +34,7 @@ func (c *Cluster) FindClient(ctx context.Context, namespace, name string) (*Clie
 	} else if pod, err = c.Client.Pods(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
 		return nil, fmt.Errorf("get pod %s/%s: %w", printable.Word(namespace), printable.Word(name), err)
 	}
-	out := &Client{Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName}
-	for _, ip := range pod.Status.PodIPs {
-		if a, err := netip.ParseAddr(ip.IP); err == nil {
-			out.Addrs = append(out.Addrs, a.Unmap())
-		}
-	}
+	out := &Client{Namespace: pod.Namespace, Name: pod.Name, Node: pod.Spec.NodeName, Addrs: apiclient.PodAddrs(pod)}
 	if out.Node == "" || len(out.Addrs) == 0 || len(pod.Spec.Containers) == 0 || pod.Status.Phase != corev1.PodRunning {
 		return nil, fmt.Errorf("pod %s/%s does not run yet, or no more", printable.Word(pod.Namespace), printable.Word(pod.Name))
 	}
