@@ -41,10 +41,11 @@ const (
 	lookShare = 20
 )
 
-// A connection is freed so often at most; then it stays with an endpoint, for that may only be slow. So long after the last
-// time all begins anew.
+// A connection is freed so often at once; then it stays with an endpoint for a while, as that may only be slow: twice as long each time
+// that it is freed again. So long after the last time all begins anew.
 const (
 	mostRescues = 3
+	firstStay   = 2 * time.Second
 	rescueRest  = time.Minute
 )
 
@@ -73,6 +74,11 @@ type rescuer struct {
 type rescues struct {
 	n    int
 	last time.Time
+}
+
+// stays says whether the connection is to stay where it is now.
+func (r rescues) stays(now time.Time) bool {
+	return r.n >= mostRescues && now.Sub(r.last) < firstStay<<(r.n-mostRescues)
 }
 
 func newRescuer(f Failover, c *Config, t *teller) *rescuer {
@@ -210,7 +216,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, now time.Time) (con
 	}
 	r.machine.Unanswered(e, u.from(), u.when)
 	f := r.freed[u.client]
-	if len(p.usable) < 2 || f.n >= mostRescues {
+	if len(p.usable) < 2 || f.stays(now) {
 		return flow, false, nil
 	}
 	r.freed[u.client] = rescues{f.n + 1, now}

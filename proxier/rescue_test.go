@@ -4,7 +4,6 @@ package proxier_test
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -222,10 +221,18 @@ func TestRescue(t *testing.T) {
 		unlock()
 		pass(2 * time.Second)
 		expect("the next endpoint", "")
-		for i := range 4 {
+		freed := 1
+		for i := range 60 { // it is sent again each second
 			p.resend(1, rules.TCP, webAt, deadAt)
-			pass(2 * time.Second)
-			expect(fmt.Sprintf("time %d", 2+i), map[bool]string{true: "1"}[i < 2])
+			pass(time.Second)
+			if got := p.took(); got != "" {
+				freed++
+			}
+			for at, want := range map[int]int{0: 2, 1: 3, 2: 3, 4: 4, 6: 4, 8: 5, 14: 5, 17: 6, 30: 6, 33: 7, 59: 7} {
+				if i == at && freed != want {
+					t.Errorf("after %d s: freed %d times, want %d", i+1, freed, want)
+				}
+			}
 		}
 		p.resend(2, rules.TCP, offAt, deadAt)
 		p.resend(3, rules.TCP, "10.96.9.9:80", deadAt)   // another program's
