@@ -46,7 +46,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs cluster-release e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -161,13 +161,11 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 e2e-ui: ## Test the page of 'nftproxy ui' in a headless Chromium, as root
 	cd e2e/ui && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
 
-# containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself, and say which version they
-# are, as released ones do: Helm asks.
+# containerd, its tools and the test server go to bin/cluster. kubelet and the control plane are in the test itself.
 CONTAINERD := github.com/containerd/containerd/v2/cmd
 CLUSTER    := $(CURDIR)/bin/cluster
-e2e-cluster: build bin/kube-proxy cluster-programs cluster-release ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
-	cd e2e/cluster && $(GO) test -vet=off -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$($(GO) list -m -f '{{.Version}}' $(KUBERNETES))" \
-		-timeout 40m -count 1 $(TEST_FLAGS) .
+e2e-cluster: build bin/kube-proxy cluster-programs ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
+	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 40m -count 1 $(TEST_FLAGS) .
 
 cluster-programs:
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)
@@ -176,11 +174,15 @@ cluster-programs:
 	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(addprefix $(CONTAINERD)/,containerd containerd-shim-runc-v2 ctr)
 	cd e2e/image && $(GO) run ./testimages -o $(CLUSTER)/images.tar $(CLUSTER)/server
 
-# A release of this checkout for this machine's architecture, and what somebody installs it with: Helm and kubectl.
-cluster-release:
-	$(MAKE) release DIRTY=1 VERSION=v0.0.0-e2e REGISTRY=registry.test/e2e RELEASE_TARGETS=linux/$$($(GO) env GOARCH) RELEASE_OUT=$(CLUSTER)/release
+# A release of this checkout for this machine's architecture, and what somebody installs it with: Helm and kubectl. The servers say which
+# version they are, as released ones do: Helm asks.
+RELEASED := $(CLUSTER)/release
+e2e-release: build bin/kube-proxy cluster-programs ## Install, upgrade and roll back a release's chart with Helm on such a cluster, as root
+	$(MAKE) release DIRTY=1 VERSION=v0.0.0-e2e REGISTRY=registry.test/e2e RELEASE_TARGETS=linux/$$($(GO) env GOARCH) RELEASE_OUT=$(RELEASED)
 	cd e2e/chart && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ helm.sh/helm/v3/cmd/helm
 	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(KUBERNETES)/cmd/kubectl
+	cd e2e/cluster && NFTPROXY_RELEASE=$(RELEASED) $(GO) test -vet=off -timeout 20m -count 1 -run '^TestRelease$$' $(TEST_FLAGS) \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$($(GO) list -m -f '{{.Version}}' $(KUBERNETES))" .
 
 # The specs are in e2e/upstream/specs.tsv. UPSTREAM=part is for every change, and has its results in bin/upstream-part;
 # a run of all, or of what is on one of the clusters (two, balanced, six), in bin/upstream.
@@ -204,9 +206,11 @@ bench-micro: ## Run the Go benchmarks, of single packages and of large clusters 
 	$(GO) test -run '^$$' -bench . $(BENCH_FLAGS) ./rules/... ./proxier/... ./conntrack/... ./e2e/scale
 
 # QUICK=1 measures less; RESUME=1 goes on with an interrupted run.
-bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (40 minutes; QUICK=1: 5; RESUME=1 goes on)
+bench: build bin/kube-proxy ## Compare nftproxy with kube-proxy in both modes, as root (35 minutes; QUICK=1: 5; RESUME=1 goes on); ends with a short soak
 	cd e2e/bench && $(GO) build -o $(CURDIR)/bin/bench .
+	cd e2e/soak && $(GO) build -o $(CURDIR)/bin/soak .
 	bin/bench $(if $(QUICK),-quick) $(if $(RESUME),-resume) $(BENCH_FLAGS)
+	bin/soak $(if $(QUICK),-smallest,-minutes 2) -out bench-report/soak
 
 # Kubernetes' own, from its source.
 bin/kube-proxy: e2e/bench/go.mod

@@ -39,7 +39,6 @@ func TestCluster(t *testing.T) {
 		{"rolling update of the DaemonSet", (*site).updateDaemonSet},
 		{"update of the DaemonSet with maxSurge", (*site).surgeDaemonSet},
 		{"kubeadm's ConfigMap", (*site).takeKubeadmConfigMap},
-		{"a release, with Helm", (*site).takeRelease},
 		{"kill nftproxy", (*site).killNftproxy},
 		{"delete a pod", (*site).deletePod},
 		{"cordon", (*site).cordon},

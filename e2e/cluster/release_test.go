@@ -10,24 +10,39 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nftproxy/nftproxy/e2e/netns"
 )
 
-// The release that `make e2e-cluster` packs of this checkout. No node could pull its image.
+// releaseEnv is the folder of the release that `make e2e-release` packs of this checkout.
+const releaseEnv = "NFTPROXY_RELEASE"
+
+// What that release says of itself. No node could pull its image.
 const (
-	releaseDir     = repository + "/bin/cluster/release"
 	releaseVersion = "v0.0.0-e2e"
 	releaseImage   = "registry.test/e2e/nftproxy"
 )
+
+// TestRelease: the chart of a release takes the place of deploy/nftproxy.yaml, under traffic.
+func TestRelease(t *testing.T) {
+	if os.Getenv(releaseEnv) == "" {
+		t.Skip("make e2e-release runs it, and packs the release")
+	}
+	s := newSite(t, 2)
+	s.install()
+	s.openShop()
+	s.want()
+	s.takeRelease()
+}
 
 // takeRelease goes from deploy/nftproxy.yaml to the chart of a release, and through an upgrade and the way back, with Helm and kubectl,
 // by the commands of the documents.
 func (s *site) takeRelease() {
 	for _, n := range s.living() { // without --local the digest is that of the archive's own index, not the image's
-		out, err := n.ctr("images", "import", "--local", "--digests", "--base-name", releaseImage, filepath.Join(releaseDir, "nftproxy-image.tar"))
+		out, err := n.ctr("images", "import", "--local", "--digests", "--base-name", releaseImage, filepath.Join(os.Getenv(releaseEnv), "nftproxy-image.tar"))
 		if err != nil {
 			s.t.Fatalf("import the release's image on %s: %v\n%s", n.Name(), err, out)
 		}
@@ -40,7 +55,7 @@ func (s *site) takeRelease() {
 		s.waitNftproxy()
 	})
 	s.wantReleased()
-	s.want(stepTimeout)
+	s.want()
 	s.verify()
 	s.typed("deploy/README.md", "Verify", nil)
 
@@ -50,7 +65,7 @@ func (s *site) takeRelease() {
 	s.wantReleased("--v=1")
 	s.under("helm rollback", func() { s.typed("docs/operations.md", "Roll back", nil) })
 	s.wantReleased()
-	s.want(stepTimeout)
+	s.want()
 	s.verify()
 }
 
@@ -89,13 +104,12 @@ func (s *site) typed(page, heading string, more map[string]string) {
 	if script == "" {
 		s.t.Fatalf("%s has no commands below the heading %q", page, heading)
 	}
-	charts, err := filepath.Glob(filepath.Join(releaseDir, "nftproxy-*.tgz"))
+	charts, err := filepath.Glob(filepath.Join(os.Getenv(releaseEnv), "nftproxy-*.tgz"))
 	must(s.t, err)
 	if len(charts) != 1 {
-		s.t.Fatalf("%s has the charts %q, want one", releaseDir, charts)
+		s.t.Fatalf("%s has the charts %q, want one", os.Getenv(releaseEnv), charts)
 	}
-	chart, err := filepath.Abs(charts[0])
-	must(s.t, err)
+	chart := charts[0]
 	api := s.Address()
 	all := []string{"nftproxy-0.1.0.tgz", chart, "nftproxy-0.2.0.tgz", chart,
 		"clusterCIDR={10.244.0.0/16,fd00:10:244::/56}", "clusterCIDR={" + netns.ClusterCIDR4 + "," + netns.ClusterCIDR6 + "}",
