@@ -26,17 +26,27 @@ func (o *worldOptions) namesFor(ctx context.Context, client *ask.Client, service
 	return followedNames(ctx, client, service)
 }
 
+// namesSource is an nftproxy that is asked for names.
+type namesSource interface {
+	Services(ctx context.Context, of ask.Choice) ([]ask.Service, error)
+	Service(ctx context.Context, namespace, name string) (ask.Service, error)
+	Node(ctx context.Context) (ask.Node, error)
+	Watch(ctx context.Context, fn func(ask.Change) error) error
+}
+
 // askedNames knows the frontends of Services as the nftproxy that runs tells them.
 type askedNames struct {
+	source namesSource
+	again  func() error // asks again, where nobody tells of changes; nil: somebody does
+
 	mu     sync.Mutex
 	of     map[string]frontends // by namespace/name
 	served frontends            // all of them
-	local  localAddresses
-	again  func() error // asks again, where nobody tells of changes; nil: somebody does
+	own    map[netip.Addr]bool  // addresses that serve NodePorts
 	asked  time.Time
 }
 
-// frontends are those of a Service. One with the unspecified address is a NodePort, at each address of this node.
+// frontends are those of a Service. One with the unspecified address is a NodePort, at each address of this node that serves them.
 type frontends map[rules.Frontend]rules.ServicePortName
 
 func frontendsOf(s *ask.Service) frontends {
@@ -113,23 +123,30 @@ func (n *askedNames) at(f rules.Frontend) (rules.ServicePortName, bool) {
 		return name, true
 	}
 	name, ok := n.served[f.NodePort()]
-	return name, ok && n.local.has(f.Addr)
+	return name, ok && n.own[f.Addr]
 }
 
-// localAddresses are this node's, as they were a moment ago.
-type localAddresses struct {
-	list map[netip.Addr]bool
-	read time.Time
-}
-
-func (l *localAddresses) has(a netip.Addr) bool {
-	if time.Since(l.read) > reread {
-		l.read, l.list = time.Now(), map[netip.Addr]bool{}
-		for _, own := range interfaceAddrs() {
-			l.list[own] = true
+// askNode asks which addresses of this node serve NodePorts: all, for one that is too old to say so.
+func (n *askedNames) askNode(ctx context.Context) error {
+	node, err := n.source.Node(ctx)
+	if err != nil && !gone(err) {
+		return err
+	}
+	own := map[netip.Addr]bool{}
+	for _, text := range node.NodePortAddresses {
+		if a, aerr := netip.ParseAddr(text); aerr == nil {
+			own[a] = true
 		}
 	}
-	return l.list[a]
+	if node.NodePortAddresses == nil {
+		for _, a := range interfaceAddrs() {
+			own[a] = true
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.own = own
+	return nil
 }
 
 // interfaceAddrs returns the addresses of the calling thread's network namespace; none, if they cannot be had.
@@ -144,12 +161,14 @@ func interfaceAddrs() (out []netip.Addr) {
 }
 
 // newAskedNames returns what knows nothing yet.
-func newAskedNames() *askedNames { return &askedNames{of: map[string]frontends{}, served: frontends{}} }
+func newAskedNames(source namesSource) *askedNames {
+	return &askedNames{source: source, of: map[string]frontends{}, served: frontends{}}
+}
 
 // askedService returns the names of one Service's ports. It asks for them again when they are old.
-func askedService(ctx context.Context, client *ask.Client, service string) (*askedNames, error) {
-	n := newAskedNames()
-	n.asked, n.again = time.Now(), func() error { return n.refresh(ctx, client, service) }
+func askedService(ctx context.Context, source namesSource, service string) (*askedNames, error) {
+	n := newAskedNames(source)
+	n.asked, n.again = time.Now(), func() error { return n.load(ctx, service) }
 	return n, n.again()
 }
 
@@ -157,11 +176,11 @@ func askedService(ctx context.Context, client *ask.Client, service string) (*ask
 const reloadEach = 3 * time.Second
 
 // followedNames returns the names of a Service's ports, which may come yet, or of all Services', and follows them until ctx ends.
-func followedNames(ctx context.Context, client *ask.Client, service string) (*askedNames, error) {
-	n := newAskedNames()
+func followedNames(ctx context.Context, source namesSource, service string) (*askedNames, error) {
+	n := newAskedNames(source)
 	loaded := make(chan error, 1) // what came of the first load
 	load := func() error {
-		err := n.load(ctx, client, service)
+		err := n.load(ctx, service)
 		if gone(err) { // it may come
 			err = nil
 		}
@@ -172,19 +191,11 @@ func followedNames(ctx context.Context, client *ask.Client, service string) (*as
 		return err
 	}
 	follow := func() error {
-		return client.Watch(ctx, func(c ask.Change) error {
+		return source.Watch(ctx, func(c ask.Change) error {
 			if c.All { // as at first: what changed before is not known
 				return load()
 			}
-			for _, changed := range c.Services {
-				if service != "" && changed != service {
-					continue
-				}
-				if err := n.refresh(ctx, client, changed); err != nil && !gone(err) {
-					return err
-				}
-			}
-			return nil
+			return n.changed(ctx, service, c.Services)
 		})
 	}
 	go func() { // lasts as long as ctx, which ends with the command
@@ -206,25 +217,44 @@ func followedNames(ctx context.Context, client *ask.Client, service string) (*as
 	}
 }
 
-// load asks for a Service, or with an empty name for all.
-func (n *askedNames) load(ctx context.Context, client *ask.Client, service string) error {
-	if service != "" {
-		return n.refresh(ctx, client, service)
+// load asks for a Service, or with an empty name for all, and for the node.
+func (n *askedNames) load(ctx context.Context, service string) error {
+	if err := n.askNode(ctx); err != nil {
+		return err
 	}
-	list, err := client.Services(ctx, ask.Choice{})
+	if service != "" {
+		return n.refresh(ctx, service)
+	}
+	list, err := n.source.Services(ctx, ask.Choice{})
 	if err == nil {
 		n.replace(list)
 	}
 	return err
 }
 
+// changed asks for Services that have changed, if they are meant, and for the node, which may have changed, too.
+func (n *askedNames) changed(ctx context.Context, service string, list []string) error {
+	if err := n.askNode(ctx); err != nil {
+		return err
+	}
+	for _, changed := range list {
+		if service != "" && changed != service {
+			continue
+		}
+		if err := n.refresh(ctx, changed); err != nil && !gone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // refresh asks for a Service anew. It fails, too, if that has gone.
-func (n *askedNames) refresh(ctx context.Context, client *ask.Client, service string) error {
+func (n *askedNames) refresh(ctx context.Context, service string) error {
 	namespace, name, err := parseService(service)
 	if err != nil {
 		return err
 	}
-	s, err := client.Service(ctx, namespace, name)
+	s, err := n.source.Service(ctx, namespace, name)
 	if err == nil {
 		n.put(service, frontendsOf(&s))
 	} else if gone(err) {

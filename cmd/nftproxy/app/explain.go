@@ -222,7 +222,7 @@ func (o *explainOptions) ask(cmd *cobra.Command, args []string) (bool, error) {
 // askAndProbe sends a connection to what the nftproxy that runs has explained.
 func (o *explainOptions) askAndProbe(cmd *cobra.Command, client *ask.Client, e *explain.Explanation) (*probe, error) {
 	ctx := cmd.Context()
-	names := newAskedNames()
+	names := newAskedNames(client)
 	if len(e.Ports) > 0 && e.Ports[0].Service != "" {
 		var err error
 		if names, err = askedService(ctx, client, e.Ports[0].Service); err != nil {

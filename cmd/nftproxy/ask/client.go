@@ -73,6 +73,12 @@ func (c *Client) Service(ctx context.Context, namespace, name string) (s Service
 	return s, err
 }
 
+// Node asks for what is known of the node.
+func (c *Client) Node(ctx context.Context) (n Node, err error) {
+	err = c.get(ctx, "/v1/node", nil, &n)
+	return n, err
+}
+
 // Choice chooses Services. Its zero value chooses all.
 type Choice struct {
 	// Namespace is theirs.

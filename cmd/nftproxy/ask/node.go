@@ -22,6 +22,8 @@ type Node struct {
 	// Services and Refused are how many there are; Refused counts service ports in a family.
 	Services int `json:"services"`
 	Refused  int `json:"refused"`
+	// NodePortAddresses are the node's addresses that serve NodePorts, without those of loopback.
+	NodePortAddresses []string `json:"nodePortAddresses"`
 	// Tracked is how full connection tracking is; none: the kernel does not tell.
 	Tracked *Tracked `json:"conntrack,omitempty"`
 	// Now is this node's clock.
@@ -38,8 +40,12 @@ type Tracked struct {
 // node answers with what is known of the node.
 func (d *Daemon) node(*http.Request) (any, error) {
 	look := d.Proxier.Looker()
-	out := Node{Name: printable.Word(d.Node), Zone: printable.Word(look.Node().Zone), Healthy: d.Healthy == nil || d.Healthy(),
-		Services: look.Count(), Refused: len(d.Proxier.Refused()), Now: time.Now().UTC()}
+	of := look.Node()
+	out := Node{Name: printable.Word(d.Node), Zone: printable.Word(of.Zone), Healthy: d.Healthy == nil || d.Healthy(),
+		Services: look.Count(), Refused: len(d.Proxier.Refused()), NodePortAddresses: []string{}, Now: time.Now().UTC()}
+	for _, a := range of.NodePortIPs {
+		out.NodePortAddresses = append(out.NodePortAddresses, a.String())
+	}
 	entries, known := number("nf_conntrack_count")
 	if limit, ok := number("nf_conntrack_max"); ok && known {
 		out.Tracked = &Tracked{entries, limit}

@@ -203,7 +203,7 @@ func TestRulesAndNode(t *testing.T) {
 		t.Error("a Service that is not there has rules")
 	}
 	var n Node
-	if err := c.get(t.Context(), "/v1/node", nil, &n); err != nil || n.Name != "here" || !n.Healthy || n.Services != 6 || time.Since(n.Now) > time.Minute {
+	if err := c.get(t.Context(), "/v1/node", nil, &n); err != nil || n.Name != "here" || !n.Healthy || n.Services != 6 || n.NodePortAddresses == nil || time.Since(n.Now) > time.Minute {
 		t.Errorf("%+v (%v)", n, err)
 	}
 	d.Healthy = func() bool { return false }
