@@ -114,6 +114,7 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	if out.kubeProxy, out.warnings, err = o.kubeProxy.Resolved(flags, file); err != nil {
 		return nil, err
 	}
+	out.useOwn(flags)
 	if err := errors.Join(out.validate(), out.validateProbeAddress(), autoOrNever("sandbox", out.sandbox), autoOrNever("own-tables", out.ownTables)); err != nil {
 		return nil, err
 	}
