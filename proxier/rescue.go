@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,8 @@ type Failover struct {
 	Noted   Noted
 	Flows   UnansweredFlows
 	Metrics *FailoverMetrics // nil: nothing is counted
+	// CPU returns the CPU time that the calling thread has taken; nil: as the kernel says.
+	CPU func() time.Duration
 }
 
 // UnansweredFlows finds and deletes flows without an answer.
@@ -35,16 +38,18 @@ type UnansweredFlows interface {
 	DeleteUnanswered(ctx context.Context, backends []rules.Backend) (int, error)
 }
 
-// How often the kernel is asked, and what part of the time that may take.
+// How often the kernel is asked, and what part of a CPU's time that may take. On a node with much else to do a look takes longer, but
+// no more of that: clients do not wait for the others' work.
 const (
 	lookPause = 250 * time.Millisecond
 	lookShare = 20
 )
 
-// A connection is freed so often at most; then it stays with an endpoint, for that may only be slow. So long after the last
-// time all begins anew.
+// A connection is freed so often at once; then it stays with an endpoint for a while, as that may only be slow: twice as long each time
+// that it is freed again. So long after the last time all begins anew.
 const (
 	mostRescues = 3
+	firstStay   = 2 * time.Second
 	rescueRest  = time.Minute
 )
 
@@ -75,10 +80,18 @@ type rescues struct {
 	last time.Time
 }
 
+// stays says whether the connection is to stay where it is now.
+func (r rescues) stays(now time.Time) bool {
+	return r.n >= mostRescues && now.Sub(r.last) < firstStay<<(r.n-mostRescues)
+}
+
 func newRescuer(f Failover, c *Config, t *teller) *rescuer {
 	f.Config = f.WithDefaults()
 	if f.Metrics == nil {
 		f.Metrics = NewFailoverMetrics(false)
+	}
+	if f.CPU == nil {
+		f.CPU = threadTime
 	}
 	tell := silentTeller{t, c.Cluster.NodeName, f.Metrics, map[failover.Endpoint]time.Time{}}
 	return &rescuer{silentTeller: tell, config: f, kernel: c.Kernel, machine: failover.New(f.Config), noted: newNoted(f.Noted, c.Rules.Table), freed: map[rules.Key]rescues{},
@@ -124,9 +137,8 @@ func (r *rescuer) run(ctx context.Context) {
 	for {
 		rest := time.Duration(0)
 		if r.active.Load() || !r.machine.Idle() {
-			start := time.Now()
-			err := r.look(ctx)
-			if rest = max(lookPause, lookShare*time.Since(start)); err != nil && ctx.Err() == nil {
+			took, err := r.lookTimed(ctx)
+			if rest = max(lookPause, lookShare*took); err != nil && ctx.Err() == nil {
 				rest = max(rest, failed.next())
 				r.log.Error(err, "Could not look after connections without an answer; trying again", "in", rest)
 			} else {
@@ -171,6 +183,15 @@ func (r *rescuer) freeAway(ctx context.Context) {
 	r.config.Metrics.rescued.Add(float64(n))
 }
 
+// lookTimed looks, and returns the CPU time of that.
+func (r *rescuer) lookTimed(ctx context.Context) (time.Duration, error) {
+	runtime.LockOSThread() // whose time is taken
+	defer runtime.UnlockOSThread()
+	begun := r.config.CPU()
+	err := r.look(ctx)
+	return r.config.CPU() - begun, err
+}
+
 // look frees the connections that packets have noted as unanswered, and decides which endpoints are ejected.
 func (r *rescuer) look(ctx context.Context) error {
 	found, err := r.noted.unanswered()
@@ -210,7 +231,7 @@ func (r *rescuer) rescue(ctx context.Context, u *unanswered, now time.Time) (con
 	}
 	r.machine.Unanswered(e, u.from(), u.when)
 	f := r.freed[u.client]
-	if len(p.usable) < 2 || f.n >= mostRescues {
+	if len(p.usable) < 2 || f.stays(now) {
 		return flow, false, nil
 	}
 	r.freed[u.client] = rescues{f.n + 1, now}

@@ -4,7 +4,6 @@ package proxier_test
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -33,6 +32,9 @@ type packets struct {
 	freed    []string // by their clients
 	away     []string // endpoints all of whose connections are freed
 	looks    int
+	slow     time.Duration // each look
+	costs    time.Duration // of CPU time, each look
+	busy     time.Duration // CPU time so far
 }
 
 type notedAt struct {
@@ -54,8 +56,14 @@ func (p *packets) looked() int {
 
 // Filled implements proxier.Noted.
 func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(rules.Element, rules.Lifetime)) error {
+	unlock := p.lock()
+	slow := time.Duration(0)
+	if p.looks++; kind == rules.Unanswered && f == rules.IPv4 {
+		slow, p.busy = p.slow, p.busy+p.costs
+	}
+	unlock()
+	time.Sleep(slow)
 	defer p.lock()()
-	p.looks++
 	tell := func(k rules.Key, v rules.Value, since time.Time, timeout time.Duration) {
 		if left := timeout - time.Since(since); left > 0 && rules.FamilyOf(k.Addr) == f {
 			fn(rules.Element{Key: k, Value: v}, rules.Lifetime{Timeout: uint64(timeout.Milliseconds()), Expires: uint64(left.Milliseconds())})
@@ -72,6 +80,11 @@ func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(r
 		}
 	}
 	return nil
+}
+
+func (p *packets) cpu() time.Duration {
+	defer p.lock()()
+	return p.busy
 }
 
 // Lookup implements proxier.Noted.
@@ -155,7 +168,7 @@ func startFailoverWith(t *testing.T, on bool, metrics *proxier.FailoverMetrics, 
 		sticky: map[netip.Addr]netip.AddrPort{}}
 	n := &node{t: t, kernel: &rulestest.Kernel{}}
 	n.Proxier = proxier.New(proxier.Config{Cluster: cluster.Config{NodeName: "here", Failover: on}, Kernel: n.kernel, Events: n, Logger: n.logger()})
-	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics})
+	n.UseFailover(proxier.Failover{Noted: p, Flows: p, Metrics: metrics, CPU: p.cpu})
 	if fn != nil {
 		n.OnSelect(fn)
 	}
@@ -222,10 +235,18 @@ func TestRescue(t *testing.T) {
 		unlock()
 		pass(2 * time.Second)
 		expect("the next endpoint", "")
-		for i := range 4 {
+		freed := 1
+		for i := range 60 { // it is sent again each second
 			p.resend(1, rules.TCP, webAt, deadAt)
-			pass(2 * time.Second)
-			expect(fmt.Sprintf("time %d", 2+i), map[bool]string{true: "1"}[i < 2])
+			pass(time.Second)
+			if got := p.took(); got != "" {
+				freed++
+			}
+			for at, want := range map[int]int{0: 2, 1: 3, 2: 3, 4: 4, 6: 4, 8: 5, 14: 5, 17: 6, 30: 6, 33: 7, 59: 7} {
+				if i == at && freed != want {
+					t.Errorf("after %d s: freed %d times, want %d", i+1, freed, want)
+				}
+			}
 		}
 		p.resend(2, rules.TCP, offAt, deadAt)
 		p.resend(3, rules.TCP, "10.96.9.9:80", deadAt)   // another program's
@@ -255,6 +276,32 @@ func TestRescue(t *testing.T) {
 			t.Errorf("Events: %v", n.events)
 		}
 	})
+}
+
+// TestRescueOnABusyNode: a look that takes long because others have the processors is followed by the next one soon; one that takes
+// much of a CPU's time is not.
+func TestRescueOnABusyNode(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n, p := startFailover(t, true)
+			defer n.stop()
+			n.lists(failoverObjects()...)
+			pass(time.Second)
+			unlock := p.lock()
+			if p.slow = 500 * time.Millisecond; busy {
+				p.costs = p.slow
+			}
+			unlock()
+			before := p.looked()
+			for range 20 {
+				p.resend(1, rules.TCP, webAt, deadAt)
+				pass(time.Second)
+			}
+			if looks := (p.looked() - before) / 3; busy && looks > 5 || !busy && looks < 20 {
+				t.Errorf("in 20 s, with much CPU time %v: looked about %d times", busy, looks)
+			}
+		})
+	}
 }
 
 // TestEjection: an endpoint that answers nobody gets no new connections, is tried, and is back when it answers.

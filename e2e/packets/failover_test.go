@@ -303,9 +303,9 @@ func TestFailoverMiddle(t *testing.T) {
 
 	w.stop(t)
 	w.start(t)
+	began := time.Now()
 	burst(20, dead)
 	w.ejections(t, len(services))
-	began := time.Now()
 	silence(t, w.Remote, "")
 	atOnce(services, func(p place) { w.returns(t, p, dead) })
 	if took := time.Since(began); took < 8*time.Second {

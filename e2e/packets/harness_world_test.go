@@ -148,7 +148,7 @@ func (w *world) end(t *testing.T) {
 	}
 	switch log := w.nftproxy.Log(); {
 	case t.Failed():
-		t.Logf("the log of nftproxy:\n%s\nthe node's connections:\n%s", log, w.trackedText(t))
+		t.Logf("the log of nftproxy:\n%s\nthe node's connections:\n%s\nneighbours that are not known:\n%s", log, w.trackedText(t), w.neighboursText(t))
 	case strings.Contains(log, "The kernel refused"): // some tests want that; elsewhere it should be known
 		t.Logf("the kernel refused something:\n%s", log)
 	}

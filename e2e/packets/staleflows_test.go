@@ -289,12 +289,38 @@ func (w *world) tracked(t *testing.T) []*netlink.ConntrackFlow {
 // trackedText shows some of the node's connections.
 func (w *world) trackedText(t *testing.T) string {
 	t.Helper()
-	const most = 200
+	const most = 100
 	var lines []string
 	for _, flow := range w.tracked(t) {
-		lines = append(lines, flow.String())
+		if !flow.Forward.DstIP.IsLoopback() { // the test's own questions
+			lines = append(lines, flow.String())
+		}
 	}
 	return strings.Join(lines[:min(most, len(lines))], "\n")
+}
+
+// neighboursText lists the neighbours of all hosts that are not known to be there: packets to them wait or get lost.
+func (w *world) neighboursText(t *testing.T) string {
+	t.Helper()
+	var lines []string
+	for _, ns := range w.Namespaces() {
+		handle, err := ns.Netlink()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		list, err := handle.NeighList(0, netlink.FAMILY_ALL)
+		handle.Close()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, n := range list {
+			if n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED|netlink.NUD_PROBE) != 0 {
+				lines = append(lines, fmt.Sprintf("%s: %s (state %#x)", ns.Name(), n.IP, n.State))
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // dialledAt returns where a connection was sent.

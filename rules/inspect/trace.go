@@ -67,32 +67,38 @@ func (t *Trace) mark(filter wire.TraceFilter) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Next calls fn for each event until ctx ends, pause every few events and moments, and lost where there were more
-// events than could be read.
+// Next calls fn for each event until ctx ends, and lost where there were more events than could be read. It calls pause every few
+// moments, when no event waits: what a packet met is known then, however long this process had to wait for a processor. Where
+// events never end it does so all the same.
 func (t *Trace) Next(ctx context.Context, fn func(wire.TraceEvent), pause, lost func()) error {
-	const moment = 20 * time.Millisecond
+	const moment, most = 20 * time.Millisecond, 100 * time.Millisecond
 	for ctx.Err() == nil {
 		ready, err := t.sock.Wait(ctx, moment)
+		for start := time.Now(); err == nil && ready && ctx.Err() == nil && time.Since(start) < most; {
+			if err = t.receive(fn, lost); err == nil {
+				ready, err = t.sock.Wait(ctx, 0)
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("trace: %w", err)
 		}
 		pause()
-		if !ready {
-			continue
-		}
-		_, err = t.sock.Receive(false, func(m nfnetlink.Message) {
-			if e, ok := wire.ParseTrace(m); ok {
-				fn(e)
-			}
-		})
-		switch {
-		case errors.Is(err, unix.ENOBUFS):
-			lost()
-		case err != nil:
-			return fmt.Errorf("trace: %w", err)
-		}
 	}
 	return nil
+}
+
+// receive reads some events that wait.
+func (t *Trace) receive(fn func(wire.TraceEvent), lost func()) error {
+	_, err := t.sock.Receive(false, func(m nfnetlink.Message) {
+		if e, ok := wire.ParseTrace(m); ok {
+			fn(e)
+		}
+	})
+	if errors.Is(err, unix.ENOBUFS) {
+		lost()
+		return nil
+	}
+	return err
 }
 
 // Rejects says whether a rule, named by its handle, refuses packets: it tells their senders.
