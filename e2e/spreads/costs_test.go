@@ -63,7 +63,8 @@ func TestElements(t *testing.T) {
 	for _, k := range kinds() {
 		const services = 20 // chains and maps that all share count little
 		d := rules.NewDesired(rules.Config{}, rules.Node{Name: "node"})
-		if got := d.Update(k.services(services)).Elements() / services; got != k.elements {
+		tx := d.Update(k.services(services))
+		if got := tx.Elements() / services; got != k.elements {
 			t.Errorf("%s: %d elements a Service, want %d", k.name, got, k.elements)
 		}
 	}
