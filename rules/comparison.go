@@ -52,6 +52,9 @@ func (c *Comparison) Part(p Part) {
 	if !p.Counting || c.words != nil { // whether it counts is no difference
 		have.Counted = want.base.Counted
 	}
+	if c.words != nil { // nor is who owns it: another socket of the same program, where that reads what it has written
+		have.Tenure = want.base.Tenure
+	}
 	strange := want.odd(have.Odd)
 	have.Odd = nil
 	all := p.Keys

@@ -32,8 +32,8 @@ func (d *Desired) Tell(things []Thing) *Comparison {
 	return &Comparison{d: d, only: choose(things), words: &kept{}}
 }
 
-// Differences says what Tx would change, in words, after all parts: so many at most. Whether connections are counted is no
-// difference. It is for comparisons that Tell began.
+// Differences says what Tx would change, in words, after all parts: so many at most. Whether connections are counted, and
+// who may change the tables, is no difference. It is for comparisons that Tell began.
 func (c *Comparison) Differences(most int) Found {
 	tx := c.Tx()
 	d := newDifferences(c.words.have, c.words.want)

@@ -56,3 +56,25 @@ func TestTell(t *testing.T) {
 		}
 	}
 }
+
+// TestTellOwned: who reads what it has written itself, with another socket than that which owns the tables, finds no difference; whoever
+// programs takes them over.
+func TestTellOwned(t *testing.T) {
+	config := testConfig
+	config.Hold = rules.HoldOwned
+	d := rules.NewDesired(config, testNode)
+	have := d.State()
+	for _, f := range rules.Families {
+		have.Tables[f].Tenure = rules.Tenure{Owner: true, Persist: true, Port: 7}
+	}
+	c := d.Tell(nil)
+	have.Scan(nil, c)
+	if got := c.Differences(0); len(got.List) > 0 {
+		t.Errorf("%v", got.List)
+	}
+	c = d.Compare(nil)
+	have.Scan(nil, c)
+	if tx := c.Tx(); tx.Len() != 2 {
+		t.Errorf("%d operations, want those that take the tables over", tx.Len())
+	}
+}

@@ -90,3 +90,18 @@ func TestAskFlows(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestAskDiffOfMany: what nftproxy answers of more than can be named one by one is compared with the kernel, too.
+func TestAskDiffOfMany(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "TABLE.sock")
+	w := newWorld(t, config{args: []string{"--socket", socket}})
+	var list []*svc
+	for i := range 60 {
+		list = append(list, w.service(fmt.Sprint("many-", i)).to(ready(w.Local[0], w.RemotePods[0])))
+	}
+	w.apply(t, list...)
+	if out := w.run(t, "diff", "--socket", socket); !strings.HasPrefix(out, "equal: the kernel holds just what 361 service ports need") {
+		t.Errorf("%.1000s", out)
+	}
+}

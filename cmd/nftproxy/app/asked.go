@@ -81,12 +81,9 @@ func (o *runOptions) answers(c *proxier.Config, p *proxier.Proxier, counter *ser
 	}
 }
 
-// scanner reads some things of a table, each time with a socket of its own: that of who programs is not held up.
+// scanner reads some things of a table, or everything if none is named, each time with a socket of its own: that of who programs is not held up.
 func scanner(table string) func([]rules.Thing, rules.Parts) error {
 	return func(things []rules.Thing, to rules.Parts) error {
-		if len(things) == 0 {
-			return nil
-		}
 		k, err := kernel.Open()
 		if err != nil {
 			return err

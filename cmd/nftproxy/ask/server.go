@@ -212,8 +212,11 @@ func (d *Daemon) world(n cluster.ObjectName, s *proxier.Service) *explain.World 
 	}
 	const most = 100
 	w.Slices = map[string][]cluster.SliceLook{n.String(): d.Proxier.Looker().Slices(n, most)}
-	have := parts{name: d.Table}
-	switch err := d.Scan(s.Things, &have); {
+	have, err := parts{name: d.Table}, error(nil)
+	if len(s.Things) > 0 { // none would be everything
+		err = d.Scan(s.Things, &have)
+	}
+	switch {
 	case len(s.Things) == 0 && len(s.Ports) > 0:
 		w.Problem = "it has so much for the Service that 'nftproxy diff' compares it"
 	case err != nil:
