@@ -2,14 +2,11 @@
 
 package app
 
-import (
-	"github.com/spf13/pflag"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
+import "github.com/spf13/pflag"
 
 // useOwn puts what the configuration file says besides kube-proxy's fields in place of flags that were not given, and those that were in
 // the file's place.
-func (o *wantOptions) useOwn(flags *pflag.FlagSet) {
+func useOwn(o *wantOptions, flags *pflag.FlagSet) {
 	own := &o.kubeProxy.Own
 	settle(flags, "failover", &o.failover.on, &own.Failover)
 	settle(flags, "failover-threshold", &o.failover.threshold, &own.FailoverThreshold)
@@ -18,14 +15,6 @@ func (o *wantOptions) useOwn(flags *pflag.FlagSet) {
 	settle(flags, "maglev-table-size", &o.maglev.size, &own.MaglevTableSize)
 	settle(flags, "maglev-seed", &o.maglev.seed, &own.MaglevSeed)
 	settle(flags, "max-slots", &o.maxSlots, &own.MaxSlots)
-}
-
-// useOwn does so with all flags of run.
-func (o *runOptions) useOwn(flags *pflag.FlagSet) {
-	o.wantOptions.useOwn(flags)
-	count := metav1.Duration{Duration: o.count}
-	settle(flags, "count-period", &count, &o.kubeProxy.Own.CountPeriod)
-	o.count = count.Duration
 }
 
 // settle gives an option and what a file says of it the same value: the flag's if it was given, else the file's, if that says any.

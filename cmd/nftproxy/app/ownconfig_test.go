@@ -48,7 +48,7 @@ func withConfig(t *testing.T, text string, args ...string) (*runOptions, error) 
 }
 
 // spreading is what the own part of a file may say.
-func (o *runOptions) spreading() any {
+func spreading(o *runOptions) any {
 	return []any{o.failover, o.scheduler, o.maglev, o.maxSlots, o.count}
 }
 
@@ -61,14 +61,14 @@ func TestOwnConfig(t *testing.T) {
 		got, err := withConfig(t, text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if !reflect.DeepEqual(got.spreading(), want.spreading()) || len(got.warnings) > 0 && name != "before" && !strings.HasPrefix(got.warnings[0], "mode") {
-			t.Errorf("%s: %v, want %v; warnings %q", name, got.spreading(), want.spreading(), got.warnings)
+		} else if !reflect.DeepEqual(spreading(got), spreading(want)) || len(got.warnings) > 0 && name != "before" && !strings.HasPrefix(got.warnings[0], "mode") {
+			t.Errorf("%s: %v, want %v; warnings %q", name, spreading(got), spreading(want), got.warnings)
 		}
 	}
 	got, err := withConfig(t, configHead+"---\n"+ownText, "--failover=false", "--scheduler=random", "--count-period=1m")
 	must(t, err)
 	if got.failover.on || got.scheduler != "random" || got.count != time.Minute || got.failover.threshold != 7 {
-		t.Errorf("beside flags: %v", got.spreading())
+		t.Errorf("beside flags: %v", spreading(got))
 	}
 	// A file that no longer says it: the defaults are back.
 	o, flags := runFlags()
@@ -78,7 +78,7 @@ func TestOwnConfig(t *testing.T) {
 	again, err := o.resolved(flags, []byte(configHead))
 	must(t, err)
 	if !first.failover.on || again.failover.on || again.scheduler != "" || !again.kubeProxy.Own.Empty() {
-		t.Errorf("after the file has changed: %v", again.spreading())
+		t.Errorf("after the file has changed: %v", spreading(again))
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 func (o *wantOptions) resolve(fs *pflag.FlagSet, root string, say func(note string)) error {
 	if o.kubeProxy.File != "" {
 		err := o.kubeProxy.ReadFile()
-		o.useOwn(fs)
+		useOwn(o, fs)
 		return err
 	}
 	if o.given() {
@@ -87,7 +87,7 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 	if err := o.kubeProxy.ReadFile(); err != nil {
 		return nil, nil, err
 	}
-	o.useOwn(flags)
+	useOwn(&o.wantOptions, flags)
 	if err := errors.Join(inherit(&o.source.manifests, trust.Directory), inherit(&o.kubeProxy.ClientConnection.Kubeconfig, trust.File)); err != nil {
 		return nil, nil, err
 	}
