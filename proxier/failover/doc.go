@@ -15,6 +15,6 @@
 //	   └────────────────────── answer, or nobody has connected ────────────────┘
 //
 // Of the endpoints of one service port never more than a share is ejected, and never the last one. Where more than half of
-// all endpoints that connections go to do not answer, the trouble is the node's own: nothing is ejected, and what was is
-// back.
+// all endpoints that connections went to of late did not answer, two at least, the trouble is the node's own: nothing is ejected,
+// and what was is back.
 package failover

@@ -25,7 +25,7 @@ type Config struct {
 	First, Longest time.Duration
 	// Trial is how long a trial waits for a connection, before the endpoint is back without one. Default: 30 seconds.
 	Trial time.Duration
-	// InUse is how long an endpoint that answered counts as one that connections go to. Default: 10 seconds.
+	// InUse is how long an endpoint that answered, or was ejected, counts as one that connections go to. Default: 10 seconds.
 	InUse time.Duration
 }
 
@@ -74,9 +74,9 @@ const (
 
 // Counts says how many endpoints there are of which something is known, each address counted once.
 type Counts struct {
-	InUse   int // connections go there
-	Suspect int // and are not answered; those that are ejected are among them
-	// Trouble says that more than half of those in use are suspect, so that nothing is ejected.
+	InUse   int // connections went there of late
+	Suspect int // and were not answered; those that were ejected of late are among them
+	// Trouble says that more than half of those in use are suspect, two at least, so that nothing is ejected.
 	Trouble bool
 	// Out is how many are ejected, in each service port, those that are tried included.
 	Out int
@@ -220,7 +220,8 @@ func (m *Machine) untried(s *state, now time.Time) bool {
 	return s.phase == tried && len(s.failures) == 0 && now.Sub(s.since) >= m.config.Trial
 }
 
-// count counts endpoints.
+// count counts endpoints. Nobody connects to those that are ejected: what is known of them is as old as their ejection. Where clients
+// rest nobody answers, either, and that is no trouble.
 func (m *Machine) count(now time.Time) {
 	suspects, inUse := map[rules.Backend]bool{}, map[rules.Backend]bool{}
 	m.counts.Out = 0
@@ -228,7 +229,7 @@ func (m *Machine) count(now time.Time) {
 		if s.phase != watched {
 			m.counts.Out++
 		}
-		if s.phase != watched || len(s.failures) >= m.config.Threshold {
+		if s.phase == ejected && now.Sub(s.since) <= m.config.InUse || m.next(s, now) == Failed || len(s.failures) >= m.config.Threshold {
 			suspects[e.At], inUse[e.At] = true, true
 		}
 	}
@@ -238,7 +239,7 @@ func (m *Machine) count(now time.Time) {
 		}
 	}
 	m.counts.InUse, m.counts.Suspect = len(inUse), len(suspects)
-	if 2*len(suspects) > len(inUse) {
+	if len(suspects) > 1 && 2*len(suspects) > len(inUse) { // one alone may be the only one that anybody connects to just now
 		m.trouble = now.Add(m.config.First) // what is back needs some time to be suspect again
 	}
 	m.counts.Trouble = now.Before(m.trouble)

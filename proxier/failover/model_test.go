@@ -223,3 +223,39 @@ func TestModel(t *testing.T) {
 		})
 	}
 }
+
+// TestQuiet: an endpoint stays ejected while nobody connects to anything: that others do not answer, either, is no trouble then. Those
+// of a node's own trouble are back.
+func TestQuiet(t *testing.T) {
+	o := rules.Owner{ServicePortName: rules.ServicePortName{Namespace: "default", Name: "web"}}
+	list := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80"), netip.MustParseAddrPort("10.0.0.3:80")}
+	now := time.Unix(1000, 0)
+	m := New(Config{First: 5 * time.Minute})
+	decide := func() { m.Decide(now, func(rules.Owner) []netip.AddrPort { return list }) }
+	silent := func(i int) {
+		for port := range uint16(3) {
+			m.Unanswered(Endpoint{o, at(list[i])}, netip.AddrPortFrom(netip.MustParseAddr("10.9.0.1"), 1000+port), now)
+		}
+	}
+	m.Answered(at(list[1]), now)
+	m.Answered(at(list[2]), now)
+	silent(0)
+	decide()
+	for range 120 {
+		now = now.Add(time.Second)
+		decide()
+		if c := m.Counts(); c.Out != 1 || c.Trouble {
+			t.Fatalf("%v after it was ejected: %+v", now.Sub(time.Unix(1000, 0)), c)
+		}
+	}
+	silent(1)
+	if decide(); m.Counts().Trouble {
+		t.Error("one endpoint that does not answer is trouble")
+	}
+	silent(2)
+	decide()
+	decide()
+	if c := m.Counts(); c.Out != 0 || !c.Trouble {
+		t.Errorf("where nobody answers: %+v", c)
+	}
+}
