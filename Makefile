@@ -12,6 +12,7 @@ IMAGE_ARCHS ?= amd64 arm64
 # What `make release` builds for, where the image and the chart will be, and the commit's time, which all files have.
 RELEASE_TARGETS ?= linux/amd64 linux/arm64 linux/arm linux/ppc64le linux/s390x linux/riscv64 darwin/amd64 darwin/arm64
 REGISTRY        ?= ghcr.io/nftproxy
+RELEASE_OUT     ?= $(CURDIR)/dist/release
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 # Settings of somebody's machine that would change the bytes.
 RELEASE_ENV     := GOTOOLCHAIN=$(shell sed -n 's/^toolchain //p' go.mod) GOFLAGS= GOEXPERIMENT= GOAMD64=v1 GOARM=7 GOARM64=v8.0 GOPPC64=power8 GORISCV64=rva20u64
@@ -45,7 +46,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -67,8 +68,8 @@ release: ## Make dist/release: archives, packages, image, chart, manifests, bill
 	@set -e; for target in $(RELEASE_TARGETS); do dir=dist/build/$$(echo $$target | tr / _); echo "build $$dir/nftproxy"; \
 		GOOS=$${target%/*} GOARCH=$${target#*/} $(RELEASE_ENV) $(BUILD) -o $$dir/nftproxy ./cmd/nftproxy; done
 	cd deploy/release && $(GO) run . pack -version $(VERSION) -commit $$(git rev-parse HEAD) -time $(SOURCE_DATE_EPOCH) \
-		-registry $(REGISTRY) -root $(CURDIR) -binaries $(CURDIR)/dist/build -out $(CURDIR)/dist/release
-	@ls -l dist/release
+		-registry $(REGISTRY) -root $(CURDIR) -binaries $(CURDIR)/dist/build -out $(RELEASE_OUT)
+	@ls -l $(RELEASE_OUT)
 
 # Two clones of the commit in folders of other names, each with empty caches. Modules come from this machine's own cache first, as archives:
 # go.sum has their sums.
@@ -172,6 +173,16 @@ cluster-programs:
 	cd e2e/cluster && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ ./server
 	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(addprefix $(CONTAINERD)/,containerd containerd-shim-runc-v2 ctr)
 	cd e2e/image && $(GO) run ./testimages -o $(CLUSTER)/images.tar $(CLUSTER)/server
+
+# A release of this checkout for this machine's architecture, and what somebody installs it with: Helm and kubectl. The servers say which
+# version they are, as released ones do: Helm asks.
+RELEASED := $(CLUSTER)/release
+e2e-release: build bin/kube-proxy cluster-programs ## Install, upgrade and roll back a release's chart with Helm on such a cluster, as root
+	$(MAKE) release DIRTY=1 VERSION=v0.0.0-e2e REGISTRY=registry.test/e2e RELEASE_TARGETS=linux/$$($(GO) env GOARCH) RELEASE_OUT=$(RELEASED)
+	cd e2e/chart && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ helm.sh/helm/v3/cmd/helm
+	cd e2e/cluster && $(GO) build -ldflags '-s -w' -o $(CLUSTER)/ $(KUBERNETES)/cmd/kubectl
+	cd e2e/cluster && NFTPROXY_RELEASE=$(RELEASED) $(GO) test -vet=off -timeout 20m -count 1 -run '^TestRelease$$' $(TEST_FLAGS) \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$($(GO) list -m -f '{{.Version}}' $(KUBERNETES))" .
 
 # The specs are in e2e/upstream/specs.tsv. UPSTREAM=part is for every change, and has its results in bin/upstream-part;
 # a run of all, or of what is on one of the clusters (two, balanced, six), in bin/upstream.

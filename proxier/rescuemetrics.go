@@ -109,8 +109,9 @@ func (m *FailoverMetrics) counts(c failover.Counts) {
 	for state, n := range map[string]int{"in-use": c.InUse, "suspect": c.Suspect, "ejected": c.Out} {
 		m.endpoints.WithLabelValues(state).Set(float64(n))
 	}
-	m.suspended.Set(0)
+	suspended := 0.0
 	if c.Trouble {
-		m.suspended.Set(1)
+		suspended = 1
 	}
+	m.suspended.Set(suspended)
 }

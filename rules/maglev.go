@@ -27,6 +27,27 @@ func IsMaglevSize(n int) bool {
 	return true
 }
 
+// Of a table with fewer slots for each endpoint than coarseSlots, several in a hundred slots of others move when an endpoint leaves;
+// with fineSlots about one does.
+const (
+	coarseSlots = 100
+	fineSlots   = 300
+)
+
+// CoarseTable says whether a Maglev table of so many slots is too small for so many endpoints: when one leaves, many connections of
+// the others move, too. finer is the size with which about one in a hundred does, or the greatest size.
+func CoarseTable(slots, endpoints int) (finer int, coarse bool) {
+	if slots >= coarseSlots*endpoints || slots >= MaxMaglevSize {
+		return 0, false
+	}
+	for _, s := range maglevSizes {
+		if s >= MinMaglevSize && s > slots && s >= fineSlots*endpoints {
+			return s, true
+		}
+	}
+	return MaxMaglevSize, true
+}
+
 // tableSize returns how many slots a service port's table has: what is asked for, as long as it is within the limit and each
 // endpoint can have one.
 func tableSize(sp *ServicePort, endpoints, limit int) int {

@@ -179,6 +179,26 @@ func TestValues(t *testing.T) {
 		t.Error("ownTables is not what nftproxy is told")
 	}
 
+	spreading := func(values string) (out []string) {
+		for _, arg := range pod(values).Containers[0].Args {
+			for _, prefix := range []string{"--failover", "--scheduler", "--maglev"} {
+				if strings.HasPrefix(arg, prefix) {
+					out = append(out, arg)
+				}
+			}
+		}
+		return out
+	}
+	for values, want := range map[string]string{
+		"": "", "{kubeProxyConfigMap: kube-proxy, failover: {enabled: true}}": "--failover", "{failover: {threshold: 5, share: 100}}": "--failover-threshold=5 --failover-share=100",
+		"{scheduler: maglev, maglev: {tableSize: 65521, seed: 4294967295}}":  "--scheduler=maglev --maglev-table-size=65521 --maglev-seed=4294967295",
+		"{failover: {enabled: true}, extraArgs: ['--failover-threshold=2']}": "--failover --failover-threshold=2",
+	} {
+		if got := strings.Join(spreading(values), " "); got != want {
+			t.Errorf("%q gave the arguments %q, want %q", values, got, want)
+		}
+	}
+
 	p = pod("{kubeProxyConfigMap: kube-proxy}")
 	if !hasArg(p, "--config=/var/lib/kube-proxy/config.conf") || strings.Contains(render(t, "{kubeProxyConfigMap: kube-proxy}"), "kind: ConfigMap") {
 		t.Errorf("kubeProxyConfigMap gave the arguments %q", p.Containers[0].Args)
@@ -426,6 +446,13 @@ func TestBadValues(t *testing.T) {
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 0%, maxSurge: 0%}}}": "and the other 0",
 		"{updateStrategy: {rollingUpdate: {maxUnavailable: 101%}}}":             "maxUnavailable",
 		"{ownTables: maybe}":                                                    "ownTables",
+		"{failover: true}":                                                      "failover",
+		"{failover: {on: true}}":                                                "failover",
+		"{failover: {threshold: 0}}":                                            "threshold",
+		"{failover: {share: 101}}":                                              "share",
+		"{scheduler: fastest}":                                                  "scheduler",
+		"{maglev: {tableSize: 70000}}":                                          "tableSize",
+		"{maglev: {seed: -1}}":                                                  "seed",
 		"{logLevel: 11}":                                                        "logLevel",
 		"{config: {clusterCIDR: 10.0.0.0/8}}":                                   "config.clusterCIDR",
 		"{config: {mode: iptables}}":                                            "config.mode",

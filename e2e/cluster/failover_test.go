@@ -124,6 +124,19 @@ func TestFailover(t *testing.T) {
 	if n < len(lost) || n > 3*len(lost) { // each endpoint is tried after 10, 30 and 70 s
 		t.Errorf("%d connections were sent to %d ejected endpoints, want one to three trials of each", n, len(lost))
 	}
+	checkLate(t, peers[last], n)
+}
+
+// checkLate checks that of the connections that began 2 s after the loss or later only trials failed or were slow.
+func checkLate(t *testing.T, p *failoverPeer, trials int) {
+	t.Helper()
+	err := outage.LateAtMost(p.Connections, trials)
+	switch held := failoverScene.Held(p.Connections); {
+	case err != nil && held > 300*time.Millisecond:
+		t.Logf("%s, on a machine that kept the client waiting for %v: %v", p.Title, held, err)
+	case err != nil:
+		t.Errorf("%s, with %d trials: %v", p.Title, trials, err)
+	}
 }
 
 // loseUnder unplugs a node while all peers' clients connect, calls what comes next, and returns when Kubernetes said that it is gone.

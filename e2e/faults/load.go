@@ -23,7 +23,8 @@ const (
 	Stalled = 150 * time.Millisecond
 	// pace is the time between two new connections of a stream, on average, and between two questions on an open one.
 	pace = 40 * time.Millisecond
-	// resend is after how long clients of UDP and SCTP send again what got no answer.
+	// resend is after how long clients of UDP and SCTP first send again what got no answer. Then they wait twice as long each time, as
+	// TCP does: on a busy machine an answer may take longer than a second, and it counts only while its question is the last one.
 	resend = time.Second
 )
 
@@ -62,6 +63,8 @@ type Counts struct {
 	Connections, Failed, Stalled int
 	// Direct connections went straight to a pod, and DirectStalled of them stalled.
 	Direct, DirectStalled int
+	// DirectFailed of the direct ones failed. No fault of nftproxy does that: the machine stood still.
+	DirectFailed int
 	// Open connections there were, and Lost of them broke or got no more answers.
 	Open, Lost int
 	// Longest is the time of the slowest connection that did not fail.
@@ -69,6 +72,10 @@ type Counts struct {
 	// Errs are why some failed or were lost.
 	Errs []error
 }
+
+// Starved says whether the machine was too busy to tell anything by what failed: of the connections that went straight to a pod some
+// failed, too, or a fifth stalled.
+func (c *Counts) Starved() bool { return c.DirectFailed > 0 || 5*c.DirectStalled > c.Direct }
 
 // mostErrs is how many errors are kept.
 const mostErrs = 10
@@ -143,12 +150,18 @@ func connect(ctx context.Context, t Target) (time.Duration, error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	for {
-		try, end := context.WithTimeout(ctx, resend)
-		r := conn.Ask(try)
+	r := askAgain(ctx, conn.Ask)
+	return time.Since(begin), failure(r)
+}
+
+// askAgain asks until there is an answer or a refusal, or ctx has ended.
+func askAgain(ctx context.Context, ask func(context.Context) traffic.Result) traffic.Result {
+	for wait := resend; ; wait *= 2 {
+		try, end := context.WithTimeout(ctx, wait)
+		r := ask(try)
 		end()
 		if r.Outcome != traffic.TimedOut || ctx.Err() != nil {
-			return time.Since(begin), failure(r)
+			return r
 		}
 	}
 }
@@ -168,6 +181,9 @@ func (l *Load) note(t Target, took time.Duration, err error) {
 		l.counts.Direct++
 		if err != nil || took > Stalled {
 			l.counts.DirectStalled++
+		}
+		if err != nil {
+			l.counts.DirectFailed++
 		}
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -22,11 +23,28 @@ import (
 type guest struct {
 	kernel   kernel
 	image    string // the initramfs
+	qemu     string // the emulator's version
 	sctp     bool   // with the kernel's own SCTP
 	slowness int    // how many times longer tests wait; 0: as the guest measures it
 	memory   int    // MiB
 	cpus     int
 	limit    time.Duration
+}
+
+// qemu is the emulator, as it is found in $PATH.
+const qemu = "qemu-system-x86_64"
+
+// qemuVersion returns the emulator's version, such as 10.0.13. Results depend on it: with old ones kernels answer wrongly at times.
+func qemuVersion(ctx context.Context) (string, error) {
+	out, err := output(ctx, ".", nil, qemu, "--version")
+	if err != nil {
+		return "", err
+	}
+	found := regexp.MustCompile(`version (\d[0-9.]*)`).FindStringSubmatch(out)
+	if found == nil {
+		return "", fmt.Errorf("%s --version: no version in %q", qemu, out)
+	}
+	return found[1], nil
 }
 
 // sideBySide is how many tests run at a time for each CPU: they compute more than they wait.
@@ -44,7 +62,7 @@ func (g guest) boot(ctx context.Context, line func(string)) error {
 	// no_timer_check: on a busy machine the kernel takes the emulated timer for broken, and panics.
 	options := fmt.Sprintf("console=ttyS0 quiet panic=-1 mitigations=off no_timer_check t.sctp=%s t.slowness=%d t.parallel=%d",
 		sctp, g.slowness, sideBySide*max(g.cpus, 1))
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max",
+	cmd := exec.CommandContext(ctx, qemu, "-accel", "tcg,thread=multi", "-cpu", "max",
 		"-smp", strconv.Itoa(max(g.cpus, 1)), "-m", strconv.Itoa(g.memory),
 		"-kernel", g.kernel.image, "-initrd", g.image, "-append", options,
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio")

@@ -72,6 +72,33 @@ func TestGuestEndsWithParent(t *testing.T) {
 	}
 }
 
+// TestQEMUVersion: the emulator's version is found, and is in the table beside what it emulated.
+func TestQEMUVersion(t *testing.T) {
+	for said, want := range map[string]string{
+		"QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright (c) 2003-2025": "10.0.13",
+		"QEMU emulator version 7.2.22": "7.2.22",
+		"something else 1.2":           "",
+	} {
+		stubs(t, map[string]string{qemu: "echo '" + said + "'\n"})
+		if got, err := qemuVersion(t.Context()); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: version %q, %v; want %q", said, got, err, want)
+		}
+	}
+	stubs(t, map[string]string{qemu: "exit 0\n"})
+	g := guest{kernel: kernel{version: "6.0"}, qemu: "10.0.13", limit: time.Minute}
+	r, err := options{}.test(t.Context(), g, "6", t.TempDir(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err = writeTable(&table, []*result{r}); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(strings.Fields(table.String()), " "); !strings.Contains(text, "emulated by QEMU 10.0.13 ") {
+		t.Errorf("the emulator is not in the table:\n%s", table.String())
+	}
+}
+
 // TestBootsAgain: a kernel that panics before any test begins, or for the emulator's sake, is booted again, but not for ever; others are not.
 func TestBootsAgain(t *testing.T) {
 	for _, tt := range []struct {

@@ -124,6 +124,9 @@ func (o options) runAll(ctx context.Context, stdout, stderr io.Writer) (good boo
 	if err = findPrograms(ctx, o.parts, o.install, stderr); err != nil {
 		return true, err
 	}
+	if o.guest.qemu, err = qemuVersion(ctx); err != nil {
+		return true, err
+	}
 	programs := filepath.Join(dir, "programs")
 	if err = errors.Join(os.RemoveAll(programs), os.MkdirAll(programs, 0o755)); err != nil {
 		return true, err
@@ -222,7 +225,7 @@ const bootTries = 4
 // boot runs the tests in a guest once. panicked says that its kernel panicked so.
 func (o options) boot(ctx context.Context, g guest, series, dir string, progress io.Writer) (r *result, panicked bool, err error) {
 	r = newResult(g.kernel.version)
-	r.Series, r.SCTP, r.Version, r.Asked, r.Began = series, g.sctp, o.version, names(o.parts), time.Now()
+	r.Series, r.SCTP, r.Version, r.QEMU, r.Asked, r.Began = series, g.sctp, o.version, g.qemu, names(o.parts), time.Now()
 	r.Brief, r.Some = o.brief || o.add, !o.kept
 	log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%s-sctp-%v.log", r.Kernel, g.sctp)))
 	if err != nil {

@@ -20,7 +20,7 @@ type needed struct{ program, from string }
 
 // neededByAll are those without which nothing runs.
 var neededByAll = [...]needed{
-	{"qemu-system-x86_64", "qemu-system-x86"}, {"busybox", "busybox-static"}, {"depmod", "kmod"}, {"modprobe", "kmod"}, {"bash", "bash"},
+	{qemu, "qemu-system-x86"}, {"busybox", "busybox-static"}, {"depmod", "kmod"}, {"modprobe", "kmod"}, {"bash", "bash"},
 	{"nft", "nftables"}, {"ip", "iproute2"}, {"iptables", "iptables"}, {"conntrack", "conntrack"}, {"setpriv", "util-linux"},
 	{"/usr/lib/cni/bridge", "containernetworking-plugins"}, {"apt-get", "apt"}, {"apt-cache", "apt"}, {"dpkg", "dpkg"},
 }

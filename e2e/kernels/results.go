@@ -34,6 +34,7 @@ type about struct {
 	Series  string        `json:"series"` // as it was asked for
 	SCTP    bool          `json:"sctp"`   // whether the guest was to have the kernel's
 	Version string        `json:"version"`
+	QEMU    string        `json:"qemu,omitempty"`  // the emulator's version, such as 10.0.13; old results lack it
 	Brief   bool          `json:"brief,omitempty"` // only the tests of the table's rows ran
 	Some    bool          `json:"some,omitempty"`  // of some suites only some tests ran
 	Asked   []string      `json:"asked"`           // the suites that were to run

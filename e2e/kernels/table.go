@@ -103,6 +103,7 @@ func grid(cols []column) [][]string {
 		}
 	}
 	return append(rows,
+		row("emulated by QEMU", func(c column) string { return c.each(func(r *result) string { return orDash(r.QEMU) }) }),
 		row("slower than a plain machine", func(c column) string { return c.combine(slownessCell) }),
 		row("tests", func(c column) string { return c.each(amount) }),
 		row("minutes", func(c column) string {

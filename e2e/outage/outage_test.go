@@ -37,6 +37,12 @@ func TestSummarize(t *testing.T) {
 	if got := Late(example()); !slices.Equal(got, []time.Duration{3 * time.Second, 9 * time.Second}) {
 		t.Errorf("late are those that began after %v", got)
 	}
+	if err := LateAtMost(example(), 2); err != nil {
+		t.Error(err)
+	}
+	if err := LateAtMost(example(), 1); err == nil || !strings.Contains(err.Error(), "[3s 9s]") {
+		t.Errorf("two are late where one may be: %v", err)
+	}
 	if got := (Scene{Rate: 1, Before: 5 * time.Second}).Held(example()[:4]); got != 4*time.Second {
 		t.Errorf("the client was held up for %v", got)
 	}

@@ -69,6 +69,14 @@ func Late(list []Connection) (out []time.Duration) {
 	return out
 }
 
+// LateAtMost says that more connections are late than so many.
+func LateAtMost(list []Connection, n int) error {
+	if late := Late(list); len(late) > n {
+		return fmt.Errorf("%d connections that began later than %v after the event failed or were slow, want %d at most: those that began after %v", len(late), lateAfter, n, late)
+	}
+	return nil
+}
+
 // before is the longest time that a connection took before time 0, but for the last second, which an event may have met.
 func before(list []Connection) (longest time.Duration) {
 	for _, c := range list {

@@ -6,7 +6,6 @@ package spreads
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -21,21 +20,20 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-var costs = flag.Bool("costs", false, "measure what each scheduler costs: the kernel's memory, the time to load, and the time of a new connection")
-
 // kind is a scheduler with or without weights.
 type kind struct {
-	name    string
-	s       rules.Scheduler
-	size    uint16
-	weights bool
+	name     string
+	s        rules.Scheduler
+	size     uint16
+	weights  bool
+	elements int // of a Service
 }
 
 func kinds() []kind {
-	return []kind{{"round-robin", rules.RoundRobin, 0, false}, {"round-robin, weights 1 to 10", rules.RoundRobin, 0, true},
-		{"random", rules.Random, 0, false}, {"random, weights 1 to 10", rules.Random, 0, true}, {"source-hash", rules.SourceHash, 0, false},
-		{"client-hash", rules.ClientHash, 0, false}, {"maglev, 251 slots", rules.Maglev, 251, false}, {"maglev, 1021 slots", rules.Maglev, 1021, false},
-		{"least-connections", rules.LeastConnections, 0, false}}
+	return []kind{{"round-robin", rules.RoundRobin, 0, false, 12}, {"round-robin-weighted", rules.RoundRobin, 0, true, 57},
+		{"random", rules.Random, 0, false, 12}, {"random-weighted", rules.Random, 0, true, 57}, {"source-hash", rules.SourceHash, 0, false, 12},
+		{"client-hash", rules.ClientHash, 0, false, 12}, {"maglev-251", rules.Maglev, 251, false, 253}, {"maglev-1021", rules.Maglev, 1021, false, 1023},
+		{"least-connections", rules.LeastConnections, 0, false, 130}}
 }
 
 // service returns the i-th Service of a kind with ten endpoints.
@@ -51,42 +49,55 @@ func (k kind) service(i int) rules.Owned {
 	return rules.Owned{Owner: rules.Owner{ServicePortName: sp.Name}, Objects: rules.Build(sp, list, rules.Config{}.WithDefaults(), rules.Node{Name: "node"})}
 }
 
-// TestCosts prints a table of what each scheduler costs.
-func TestCosts(t *testing.T) {
-	if !*costs {
-		t.Skip("measures for a minute: give -costs")
+// services returns many of them.
+func (k kind) services(n int) []rules.Owned {
+	list := make([]rules.Owned, n)
+	for i := range list {
+		list[i] = k.service(i)
 	}
-	const services = 1000
-	ratios := latencies(t)
-	t.Log("\n| scheduler | elements a Service | kernel memory a Service | load of 1,000 Services | new connection |\n|---|---|---|---|---|")
-	for i, k := range kinds() {
-		var memory, load []float64
-		elements := 0
-		for range 3 {
-			n := newNode(t, "node")
-			list := make([]rules.Owned, services)
-			for i := range list {
-				list[i] = k.service(i)
-			}
-			tx := n.desired.Update(list)
-			elements = tx.Elements() / services
-			runtime.LockOSThread()
-			before, start := slab(t), cpu()
-			n.must(n.kernel.Apply(tx))
-			load = append(load, (cpu() - start).Seconds()) // others may use the machine
-			runtime.UnlockOSThread()
-			memory = append(memory, float64(slab(t)-before)/services)
-			_, err := n.kernel.Remove(rules.DefaultTable)
-			n.must(err)
+	return list
+}
+
+// TestElements: what a Service of each scheduler takes in the kernel, in elements. Memory and the time to load go with it.
+func TestElements(t *testing.T) {
+	for _, k := range kinds() {
+		const services = 20 // chains and maps that all share count little
+		d := rules.NewDesired(rules.Config{}, rules.Node{Name: "node"})
+		tx := d.Update(k.services(services))
+		if got := tx.Elements() / services; got != k.elements {
+			t.Errorf("%s: %d elements a Service, want %d", k.name, got, k.elements)
 		}
-		slices.Sort(memory)
-		slices.Sort(load)
-		t.Logf("| %s | %d | %.1f KiB | %.2f s | %s |", k.name, elements, memory[1], load[0], ratios[i])
+	}
+}
+
+// BenchmarkLoad loads 1,000 Services of each scheduler, with the CPU time that it takes, and the kernel's memory for a Service. With no
+// other processes, as the memory is that of the whole kernel.
+func BenchmarkLoad(b *testing.B) {
+	const services = 1000
+	for _, k := range kinds() {
+		b.Run(k.name, func(b *testing.B) {
+			var memory, load float64
+			for b.Loop() {
+				n := newNode(b, "node")
+				tx := n.desired.Update(k.services(services))
+				runtime.LockOSThread()
+				before, start := slab(b), cpu()
+				n.must(n.kernel.Apply(tx))
+				load += (cpu() - start).Seconds() // others may use the machine
+				runtime.UnlockOSThread()
+				memory += float64(slab(b)-before) / services
+				_, err := n.kernel.Remove(rules.DefaultTable)
+				n.must(err)
+			}
+			b.ReportMetric(load/float64(b.N), "cpu-s/load")
+			b.ReportMetric(memory/float64(b.N), "KiB/Service")
+			b.ReportMetric(float64(k.elements), "elements/Service")
+		})
 	}
 }
 
 // slab returns the kernel's memory for objects, in KiB.
-func slab(t *testing.T) int {
+func slab(t testing.TB) int {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {
 		t.Fatal(err)
@@ -107,21 +118,21 @@ func slab(t *testing.T) int {
 	return sum
 }
 
-// latencies returns what the first packet of a flow costs for each kind, compared with the first: the CPU time of sending it, which
-// goes through the rules, by turns. The median of many rounds counts.
-func latencies(t *testing.T) []string {
-	const rounds, each = 61, 300
+// BenchmarkConnection measures what the first packet of a flow costs with each scheduler: the CPU time of sending it, which goes through
+// the rules. All take turns in each round, as a machine is faster at one time than at another; the median of the rounds counts, in
+// microseconds and in percent above round robin.
+func BenchmarkConnection(b *testing.B) {
+	const each = 300
 	list := kinds()
-	n := newNode(t, "node")
+	n := newNode(b, "node")
 	var owned []rules.Owned
 	for i, k := range list {
 		owned = append(owned, k.service(i))
 	}
 	n.must(n.kernel.Apply(n.desired.Update(owned)))
-	times := make([][]float64, len(list))
-	next := 0
+	times, next := make([][]float64, len(list)), 0
 	n.must(n.ns.Do(func() error {
-		for range rounds {
+		for b.Loop() {
 			for i := range list {
 				to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, byte(i)}), 80)
 				took := time.Duration(0)
@@ -139,17 +150,18 @@ func latencies(t *testing.T) []string {
 		}
 		return nil
 	}))
-	out := make([]string, len(list))
-	for i := range list {
-		ratios := make([]float64, rounds)
+	for i, k := range list {
+		ratios := make([]float64, len(times[i]))
 		for r := range ratios {
-			ratios[r] = times[i][r] / times[0][r]
+			ratios[r] = 100 * (times[i][r]/times[0][r] - 1)
 		}
 		slices.Sort(ratios)
 		slices.Sort(times[i])
-		out[i] = fmt.Sprintf("%+.1f %% (%.1f µs)", 100*(ratios[rounds/2]-1), times[i][rounds/2]/1000)
+		b.ReportMetric(times[i][len(ratios)/2]/1000, "µs/"+k.name)
+		if i > 0 {
+			b.ReportMetric(ratios[len(ratios)/2], "%/"+k.name)
+		}
 	}
-	return out
 }
 
 func cpu() time.Duration {

@@ -184,6 +184,7 @@ func (m *Machine) Decide(now time.Time, usable func(rules.Owner) []netip.AddrPor
 				s.phase = watched
 			}
 		}
+		m.counts.Out = 0
 		return out
 	}
 	return append(out, m.move(now, owners)...)

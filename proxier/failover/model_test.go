@@ -112,6 +112,9 @@ func (m *model) check(changes []Change) {
 		}
 		m.out[c.Endpoint], m.entered[c.Endpoint] = c, m.now
 	}
+	if c := m.machine.Counts(); c.Out != len(m.out) || c.Trouble && c.Out > 0 {
+		m.t.Fatalf("%d are away, %d are counted, trouble: %t", len(m.out), c.Out, c.Trouble)
+	}
 	m.shares()
 	for e, c := range m.out {
 		longest := c.For

@@ -17,7 +17,7 @@ func TestIPVSSchedulers(t *testing.T) {
 		"sh": rules.ClientHash, "dh": rules.ClientHash, "mh": rules.Maglev, "fo": rules.RoundRobin, "ovf": rules.RoundRobin}
 	for name, nearest := range want {
 		for mode, expected := range map[string]rules.Scheduler{"ipvs": nearest, "iptables": rules.RoundRobin, "nftables": rules.RoundRobin} {
-			c, _, err := config.Parse([]byte("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: " + mode + "\nipvs: {scheduler: '" + name + "'}\n"))
+			c, _, _, err := config.Parse([]byte("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: " + mode + "\nipvs: {scheduler: '" + name + "'}\n"))
 			if err != nil {
 				t.Fatal(err)
 			}

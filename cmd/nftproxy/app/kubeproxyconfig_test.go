@@ -42,7 +42,7 @@ const configHead = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProx
 
 func parse(t *testing.T, text string) (*config.Config, []string) {
 	t.Helper()
-	c, warnings, err := config.Parse([]byte(configHead + text))
+	c, _, warnings, err := config.Parse([]byte(configHead + text))
 	must(t, err)
 	return c, warnings
 }
@@ -205,7 +205,7 @@ func TestWriteConfig(t *testing.T) {
 	}
 	read := func(path string) *config.Config {
 		t.Helper()
-		c, err := config.Read(path)
+		c, _, err := config.Read(path)
 		must(t, err)
 		return c
 	}
@@ -241,7 +241,7 @@ func TestExpandingFiles(t *testing.T) {
 	must(t, os.WriteFile(kubeconfig, []byte(head+bomb.String()), 0o600))
 	for what, read := range map[string]func() error{
 		"configuration": func() error {
-			_, _, err := config.Parse([]byte(configHead + bomb.String()))
+			_, _, _, err := config.Parse([]byte(configHead + bomb.String()))
 			return err
 		},
 		"kubeconfig": func() error {

@@ -19,7 +19,9 @@ import (
 // which processes are not believed.
 func (o *wantOptions) resolve(fs *pflag.FlagSet, root string, say func(note string)) error {
 	if o.kubeProxy.File != "" {
-		return o.kubeProxy.ReadFile()
+		err := o.kubeProxy.ReadFile()
+		useOwn(o, fs)
+		return err
 	}
 	if o.given() {
 		return nil
@@ -85,6 +87,7 @@ func optionsOf(process *trust.Process) (*wantOptions, *pflag.FlagSet, error) {
 	if err := o.kubeProxy.ReadFile(); err != nil {
 		return nil, nil, err
 	}
+	useOwn(&o.wantOptions, flags)
 	if err := errors.Join(inherit(&o.source.manifests, trust.Directory), inherit(&o.kubeProxy.ClientConnection.Kubeconfig, trust.File)); err != nil {
 		return nil, nil, err
 	}

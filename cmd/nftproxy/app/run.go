@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -136,6 +137,13 @@ func (o *runOptions) writeConfig(path string) error {
 	data, err := yaml.Marshal(&o.kubeProxy.Config)
 	if err != nil {
 		return fmt.Errorf("write --write-config-to: %w", err)
+	}
+	if own := o.kubeProxy.Own; !own.Empty() {
+		more, err := own.Marshal()
+		if err != nil {
+			return fmt.Errorf("write --write-config-to: %w", err)
+		}
+		data = slices.Concat(data, []byte("---\n"), more)
 	}
 	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // it holds no secrets and is for everybody to read
 		return fmt.Errorf("write --write-config-to: %w", err)

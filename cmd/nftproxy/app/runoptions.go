@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/config"
@@ -114,6 +115,10 @@ func (o *runOptions) resolved(flags *pflag.FlagSet, file []byte) (*runOptions, e
 	if out.kubeProxy, out.warnings, err = o.kubeProxy.Resolved(flags, file); err != nil {
 		return nil, err
 	}
+	useOwn(&out.wantOptions, flags)
+	count := metav1.Duration{Duration: out.count}
+	settle(flags, "count-period", &count, &out.kubeProxy.Own.CountPeriod)
+	out.count = count.Duration
 	if err := errors.Join(out.validate(), out.validateProbeAddress(), autoOrNever("sandbox", out.sandbox), autoOrNever("own-tables", out.ownTables)); err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ const configHead = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProx
 
 func parse(t *testing.T, text string) (*Config, []string) {
 	t.Helper()
-	c, warnings, err := Parse([]byte(configHead + text))
+	c, _, warnings, err := Parse([]byte(configHead + text))
 	must(t, err)
 	return c, warnings
 }
@@ -47,7 +47,7 @@ func parse(t *testing.T, text string) (*Config, []string) {
 func TestKubeadmConfig(t *testing.T) {
 	data, err := os.ReadFile("../../../e2e/testdata/kubeadm-kube-proxy.conf")
 	must(t, err)
-	c, warnings, err := Parse(data)
+	c, _, warnings, err := Parse(data)
 	must(t, err)
 	if want := []string{`mode "": nftproxy programs nftables whatever it is`}; !slices.Equal(warnings, want) {
 		t.Errorf("warnings %q, want %q", warnings, want)

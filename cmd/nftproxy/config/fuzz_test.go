@@ -22,16 +22,21 @@ func FuzzConfig(f *testing.F) {
 		head + "iptables: &a {masqueradeBit: 40, syncPeriod: -1s}\nnftables: *a\n",
 		`{"apiVersion":"kubeproxy.config.k8s.io/v1alpha1","kind":"KubeProxyConfiguration","bindAddress":"::","healthzBindAddress":"[::]:10256"}`,
 		"apiVersion: v1\nkind: ConfigMap\ndata: {}\n",
+		head + "---\napiVersion: nftproxy.io/v1alpha1\nkind: NftproxyConfiguration\nfailover: true\nmaglevTableSize: 4093\n",
+		"--- # ours\napiVersion: nftproxy.io/v1alpha1\nkind: NftproxyConfiguration\ncountPeriod: 5s\n---\n" + head,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, _, err := Parse(data)
+		c, own, _, err := Parse(data)
 		if err != nil {
 			if strings.TrimSpace(err.Error()) == "" {
 				t.Error("a refusal without a reason")
 			}
 			return
+		}
+		if text, err := own.Marshal(); err != nil || len(text) == 0 {
+			t.Errorf("what it says besides cannot be written: %v", err)
 		}
 		faults := Validate(c)
 		for _, fault := range faults {

@@ -41,7 +41,7 @@ func TestConfigOfKubeProxy(t *testing.T) {
 		Errors     []string
 	}](t, "config") {
 		var faults []string
-		parsed, _, err := Parse([]byte(c.YAML))
+		parsed, _, _, err := Parse([]byte(c.YAML))
 		if err != nil {
 			faults = append(faults, err.Error())
 		} else {

@@ -13,6 +13,7 @@ import (
 type Options struct {
 	Config
 	File string // --config; empty: there is none
+	Own  Own    // what File says besides kube-proxy's
 
 	healthzPort int32 // of addresses without one
 	metricsPort int32
@@ -26,7 +27,7 @@ func (o Options) Resolved(flags *pflag.FlagSet, content []byte) (resolved Option
 		o.completeAddresses()
 		return o, nil, nil
 	}
-	c, warnings, err := Parse(content)
+	c, own, warnings, err := Parse(content)
 	if err == nil {
 		err = logsFromFlags(flags, &c.Logging)
 	}
@@ -34,6 +35,7 @@ func (o Options) Resolved(flags *pflag.FlagSet, content []byte) (resolved Option
 		return Options{}, nil, fmt.Errorf("--config %s: %w", o.File, err)
 	}
 	o.use(c)
+	o.Own = own
 	return o, warnings, nil
 }
 
@@ -54,10 +56,11 @@ func (o *Options) ReadFile() error {
 		o.completeAddresses()
 		return nil
 	}
-	c, err := Read(o.File)
+	c, own, err := Read(o.File)
 	if err != nil {
 		return err
 	}
+	o.Own = own
 	o.use(c)
 	return nil
 }

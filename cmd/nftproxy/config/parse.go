@@ -14,25 +14,28 @@ import (
 	"github.com/nftproxy/nftproxy/proxier/source/manifests"
 )
 
-// Read reads kube-proxy's configuration file.
-func Read(path string) (*Config, error) {
+// Read reads kube-proxy's configuration file, and what nftproxy has besides.
+func Read(path string) (c *Config, own Own, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read --config: %w", err)
+		return nil, Own{}, fmt.Errorf("read --config: %w", err)
 	}
-	c, _, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("--config %s: %w", path, err)
+	if c, own, _, err = Parse(data); err != nil {
+		return nil, Own{}, fmt.Errorf("--config %s: %w", path, err)
 	}
-	return c, nil
+	return c, own, nil
 }
 
-// Parse decodes kube-proxy's configuration and fills in its defaults. As there,
+// Parse decodes kube-proxy's configuration and fills in its defaults, and what nftproxy has besides. As there,
 // unknown and duplicate fields are warnings; what has no meaning here is one, too. What is
 // wrong with values Validate says.
-func Parse(data []byte) (c *Config, warnings []string, err error) {
+func Parse(data []byte) (c *Config, own Own, warnings []string, err error) {
 	if err = manifests.CheckExpansion(data); err != nil {
-		return nil, nil, err
+		return nil, Own{}, nil, err
+	}
+	own, data, warnings, err = splitOwn(data)
+	if err != nil {
+		return nil, Own{}, nil, err
 	}
 	scheme := runtime.NewScheme()
 	utilruntime.Must(proxyconfig.AddToScheme(scheme))
@@ -47,13 +50,13 @@ func Parse(data []byte) (c *Config, warnings []string, err error) {
 		object, err = decode(serializer.DisableStrict)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, Own{}, nil, err
 	}
 	c, ok := object.(*Config)
 	if !ok {
-		return nil, nil, fmt.Errorf("it is a %s, not a KubeProxyConfiguration", object.GetObjectKind().GroupVersionKind().Kind)
+		return nil, Own{}, nil, fmt.Errorf("it is a %s, not a KubeProxyConfiguration", object.GetObjectKind().GroupVersionKind().Kind)
 	}
 	warnings = append(warnings, meaningless(c)...)
 	setDefaults(c)
-	return c, warnings, nil
+	return c, own, warnings, nil
 }

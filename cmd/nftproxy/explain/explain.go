@@ -131,7 +131,7 @@ func (w *World) policies(p *proxier.Port) Policies {
 	out := Policies{Affinity: p.Affinity}
 	if served := len(w.frontends(p, Target{})) > 0; served && !w.FromKernel {
 		out.InternalPolicy, out.Scheduler = policy(p.InternalLocal), p.Scheduler.String()
-		out.Failover = p.Failover
+		out.Failover, out.Table = p.Failover, tableOf(p, &w.Node)
 		if p.External() {
 			out.ExternalPolicy = policy(p.ExternalLocal)
 		}

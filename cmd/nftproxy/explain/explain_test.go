@@ -94,7 +94,7 @@ func (w *World) text(t *testing.T, target string, rules bool, from ...string) st
 func TestText(t *testing.T) {
 	n := programmed(t, nil)
 	for _, target := range []string{"default/web", "default/zones", "default/nodes", "default/none", "default/unready", "default/local", "default/outer",
-		"default/sticky", "default/many", "default/first", "default/second", "other/api", "default/faulty", "default/hostile", "default/shares", "default/fewest", "default/alike"} {
+		"default/sticky", "default/many", "default/first", "default/second", "other/api", "default/faulty", "default/hostile", "default/shares", "default/fewest", "default/alike", "default/coarse"} {
 		t.Run(strings.ReplaceAll(target, "/", "_"), func(t *testing.T) { golden.Check(t, golden.Named(t, ".txt"), n.text(t, target, false)) })
 	}
 }

@@ -61,6 +61,8 @@ type Policies struct {
 	Affinity       uint32   `json:"affinitySeconds,omitempty"`
 	SourceRanges   []string `json:"loadBalancerSourceRanges,omitempty"`
 	DeniesRanges   bool     `json:"deniesSourceRanges,omitempty"`
+	// Table says that a scheduler's table is small for the endpoints, and what that means.
+	Table string `json:"table,omitempty"`
 }
 
 // Endpoint is an endpoint, and whether it counts.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/nftproxy/nftproxy/proxier"
+	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -44,6 +45,28 @@ func (w *World) share(p *proxier.Port, e *Endpoint, j *rules.ExplainedEndpoint) 
 		text += fmt.Sprintf("; for %s Local %s", localPolicies(p), percent(part(j.LocalShare)))
 	}
 	e.Share = text
+}
+
+// tableOf says whether a scheduler's table is small for the endpoints; nothing if it is not, or there is none.
+func tableOf(p *proxier.Port, n *rules.Node) string {
+	if !p.Scheduler.Tables() {
+		return ""
+	}
+	slots, endpoints := [2]int{}, [2]int{} // of both traffic policies
+	for _, j := range rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, n) {
+		for i, s := range []rules.Share{j.ClusterShare, j.LocalShare} {
+			if s.Of > 0 {
+				slots[i], endpoints[i] = s.Of, endpoints[i]+1
+			}
+		}
+	}
+	for i := range slots {
+		if finer, coarse := rules.CoarseTable(slots[i], endpoints[i]); coarse {
+			return fmt.Sprintf("%d slots are few for %d endpoints: when one leaves, several in a hundred connections of the others move, too; with %d (%s) about one does, as far as --max-slots leaves room",
+				slots[i], endpoints[i], finer, cluster.MaglevSizeAnnotation)
+		}
+	}
+	return ""
 }
 
 // counted says so for a scheduler that counts, as the kernel has it.

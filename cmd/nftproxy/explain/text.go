@@ -57,6 +57,9 @@ func (p *Port) write(b *strings.Builder, n NodeView, style Style) {
 		}
 		line("policies", "%s", policies)
 	}
+	if p.Table != "" {
+		line("table", "%s", p.Table)
+	}
 	if p.Affinity > 0 {
 		line("affinity", "ClientIP: a client stays with its endpoint for %s after its last new connection", seconds(uint64(p.Affinity)))
 	}

@@ -46,6 +46,28 @@ metricRelabelings:
 {{- if ne .Values.ownTables "auto" }}
 - --own-tables={{ .Values.ownTables }}
 {{- end }}
+{{- with .Values.failover }}
+{{- if .enabled }}
+- --failover
+{{- end }}
+{{- if ne (int64 .threshold) 3 }}
+- --failover-threshold={{ int64 .threshold }}
+{{- end }}
+{{- if ne (int64 .share) 50 }}
+- --failover-share={{ int64 .share }}
+{{- end }}
+{{- end }}
+{{- with .Values.scheduler }}
+- --scheduler={{ . }}
+{{- end }}
+{{- with .Values.maglev }}
+{{- if ne (int64 .tableSize) 1021 }}
+- --maglev-table-size={{ int64 .tableSize }}
+{{- end }}
+{{- if .seed }}
+- --maglev-seed={{ int64 .seed }}
+{{- end }}
+{{- end }}
 {{- if .Values.logLevel }}
 - --v={{ .Values.logLevel }}
 {{- end }}
