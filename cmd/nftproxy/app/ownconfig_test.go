@@ -58,9 +58,9 @@ func TestOwnConfig(t *testing.T) {
 	must(t, err)
 	for name, text := range map[string]string{"after": configHead + "mode: nftables\n---\n" + ownText, "before": ownText + "---\n" + configHead,
 		"with a remark": "--- # ours\r\n" + strings.ReplaceAll(ownText, "\n", "\r\n") + "--- # kube-proxy's\r\n" + configHead, "beside others": configHead + "---\n" + ownText + "---\nkind: Other\n"} {
-		got, err := withConfig(t, text)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
+		got, failed := withConfig(t, text)
+		if failed != nil {
+			t.Errorf("%s: %v", name, failed)
 		} else if !reflect.DeepEqual(spreading(got), spreading(want)) || len(got.warnings) > 0 && name != "before" && !strings.HasPrefix(got.warnings[0], "mode") {
 			t.Errorf("%s: %v, want %v; warnings %q", name, spreading(got), spreading(want), got.warnings)
 		}
