@@ -37,6 +37,8 @@ type Config struct {
 	// Workloads is for a cluster with real kubelets: kube-scheduler runs, too, and
 	// all controllers that DaemonSets, Deployments, Pods and Nodes need.
 	Workloads bool
+	// Servers is a program with the servers of another version of Kubernetes: see e2e/controlplane/versions. Default: this one.
+	Servers string
 	// ControllerArgs are further arguments of kube-controller-manager.
 	ControllerArgs []string
 }
@@ -45,6 +47,7 @@ type Config struct {
 // several goroutines at once.
 type ControlPlane struct {
 	dir        string
+	program    string // of the servers
 	kubeconfig string
 	rest       *rest.Config
 	client     kubernetes.Interface
@@ -79,7 +82,10 @@ func Start(ctx context.Context, config Config) (*ControlPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start control plane: %w", err)
 	}
-	cp := &ControlPlane{ns: ns, spawner: newSpawner(ns)}
+	cp := &ControlPlane{ns: ns, spawner: newSpawner(ns), program: "/proc/self/exe"}
+	if config.Servers != "" {
+		cp.program = config.Servers
+	}
 	cp.stop = sync.OnceValue(cp.shutdown)
 	if err := cp.start(ctx, config); err != nil {
 		err = fmt.Errorf("start control plane: %w\n%s", err, cp.Logs())

@@ -58,10 +58,11 @@ type process struct {
 	err     error         // how it ended; valid once exited is closed
 }
 
-// startProcess executes this binary again as the named server, in dir, with
+// startProcess executes the program as the named server, in the control plane's folder, with
 // its output in a file there. The environment is empty but for what the child
 // needs, so that no proxy setting of the machine gets between the servers.
-func startProcess(s *spawner, dir, name string, args []string) (*process, error) {
+func (cp *ControlPlane) startProcess(name string, args []string) (*process, error) {
+	dir := cp.dir
 	p := &process{name: name, logFile: filepath.Join(dir, name+".log"), exited: make(chan struct{})}
 	log, err := os.Create(p.logFile)
 	if err != nil {
@@ -69,7 +70,7 @@ func startProcess(s *spawner, dir, name string, args []string) (*process, error)
 	}
 	defer log.Close()
 	p.cmd = &exec.Cmd{
-		Path:        "/proc/self/exe",
+		Path:        cp.program,
 		Args:        append([]string{name}, args...),
 		Dir:         dir,
 		Env:         []string{childEnv + "=" + name, "HOME=" + dir, "TMPDIR=" + dir},
@@ -77,7 +78,7 @@ func startProcess(s *spawner, dir, name string, args []string) (*process, error)
 		Stderr:      log,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	}
-	if err := s.start(p.cmd); err != nil {
+	if err := cp.spawner.start(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {

@@ -24,7 +24,7 @@ type server struct {
 func (cp *ControlPlane) startServers(ctx context.Context, log io.Writer, servers []server) error {
 	for _, server := range servers {
 		began := time.Now()
-		p, err := startProcess(cp.spawner, cp.dir, server.name, server.args)
+		p, err := cp.startProcess(server.name, server.args)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func (cp *ControlPlane) RestartAPIServer(ctx context.Context, pause time.Duratio
 	case <-ctx.Done():
 		return fmt.Errorf("restart %s: %w", apiServer, context.Cause(ctx))
 	}
-	p, err := startProcess(cp.spawner, cp.dir, apiServer, apiServerArgs(cp.at))
+	p, err := cp.startProcess(apiServer, apiServerArgs(cp.at))
 	if err != nil {
 		return fmt.Errorf("restart: %w", err)
 	}
