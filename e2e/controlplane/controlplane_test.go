@@ -147,6 +147,7 @@ func startForTest(t *testing.T, config Config) *ControlPlane {
 	t.Helper()
 	config.Dir = t.TempDir()
 	config.Log = t.Output()
+	config.Servers = os.Getenv(serversEnv)
 	began := time.Now()
 	cp, err := Start(t.Context(), config)
 	if err != nil {
