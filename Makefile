@@ -46,7 +46,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-upstream e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-upstream e2e-versions e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -157,6 +157,22 @@ e2e: build bin/kube-proxy ## Run the tests against a real kube-apiserver, as roo
 	cd e2e/controlplane && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
 	cd e2e/bench && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
 	cd e2e/soak && $(GO) test -timeout 40m -count 1 $(TEST_FLAGS) ./...
+
+# The servers are those of e2e/controlplane/versions, built from the file of requirements of their version; those of the newest version are
+# e2e/controlplane's own. The servers say which version they are, as released ones do.
+VERSIONS      ?= 1.35 1.36 1.37
+VERSION_TESTS ?= ^(TestControlPlane|TestVersion|TestNftproxy|TestRBAC|TestAPIRestarts)$$
+e2e-versions: ## Run tests against API servers of three minor versions of Kubernetes, as root (the first build of each takes 20 minutes; VERSIONS=1.36: one)
+	mkdir -p bin
+	@failed=; for v in $(VERSIONS); do \
+		case $$v in 1.37) mod=go.mod;; 1.36) mod=versions/go.mod;; *) mod=versions/go-$$v.mod;; esac; \
+		version=$$(sed -n 's/^.*k8s.io\/kubernetes v//p' e2e/controlplane/$$mod); echo "Kubernetes $$version"; \
+		flags="-s -w -X k8s.io/component-base/version.gitVersion=v$$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$${v#1.}"; \
+		servers=; if [ $$v != 1.37 ]; then servers=$(CURDIR)/bin/servers-$$v; \
+			(cd e2e/controlplane/versions && $(GO) build -modfile=$${mod#versions/} -ldflags "$$flags" -o $$servers .) || { failed="$$failed $$v"; continue; }; fi; \
+		(cd e2e/controlplane && NFTPROXY_SERVERS=$$servers NFTPROXY_SERVERS_VERSION=$$version $(GO) test -vet=off -ldflags "$$flags" \
+			-timeout 40m -count 1 -run '$(VERSION_TESTS)' $(TEST_FLAGS) .) || failed="$$failed $$v"; \
+	done; test -z "$$failed" || { echo "failed with Kubernetes$$failed"; exit 1; }
 
 e2e-ui: ## Test the page of 'nftproxy ui' in a headless Chromium, as root
 	cd e2e/ui && $(GO) test -timeout 20m -count 1 $(TEST_FLAGS) ./...
