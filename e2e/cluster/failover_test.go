@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/outage"
@@ -93,9 +91,7 @@ func TestFailover(t *testing.T) {
 	}
 	s := newSite(t, len(peers)+1)
 	s.openShop()
-	service, err := s.Client().CoreV1().Services(shop).Get(t.Context(), "web", metav1.GetOptions{})
-	must(t, err)
-	to := netip.AddrPortFrom(netip.MustParseAddr(service.Spec.ClusterIP), servicePort)
+	to := s.clusterIP("web")
 	endpoints := 2 * len(s.Nodes) // a pod of the Deployment and one of the DaemonSet on each
 	must(t, Poll(t.Context(), stepTimeout, func(ctx context.Context) error {
 		list, err := s.endpoints(ctx, "web", netns.IPv4)
