@@ -69,7 +69,7 @@ func (s *stage) start() {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*netns.Patience())
 	defer cancel()
 	var err error
-	s.proxy, err = proxy.Start(s.command("run", "-v=1", "--manifests", s.manifests.Dir, "--hostname-override", "node", "--service-metrics",
+	s.proxy, err = proxy.Start(s.command("run", "-v=1", "--manifests", s.manifests.Dir, "--hostname-override", "node", "--service-metrics", "--own-tables=never",
 		"--cluster-cidr", netns.ClusterCIDR4+","+netns.ClusterCIDR6))
 	must(t, err)
 	t.Cleanup(s.proxy.Kill)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -22,6 +23,7 @@ import (
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/ask"
 	"github.com/nftproxy/nftproxy/cmd/nftproxy/explain"
 	"github.com/nftproxy/nftproxy/e2e/netns"
+	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 // TestPage: what the page says of a node with traffic is what its API says, and it follows changes.
@@ -243,6 +245,18 @@ func (s *stage) node(t *testing.T, b *browser) {
 	}
 	all := get[ask.Transactions](t, s.api(), "/v1/transactions?limit=1000").Transactions
 	b.wait("the transactions", fmt.Sprintf(`document.querySelectorAll('.chart circle').length === %d`, len(all)))
+	others := `[...document.querySelectorAll('.history li b')].map((e) => e.textContent).join(' ')`
+	if who := eval[string](b, others); who != "" {
+		t.Errorf("%q have changed the tables, and nobody has", who)
+	}
+	theirs := exec.Command(netnstest.Tool(t, "nft"), "add", "chain", "ip", "nftproxy", "theirs")
+	must(t, s.Node.Do(func() error {
+		if out, err := theirs.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}))
+	b.wait("who else changed the tables", others+`.startsWith('nft (pid ')`)
 	b.fits("node")
 }
 

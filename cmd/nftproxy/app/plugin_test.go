@@ -54,7 +54,25 @@ func (s *podServer) serve(w http.ResponseWriter, r *http.Request) {
 		return fmt.Sprintf(`{"metadata": {"name": %q, "namespace": "kube-system", "creationTimestamp": %q}, "spec": {"nodeName": %q, "containers": [{"name": "nftproxy"}]},
 "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": %q}]}}`, name, created, node, ready)
 	}
+	if r.URL.Query().Get("sendInitialEvents") != "" { // it is an older API server
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}`)
+		return
+	}
+	if r.URL.Query().Get("watch") != "" {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return
+	}
 	switch filepath.Base(r.URL.Path) {
+	case "services":
+		fmt.Fprint(w, `{"kind": "ServiceList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "web", "namespace": "demo"},
+"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.99", "clusterIPs": ["10.96.0.99"], "ipFamilies": ["IPv4"], "ports": [{"name": "guessed", "port": 80, "protocol": "TCP"}]}}]}`)
+	case "endpointslices":
+		fmt.Fprint(w, `{"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "metadata": {"resourceVersion": "1"}, "items": []}`)
+	case "servicecidrs":
+		fmt.Fprint(w, `{"kind": "ServiceCIDRList", "apiVersion": "networking.k8s.io/v1", "metadata": {"resourceVersion": "1"}, "items": []}`)
 	case "client":
 		fmt.Fprint(w, `{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "client", "namespace": "demo", "annotations": {"kubectl.kubernetes.io/default-container": "main"}},
 "spec": {"nodeName": "there", "containers": [{"name": "side"}, {"name": "main"}]}, "status": {"phase": "Running", "podIPs": [{"ip": "10.244.1.10"}, {"ip": "fd00::a"}]}}`)
@@ -71,7 +89,7 @@ func (s *podServer) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"kind": "PodList", "apiVersion": "v1", "items": [%s]}`, strings.Join(list, ","))
 	case "nodes":
-		fmt.Fprint(w, `{"kind": "NodeList", "apiVersion": "v1", "items": [{"metadata": {"name": "here"}}, {"metadata": {"name": "there"}}, {"metadata": {"name": "bare"}}]}`)
+		fmt.Fprint(w, `{"kind": "NodeList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "here"}}, {"metadata": {"name": "there"}}, {"metadata": {"name": "bare"}}]}`)
 	default:
 		http.NotFound(w, r)
 	}
@@ -209,8 +227,8 @@ func TestPlugin(t *testing.T) {
 		{"explain svc/inner-local --all-nodes", 0, "there differs: ", "not asked"},
 		{"explain svc/inner-local --all-nodes -o json", 0, `"node": "there"`, "not asked"},
 		{"explain demo/nothing --all-nodes", 2, "here, there: there is no Service demo/nothing with a ClusterIP\n", "not asked"},
-		{"explain svc/web --node bare", 2, "", "nftproxy: this is a guess, made here from the cluster's objects, with the options that are given here: node bare: no pod of nftproxy's DaemonSet runs there"},
-		{"explain svc/web -n demo", 2, "", "this is a guess, made here from the cluster's objects, with the options that are given here: no --node NODE or --all-nodes is given"},
+		{"explain svc/web --node bare", 0, "Service demo/web, port guessed, 80/tcp, IPv4", "nftproxy: this is a guess, made here from the cluster's objects, with the options that are given here: node bare: no pod of nftproxy's DaemonSet runs there"},
+		{"explain svc/web -n demo", 0, "port guessed", "this is a guess, made here from the cluster's objects, with the options that are given here: no --node NODE or --all-nodes is given"},
 		{"dump --service demo/single --node here", 0, "10.244.1.7 . 8080", ""},
 		{"dump --service demo/single --all-nodes", 0, "here:\n", "not asked"},
 		{"diff --node bare", 2, "", "node bare: no pod of nftproxy's DaemonSet runs there (app.kubernetes.io/name=nftproxy)"},
