@@ -46,7 +46,7 @@ NESTED   := $(patsubst %/go.mod,%,$(wildcard e2e/*/go.mod deploy/*/go.mod))
 PORTABLE := ./cmd/nftproxy ./rules ./rules/tracer ./rules/rulestest
 
 .DELETE_ON_ERROR:
-.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-upstream e2e-versions e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
+.PHONY: FORCE all build image-tar release release-twice release-sign release-push site manifests demo test fuzz flaky kernels kernels-quick faults race e2e e2e-cluster cluster-programs e2e-release e2e-rollouts e2e-upstream e2e-versions e2e-ui bench bench-compare bench-micro soak lint vulncheck shape cross clean help
 
 all: build ## The same as build
 
@@ -186,6 +186,12 @@ CONTAINERD := github.com/containerd/containerd/v2/cmd
 CLUSTER    := $(CURDIR)/bin/cluster
 e2e-cluster: build bin/kube-proxy cluster-programs ## Run whole clusters in namespaces, with kubelets and containerd, as root (the first build takes 20 minutes)
 	cd e2e/cluster && $(GO) test -vet=off -ldflags '-s -w' -timeout 40m -count 1 $(TEST_FLAGS) .
+
+# The table goes to bin/rollouts.md, for docs/operations.md.
+ROLLOUTS ?= 2
+e2e-rollouts: build bin/kube-proxy cluster-programs ## Measure what rolling updates cost connections with nftproxy and kube-proxy, as root (3 minutes for each of ROLLOUTS=2)
+	cd e2e/cluster && NFTPROXY_ROLLOUTS=$(ROLLOUTS) NFTPROXY_ROLLOUTS_TABLE=bin/rollouts.md \
+		$(GO) test -vet=off -ldflags '-s -w' -timeout 2h -count 1 -run '^TestRollouts$$' -v $(TEST_FLAGS) .
 
 cluster-programs:
 	$(MAKE) image-tar IMAGE_ARCHS=$$($(GO) env GOARCH)

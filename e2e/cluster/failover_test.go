@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/nftproxy/nftproxy/e2e/netns"
 	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 	"github.com/nftproxy/nftproxy/e2e/outage"
@@ -52,15 +50,15 @@ func (p *failoverPeer) start(s *site, node *Node, client *netns.NS, to netip.Add
 	s.t.Helper()
 	args := append(p.args, "--kubeconfig="+s.Kubeconfig(), "--hostname-override="+node.Name(), "--cluster-cidr="+netns.ClusterCIDR4+","+netns.ClusterCIDR6,
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0")
-	var err error
-	p.process, err = proxy.Start(proxy.Config{Program: p.program, Args: args, NS: node.NS})
+	process, err := proxy.Start(proxy.Config{Program: p.program, Args: args, NS: node.NS})
 	must(s.t, err)
+	p.process = process
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
-			log := p.process.Log()
+			log := process.Log()
 			s.t.Logf("%s on %s:\n%s", p.Title, node.Name(), log[max(0, len(log)-3000):])
 		}
-		p.process.Kill()
+		process.Kill()
 	})
 	if err := Poll(s.t.Context(), time.Minute, func(ctx context.Context) error {
 		seen := map[netip.AddrPort]bool{}
@@ -93,9 +91,7 @@ func TestFailover(t *testing.T) {
 	}
 	s := newSite(t, len(peers)+1)
 	s.openShop()
-	service, err := s.Client().CoreV1().Services(shop).Get(t.Context(), "web", metav1.GetOptions{})
-	must(t, err)
-	to := netip.AddrPortFrom(netip.MustParseAddr(service.Spec.ClusterIP), servicePort)
+	to := s.clusterIP("web")
 	endpoints := 2 * len(s.Nodes) // a pod of the Deployment and one of the DaemonSet on each
 	must(t, Poll(t.Context(), stepTimeout, func(ctx context.Context) error {
 		list, err := s.endpoints(ctx, "web", netns.IPv4)

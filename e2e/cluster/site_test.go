@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -212,4 +214,24 @@ func (s *site) waitWeb(n int32) {
 		}
 		return nil
 	}))
+}
+
+// clusterIP returns where a Service is served in the cluster.
+func (s *site) clusterIP(service string) netip.AddrPort {
+	s.t.Helper()
+	found, err := s.Client().CoreV1().Services(shop).Get(s.t.Context(), service, metav1.GetOptions{})
+	must(s.t, err)
+	return netip.AddrPortFrom(netip.MustParseAddr(found.Spec.ClusterIP), servicePort)
+}
+
+// nft has nft run a script in a node's namespace, and returns what it prints.
+func (s *site) nft(n *Node, script string) string {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), netnstest.Tool(s.t, "nft"), "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	var out []byte
+	if err := n.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err }); err != nil {
+		s.t.Fatalf("nft on %s: %v\n%s", n.Name(), err, out)
+	}
+	return string(out)
 }

@@ -8,11 +8,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"time"
-
-	"github.com/nftproxy/nftproxy/e2e/netns/netnstest"
 )
 
 // trials has a node's kernel note the connections that begin to go to some endpoints, however long these or the machine take.
@@ -61,11 +58,5 @@ func (t *trials) count() int {
 
 func (t *trials) nft(script string) string {
 	t.s.t.Helper()
-	cmd := exec.CommandContext(t.s.t.Context(), netnstest.Tool(t.s.t, "nft"), "-f", "-")
-	cmd.Stdin = strings.NewReader(script)
-	var out []byte
-	if err := t.node.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err }); err != nil {
-		t.s.t.Fatalf("nft on %s: %v\n%s", t.node.Name(), err, out)
-	}
-	return string(out)
+	return t.s.nft(t.node, script)
 }
