@@ -140,7 +140,7 @@ func BenchmarkConnection(b *testing.B) {
 					from := flow(rules.IPv4, next)
 					next++
 					start := cpu()
-					if err := send(from, to); err != nil {
+					if err := send(from, to, 0); err != nil {
 						return err
 					}
 					took += cpu() - start

@@ -6,11 +6,13 @@ package spreads
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,6 +33,7 @@ type node struct {
 	name    string
 	udp     [2]*net.UDPConn
 	tcp     [2]*net.TCPListener
+	sent    uint64 // numbers datagrams
 }
 
 const backendPort = 8080
@@ -142,10 +145,11 @@ func (n *node) connect(sp *rules.ServicePort, sources []netip.AddrPort) []netip.
 	out := make([]netip.AddrPort, 0, len(sources))
 	n.must(n.ns.Do(func() error {
 		for _, from := range sources {
-			at, err := n.udpFlow(from, to, sp.Family)
+			flow := n.udpFlow
 			if sp.Protocol == rules.TCP {
-				at, err = n.tcpFlow(from, to, sp.Family)
+				flow = n.tcpFlow
 			}
+			at, err := flow(from, to, sp.Family)
 			if err != nil {
 				return fmt.Errorf("from %s: %w", from, err)
 			}
@@ -163,31 +167,50 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// udpFlow sends a datagram and returns the address that it arrived at.
+// udpFlow sends a datagram and returns the address that it arrived at. A machine drops packets where too many wait for a processor,
+// those of all its network namespaces alike: what is lost is sent again, and goes the same way.
 func (n *node) udpFlow(from, to netip.AddrPort, f rules.Family) (netip.AddrPort, error) {
-	if err := send(from, to); err != nil {
-		return netip.AddrPort{}, err
+	n.sent++
+	for end := time.Now().Add(netns.Patience()); ; {
+		if err := send(from, to, n.sent); err != nil {
+			return netip.AddrPort{}, err
+		}
+		at, err := n.arrived(f)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+			return at, err
+		}
 	}
-	oob := make([]byte, 128)
-	_, length, _, _, err := n.udp[f].ReadMsgUDPAddrPort(make([]byte, 16), oob)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	list, err := unix.ParseSocketControlMessage(oob[:length])
-	if err != nil || len(list) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("no packet info: %w", err)
-	}
-	data := list[0].Data
-	if f == rules.IPv6 {
-		a, _ := netip.AddrFromSlice(data[:16])
-		return netip.AddrPortFrom(a, backendPort), nil
-	}
-	a, _ := netip.AddrFromSlice(data[8:12])
-	return netip.AddrPortFrom(a, backendPort), nil
 }
 
-// send sends a datagram from a socket of its own.
-func send(from, to netip.AddrPort) error {
+// arrived returns where the datagram that was sent last arrives, within a second.
+func (n *node) arrived(f rules.Family) (netip.AddrPort, error) {
+	if err := n.udp[f].SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return netip.AddrPort{}, err
+	}
+	data, oob := make([]byte, 16), make([]byte, 128)
+	for {
+		size, length, _, _, err := n.udp[f].ReadMsgUDPAddrPort(data, oob)
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
+		if size != 8 || binary.BigEndian.Uint64(data) != n.sent { // it was sent again before
+			continue
+		}
+		list, err := unix.ParseSocketControlMessage(oob[:length])
+		if err != nil || len(list) == 0 {
+			return netip.AddrPort{}, fmt.Errorf("no packet info: %w", err)
+		}
+		from, to := 0, 16
+		if f == rules.IPv4 {
+			from, to = 8, 12
+		}
+		a, _ := netip.AddrFromSlice(list[0].Data[from:to])
+		return netip.AddrPortFrom(a, backendPort), nil
+	}
+}
+
+// send sends a datagram with a number from a socket of its own.
+func send(from, to netip.AddrPort, number uint64) error {
 	family := unix.AF_INET
 	if from.Addr().Is6() {
 		family = unix.AF_INET6
@@ -200,7 +223,7 @@ func send(from, to netip.AddrPort) error {
 	if err = unix.Bind(fd, sockaddr(from)); err != nil {
 		return err
 	}
-	return unix.Sendto(fd, []byte{1}, 0, sockaddr(to))
+	return unix.Sendto(fd, binary.BigEndian.AppendUint64(nil, number), 0, sockaddr(to))
 }
 
 // tcpFlow opens a connection and resets it.
