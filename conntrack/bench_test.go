@@ -5,9 +5,9 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"testing"
 
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -137,15 +137,14 @@ func BenchmarkCleanSmall(b *testing.B) {
 			b.Run(fmt.Sprintf("entries=%d/%s", n, name), func(b *testing.B) {
 				c := bigTable(b, n)
 				target := Target{Frontend: rules.Frontend{Addr: service(7).Addr(), Protocol: rules.UDP, Port: 53}, Endpoints: aps("10.2.0.1:5353")}
-				runtime.LockOSThread()
-				defer runtime.UnlockOSThread()
-				before := threadTime()
-				for b.Loop() {
-					if _, err := c.clean(b.Context(), []Target{target}, nil, way); err != nil {
-						b.Fatal(err)
+				busy := cputime.Of(func() {
+					for b.Loop() {
+						if _, err := c.clean(b.Context(), []Target{target}, nil, way); err != nil {
+							b.Fatal(err)
+						}
 					}
-				}
-				b.ReportMetric(float64((threadTime()-before).Microseconds())/float64(b.N), "cpu-us/op")
+				})
+				b.ReportMetric(float64(busy.Microseconds())/float64(b.N), "cpu-us/op")
 			})
 		}
 	}

@@ -13,10 +13,10 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -73,11 +73,11 @@ func (c *Conn) List(ctx context.Context, f rules.Frontend) ([]Flow, error) {
 // now returns the targets as they are then; nil: they do not change. To list a large table takes a while, and a flow to an
 // endpoint that has come meanwhile is not stale.
 func (c *Conn) Clean(ctx context.Context, targets []Target, now func() []Target) (Deleted, error) {
-	runtime.LockOSThread() // whose time is taken
-	defer runtime.UnlockOSThread()
-	start := threadTime()
-	n, err := c.clean(ctx, targets, now, c.look(ctx, targets))
-	n.Busy = threadTime() - start
+	var n Deleted
+	var err error
+	n.Busy = cputime.Of(func() {
+		n, err = c.clean(ctx, targets, now, c.look(ctx, targets))
+	})
 	return n, err
 }
 
@@ -105,13 +105,6 @@ func (c *Conn) look(ctx context.Context, targets []Target) look {
 		return lookWhole
 	}
 	return lookFiltered
-}
-
-// threadTime returns the CPU time that the calling thread has taken.
-func threadTime() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every kernel has it
-	return time.Duration(t.Nano())
 }
 
 // clean looks for stale flows and deletes them.

@@ -7,9 +7,9 @@ package conntrack
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/nfnetlink"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -18,13 +18,18 @@ import (
 // time that it took. TCP's connections that are closing do not count; of UDP each flow that is tracked does. One walk
 // of the table serves all. An entry may count twice if others come and go meanwhile. After an error the counts are of no use.
 func (c *Conn) CountOpen(ctx context.Context, backends map[rules.Backend]uint32) (busy time.Duration, err error) {
-	runtime.LockOSThread() // whose time is taken
-	defer runtime.UnlockOSThread()
-	start := threadTime()
+	busy = cputime.Of(func() { err = c.countOpen(ctx, backends) })
+	if err != nil {
+		err = fmt.Errorf("count conntrack entries: %w", err)
+	}
+	return busy, err
+}
+
+func (c *Conn) countOpen(ctx context.Context, backends map[rules.Backend]uint32) error {
 	q := queryFor(backends)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = nfnetlink.Again(func() error {
+	return nfnetlink.Again(func() error {
 		for b := range backends {
 			backends[b] = 0 // not what an interrupted walk has counted
 		}
@@ -35,10 +40,6 @@ func (c *Conn) CountOpen(ctx context.Context, backends map[rules.Backend]uint32)
 			}
 		})
 	})
-	if err != nil {
-		err = fmt.Errorf("count conntrack entries: %w", err)
-	}
-	return threadTime() - start, err
 }
 
 // EachOpen calls fn for each connection that is open and whose destination was translated, by whomever. One may come twice if

@@ -6,11 +6,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/proxier/cluster"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -200,13 +200,12 @@ func (p *Proxier) runSync(sync, audit *task) {
 func (p *Proxier) runAudit(sync, audit *task, why auditWhy) {
 	program := p.syncer.program
 	was := program.unequal
+	var err error
+	busy := cputime.Of(func() { err = p.syncer.audit(why) })
 	if why.took != nil {
-		runtime.LockOSThread() // whose time is taken
-		defer runtime.UnlockOSThread()
-		begun := threadTime()
-		defer func() { why.took(time.Now(), why.things, threadTime()-begun) }()
+		why.took(time.Now(), why.things, busy)
 	}
-	if err := p.syncer.audit(why); err != nil {
+	if err != nil {
 		if program.unequal != nil {
 			p.config.Health.Queued()
 		}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"github.com/nftproxy/nftproxy/printable"
@@ -217,11 +216,4 @@ func describe(tx rules.Tx) string {
 		out = append(out, what)
 	}
 	return strings.Join(out, "; ")
-}
-
-// threadTime returns the CPU time that the calling thread has taken.
-func threadTime() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every kernel has it
-	return time.Duration(t.Nano())
 }

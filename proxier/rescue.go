@@ -7,13 +7,13 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nftproxy/nftproxy/conntrack"
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/proxier/failover"
 	"github.com/nftproxy/nftproxy/rules"
 )
@@ -24,8 +24,8 @@ type Failover struct {
 	Noted   Noted
 	Flows   UnansweredFlows
 	Metrics *FailoverMetrics // nil: nothing is counted
-	// CPU returns the CPU time that the calling thread has taken; nil: as the kernel says.
-	CPU func() time.Duration
+	// CPU runs a function and returns the CPU time that it took; nil: cputime.Of.
+	CPU func(func()) time.Duration
 }
 
 // UnansweredFlows finds and deletes flows without an answer.
@@ -91,7 +91,7 @@ func newRescuer(f Failover, c *Config, t *teller) *rescuer {
 		f.Metrics = NewFailoverMetrics(false)
 	}
 	if f.CPU == nil {
-		f.CPU = threadTime
+		f.CPU = cputime.Of
 	}
 	tell := silentTeller{t, c.Cluster.NodeName, f.Metrics, map[failover.Endpoint]time.Time{}}
 	return &rescuer{silentTeller: tell, config: f, kernel: c.Kernel, machine: failover.New(f.Config), noted: newNoted(f.Noted, c.Rules.Table), freed: map[rules.Key]rescues{},
@@ -137,7 +137,8 @@ func (r *rescuer) run(ctx context.Context) {
 	for {
 		rest := time.Duration(0)
 		if r.active.Load() || !r.machine.Idle() {
-			took, err := r.lookTimed(ctx)
+			var err error
+			took := r.config.CPU(func() { err = r.look(ctx) })
 			if rest = max(lookPause, lookShare*took); err != nil && ctx.Err() == nil {
 				rest = max(rest, failed.next())
 				r.log.Error(err, "Could not look after connections without an answer; trying again", "in", rest)
@@ -181,15 +182,6 @@ func (r *rescuer) freeAway(ctx context.Context) {
 		r.log.Error(err, "Connections to endpoints that do not answer take longer than they could")
 	}
 	r.config.Metrics.rescued.Add(float64(n))
-}
-
-// lookTimed looks, and returns the CPU time of that.
-func (r *rescuer) lookTimed(ctx context.Context) (time.Duration, error) {
-	runtime.LockOSThread() // whose time is taken
-	defer runtime.UnlockOSThread()
-	begun := r.config.CPU()
-	err := r.look(ctx)
-	return r.config.CPU() - begun, err
 }
 
 // look frees the connections that packets have noted as unanswered, and decides which endpoints are ejected.

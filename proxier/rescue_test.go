@@ -82,9 +82,15 @@ func (p *packets) Filled(_ string, f rules.Family, kind rules.SetKind, fn func(r
 	return nil
 }
 
-func (p *packets) cpu() time.Duration {
-	defer p.lock()()
-	return p.busy
+// cpu says how much CPU time looks take.
+func (p *packets) cpu(look func()) time.Duration {
+	busy := func() time.Duration {
+		defer p.lock()()
+		return p.busy
+	}
+	before := busy()
+	look()
+	return busy() - before
 }
 
 // Lookup implements proxier.Noted.

@@ -9,14 +9,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/nftproxy/nftproxy/internal/cputime"
 	"github.com/nftproxy/nftproxy/rules"
 )
 
@@ -80,11 +78,8 @@ func BenchmarkLoad(b *testing.B) {
 			for b.Loop() {
 				n := newNode(b, "node")
 				tx := n.desired.Update(k.services(services))
-				runtime.LockOSThread()
-				before, start := slab(b), cpu()
-				n.must(n.kernel.Apply(tx))
-				load += (cpu() - start).Seconds() // others may use the machine
-				runtime.UnlockOSThread()
+				before := slab(b)
+				load += cputime.Of(func() { n.must(n.kernel.Apply(tx)) }).Seconds() // others may use the machine
 				memory += float64(slab(b)-before) / services
 				_, err := n.kernel.Remove(rules.DefaultTable)
 				n.must(err)
@@ -139,11 +134,10 @@ func BenchmarkConnection(b *testing.B) {
 				for range each {
 					from := flow(rules.IPv4, next)
 					next++
-					start := cpu()
-					if err := send(from, to, 0); err != nil {
+					var err error
+					if took += cputime.Of(func() { err = send(from, to, 0) }); err != nil {
 						return err
 					}
-					took += cpu() - start
 				}
 				times[i] = append(times[i], float64(took)/each)
 			}
@@ -162,10 +156,4 @@ func BenchmarkConnection(b *testing.B) {
 			b.ReportMetric(ratios[len(ratios)/2], "%/"+k.name)
 		}
 	}
-}
-
-func cpu() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
-	return time.Duration(t.Nano())
 }
