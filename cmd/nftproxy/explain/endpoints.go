@@ -10,19 +10,22 @@ import (
 	"github.com/nftproxy/nftproxy/rules"
 )
 
-// endpoints returns the endpoints of a port, and why they get connections or not.
-func (w *World) endpoints(p *proxier.Port) []Endpoint {
-	return endpointsOf(w, p, w.share)
+// explained returns the endpoints of a port, and why they get connections or not; nothing, if only the kernel is known.
+func (w *World) explained(p *proxier.Port) []rules.ExplainedEndpoint {
+	if w.FromKernel {
+		return nil
+	}
+	return rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, &w.Node)
 }
 
 // EndpointsOf returns the endpoints of a port, and why they get connections or not; not what shares they get.
 func EndpointsOf(w *World, p *proxier.Port) []Endpoint {
-	return endpointsOf(w, p, func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint) {})
+	return endpointsOf(w, p, w.explained(p), func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint) {})
 }
 
-func endpointsOf(w *World, p *proxier.Port, share func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint)) []Endpoint {
+func endpointsOf(w *World, p *proxier.Port, explained []rules.ExplainedEndpoint, share func(*proxier.Port, *Endpoint, *rules.ExplainedEndpoint)) []Endpoint {
 	out := []Endpoint{}
-	for _, j := range rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, &w.Node) {
+	for _, j := range explained {
 		d := w.details(p, &j.Endpoint)
 		e := Endpoint{Address: j.Addr.String(), Pod: d.Pod, Node: d.Node, Zone: d.Zone,
 			Here: j.Endpoint.Local, Cluster: j.Cluster, Local: j.Local}

@@ -89,13 +89,12 @@ func (w *World) kernel(name rules.ServicePortName) Kernel {
 
 // port explains a service port.
 func (w *World) port(p *proxier.Port, target Target, clients []Client) (Port, error) {
-	out := Port{Identity: IdentityOf(p), Policies: w.policies(p)}
+	explained := w.explained(p)
+	out := Port{Identity: IdentityOf(p), Policies: w.policies(p, explained)}
 	for _, l := range p.Lost {
 		out.Lost, out.LostCodes = append(out.Lost, l.Frontend+", "+l.Why.Text), append(out.LostCodes, l.Why.Code)
 	}
-	if out.Endpoints = []Endpoint{}; !w.FromKernel {
-		out.Endpoints = w.endpoints(p)
-	}
+	out.Endpoints = endpointsOf(w, p, explained, w.share)
 	out.Pinned = w.pins(p, clients)
 	frontends := w.frontends(p, target)
 	if n := len(frontends) - mostFrontends; n > 0 {
@@ -127,11 +126,11 @@ func IdentityOf(p *proxier.Port) Identity {
 }
 
 // policies returns what a Service says of the port's connections, as far as it is known.
-func (w *World) policies(p *proxier.Port) Policies {
+func (w *World) policies(p *proxier.Port, explained []rules.ExplainedEndpoint) Policies {
 	out := Policies{Affinity: p.Affinity}
 	if served := len(w.frontends(p, Target{})) > 0; served && !w.FromKernel {
 		out.InternalPolicy, out.Scheduler = policy(p.InternalLocal), p.Scheduler.String()
-		out.Failover, out.Table = p.Failover, tableOf(p, &w.Node)
+		out.Failover, out.Table = p.Failover, tableOf(p, explained)
 		if p.External() {
 			out.ExternalPolicy = policy(p.ExternalLocal)
 		}

@@ -48,12 +48,12 @@ func (w *World) share(p *proxier.Port, e *Endpoint, j *rules.ExplainedEndpoint) 
 }
 
 // tableOf says whether a scheduler's table is small for the endpoints; nothing if it is not, or there is none.
-func tableOf(p *proxier.Port, n *rules.Node) string {
+func tableOf(p *proxier.Port, explained []rules.ExplainedEndpoint) string {
 	if !p.Scheduler.Tables() {
 		return ""
 	}
 	slots, endpoints := [2]int{}, [2]int{} // of both traffic policies
-	for _, j := range rules.ExplainEndpoints(&p.ServicePort, p.Endpoints, n) {
+	for _, j := range explained {
 		for i, s := range []rules.Share{j.ClusterShare, j.LocalShare} {
 			if s.Of > 0 {
 				slots[i], endpoints[i] = s.Of, endpoints[i]+1
